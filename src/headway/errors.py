@@ -1,0 +1,81 @@
+"""Everything headway raises by itself.
+
+    HeadwayError
+    ├── InvalidLimit        (ValueError)    a rate, a limit or an option that cannot be meant
+    ├── NeverFits           (ValueError)    an attempt that costs more than the limit ever allows
+    ├── QueueFull                           max_queue jobs are waiting already
+    ├── SchedulerClosed     (RuntimeError)  submitted after aclose()
+    ├── WrongLoop           (RuntimeError)  used from a second event loop with work pending
+    ├── DeadlineExceeded    (TimeoutError)  the job's timeout is over, or certain to be missed
+    ├── Unavailable                         the provider is down, or asks to wait beyond patience
+    ├── Latched                             a wrong key or an empty account: every call would fail
+    ├── Refused                             a *result* that the user's predicate calls a refusal
+    └── MissingExtra        (ImportError)   an optional package that is not installed
+
+What the user's own function raised is raised as it is, with a note when headway tried it more
+than once.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "DeadlineExceeded",
+    "HeadwayError",
+    "InvalidLimit",
+    "Latched",
+    "MissingExtra",
+    "NeverFits",
+    "QueueFull",
+    "Refused",
+    "SchedulerClosed",
+    "Unavailable",
+    "WrongLoop",
+]
+
+
+class HeadwayError(Exception):
+    """The root of headway's own errors."""
+
+
+class InvalidLimit(HeadwayError, ValueError):
+    """A rate, a limit or an option that cannot be meant."""
+
+
+class NeverFits(HeadwayError, ValueError):
+    """An attempt that costs more than a limit allows in its whole period."""
+
+
+class QueueFull(HeadwayError):
+    """``max_queue`` jobs are waiting already."""
+
+
+class SchedulerClosed(HeadwayError, RuntimeError):
+    """The scheduler was closed before this job was submitted."""
+
+
+class WrongLoop(HeadwayError, RuntimeError):
+    """The scheduler was used from a second event loop or thread with work pending."""
+
+
+class DeadlineExceeded(HeadwayError, TimeoutError):
+    """The job's ``timeout`` is over, or it is certain that the job cannot make it."""
+
+
+class Unavailable(HeadwayError):
+    """The provider has been failing for ``patience``, or asks to wait for longer than that."""
+
+
+class Latched(HeadwayError):
+    """The key is refused or the account is empty (401, 402): every further call would fail."""
+
+
+class Refused(HeadwayError):
+    """A *result* that the user's predicate calls a refusal. The result is in ``.result``."""
+
+    def __init__(self, message: str, result: object) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class MissingExtra(HeadwayError, ImportError):
+    """An optional package that is not installed; the message says what to install."""

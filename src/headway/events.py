@@ -1,0 +1,153 @@
+"""What happened, as frozen values: one stream of them, one callable that takes them.
+
+`Queued`, `Started` and `Finished` come once a job or attempt and are made only when somebody
+listens (``on_event=``). The others are rare and are always made: the default listener
+(`headway.hooks.log`) turns them into a few lines of the standard logger ``headway``.
+Times are seconds on the clock of the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = [
+    "Closed",
+    "Event",
+    "Finished",
+    "GaveUp",
+    "Kind",
+    "LimitChanged",
+    "Queued",
+    "Recovered",
+    "Refused",
+    "Retrying",
+    "Started",
+]
+
+
+class Kind(StrEnum):
+    """What a refusal or failure is about; each kind moves its own knob."""
+
+    RATE = "rate"
+    """Too many requests in a period (429)."""
+    TOKENS = "tokens"
+    """Too many tokens in a period (429)."""
+    CONCURRENCY = "concurrency"
+    """Too many requests at once (429)."""
+    CAPACITY = "capacity"
+    """The provider is overloaded, at or below the caller's rate (503, 529)."""
+    QUOTA = "quota"
+    """The account is empty (402, ``insufficient_quota``)."""
+    AUTH = "auth"
+    """The key is wrong or missing (401)."""
+    TRANSIENT = "transient"
+    """A fault that may be gone next time (5xx, timeouts, connection errors)."""
+    PERMANENT = "permanent"
+    """This call will never work (400, 403, 404, 413, 422, and whatever is not recognised)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The root of the events."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Queued(Event):
+    """A job waits for its first permit."""
+
+    job: int
+    key: Hashable
+    priority: float
+
+
+@dataclass(frozen=True, slots=True)
+class Started(Event):
+    """An attempt was admitted, after `waited` seconds in the queue since it entered it."""
+
+    job: int
+    key: Hashable
+    attempt: int
+    waited: float
+    tokens: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finished(Event):
+    """A job ended: `outcome` is ``"ok"``, ``"cancelled"`` or the kind of its failure."""
+
+    job: int
+    key: Hashable
+    attempts: int
+    outcome: str
+    tokens: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Event):
+    """An attempt was refused. `episode` is its number in the present episode, from 1.
+
+    `wait` is the server's hint in seconds, None where it gave none; `closed_until` the moment
+    before which nothing more is sent (where the gate is closed); `binds` what held jobs back.
+    """
+
+    job: int
+    key: Hashable
+    kind: Kind
+    status: int | None
+    wait: float | None
+    closed_until: float | None
+    episode: int
+    binds: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying(Event):
+    """A job went back to its place in the queue and will not start before `not_before`."""
+
+    job: int
+    key: Hashable
+    attempt: int
+    kind: Kind
+    not_before: float
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp(Event):
+    """A job will not be tried again, for `reason`, though its kind of failure is retried."""
+
+    job: int
+    key: Hashable
+    attempts: int
+    kind: Kind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered(Event):
+    """An episode of refusals is over: an attempt sent after the last of them succeeded."""
+
+    began: float
+    refused: Mapping[Kind, int]
+
+
+@dataclass(frozen=True, slots=True)
+class LimitChanged(Event):
+    """A limit in force moved: `limit` is ``"requests"``, ``"tokens"`` or ``"concurrency"``."""
+
+    key: Hashable
+    limit: str
+    value: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Closed(Event):
+    """Every job fails until `until` (None: until ``reset()``): a latch, an outage, a long wait."""
+
+    kind: Kind
+    until: float | None
+    reason: str

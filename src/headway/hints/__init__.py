@@ -1,0 +1,40 @@
+"""What a provider says about its limits: refusals, waits and limits, read from what came back.
+
+Pure functions over headers, bodies and exceptions, one small reader per dialect. Nothing here
+looks at a clock: the wall clock (seconds since the epoch) is an argument. Nothing here raises on
+what a server sent: what cannot be read is ignored, and said in `Refusal.odd`.
+
+    classify(error, wall_time=...)                       an exception of any SDK   -> Refusal
+    refusal_from_response(status, headers, body, ...)    a response                -> Refusal | None
+    wait_from(headers, body, wall_time=...)              how long to wait, in seconds
+    limits_from(headers, body, wall_time=...)            what it says of each limit
+    limits_in_message(message)                           limits in prose: "600 RPM (10 QPS)"
+
+    _model.py       Refusal, LimitHint
+    _values.py      numbers, durations, dates -> seconds
+    _reply.py       headers and error bodies of any shape -> one plain shape
+    _limits.py      headers -> LimitHint
+    _waits.py       headers, body, message -> the wait
+    _kinds.py       status, type, code, message -> Kind
+    _exceptions.py  exceptions -> Refusal
+"""
+
+from __future__ import annotations
+
+from headway.hints._exceptions import classify
+from headway.hints._kinds import refusal_from_response
+from headway.hints._limits import limits_from, limits_in_message
+from headway.hints._model import LimitHint, Refusal
+from headway.hints._values import LONGEST_WAIT
+from headway.hints._waits import wait_from
+
+__all__ = [
+    "LONGEST_WAIT",
+    "LimitHint",
+    "Refusal",
+    "classify",
+    "limits_from",
+    "limits_in_message",
+    "refusal_from_response",
+    "wait_from",
+]

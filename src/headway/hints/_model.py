@@ -1,0 +1,46 @@
+"""The two answers: a refusal, and what a response says of one limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from headway.events import Kind
+
+__all__ = ["LimitHint", "Refusal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an attempt failed, in the terms of the scheduler.
+
+    `wait` is in seconds: what the server asked for, finite, in ``[0, LONGEST_WAIT]``; None where
+    it did not say. `status` is the HTTP status the server sent, None where there was none (a
+    connection error, an error inside a stream). `message` is one line of at most 300 characters.
+    `typed` is False where a limit was hit and the reply does not say which. `odd` says what was
+    ignored or bounded in the hints (``"retry-after: 'banana' ignored"``), and is "" normally.
+    """
+
+    kind: Kind
+    wait: float | None = None
+    status: int | None = None
+    message: str = ""
+    typed: bool = True
+    odd: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitHint:
+    """What a response, success or not, says of one limit.
+
+    `limit` and `remaining` are counts (requests or tokens), `reset` the seconds from now until
+    the limit is full again or its window ends, `per` the seconds of its period; each is None
+    where the response does not state it. `dynamic` marks a limit that moves with the load.
+    """
+
+    what: Literal["requests", "tokens", "input_tokens", "output_tokens"]
+    limit: float | None
+    remaining: float | None
+    reset: float | None
+    per: float | None
+    dynamic: bool = False

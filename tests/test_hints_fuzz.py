@@ -1,0 +1,173 @@
+"""Whatever a server sends: nothing raises, nothing stalls, and every number is usable."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headway.events import Kind
+from headway.hints import LONGEST_WAIT, Refusal, classify, limits_from, refusal_from_response
+
+NAMES = [
+    "retry-after",
+    "Retry-After-Ms",
+    "x-ratelimit-reset",
+    "x-ratelimit-remaining",
+    "x-ratelimit-limit",
+    "x-tokenlimit-limit",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-reset-requests",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-tokens",
+    "x-ratelimit-limit-req-minute",
+    "anthropic-ratelimit-tokens-remaining",
+    "anthropic-ratelimit-tokens-reset",
+    "ratelimitbysize-reset",
+    "ratelimit",
+    "ratelimit-policy",
+    "ratelimit-reset",
+]
+PIECES = [
+    *("0", "1", "59", "1e9", "1790000000", "1790000000000", "1e400", "-1", "nan", "inf", "٣"),
+    *(".", ",", ";", ":", "=", '"', " ", "-", "+", "T", "Z", "GMT", "\x00", "\ud800"),
+    *("s", "ms", "m", "h", "d", "6m0s", "r=0", "t=30", "q=9", "w=60", "limit=2", "reset=5"),
+    *("Mon, ", "21 Sep 2026 ", "14:13:20", "2026-09-21", "9999-99-99", "Jan"),
+    *("try again in ", "retry after ", "tokens per ", "limit: 0", "600 RPM", "<title>"),
+]
+texts = st.one_of(st.lists(st.sampled_from(PIECES), max_size=8).map("".join), st.text(max_size=40))
+header_values: Any = st.one_of(
+    texts, texts.map(lambda t: t.encode("utf-8", "replace")), st.integers()
+)
+headers: Any = st.one_of(
+    st.none(),
+    st.dictionaries(st.sampled_from(NAMES), header_values),
+    st.lists(st.tuples(st.sampled_from(NAMES), header_values)),
+    st.recursive(st.integers() | st.text(), st.lists, max_leaves=5),  # not headers at all
+)
+KEYS = ["error", "errors", "message", "type", "code", "status", "details", "metadata", "headers"]
+KEYS += ["retryDelay", "violations", "quotaId", "detail", "error_type", "X-RateLimit-Reset"]
+json_values: Any = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), texts),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner),
+    max_leaves=12,
+)
+bodies: Any = st.one_of(
+    json_values,
+    json_values.map(json.dumps),
+    st.binary(max_size=60),
+    texts,
+    st.just(b"[" * 60_000),
+    st.just("9" * 60_000),
+)
+wall_times = st.floats(0, 4e9)
+
+
+def check(refusal: Refusal) -> None:
+    assert isinstance(refusal.kind, Kind)
+    assert refusal.wait is None or 0 <= refusal.wait <= LONGEST_WAIT
+    assert len(refusal.message) <= 300
+    assert refusal.message.isprintable()
+    assert len(refusal.odd) <= 300
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(-1, 1000), headers, bodies, wall_times)
+def test_any_response(status: int, headers: Any, body: Any, wall_time: float) -> None:
+    refusal = refusal_from_response(status, headers, body, wall_time=wall_time)
+    assert (refusal is None) == (status < 400)
+    if refusal is not None:
+        check(refusal)
+        assert refusal.status == status
+        assert refusal.message
+
+
+@settings(deadline=None, max_examples=200)
+@given(headers, bodies, wall_times, st.sampled_from([None, "second", "minute"]))
+def test_any_limits(headers: Any, body: Any, wall_time: float, unit: Any) -> None:
+    for hint in limits_from(headers, body, wall_time=wall_time, together_unit=unit):
+        numbers = [hint.limit, hint.remaining, hint.reset, hint.per]
+        assert all(each is None or (math.isfinite(each) and each >= 0) for each in numbers)
+        assert any(each is not None for each in numbers[:3])
+        assert hint.per is None or hint.per > 0
+
+
+anything: Any = st.one_of(st.none(), st.integers(), texts, headers, bodies)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ["status_code", "status", "code", "headers", "body", "response", "details"]
+        ),
+        anything,
+    ),
+    st.sampled_from([Exception, OSError, ValueError, TimeoutError]),
+    wall_times,
+)
+def test_any_exception(fields: dict[str, Any], base: type[Exception], wall_time: float) -> None:
+    error = type("Error", (base,), {})("text")
+    error.__dict__.update(fields)
+    refusal = classify(error, wall_time=wall_time)
+    check(refusal)
+    assert refusal.odd != "could not be read"
+
+
+@given(st.floats(0, 1e6), st.floats(0, 2e9))
+def test_a_delay_and_the_moment_it_ends_agree(delay: float, wall_time: float) -> None:
+    said = refusal_from_response(429, {"retry-after": repr(delay)}, None, wall_time=wall_time)
+    assert said is not None
+    assert said.wait == min(delay, LONGEST_WAIT)
+    moment = wall_time + delay
+    if moment >= 1e9:
+        said = refusal_from_response(429, {"retry-after": repr(moment)}, None, wall_time=wall_time)
+        assert said is not None
+        assert said.wait == pytest.approx(min(delay, LONGEST_WAIT), abs=1e-6)
+
+
+MEGABYTES = 10_000_000
+HUGE: list[Any] = [
+    b"x" * MEGABYTES,
+    "x" * MEGABYTES,
+    b" " * MEGABYTES,
+    b'{"error": {"message": "' + b"9" * MEGABYTES + b'"}}',
+    {"error": {"message": "try again in " * (MEGABYTES // 13), "type": "t" * MEGABYTES}},
+    {"message": "\n" * MEGABYTES},
+    "<title" * (MEGABYTES // 6),
+    "9" * 65_000,
+    "9 tokens " * 7_000,
+    "[" * 65_000,
+    {"message": "metric: " * 8_000},
+]
+
+
+@pytest.mark.parametrize("body", HUGE, ids=range(len(HUGE)))
+def test_a_huge_body_costs_little(body: Any) -> None:
+    fastest = min(_cost({}, body) for _ in range(3))  # the fastest: other work may interrupt
+    assert fastest < 0.010
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("piece", ["9", "1m", "a;", '"', "a=1,", " ", "2026-", "Mon, "])
+def test_a_huge_header_costs_little(name: str, piece: str) -> None:
+    headers = {name: piece * (100_000 // len(piece))}
+    assert min(_cost(headers, None) for _ in range(3)) < 0.010
+
+
+def test_endless_headers_end() -> None:
+    endless = ((name, "1") for _ in iter(int, 1) for name in ("x-limit", "retry-after"))
+    assert refusal_from_response(429, endless, None, wall_time=0.0) is not None
+
+
+def _cost(headers: Any, body: Any) -> float:
+    began = time.perf_counter()
+    refusal_from_response(429, headers, body, wall_time=1.79e9)
+    limits_from(headers, body, wall_time=1.79e9)
+    return time.perf_counter() - began
