@@ -1,0 +1,96 @@
+"""The gate: the moment before which nothing is sent, and the one probe that goes first after it.
+
+A refusal shuts the gate, only ever later. When its time has come one attempt goes through, the
+probe. The rest follow when the probe's answer is no refusal, or one second after it was sent: a
+slow success must not hold the rest. In an outage they wait for the probe's answer, however long.
+"""
+
+from __future__ import annotations
+
+__all__ = ["PROBE_PATIENCE", "Gate"]
+
+INFINITY = float("inf")
+
+PROBE_PATIENCE = 1.0
+"""Seconds after which an unanswered probe lets the rest follow."""
+
+
+class Gate:
+    """Open, shut until `opens`, or waiting for the answer of `probe`."""
+
+    __slots__ = ("_follow_at", "cautious", "opens", "probe", "shut", "strikes", "until_slot")
+
+    def __init__(self) -> None:
+        self.shut = False
+        self.opens = -INFINITY
+        self.until_slot = False  # shut until an attempt in flight ends
+        self.probe: object | None = None
+        self.strikes = 0  # refusals since the gate was last open
+        self.cautious = False  # an outage: the rest wait for the probe's answer
+        self._follow_at = INFINITY
+
+    def ready_at(self) -> float:
+        """The moment from which an attempt may pass, as things stand."""
+        if not self.shut:
+            return -INFINITY
+        if self.until_slot:
+            return INFINITY
+        if self.probe is not None:
+            return INFINITY if self.cautious else self._follow_at
+        return self.opens
+
+    def strike(self, attempt: object) -> int:
+        """Count a refusal of `attempt`; how many came in a row before it. The refusals of a burst
+        count once: what was sent before the gate shut says nothing new.
+        """
+        if not self.shut:
+            self.strikes = 0
+        elif attempt is not self.probe:
+            return max(0, self.strikes - 1)
+        self.strikes += 1
+        return self.strikes - 1
+
+    def shut_until(self, moment: float) -> None:
+        """Shut, or shut for longer; a probe that is under way no longer counts."""
+        self.shut = True
+        self.opens = max(self.opens, moment)
+        self.probe = None
+
+    def shut_until_slot_ends(self) -> None:
+        """Shut until an attempt that is in flight ends."""
+        self.shut_until(-INFINITY)
+        self.until_slot = True
+
+    def slot_ended(self) -> None:
+        """An attempt in flight ended."""
+        self.until_slot = False
+
+    def passed(self, attempt: object, now: float) -> None:
+        """`attempt` starts at `now`, which `ready_at` allowed."""
+        if self.probe is None:
+            self.probe = attempt
+            self._follow_at = now + PROBE_PATIENCE
+        else:
+            self.open()
+
+    def answered(self, attempt: object) -> None:
+        """`attempt` ended without a refusal: where it was the probe, the rest follow."""
+        if attempt is self.probe:
+            self.open()
+
+    def lost(self, attempt: object) -> None:
+        """`attempt` ended without an answer: where it was the probe, the next one is."""
+        if attempt is self.probe:
+            self.probe = None
+
+    def open(self) -> None:
+        """Open at once."""
+        self.shut = self.until_slot = self.cautious = False
+        self.opens = -INFINITY
+        self.probe = None
+        self.strikes = 0
+
+    def shift(self, seconds: float) -> None:
+        """Move to another clock, which shows `seconds` more."""
+        self.opens += seconds
+        self._follow_at += seconds

@@ -1,0 +1,179 @@
+"""Limits that hold together: of the whole, or of one key inside it. Check everything, then take
+everything; nothing waits while it holds part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TypeVar
+
+from headway._core.control import ConcurrencyControl, RateControl
+from headway._core.gate import Gate
+from headway._core.job import Job
+from headway._core.limiter import Pace, TokenBudget
+from headway.errors import NeverFits
+from headway.rates import Limits, Rate
+
+__all__ = ["LimitSet"]
+
+INFINITY = float("inf")
+
+_Part = TypeVar("_Part", Pace, TokenBudget)
+
+
+class LimitSet:
+    """The paces, token budgets, slots and gate of one scope (`key` is None for the whole)."""
+
+    __slots__ = (
+        "budgets", "capacity", "concurrency", "gate", "in_flight", "key", "last", "paces",
+        "request_rate", "token_rate",
+    )  # fmt: skip
+
+    def __init__(self, limits: Limits, key: Hashable = None) -> None:
+        self.key = key
+        self.gate = Gate()
+        self.in_flight = 0
+        self.last: Job | None = None  # the newest attempt, whose charge alone can be taken back
+        self.paces: list[Pace] = []
+        self.budgets: list[TokenBudget] = []
+        self._state(limits)
+
+    def _state(self, limits: Limits) -> None:
+        self.paces = [Pace(rate) for rate in limits.requests]
+        self.budgets = [TokenBudget(rate) for rate in limits.tokens]
+        self.request_rate = RateControl()
+        self.token_rate = RateControl()
+        ceiling = INFINITY if limits.concurrency is None else float(limits.concurrency)
+        self.concurrency = ConcurrencyControl(ceiling)
+        self.capacity = ceiling  # the concurrency in force, read once an attempt
+
+    def retune(self, limits: Limits, now: float) -> None:
+        """Put `limits` in force now; what was charged so far still counts."""
+        paces, budgets = self.paces, self.budgets
+        self._state(limits)
+        for pace in self.paces:
+            if (older_pace := _nearest(paces, pace.rate)) is not None:
+                pace.adopt(older_pace, now)
+        for budget in self.budgets:
+            if (older := _nearest(budgets, budget.rate)) is not None:
+                budget.adopt(older, now)
+
+    def check(self, cost: float) -> None:
+        """Raise `NeverFits` for an attempt of `cost` tokens that can never be admitted."""
+        for budget in self.budgets:
+            if cost > budget.rate.limit:
+                whose = "" if self.key is None else f" of key {self.key!r}"
+                raise NeverFits(
+                    f"an attempt of {cost:,.0f} tokens is larger than the whole limit{whose} of "
+                    f"{budget.rate}: it could never start. Fix: make the request smaller (prompt, "
+                    "max_tokens), or state the limit that the provider really gives."
+                )
+
+    def ready_at(self, cost: float, now: float) -> float:
+        """The moment from which an attempt of `cost` tokens may start, as things stand; infinity
+        where that waits for another attempt to end.
+        """
+        if self.in_flight >= self.capacity:
+            return INFINITY
+        gate = self.gate
+        at = gate.ready_at() if gate.shut else -INFINITY
+        for pace in self.paces:
+            ready = pace.next - pace.tolerance
+            if ready > at:
+                at = ready
+        if cost and self.budgets:
+            for budget in self.budgets:
+                ready = budget.ready_at(cost, now)
+                if ready > at:
+                    at = ready
+        return at
+
+    def take(self, job: Job, now: float) -> None:
+        """Charge everything for an attempt of `job` that starts now."""
+        self.in_flight += 1
+        self.last = job
+        if self.gate.shut:
+            self.gate.passed(job, now)
+        for pace in self.paces:
+            pace.take(now)
+        if self.budgets:
+            if job.charges is None:
+                job.charges = []
+            for budget in self.budgets:
+                job.charges.append((budget, budget.take(job.cost, now)))
+        if self.request_rate.factor < 1.0:
+            self._set_pace(self.request_rate, self.paces, now)
+        if self.token_rate.factor < 1.0:
+            self._set_pace(self.token_rate, [budget.pace for budget in self.budgets], now)
+
+    def slot_ended(self) -> None:
+        """An attempt ended, in whatever way."""
+        self.in_flight -= 1
+        if self.gate.shut:
+            self.gate.slot_ended()
+
+    def cut_rate(self, sent_at: float, now: float) -> bool:
+        """Slow the pace of requests for a refusal; False in the same epoch or with no pace."""
+        if not self.paces or not self.request_rate.cut(sent_at, now):
+            return False
+        for pace in self.paces:
+            pace.slow_to(self.request_rate.factor, now)
+        return True
+
+    def cut_tokens(self, sent_at: float, now: float) -> bool:
+        """Slow the pace of tokens for a refusal; False in the same epoch or with no pace."""
+        if not self.budgets or not self.token_rate.cut(sent_at, now):
+            return False
+        for budget in self.budgets:
+            budget.pace.slow_to(self.token_rate.factor, now)
+        return True
+
+    def cut_concurrency(self, sent_at: float, now: float) -> bool:
+        """Lower the concurrency in force for a refusal; False in the same epoch."""
+        if not self.concurrency.cut(self.in_flight, sent_at, now):
+            return False
+        self.capacity = self.concurrency.limit
+        return True
+
+    def grow_concurrency(self, sent_at: float) -> bool:
+        """Count a success below the stated concurrency; True when it raised the one in force."""
+        if not self.concurrency.succeeded(sent_at):
+            return False
+        self.capacity = self.concurrency.limit
+        return True
+
+    def binding(self, cost: float, now: float) -> tuple[str, float]:
+        """What holds an attempt of `cost` tokens back, and until when: ``""`` for nothing,
+        infinity where that waits for another attempt to end.
+        """
+        if self.in_flight >= self.capacity:
+            return "concurrency", INFINITY
+        name, until = "", now
+        if self.gate.shut and self.gate.ready_at() > until:
+            name, until = "gate", self.gate.ready_at()
+        for pace in self.paces:
+            if pace.ready_at() > until:
+                name, until = "requests", pace.ready_at()
+        for budget in self.budgets:
+            if (ready := budget.ready_at(cost, now)) > until:
+                name, until = "tokens", ready
+        return name, until
+
+    def shift(self, seconds: float) -> None:
+        """Move to another clock, which shows `seconds` more."""
+        self.gate.shift(seconds)
+        for pace in self.paces:
+            pace.shift(seconds)
+        for budget in self.budgets:
+            budget.shift(seconds)
+        for control in (self.request_rate, self.token_rate, self.concurrency):
+            control.shift(seconds)
+
+    def _set_pace(self, control: RateControl, paces: list[Pace], now: float) -> None:
+        factor = control.grow(now)
+        for pace in paces:
+            pace.slow_to(factor, now)
+
+
+def _nearest(older: list[_Part], rate: Rate) -> _Part | None:
+    return min(older, key=lambda one: abs(one.rate.per - rate.per), default=None)

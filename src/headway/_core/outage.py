@@ -1,0 +1,43 @@
+"""Outages: failures one after another, of several jobs, and no answer in between.
+
+Five attempts last seconds: a provider that is away for ten minutes would cost every job in the
+queue. So while an outage lasts nobody's attempts are used up, and one probe at a time goes out.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Outage"]
+
+_FAILURES = 5  # in a row; retries of one poisonous job alone must not look like an outage,
+_JOBS = 3  # so they must be failures of this many jobs
+
+
+class Outage:
+    """`on` while the provider seems to be away, `since` (seconds) the first of the failures."""
+
+    __slots__ = ("_failures", "_jobs", "on", "since")
+
+    def __init__(self) -> None:
+        self.on = False
+        self.since = 0.0
+        self._failures = 0
+        self._jobs: set[int] = set()
+
+    def failed(self, job: int, now: float) -> None:
+        """An attempt of `job` (its number) failed with a fault of the provider or the network."""
+        if not self._failures:
+            self.since = now
+        self._failures += 1
+        if len(self._jobs) < _JOBS:
+            self._jobs.add(job)
+        self.on = self._failures >= _FAILURES and len(self._jobs) >= _JOBS
+
+    def answered(self) -> None:
+        """The provider answered."""
+        self.on = False
+        self._failures = 0
+        self._jobs.clear()
+
+    def shift(self, seconds: float) -> None:
+        """Move to another clock, which shows `seconds` more."""
+        self.since += seconds

@@ -1,0 +1,230 @@
+"""Who goes next: strict priority, then keys by weight, then age.
+
+Keys share by start-time fair queueing (Goyal, Vin and Cheng, 1996), per priority: a key's jobs
+are tagged with its virtual start time, the least tag goes first, and a start moves the tag on by
+the job's real cost over the key's weight. A cost is a guess until the attempt ends; the difference
+is settled with the key's next start. A key that was idle, or was held back by its own limits,
+banks no credit. Inside a key the older goes first; a job that comes back takes its old place.
+
+The head blocks: what does not fit is never passed over by something smaller behind it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from heapq import heappop, heappush, heapreplace
+from itertools import count
+
+from headway._core.job import QUEUED, Flow, Job
+
+__all__ = ["JobQueue", "Line"]
+
+
+class Line:
+    """The jobs of one key at one priority, oldest first."""
+
+    __slots__ = ("dead", "flow", "jobs", "listed", "owed", "returned", "tag")
+
+    def __init__(self, flow: Flow, tag: float) -> None:
+        self.flow = flow
+        self.jobs: deque[Job] = deque()
+        self.returned: list[tuple[int, Job]] = []  # came back for another try: a heap by age
+        self.dead = 0  # cancelled, and still in `jobs` or `returned`
+        self.listed = False
+        self.tag = tag
+        self.owed = 0.0  # what attempts cost beyond what their start charged
+
+    def head(self) -> Job | None:
+        """The oldest job that still waits."""
+        returned = self.returned
+        while returned and returned[0][1].status != QUEUED:
+            heappop(returned)
+            self.dead -= 1
+        jobs = self.jobs
+        while jobs and jobs[0].status != QUEUED:
+            jobs.popleft()
+            self.dead -= 1
+        if returned and not (jobs and jobs[0].number < returned[0][0]):
+            return returned[0][1]
+        return jobs[0] if jobs else None
+
+    def pop(self, job: Job) -> None:
+        """Take out `job`, which is the head."""
+        if self.returned and self.returned[0][1] is job:
+            heappop(self.returned)
+        else:
+            self.jobs.popleft()
+
+    def bury(self) -> None:
+        """One of the jobs was cancelled; sweep when most of them are."""
+        self.dead += 1
+        if self.dead > 32 and self.dead * 2 > len(self.jobs) + len(self.returned):
+            self.jobs = deque(job for job in self.jobs if job.status == QUEUED)
+            self.returned = sorted(item for item in self.returned if item[1].status == QUEUED)
+            self.dead = 0
+
+
+class Level:
+    """The keys at one priority, while any job of that priority waits."""
+
+    __slots__ = ("heap", "lines", "new", "priority", "size", "virtual")
+
+    def __init__(self, priority: float) -> None:
+        self.priority = priority
+        self.heap: list[tuple[float, int, Line]] = []
+        self.lines: dict[Flow, Line] = {}
+        self.new = 0  # lines since the last sweep
+        self.size = 0
+        self.virtual = 0.0  # the tag of the last start
+
+
+class JobQueue:
+    """All jobs that wait for a permit (and for no backoff)."""
+
+    __slots__ = ("_levels", "_order", "_ranking", "size")
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._levels: dict[float, Level] = {}
+        self._ranking: list[float] = []  # priorities, negated, so that the highest is first
+        self._order = count()
+
+    def push(self, job: Job) -> None:
+        """Let `job` wait behind the others of its key and priority."""
+        line = self._line(job)
+        line.jobs.append(job)
+        self._admit(job, line)
+
+    def push_back(self, job: Job) -> None:
+        """Let `job`, which has started before, wait at the place that its age gives it."""
+        line = self._line(job)
+        heappush(line.returned, (job.number, job))
+        self._admit(job, line)
+
+    def head(self) -> Job | None:
+        """The job that goes next, keys that are held back left out; None when there is none."""
+        for rank in self._ranking:
+            level = self._levels[-rank]
+            heap = level.heap
+            while heap:
+                tag, _, line = heap[0]
+                if line.flow.held_until is None:
+                    job = line.head()
+                    if job is not None:
+                        if line.tag <= tag:
+                            return job
+                        heapreplace(heap, (line.tag, next(self._order), line))
+                        continue
+                heappop(heap)
+                line.listed = False
+        return None
+
+    def head_of(self, flow: Flow) -> Job | None:
+        """The job of `flow` that goes next once it may take part again."""
+        for rank in self._ranking:
+            line = self._levels[-rank].lines.get(flow)
+            job = None if line is None else line.head()
+            if job is not None:
+                return job
+        return None
+
+    def start(self, job: Job) -> None:
+        """Take out `job`, which is the head, and charge its key."""
+        line = job.line
+        assert line is not None
+        level = self._levels[job.priority]
+        line.pop(job)
+        level.virtual = line.tag
+        cost = line.owed + (job.cost if job.cost > 1.0 else 1.0)
+        if cost > 0:
+            line.owed = 0.0
+            line.tag += cost / line.flow.weight
+        else:
+            line.owed = cost
+        self._forget(job, level)
+
+    def remove(self, job: Job) -> None:
+        """Take out `job`, wherever it is; its status has already changed."""
+        assert job.line is not None
+        job.line.bury()
+        self._forget(job, self._levels[job.priority])
+
+    def settle(self, job: Job, used: float) -> None:
+        """Charge the key of `job` what its attempt really cost, `used` tokens."""
+        line = job.line
+        if line is not None:
+            line.owed += (used if used > 1.0 else 1.0) - (job.cost if job.cost > 1.0 else 1.0)
+            job.line = None
+
+    def refund(self, job: Job) -> None:
+        """Charge the key of `job` nothing: its attempt was refused or never sent."""
+        line = job.line
+        if line is not None:
+            line.owed -= job.cost if job.cost > 1.0 else 1.0
+            job.line = None
+
+    def relist(self, flow: Flow) -> None:
+        """`flow` is no longer held back by its own limits: let it take part again."""
+        for level in self._levels.values():
+            line = level.lines.get(flow)
+            if line is not None and not line.listed:
+                self._list(line, level)
+
+    def _line(self, job: Job) -> Line:
+        level = self._levels.get(job.priority)
+        if level is None:
+            level = self._levels[job.priority] = Level(job.priority)
+            insort(self._ranking, -job.priority)
+        line = level.lines.get(job.flow)
+        if line is None:
+            level.new += 1
+            if level.new > 64 and level.new * 4 > len(level.lines):
+                self._sweep(level)
+            line = level.lines[job.flow] = Line(job.flow, level.virtual)
+        return line
+
+    def _admit(self, job: Job, line: Line) -> None:
+        level = self._levels[job.priority]
+        job.line = line
+        level.size += 1
+        self.size += 1
+        if not line.listed and job.flow.held_until is None:
+            self._list(line, level)
+
+    def _list(self, line: Line, level: Level) -> None:
+        line.listed = True
+        if line.tag < level.virtual:
+            line.tag = level.virtual
+        heappush(level.heap, (line.tag, next(self._order), line))
+
+    def _forget(self, job: Job, level: Level) -> None:
+        self.size -= 1
+        level.size -= 1
+        if not level.size:
+            # The end of a busy period: all keys start again from the same tag.
+            del self._levels[job.priority]
+            del self._ranking[bisect_left(self._ranking, -job.priority)]
+
+    def holds(self, flow: Flow) -> bool:
+        """Whether any priority keeps a line for `flow`."""
+        return any(flow in level.lines for level in self._levels.values())
+
+    def waiting(self) -> list[Job]:
+        """All the jobs that wait, those of keys that are held back too; they stay queued."""
+        return [
+            job
+            for level in self._levels.values()
+            for line in level.lines.values()
+            for job in (*line.jobs, *(job for _, job in line.returned))
+            if job.status == QUEUED
+        ]
+
+    def _sweep(self, level: Level) -> None:
+        """Drop the lines of keys that have nothing waiting and are ahead of nobody."""
+        level.new = 0
+        level.lines = {
+            flow: line
+            for flow, line in level.lines.items()
+            if line.listed or line.jobs or line.returned or line.tag > level.virtual
+        }

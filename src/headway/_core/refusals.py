@@ -1,0 +1,325 @@
+"""What a refusal teaches: the table of kinds, and which knob each of them moves.
+
+| kind               | gate                 | rate     | concurrency | then              |
+|--------------------|----------------------|----------|-------------|-------------------|
+| rate, tokens       | hint, else 1 s       | cut      | -           | retried, patience |
+| concurrency        | until a slot ends    | -        | cut         | retried, patience |
+| capacity           | hint, else backoff   | -        | -           | retried, patience |
+| transient          | in an outage         | -        | -           | retried, attempts |
+| permanent          | -                    | -        | -           | fails             |
+| auth, quota        | latch: all jobs fail | -        | -           | fails             |
+
+The gate and the knobs are those of the key where it has limits of its own, else the whole's.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from headway._core.job import FAILED, Job
+from headway._core.limitset import LimitSet
+from headway._core.outage import Outage
+from headway._core.retry import Delay, GiveUp, Retry, RetryBudget, Verdict
+from headway.errors import DeadlineExceeded, Latched, Unavailable
+from headway.events import Closed, Event, GaveUp, Kind, LimitChanged, Recovered, Refused
+from headway.hints import Refusal
+
+if TYPE_CHECKING:
+    from headway._core.counters import Counters
+    from headway._core.waiting import Waiting
+
+__all__ = ["Refusals"]
+
+_REFUSED = frozenset({Kind.RATE, Kind.TOKENS, Kind.CONCURRENCY, Kind.CAPACITY})
+_LATCHING = frozenset({Kind.AUTH, Kind.QUOTA})
+_LATCH_FIXES = {
+    Kind.AUTH: "set the right key (TOGETHER_API_KEY for Together AI)",
+    Kind.QUOTA: "raise the account's spending limit or add credit",
+}
+
+
+class Refusals:
+    """The memory of refusals: the latch, the outage, the present episode, the retry budget."""
+
+    def __init__(
+        self,
+        retry: Retry,
+        whole: LimitSet,
+        waiting: Waiting,
+        counters: Counters,
+        events: list[Event],
+        now: float,
+    ) -> None:
+        self.retry = retry
+        self.latch: Latched | None = None
+        self.why = ""
+        self.quiet = True  # nothing of what `succeeded` looks after is going on
+        self.ended: list[Job] = []  # jobs that failed while they were queued
+        self._whole = whole
+        self._waiting = waiting
+        self._counters = counters
+        self._events = events
+        self._outage = Outage()
+        self._budget = RetryBudget(retry.budget, now)
+        self._began: float | None = None  # the present episode of refusals
+        self._last = 0.0
+        self._refused: dict[Kind, int] = {}
+        self._troubled: set[LimitSet] = set()  # with a gate that is shut, or slots that were cut
+
+    # Attempts that ended
+
+    def succeeded(self, job: Job, now: float) -> None:
+        """An attempt succeeded while something was not quiet."""
+        self._outage.answered()
+        self._whole.gate.cautious = False
+        for limits in (self._whole, job.limits):
+            if limits is None:
+                continue
+            if limits.gate.shut:
+                limits.gate.answered(job)
+            below = limits.capacity < limits.concurrency.ceiling
+            if below and limits.grow_concurrency(job.started_at):
+                self._change(limits, "concurrency", limits.capacity, "a clean round", now)
+            if not limits.gate.shut and limits.capacity >= limits.concurrency.ceiling:
+                self._troubled.discard(limits)
+        if self._began is not None and job.started_at >= self._last:
+            refused = MappingProxyType(self._refused)
+            self._events.append(Recovered(now, self._began, refused))
+            self._began, self._refused = None, {}
+        self.quiet = self._began is None and not self._troubled
+
+    def learn(self, job: Job, refusal: Refusal, now: float, random: float) -> None:
+        """Move the knobs that `refusal` of an attempt of `job`, which has ended, asks for."""
+        kind = refusal.kind
+        scope = job.limits or self._whole
+        self.quiet = False
+        if kind in _REFUSED:
+            self._answered(job)
+            self._refuse(job, refusal, scope, now, random)
+        elif kind is Kind.TRANSIENT:
+            self._counters.refuse(kind)
+            self._fault(job, now, random)
+        else:
+            if refusal.status is None:  # an error of the caller's own says nothing
+                scope.gate.lost(job)
+                self._whole.gate.lost(job)
+            else:
+                self._counters.refuse(kind)
+                self._answered(job)
+                scope.gate.answered(job)
+                self._whole.gate.answered(job)
+            if kind in _LATCHING:
+                self._close(kind, refusal, now)
+
+    def decide(self, job: Job, refusal: Refusal, now: float, random: float) -> Verdict:
+        """Whether `job` is tried again, and after how long; not before its gate opens."""
+        kind = refusal.kind
+        if kind is Kind.TRANSIENT:
+            if self._outage.on and self.retry.attempts > 1:
+                return self._sit_out(job, now)
+            job.failures += 1
+        elif job.refused_since is None:
+            job.refused_since = now
+        refused_for = 0.0 if job.refused_since is None else now - job.refused_since
+        verdict = self.retry.decide(kind, job.failures, refused_for, refusal.wait, random)
+        if isinstance(verdict, GiveUp):
+            if kind in _REFUSED or kind is Kind.TRANSIENT:
+                self.give_up(job, kind, verdict.reason, now)
+            return verdict
+        if kind is Kind.TRANSIENT and not self._budget.spend(self._counters.sent, now):
+            reason = (
+                f"the retry budget is used up: retries of failures are held to "
+                f"{self.retry.budget:.0%} of what was sent in the last 10 s, and 10 more"
+            )
+            self.give_up(job, kind, reason, now)
+            return GiveUp(reason)
+        return verdict
+
+    def give_up(self, job: Job, kind: Kind, reason: str, now: float) -> None:
+        """Say that `job` is not tried again although its kind of failure is."""
+        self._events.append(GaveUp(now, job.number, job.flow.key, job.attempts, kind, reason))
+
+    def reset(self, now: float) -> None:
+        """Forget the latch and the outage."""
+        self.latch = None
+        self._outage.answered()
+        self.why = "reset() was called"
+
+    # Jobs that cannot hope
+
+    def check_hopes(self, job: Job, now: float) -> None:
+        """Raise for a job that is certain to fail: a latch, or a gate beyond what it can wait."""
+        if self.latch is not None:
+            raise Latched(*self.latch.args)
+        for limits in (self._whole, job.flow.limits):
+            if limits is None or not limits.gate.shut:
+                continue
+            opens = limits.gate.opens
+            if opens - now > self.retry.patience:
+                raise self._unavailable(opens - now)
+            if job.deadline is not None and opens > job.deadline:
+                raise too_late(opens - now, job.deadline, now)
+
+    def fail(self, job: Job, error: Exception) -> None:
+        """End `job`, which is queued, with `error`."""
+        job.status = FAILED
+        job.error = error
+        self._waiting.remove(job)
+        self._counters.failed += 1
+        self.ended.append(job)
+
+    def forget(self, limits: LimitSet) -> None:
+        """`limits` are no longer in force."""
+        self._troubled.discard(limits)
+
+    def shift(self, seconds: float) -> None:
+        """Move to another clock, which shows `seconds` more."""
+        self._last += seconds
+        if self._began is not None:
+            self._began += seconds
+        self._outage.shift(seconds)
+        self._budget.shift(seconds)
+
+    # The table
+
+    def _answered(self, job: Job) -> None:
+        """The provider answered the attempt of `job`, if only to refuse it: it is there."""
+        self._outage.answered()
+        self._whole.gate.cautious = False
+        if job.limits is not None:
+            self._whole.gate.answered(job)  # what the key's own gate makes of it is another matter
+
+    def _refuse(
+        self, job: Job, refusal: Refusal, scope: LimitSet, now: float, random: float
+    ) -> None:
+        kind, gate = refusal.kind, scope.gate
+        # Its own slot is free again by now, so concurrency is looked at as it was.
+        full = scope.in_flight + 1 >= scope.capacity
+        binds = "concurrency" if full else scope.binding(job.cost, now)[0]
+        probe = gate.probe is job
+        closed = gate.opens - now > self.retry.patience
+        if self._began is None:
+            self._began = now
+        self._last = now
+        self._trouble(scope, job)
+        self._refused[kind] = self._refused.get(kind, 0) + 1
+        self._counters.refuse(kind)
+        strikes = gate.strike(job)
+        # A probe tells that the gate opened too soon, not that the pace was too high.
+        if not probe:
+            self._cut(kind, scope, job.started_at, now)
+        if kind is Kind.CONCURRENCY and refusal.wait is None and scope.in_flight:
+            gate.shut_until_slot_ends()
+        else:
+            gate.shut_until(now + self.retry.reopening(kind, strikes, refusal.wait, random))
+        until = None if gate.until_slot else gate.opens
+        self.why = f"refused ({kind}): {refusal.message or refusal.status or 'no message'}"
+        number = sum(self._refused.values())
+        self._events.append(
+            Refused(
+                now, job.number, job.flow.key, kind, refusal.status, refusal.wait, until, number,
+                binds,
+            )
+        )  # fmt: skip
+        self._shut(scope, now, told=closed)
+
+    def _trouble(self, scope: LimitSet, job: Job) -> None:
+        if scope is self._whole or scope is job.flow.limits:  # not what a retune took away
+            self._troubled.add(scope)
+
+    def _cut(self, kind: Kind, scope: LimitSet, sent_at: float, now: float) -> None:
+        why = f"refused ({kind})"
+        if kind is Kind.RATE and scope.cut_rate(sent_at, now):
+            self._change(scope, "requests", 1 / scope.paces[0].interval, why, now)
+        elif kind is Kind.TOKENS and scope.cut_tokens(sent_at, now):
+            self._change(scope, "tokens", 1 / scope.budgets[0].pace.interval, why, now)
+        elif kind is Kind.CONCURRENCY and scope.cut_concurrency(sent_at, now):
+            self._change(scope, "concurrency", scope.capacity, why, now)
+
+    def _shut(self, scope: LimitSet, now: float, *, told: bool) -> None:
+        """Fail the queued jobs that the gate of `scope` leaves without hope."""
+        wait = scope.gate.opens - now
+        if wait > self.retry.patience:
+            error = self._unavailable(wait)
+            if not told:
+                self._events.append(Closed(now, Kind.RATE, scope.gate.opens, str(error)))
+            self._fail_all(scope, error)
+            return
+        others: list[Job] = []
+        for job in self._waiting.late(scope.gate.opens):
+            if scope is self._whole or job.flow.limits is scope:
+                self.fail(job, too_late(wait, job.deadline or now, now))
+            else:
+                others.append(job)
+        for job in others:
+            self._waiting.watch(job)
+
+    def _fault(self, job: Job, now: float, random: float) -> None:
+        gate = self._whole.gate
+        probe = gate.probe is job
+        self._outage.failed(job.number, now)
+        if not self._outage.on:
+            (job.limits or self._whole).gate.answered(job)
+            gate.answered(job)
+            return
+        began = not gate.cautious
+        if began or probe:
+            strikes = gate.strike(job)
+            wait = self.retry.reopening(Kind.CAPACITY, strikes, None, random)
+            gate.shut_until(now + wait)
+        gate.cautious = True
+        self._trouble(self._whole, job)
+        if began:
+            self.why = "an outage: attempts fail one after another and none is answered"
+            self._events.append(Closed(now, Kind.TRANSIENT, gate.opens, self.why))
+
+    def _sit_out(self, job: Job, now: float) -> Verdict:
+        """In an outage: wait for the next probe, at nobody's expense, until patience is over."""
+        away = now - self._outage.since
+        if away <= self.retry.patience:
+            return Delay(0.0)
+        reason = (
+            f"an outage: no attempt was answered for {away:.0f} s, and "
+            f"patience={self.retry.patience:g} seconds is over"
+        )
+        error = Unavailable(f"{reason}. Fix: submit again when the provider is back.")
+        self._fail_all(self._whole, error)
+        self.give_up(job, Kind.TRANSIENT, reason, now)
+        return GiveUp(reason)
+
+    def _close(self, kind: Kind, refusal: Refusal, now: float) -> None:
+        error = Latched(
+            f"{kind}: the provider answered {refusal.status} ({refusal.message or 'no message'}), "
+            f"and would answer the same to every other call. Fix: {_LATCH_FIXES[kind]}, then "
+            "call scheduler.reset()."
+        )
+        if self.latch is None:
+            self._events.append(Closed(now, kind, None, str(error)))
+        self.latch = error
+        self.why = str(error)
+        self._fail_all(self._whole, error)
+
+    def _fail_all(self, scope: LimitSet, error: Latched | Unavailable) -> None:
+        for job in self._waiting.jobs():
+            if scope is self._whole or job.flow.limits is scope:
+                self.fail(job, type(error)(*error.args))
+
+    def _unavailable(self, seconds: float) -> Unavailable:
+        return Unavailable(
+            f"the provider asks to wait {seconds:.0f} s more, which is beyond "
+            f"patience={self.retry.patience:g} seconds. Fix: submit again then, or raise "
+            "Retry(patience=...)."
+        )
+
+    def _change(self, scope: LimitSet, limit: str, value: float, why: str, now: float) -> None:
+        self.why = f"{limit} limit in force {value:.4g}: {why}"
+        self._events.append(LimitChanged(now, scope.key, limit, value, why))
+
+
+def too_late(seconds: float, deadline: float, now: float) -> DeadlineExceeded:
+    """The error of a job that cannot make its timeout."""
+    return DeadlineExceeded(
+        f"nothing can be sent for {seconds:.3g} s, and this job's timeout is over in "
+        f"{max(0.0, deadline - now):.3g} s. Fix: a longer timeout=, or submit again later."
+    )

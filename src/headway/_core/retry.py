@@ -1,0 +1,162 @@
+"""Retries: whether a failed attempt is worth another, and after how long.
+
+Backoff is exponential with full jitter (Brooker, "Exponential backoff and jitter", 2015). A
+server's hint is a floor, with positive jitter on top so that no herd comes back at its end. The
+retry budget (Finagle's RetryBudget) keeps retries of transient faults to a share of what is sent.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from headway.errors import InvalidLimit
+from headway.events import Kind
+
+__all__ = ["RETRIED", "Delay", "GiveUp", "Retry", "RetryBudget", "Verdict", "spread"]
+
+RETRIED = frozenset({Kind.RATE, Kind.TOKENS, Kind.CONCURRENCY, Kind.CAPACITY, Kind.TRANSIENT})
+"""The kinds that may be gone next time."""
+
+# A run of refusals is bounded by patience; its backoff must not outgrow a server's next window.
+_CAPACITY_CAP = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """Try again, not before `seconds` from now (and not before the gate opens)."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Do not try again; `reason` says what bound."""
+
+    reason: str
+
+
+Verdict: TypeAlias = Delay | GiveUp
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """When a failed attempt is tried again.
+
+    `attempts`: how often a job whose attempts fail (5xx, timeouts, connection errors) is tried
+    in all; 1 switches retries off, of refusals too. `base` and `cap` (seconds): the backoff of
+    the n-th failure is drawn between 0 and ``min(cap, base * 2**n)``. `patience` (seconds): how
+    long a job goes on being refused (429, 503), which uses up no attempts. `budget`: retries of
+    failures, as a share of what was sent in the last 10 seconds, beyond a floor of 10.
+
+    Raises `InvalidLimit` for values that cannot be meant.
+    """
+
+    attempts: int = 5
+    base: float = 0.5
+    cap: float = 60.0
+    patience: float = 120.0
+    budget: float = 0.2
+
+    def __post_init__(self) -> None:
+        if (
+            isinstance(self.attempts, bool)
+            or not isinstance(self.attempts, int)
+            or self.attempts < 1
+        ):
+            raise InvalidLimit(
+                f"Retry(attempts={self.attempts!r}) is not a whole number from 1: it counts the "
+                "first try too. Fix: attempts=5, or attempts=1 for no retries."
+            )
+        for name in ("base", "cap", "patience", "budget"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+                raise InvalidLimit(
+                    f"Retry({name}={value!r}) is not a number from 0. "
+                    f"Fix: leave it out, or Retry({name}={_DEFAULTS[name]:g})."
+                )
+
+    def backoff(self, failures: int, random: float) -> float:
+        """Seconds before the next try after `failures` (from 1); `random` is in [0, 1)."""
+        # 2**63 seconds is beyond any cap; larger powers overflow a float.
+        return random * min(self.cap, self.base * 2.0 ** min(failures - 1, 63))
+
+    def decide(
+        self, kind: Kind, failures: int, refused_for: float, hint: float | None, random: float
+    ) -> Verdict:
+        """Another try, or not, for a job that failed `failures` times and is refused since
+        `refused_for` seconds; `hint` (seconds) is what the server asked to wait.
+        """
+        if kind not in RETRIED:
+            return GiveUp(f"{kind} errors are not retried")
+        if self.attempts == 1:
+            return GiveUp("Retry(attempts=1) switches retries off")
+        wait = 0.0 if hint is None else spread(hint, random)
+        if kind is Kind.TRANSIENT:
+            if failures >= self.attempts:
+                return GiveUp(f"attempts={self.attempts} are used up")
+            wait = max(wait, self.backoff(failures, random))
+        if wait + refused_for > self.patience and (kind is not Kind.TRANSIENT or hint is not None):
+            waits = "" if hint is None else f", and the server asks to wait {hint:.3g} s more"
+            return GiveUp(
+                f"refused ({kind}) for {refused_for:.3g} s{waits}: patience={self.patience:g} "
+                "seconds is over"
+            )
+        return Delay(wait)
+
+    def reopening(self, kind: Kind, strikes: int, hint: float | None, random: float) -> float:
+        """Seconds for which a refusal shuts the gate, after `strikes` earlier ones in a row."""
+        if hint is not None:
+            return spread(hint, random)
+        if kind is Kind.CAPACITY:
+            # Never zero: the next probe would find the same overload.
+            most = min(self.cap, _CAPACITY_CAP, self.base * 2.0 ** min(strikes, 63))
+            return most * (0.5 + random / 2)
+        return min(self.cap, _CAPACITY_CAP, 2.0 ** min(strikes, 63)) * (1.0 + random / 10)
+
+
+_DEFAULTS = {"base": 0.5, "cap": 60.0, "patience": 120.0, "budget": 0.2}
+
+
+def spread(hint: float, random: float) -> float:
+    """`hint` seconds and a little more: whole seconds may have been cut off, and herds hurt."""
+    return hint + random * min(1.0, 0.05 + 0.1 * hint)
+
+
+class RetryBudget:
+    """Retries as a share of what was sent lately; beyond it a failure is final."""
+
+    __slots__ = ("_at", "_credit", "_floor", "_sent", "share")
+
+    FLOOR = 10.0
+    MEMORY = 10.0  # seconds
+
+    def __init__(self, share: float, now: float) -> None:
+        self.share = share
+        self._credit = 0.0
+        self._floor = self.FLOOR
+        self._sent = 0
+        self._at = now
+
+    def spend(self, sent: int, now: float) -> bool:
+        """Take one retry out of the budget, given how many attempts were `sent` so far."""
+        elapsed = max(0.0, now - self._at)
+        age = elapsed / self.MEMORY
+        kept = math.exp(-age)
+        # What was sent since the last look was sent at an even pace, as far as is known.
+        lately = (1.0 - kept) / age if age > 1e-9 else 1.0
+        self._credit = self._credit * kept + self.share * (sent - self._sent) * lately
+        self._floor = min(self.FLOOR, self._floor + elapsed * self.FLOOR / self.MEMORY)
+        self._sent, self._at = sent, now
+        if self._floor >= 1.0:
+            self._floor -= 1.0
+        elif self._credit >= 1.0:
+            self._credit -= 1.0
+        else:
+            return False
+        return True
+
+    def shift(self, seconds: float) -> None:
+        """Move to another clock, which shows `seconds` more."""
+        self._at += seconds

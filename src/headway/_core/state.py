@@ -1,0 +1,413 @@
+"""SchedulerState: every decision of headway, as a machine that is told the time.
+
+The law. A job is *queued* (for a permit, or for the end of its backoff), then *started*, and then
+*done* or queued again. It starts when the limits of the whole and those of its key allow it, all
+in one step, and holds nothing before that. `poll(now)` starts whatever may start and names the
+next moment worth asking; asked then, it makes progress. Whatever else happens (a result, a
+cancellation, a pause, new limits) only changes what the next poll will find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from types import MappingProxyType
+
+from headway._core.counters import Counters, Statistics
+from headway._core.job import DONE, QUEUED, STARTED, Flow, Job
+from headway._core.limitset import LimitSet
+from headway._core.refusals import Refusals, too_late
+from headway._core.retry import Delay, GiveUp, Retry, Verdict
+from headway._core.waiting import Waiting
+from headway.errors import HeadwayError, QueueFull
+from headway.events import Event, Finished, Kind, Queued, Retrying, Started
+from headway.hints import Refusal
+from headway.rates import Limits
+
+__all__ = ["SchedulerState"]
+
+INFINITY = float("inf")
+_MANY_FLOWS = 4096
+
+
+class SchedulerState:
+    """The limits, the queue and what is in flight. All times are seconds on the caller's clock.
+
+    `keys` gives the limits of a key's own (None: none), `weights` the shares, 1 by default. With
+    `tracing` every job's `Queued`, `Started` and `Finished` are added to `events` too.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        now: float,
+        retry: Retry,
+        keys: Callable[[Hashable], Limits | None] = lambda key: None,
+        weights: Mapping[Hashable, float] = MappingProxyType({}),
+        max_queue: float = INFINITY,
+        tracing: bool = False,
+    ) -> None:
+        self.whole = LimitSet(limits)
+        self.counters = Counters(now)
+        self.events: list[Event] = []
+        self.waiting = Waiting()
+        self.refusals = Refusals(retry, self.whole, self.waiting, self.counters, self.events, now)
+        self.in_flight = 0
+        self.paused = False
+        self.max_queue = max_queue
+        self._keys = keys
+        self._weights = weights
+        self._tracing = tracing
+        self.flows: dict[Hashable, Flow] = {}
+        self._many_flows = _MANY_FLOWS
+        self._numbers = 0
+
+    # What callers do with a job
+
+    def flow(self, key: Hashable) -> Flow:
+        """The flow of `key`, made at its first use."""
+        flow = self.flows.get(key)
+        if flow is None:
+            if len(self.flows) >= self._many_flows:
+                self._drop_idle_flows()
+            own = self._keys(key)
+            limits = None if own is None else LimitSet(own, key)
+            flow = self.flows[key] = Flow(key, self._weights.get(key, 1.0), limits)
+        return flow
+
+    def submit(self, job: Job, now: float) -> bool:
+        """Start `job` where that may be at once (True), or queue it.
+
+        Raises `NeverFits`, `QueueFull`, `Latched`, `Unavailable` and `DeadlineExceeded`.
+        """
+        own = job.flow.limits
+        whole = self.whole
+        self._numbers = job.number = self._numbers + 1
+        job.submitted_at = job.queued_at = now
+        if job.cost:
+            whole.check(job.cost)
+            if own is not None:
+                own.check(job.cost)
+        if (
+            not self.paused
+            and not self.waiting.size
+            and whole.ready_at(job.cost, now) <= now
+            and (own is None or own.ready_at(job.cost, now) <= now)
+            and self.refusals.latch is None
+        ):
+            self._queued(job, now)
+            self._start(job, now)
+            return True
+        self.refusals.check_hopes(job, now)
+        if self.waiting.size >= self.max_queue:
+            raise QueueFull(
+                f"{self.waiting.size} jobs are waiting, which is max_queue: more are submitted "
+                "than the limits let through. Fix: submit later, use map() (it waits for room), "
+                "or raise max_queue."
+            )
+        job.status = QUEUED
+        self.waiting.push(job)
+        self._queued(job, now)
+        return False
+
+    def finish(self, job: Job, used: float | None, now: float) -> None:
+        """The attempt of `job` succeeded and used `used` tokens (None: not known)."""
+        self._end_attempt(job)
+        if used is not None or job.charges is not None or job.line is not None:
+            self._settle(job, used, now)
+        self.counters.succeeded += 1
+        if not self.refusals.quiet:
+            self.refusals.succeeded(job, now)
+        if self._tracing:
+            self._ended(job, "ok", used or 0.0, now)
+
+    def learn(self, job: Job, refusal: Refusal, now: float, random: float) -> None:
+        """The attempt of `job` was refused or failed, and the job ends with it."""
+        self._failed_attempt(job, refusal, now, random)
+        self.counters.failed += 1
+        self._ended(job, refusal.kind, 0.0, now)
+
+    def defer(self, job: Job, refusal: Refusal, now: float, random: float) -> Verdict:
+        """The attempt of `job` was refused or failed: queue it again (`Delay`), or end it."""
+        self._failed_attempt(job, refusal, now, random)
+        verdict = self.refusals.decide(job, refusal, now, random)
+        if isinstance(verdict, Delay):
+            not_before = now + verdict.seconds
+            reason = self._hopeless(job, not_before, now)
+            if not reason:
+                self._requeue(job, refusal.kind, not_before, now)
+                return verdict
+            self.refusals.give_up(job, refusal.kind, reason, now)
+            verdict = GiveUp(reason)
+        self.counters.failed += 1
+        self._ended(job, refusal.kind, 0.0, now)
+        return verdict
+
+    def cancel(self, job: Job, now: float) -> None:
+        """Take out `job`, wherever it is. An attempt that ran costs what it reserved."""
+        if job.status == STARTED:
+            self._end_attempt(job)
+            self._lose_probe(job)
+            self._settle(job, None, now)
+        elif job.status == QUEUED:
+            job.status = DONE
+            self.waiting.remove(job)
+        else:
+            return
+        self.counters.cancelled += 1
+        self._ended(job, "cancelled", 0.0, now)
+
+    def unsend(self, job: Job, now: float) -> None:
+        """Take out `job`; where it was admitted it never ran, and costs nothing."""
+        if job.status != STARTED:
+            self.cancel(job, now)
+            return
+        self._end_attempt(job)
+        self._lose_probe(job)
+        self._release(job, now)
+        for limits in (self.whole, job.flow.limits):
+            if limits is not None and limits.last is job:
+                # Only the newest charge of a pace can be taken back: the rest has drained.
+                for pace in limits.paces:
+                    pace.give_back(now, 1.0)
+        self.counters.sent -= 1
+        self.counters.cancelled += 1
+        self._ended(job, "cancelled", 0.0, now)
+
+    # What time and the user do
+
+    def poll(self, now: float) -> tuple[list[Job], float]:
+        """Start what may start: the jobs whose status changed (started, or failed while they were
+        queued), and the next moment worth asking, infinity where only an event changes anything.
+        """
+        changed, self.refusals.ended = self.refusals.ended, []
+        for job in changed:
+            self._ended(job, type(job.error).__name__, 0.0, now)
+        if self.paused:
+            return changed, INFINITY
+        waiting, whole = self.waiting, self.whole
+        wake_at = waiting.advance(now)
+        while (head := waiting.queue.head()) is not None:
+            job = head
+            own = job.flow.limits
+            if own is not None and (ready := own.ready_at(job.cost, now)) > now:
+                waiting.hold(job.flow, job.priority, ready)
+                continue
+            ready = whole.ready_at(job.cost, now)
+            if ready > now:
+                wake_at = min(wake_at, ready)
+                break
+            waiting.start(job)
+            self._start(job, now)
+            changed.append(job)
+        return changed, min(wake_at, waiting.held_until())
+
+    def pause(self) -> None:
+        """Start nothing more; what is in flight goes on."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Start again."""
+        self.paused = False
+
+    def reset(self, now: float) -> None:
+        """Forget a latch (a wrong key, an empty account), an outage and every gate."""
+        self.refusals.reset(now)
+        for limits in self._limit_sets():
+            limits.gate.open()
+        self._release_held()
+
+    def guess(self, flow: Flow) -> float:
+        """The tokens to reserve for an attempt of `flow` of which nothing is known: what its jobs
+        used on average, and before the first of them 1% of the least limit.
+        """
+        budgets = (
+            self.whole.budgets
+            if flow.limits is None
+            else (self.whole.budgets + flow.limits.budgets)
+        )
+        if flow.mean is None:
+            return min((budget.rate.limit / 100 for budget in budgets), default=0.0)
+        return min([flow.mean, *(budget.rate.limit for budget in budgets)])
+
+    def retune(
+        self,
+        limits: Limits,
+        keys: Callable[[Hashable], Limits | None],
+        weights: Mapping[Hashable, float],
+        now: float,
+    ) -> None:
+        """Put other limits in force, now; what was charged so far still counts."""
+        self._keys, self._weights = keys, weights
+        self.whole.retune(limits, now)
+        for flow in self.flows.values():
+            flow.weight = weights.get(flow.key, 1.0)
+            own = keys(flow.key)
+            if own is None or flow.limits is None:
+                if flow.limits is not None:
+                    self.refusals.forget(flow.limits)
+                flow.limits = None if own is None else LimitSet(own, flow.key)
+            else:
+                flow.limits.retune(own, now)
+        self.refusals.why = "set_limits() was called"
+        self._release_held()
+
+    def shift(self, seconds: float) -> None:
+        """Move to another clock, which shows `seconds` more; nothing may be pending."""
+        for limits in self._limit_sets():
+            limits.shift(seconds)
+        self.counters.shift(seconds)
+        self.refusals.shift(seconds)
+
+    def statistics(self, now: float) -> Statistics:
+        """A picture of this moment."""
+        counters, whole = self.counters, self.whole
+        if now >= counters.next_mark:
+            counters.mark(now)
+        binds, until = self._binding(now)
+        return Statistics(
+            queued=self.waiting.size,
+            delayed=self.waiting.delayed,
+            in_flight=self.in_flight,
+            sent=counters.sent,
+            succeeded=counters.succeeded,
+            failed=counters.failed,
+            cancelled=counters.cancelled,
+            retried=counters.retried,
+            refused=MappingProxyType(dict(counters.refused)),
+            tokens=counters.tokens,
+            recent=counters.recent(now),
+            binds=binds,
+            seconds=max(0.0, until - now),
+            why=self.refusals.why,
+            capacity=whole.capacity,
+            pace=min((1.0 / pace.interval for pace in whole.paces), default=INFINITY),
+        )
+
+    # Inside
+
+    def _start(self, job: Job, now: float) -> None:
+        job.status = STARTED
+        job.started_at = now
+        job.attempts += 1
+        waited = now - job.queued_at
+        job.waited += waited
+        self.in_flight += 1
+        self.whole.take(job, now)
+        own = job.flow.limits
+        if own is not None:
+            own.take(job, now)
+        job.limits = own
+        counters = self.counters
+        if now >= counters.next_mark:
+            counters.mark(now)
+        counters.sent += 1
+        if self._tracing:
+            self.events.append(
+                Started(now, job.number, job.flow.key, job.attempts, waited, job.cost)
+            )
+
+    def _end_attempt(self, job: Job) -> None:
+        job.status = DONE
+        self.in_flight -= 1
+        whole = self.whole
+        whole.in_flight -= 1
+        if whole.gate.shut:
+            whole.gate.slot_ended()
+        own = job.limits
+        if own is not None:
+            own.slot_ended()
+            if job.flow.held_until is not None:
+                self.waiting.release(job.flow)
+
+    def _failed_attempt(self, job: Job, refusal: Refusal, now: float, random: float) -> None:
+        self._end_attempt(job)
+        if refusal.kind is Kind.TRANSIENT or refusal.status is None:
+            self._settle(job, None, now)  # it may have been counted: nobody knows
+        else:
+            self._release(job, now)
+        self.refusals.learn(job, refusal, now, random)
+
+    def _hopeless(self, job: Job, not_before: float, now: float) -> str:
+        """Why `job`, which would go back into the queue, could only fail there."""
+        try:
+            self.refusals.check_hopes(job, now)
+        except HeadwayError as error:
+            return str(error).rstrip(".")
+        if job.deadline is None or not_before <= job.deadline:
+            return ""
+        return str(too_late(not_before - now, job.deadline, now)).rstrip(".")
+
+    def _requeue(self, job: Job, kind: Kind, not_before: float, now: float) -> None:
+        job.status = QUEUED
+        job.queued_at = now
+        self.counters.retried += 1
+        opens = max((job.flow.limits or self.whole).gate.opens, self.whole.gate.opens, not_before)
+        self.events.append(Retrying(now, job.number, job.flow.key, job.attempts, kind, opens))
+        if not_before > now:
+            self.waiting.delay(job, not_before)
+        else:
+            self.waiting.push_back(job)
+
+    def _settle(self, job: Job, used: float | None, now: float) -> None:
+        if used is None:
+            used = job.cost
+        else:
+            job.flow.learn(used)
+            self.counters.tokens += used
+        self.waiting.queue.settle(job, used)
+        if job.charges is not None:
+            for budget, charge in job.charges:
+                budget.settle(charge, used, now)
+            job.charges = None
+
+    def _release(self, job: Job, now: float) -> None:
+        self.waiting.queue.refund(job)
+        if job.charges is not None:
+            for budget, charge in job.charges:
+                budget.release(charge, now)
+            job.charges = None
+
+    def _lose_probe(self, job: Job) -> None:
+        for limits in (self.whole, job.limits):
+            if limits is not None and limits.gate.shut:
+                limits.gate.lost(job)
+
+    def _queued(self, job: Job, now: float) -> None:
+        if self._tracing:
+            self.events.append(Queued(now, job.number, job.flow.key, job.priority))
+
+    def _ended(self, job: Job, outcome: str, tokens: float, now: float) -> None:
+        if self._tracing:
+            self.events.append(
+                Finished(now, job.number, job.flow.key, job.attempts, outcome, tokens)
+            )
+
+    def _release_held(self) -> None:
+        for flow in self.flows.values():
+            if flow.held_until is not None:
+                self.waiting.release(flow)
+
+    def _limit_sets(self) -> list[LimitSet]:
+        own = [flow.limits for flow in self.flows.values() if flow.limits is not None]
+        return [self.whole, *own]
+
+    def _drop_idle_flows(self) -> None:
+        self.flows = {
+            key: flow
+            for key, flow in self.flows.items()
+            if flow.limits is not None or self.waiting.queue.holds(flow)
+        }
+        self._many_flows = max(_MANY_FLOWS, 2 * len(self.flows))
+
+    def _binding(self, now: float) -> tuple[str, float]:
+        if self.refusals.latch is not None:
+            return "closed", INFINITY
+        if self.paused:
+            return "paused", INFINITY
+        head = self.waiting.queue.head()
+        held = self.waiting.held_flow(self.flows.values()) if head is None else None
+        if held is not None and held.limits is not None:
+            job = self.waiting.queue.head_of(held)
+            return held.limits.binding(0.0 if job is None else job.cost, now)
+        return self.whole.binding(0.0 if head is None else head.cost, now)

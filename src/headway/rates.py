@@ -1,0 +1,236 @@
+"""Limits as a user states them: ``Rate``, ``Limits``, and reading ``"600/min"``.
+
+Values only: what a limit does over time lives in `headway._core.limiter`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from headway.errors import InvalidLimit
+
+__all__ = ["LATENESS", "ConcurrencyLike", "Limiter", "Limits", "Rate", "RateLike"]
+
+LATENESS = 0.010
+"""Seconds by which a timer may fire late and still be caught up with (lambda in the pacing)."""
+
+# A sliding log refuses exact ties, and floats round: this much more than the window is cleared.
+_MARGIN = 1e-6
+
+_UNITS = {
+    "s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0,
+    "m": 60.0, "min": 60.0, "minute": 60.0, "minutes": 60.0,
+    "h": 3600.0, "hr": 3600.0, "hour": 3600.0, "hours": 3600.0,
+    "d": 86400.0, "day": 86400.0, "days": 86400.0,
+}  # fmt: skip
+_PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9}
+# NaN and infinity are read, to be refused for what they are.
+_NUMBER = r"[-+]?(?:(?i:nan|inf(?:inity)?)|[\d_,]*\.?\d*(?:[eE][-+]?\d+)?)"
+_TEXT = re.compile(rf"({_NUMBER})\s*([a-zA-Z]*)\s*/\s*(\d*\.?\d*)\s*([a-zA-Z]+)")
+
+
+@runtime_checkable
+class Limiter(Protocol):
+    """An `aiolimiter.AsyncLimiter`, or anything of its shape, that is already in use."""
+
+    max_rate: float
+    time_period: float
+
+    async def acquire(self, amount: float = 1) -> None:
+        """Wait until there is room for `amount`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """No window of `per` seconds, as the server sees it, holds more than `limit`.
+
+    `window` (seconds, `per` by default) is how long the server's own window is when that
+    differs: Together states requests per minute and enforces them per second, which is
+    ``Rate(600, per=60, window=1)``. `burst` attempts may start at once; the pace shrinks so that
+    the promise still holds. `jitter` (seconds) is how much the network may delay one request
+    more than another: by default the larger of 20 ms and 0.5% of the window.
+
+    Raises `InvalidLimit` for values that cannot be meant.
+    """
+
+    limit: float
+    per: float = 60.0
+    window: float | None = None
+    burst: int = 1
+    jitter: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_positive("a rate's limit", self.limit, self.limit)
+        _check_positive("a rate's period (per=)", self.per, self.per)
+        if self.window is not None:
+            _check_positive("a rate's window (window=)", self.window, self.window)
+            if self.window > self.per:
+                raise InvalidLimit(
+                    f"window={self.window:g} is longer than per={self.per:g}: a server that "
+                    f"enforces over {self.window:g} s states its limit for that time. "
+                    f"Fix: Rate({self.limit * self.window / self.per:g}, per={self.window:g})."
+                )
+        if self.jitter is not None and not (
+            isinstance(self.jitter, int | float)
+            and not isinstance(self.jitter, bool)
+            and 0 <= self.jitter < math.inf
+        ):
+            raise InvalidLimit(
+                f"jitter={self.jitter!r} is not a time: it is the seconds by which the network "
+                "may delay one request more than another. Fix: 0.02, or leave it out."
+            )
+        if isinstance(self.burst, bool) or not isinstance(self.burst, int) or self.burst < 1:
+            raise InvalidLimit(
+                f"burst={self.burst!r} is not a whole number from 1: it is how many attempts may "
+                "start at the same moment. Fix: leave it out for an even pace."
+            )
+        if self.burst > 1 and self.burst > self.share:
+            raise InvalidLimit(
+                f"burst={self.burst} is more than the {self.share:g} that one window of "
+                f"{self.span:g} s allows. Fix: burst={max(1, math.floor(self.share))} or less."
+            )
+
+    @property
+    def span(self) -> float:
+        """The server's window in seconds: `window`, or `per` where none was given."""
+        return self.per if self.window is None else self.window
+
+    @property
+    def share(self) -> float:
+        """How much one window of `span` seconds allows."""
+        return self.limit * self.span / self.per
+
+    @property
+    def delay_bound(self) -> float:
+        """The jitter of delivery in force, in seconds."""
+        return max(0.020, 0.005 * self.span) if self.jitter is None else self.jitter
+
+    @property
+    def pace(self) -> float:
+        """Attempts (or tokens) a second that keep the promise.
+
+        The envelope of GCRA: at most ``burst + ceil(pace * t) - 1`` start in any ``t`` seconds;
+        with ``t = window + jitter + lateness`` that is at most the window's share.
+        """
+        clearance = self.span + self.delay_bound + LATENESS + _MARGIN
+        return (self.share - self.burst + 1) / clearance
+
+    @classmethod
+    def parse(cls, text: str) -> Rate:
+        """Read ``"600/min"``, ``"10/s"``, ``"180k/min"``, ``"1M/day"`` or ``"500/5min"``.
+
+        Raises `InvalidLimit` with the fix for anything else.
+        """
+        match = _TEXT.fullmatch(text.strip()) if text.isascii() else None
+        if match is None:
+            raise InvalidLimit(_how_to_state(text))
+        number, prefix, count, unit = match.groups()
+        if prefix.lower() not in _PREFIXES or unit.lower() not in _UNITS:
+            raise InvalidLimit(_how_to_state(text, unit if prefix.lower() in _PREFIXES else prefix))
+        try:
+            limit = float(number.replace(",", "").replace("_", "")) * _PREFIXES[prefix.lower()]
+            per = float(count or 1) * _UNITS[unit.lower()]
+        except ValueError:
+            raise InvalidLimit(_how_to_state(text)) from None
+        _check_positive("a rate", limit, text)
+        _check_positive("a rate's period", per, text)
+        return cls(limit, per=per)
+
+    def __str__(self) -> str:
+        names = {1.0: "s", 60.0: "min", 3600.0: "h", 86400.0: "day"}
+        return f"{self.limit:g}/{names.get(self.per) or f'{self.per:g}s'}"
+
+
+RateLike: TypeAlias = "str | Rate | Limiter | Iterable[str | Rate | Limiter]"
+ConcurrencyLike: TypeAlias = "int | None"
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Limits:
+    """Limits that hold together: `requests` and `tokens` a period, and attempts in flight.
+
+    `requests` and `tokens` take a rate as text, a `Rate`, or a list of them (all of which hold);
+    `requests` takes an `aiolimiter.AsyncLimiter` too, which is awaited last for each attempt.
+    Raises `InvalidLimit`.
+    """
+
+    requests: tuple[Rate, ...]
+    tokens: tuple[Rate, ...]
+    concurrency: int | None
+    shared: tuple[Limiter, ...]
+
+    def __init__(
+        self,
+        requests: RateLike | None = None,
+        *,
+        tokens: RateLike | None = None,
+        concurrency: ConcurrencyLike = None,
+    ) -> None:
+        rates, shared = _read_rates(requests)
+        token_rates, token_shared = _read_rates(tokens)
+        if token_shared:
+            raise InvalidLimit(
+                "tokens= takes rates, not an AsyncLimiter: tokens are reserved and settled "
+                'later, which an AsyncLimiter cannot do. Fix: tokens="180k/min".'
+            )
+        set_field = object.__setattr__  # the class is frozen
+        set_field(self, "requests", rates)
+        set_field(self, "tokens", token_rates)
+        set_field(self, "concurrency", _check_concurrency(concurrency))
+        set_field(self, "shared", shared)
+
+
+def _read_rates(value: object) -> tuple[tuple[Rate, ...], tuple[Limiter, ...]]:
+    if value is None:
+        return (), ()
+    items: Iterable[object]
+    if isinstance(value, str | Rate | Limiter):
+        items = (value,)
+    elif isinstance(value, Iterable):
+        items = value
+    else:
+        items = (value,)
+    rates: list[Rate] = []
+    shared: list[Limiter] = []
+    for item in items:
+        if isinstance(item, str):
+            rates.append(Rate.parse(item))
+        elif isinstance(item, Rate):
+            rates.append(item)
+        elif isinstance(item, Limiter):
+            shared.append(item)
+        else:
+            raise InvalidLimit(_how_to_state(item))
+    return tuple(rates), tuple(shared)
+
+
+def _check_concurrency(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidLimit(
+            f"concurrency={value!r} is not a whole number from 1: it is how many attempts may be "
+            "in flight at once. Fix: concurrency=32, or leave it out for no limit."
+        )
+    return value
+
+
+def _check_positive(what: str, value: object, given: object) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (number and math.isfinite(value) and value > 0):  # type: ignore[arg-type, operator]
+        raise InvalidLimit(
+            f"{given!r} is not a limit: {what} is a finite number above 0. "
+            'Fix: "600/min", or leave it out for no limit.'
+        )
+
+
+def _how_to_state(given: object, unknown: str = "") -> str:
+    what = f"unknown unit {unknown!r} in " if unknown else ""
+    return (
+        f"{what}{given!r}: a rate is a number and a period. "
+        'Fix: "600/min", "10/s", "180k/min", "1M/day", a Rate(600, per=60), or a list of them.'
+    )

@@ -1,0 +1,50 @@
+"""An outage: five failures in a row, of three jobs, with no answer in between."""
+
+from __future__ import annotations
+
+import pytest
+
+from headway._core.outage import Outage
+
+
+@pytest.mark.parametrize(
+    ("happened", "on"),
+    [
+        ([], False),
+        ([1, 2, 3, 4], False),  # too few
+        ([1, 2, 3, 4, 5], True),
+        ([1, 2, 1, 2, 3], True),
+        ([1] * 50, False),  # one poisonous job
+        ([1, 2] * 25, False),  # two of them
+        ([1, 2, 3, "answer", 4, 5, 6], False),  # not in a row
+        ([1, 2, 3, 4, 5, "answer"], False),
+        ([1, 2, 3, "answer", 4, 5, 6, 7, 8], True),
+        ([1, 1, 2, "answer", 3, 3, 4, 4, 4], False),  # the jobs count anew too
+    ],
+)
+def test_when_it_is_on(happened: list[int | str], on: bool) -> None:
+    outage = Outage()
+    for moment, what in enumerate(happened):
+        if isinstance(what, int):
+            outage.failed(what, float(moment))
+        else:
+            outage.answered()
+    assert outage.on is on
+
+
+def test_since_the_first_failure() -> None:
+    outage = Outage()
+    outage.failed(1, 5.0)
+    outage.answered()
+    for moment in (7.0, 8.0, 9.0):
+        outage.failed(int(moment), moment)
+    assert outage.since == 7.0
+    outage.shift(100.0)
+    assert outage.since == 107.0
+
+
+def test_keeps_no_more_jobs_than_it_needs() -> None:
+    outage = Outage()
+    for job in range(10_000):
+        outage.failed(job, 0.0)
+    assert len(outage._jobs) == 3

@@ -1,0 +1,783 @@
+"""The table of refusals, each kind on its own knob, on the bare state machine with made-up times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from headway import DeadlineExceeded, HeadwayError, Kind, Latched, Limits, Retry, Unavailable
+from headway._core.job import FAILED, QUEUED, STARTED, Job
+from headway._core.limitset import LimitSet
+from headway._core.retry import Delay, GiveUp
+from headway._core.state import SchedulerState
+from headway.events import Closed, Event, GaveUp, LimitChanged, Recovered, Refused
+from headway.hints import Refusal
+
+INFINITY = float("inf")
+LIMITED = Limits("6000/min", tokens="6M/min", concurrency=10)
+
+STATUS = {
+    Kind.RATE: 429, Kind.TOKENS: 429, Kind.CONCURRENCY: 429, Kind.CAPACITY: 503,
+    Kind.QUOTA: 402, Kind.AUTH: 401, Kind.TRANSIENT: 500, Kind.PERMANENT: 400,
+}  # fmt: skip
+
+
+class World:
+    """A state machine, and a clock that only moves when a test says so."""
+
+    def __init__(
+        self,
+        limits: Limits = LIMITED,
+        *,
+        keys: Mapping[Any, Limits] | None = None,
+        retry: Retry | None = None,
+    ) -> None:
+        self.now = 1000.0
+        self.jobs: list[Job] = []
+        self.state = SchedulerState(
+            limits, now=self.now, retry=retry or Retry(), keys=dict(keys or {}).get
+        )
+
+    def submit(
+        self, key: object = None, deadline: float | None = None, cost: float = 0, n: int = 1
+    ) -> list[Job]:
+        jobs = [Job(self.state.flow(key), 0, cost, deadline) for _ in range(n)]
+        for job in jobs:
+            self.state.submit(job, self.now)
+        self.jobs += jobs
+        return jobs
+
+    def started(self, n: int, key: object = None) -> list[Job]:
+        """`n` jobs that are in flight, each sent at a moment of its own."""
+        jobs = self.submit(key, n=n)
+        self.run(1.0)
+        assert all(job.status == STARTED for job in jobs)
+        return jobs
+
+    @property
+    def in_flight(self) -> list[Job]:
+        return [job for job in self.jobs if job.status == STARTED]
+
+    def poll(self) -> list[Job]:
+        """Poll now; the jobs that started."""
+        return [job for job in self.state.poll(self.now)[0] if job.status == STARTED]
+
+    def run(self, seconds: float) -> list[tuple[float, Job]]:
+        """Poll at each moment worth it, for that long: what started, and when."""
+        began = end = self.now
+        end += seconds
+        started = []
+        for _ in range(100_000):
+            changed, wake_at = self.state.poll(self.now)
+            started += [
+                (round(self.now - began, 6), job) for job in changed if job.status == STARTED
+            ]
+            if wake_at > end:
+                break
+            assert wake_at > self.now
+            self.now = wake_at
+        self.now = end
+        return started
+
+    def refuse(
+        self, job: Job, kind: Kind, wait: float | None = None, *, random: float = 0.0
+    ) -> Delay | GiveUp:
+        refusal = Refusal(kind, wait, STATUS[kind], "no")
+        return self.state.defer(job, refusal, self.now, random)
+
+    def ok(self, job: Job) -> None:
+        self.state.finish(job, None, self.now)
+
+    def events(self, kind: type[Event]) -> list[Any]:
+        return [event for event in self.state.events if isinstance(event, kind)]
+
+
+def knobs(limits: LimitSet) -> dict[str, float | bool]:
+    return {
+        "shut": limits.gate.shut,
+        "rate": round(limits.request_rate.factor, 4),
+        "tokens": round(limits.token_rate.factor, 4),
+        "concurrency": limits.capacity,
+    }
+
+
+REST = {"shut": False, "rate": 1.0, "tokens": 1.0, "concurrency": 10.0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "moved"),
+    [
+        (Kind.RATE, {"shut": True, "rate": 0.85}),
+        (Kind.TOKENS, {"shut": True, "tokens": 0.85}),
+        (Kind.CONCURRENCY, {"shut": True, "concurrency": 3.0}),  # four were in flight
+        (Kind.CAPACITY, {"shut": True}),
+        (Kind.TRANSIENT, {}),
+        (Kind.PERMANENT, {}),
+        (Kind.AUTH, {}),
+        (Kind.QUOTA, {}),
+    ],
+)
+@pytest.mark.parametrize("how", ["submit", "lease"])
+def test_each_kind_moves_its_own_knob_and_only_that(
+    kind: Kind, moved: dict[str, float | bool], how: str
+) -> None:
+    world = World()
+    job = world.started(4)[-1]
+    if how == "submit":
+        world.refuse(job, kind)
+    else:
+        world.state.learn(job, Refusal(kind, None, STATUS[kind]), world.now, 0.0)
+    assert knobs(world.state.whole) == REST | moved
+    latched = kind in (Kind.AUTH, Kind.QUOTA)
+    assert (world.state.refusals.latch is not None) is latched
+
+
+@pytest.mark.parametrize(
+    ("kind", "wait", "opens"),
+    [
+        (Kind.RATE, None, 1.0),
+        (Kind.RATE, 7.0, 7.0),
+        (Kind.TOKENS, None, 1.0),
+        (Kind.TOKENS, 0.5, 0.5),
+        (Kind.CONCURRENCY, 4.0, 4.0),
+        (Kind.CAPACITY, None, 0.25),
+        (Kind.CAPACITY, 3.0, 3.0),
+    ],
+)
+def test_how_long_the_gate_is_shut(kind: Kind, wait: float | None, opens: float) -> None:
+    world = World()
+    job = world.started(4)[-1]
+    world.refuse(job, kind, wait)
+    for other in world.in_flight:
+        world.ok(other)  # sent before: the gate stays shut
+    world.submit(n=5)
+    started = world.run(20.0)
+    assert started[0][0] == pytest.approx(opens)
+
+
+# What a refusal costs a job
+
+
+@pytest.mark.parametrize("kind", [Kind.RATE, Kind.TOKENS, Kind.CONCURRENCY, Kind.CAPACITY])
+def test_refusals_use_no_attempts_and_are_bounded_by_patience(kind: Kind) -> None:
+    world = World(retry=Retry(attempts=2, patience=60))
+    (job,) = world.started(1)
+    began, refused = world.now, 0
+    while isinstance(verdict := world.refuse(job, kind), Delay):
+        refused += 1
+        assert job.failures == 0
+        world.run(10.0)
+        assert job.status == STARTED
+    assert refused > 5
+    assert "patience=60 seconds is over" in verdict.reason
+    assert 60 < world.now - began < 80
+
+
+def test_failures_use_attempts() -> None:
+    world = World(retry=Retry(attempts=3))
+    (job,) = world.started(1)
+    for _ in range(2):
+        assert isinstance(world.refuse(job, Kind.TRANSIENT, random=0.5), Delay)
+        world.run(5.0)
+    assert world.refuse(job, Kind.TRANSIENT) == GiveUp("attempts=3 are used up")
+    assert job.attempts == 3
+    assert [event.reason for event in world.events(GaveUp)] == ["attempts=3 are used up"]
+
+
+def test_a_failure_waits_for_its_backoff_and_holds_nobody() -> None:
+    world = World()
+    first, _ = world.started(2)
+    world.refuse(first, Kind.TRANSIENT, random=0.8)
+    assert world.state.statistics(world.now).delayed == 1
+    (other,) = world.submit()
+    started = world.run(2.0)
+    assert started == [(0.0, other), (pytest.approx(0.4), first)]
+
+
+def test_refusals_give_their_slot_back_at_once_and_keep_their_place() -> None:
+    world = World(Limits(concurrency=2))
+    first, second, *rest = world.submit(n=5)
+    world.refuse(second, Kind.CAPACITY, 0.0)
+    world.refuse(first, Kind.CAPACITY, 0.0)
+    assert world.state.in_flight == 0
+    assert [job for _, job in world.run(0.0)] == [first]  # the probe
+    world.ok(first)
+    assert world.poll() == [second, rest[0]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "left"),
+    [(Kind.RATE, 0.0), (Kind.CAPACITY, 0.0), (Kind.PERMANENT, 0.0), (Kind.TRANSIENT, 500.0)],
+)
+def test_tokens_of_a_refused_attempt_come_back_unless_it_may_have_run(
+    kind: Kind, left: float
+) -> None:
+    world = World(Limits(tokens="6000/min"))
+    (job,) = world.submit(cost=500)
+    world.refuse(job, kind)
+    assert world.state.whole.budgets[0].total == left
+
+
+def test_the_retry_budget() -> None:
+    world = World(Limits(), retry=Retry(budget=0.2))
+    jobs = world.submit(n=50)
+    for job in jobs:
+        world.state.finish(job, None, world.now)
+    verdicts = []
+    for _ in range(100):  # one at a time, a success in between: no outage
+        (job,) = world.submit()
+        verdicts.append(world.refuse(job, Kind.TRANSIENT, random=0.9))
+        world.state.cancel(job, world.now)
+        (job,) = world.submit()
+        world.ok(job)
+    kept = [verdict for verdict in verdicts if isinstance(verdict, Delay)]
+    assert len(kept) == pytest.approx(10 + 0.2 * world.state.counters.sent, abs=1)
+    assert verdicts[-2] == GiveUp(
+        "the retry budget is used up: retries of failures are held to 20% of what was sent in "
+        "the last 10 s, and 10 more"
+    )
+
+
+# Epochs
+
+
+@pytest.mark.parametrize(
+    ("kind", "knob", "once"),
+    [
+        (Kind.RATE, "rate", 0.85),
+        (Kind.TOKENS, "tokens", 0.85),
+        (Kind.CONCURRENCY, "concurrency", 9.0),
+    ],
+)
+def test_a_burst_of_refusals_cuts_once(kind: Kind, knob: str, once: float) -> None:
+    world = World()
+    jobs = world.started(10)
+    for job in jobs:
+        world.refuse(job, kind, 2.0)
+        world.now += 0.01
+    assert knobs(world.state.whole)[knob] == once
+    assert len(world.events(LimitChanged)) == 1
+    started = world.run(4.0)  # the probe alone, and after a second the rest
+    assert [when for when, _ in started[:2]] == pytest.approx([1.99, 2.99])
+    before = knobs(world.state.whole)[knob]
+    world.refuse(started[-1][1], kind, 1.0)  # sent after the cut: a new epoch
+    after = 8.0 if kind is Kind.CONCURRENCY else pytest.approx(0.85 * before, rel=1e-3)
+    assert knobs(world.state.whole)[knob] == after
+
+
+def test_the_rate_grows_back_and_the_pace_follows() -> None:
+    world = World(Limits("600/min"))
+    job = world.started(5)[-1]
+    world.refuse(job, Kind.RATE)
+    assert world.state.statistics(world.now).pace == pytest.approx(0.85 * 9.95, rel=1e-3)
+    world.now += 40.0
+    for _ in range(4):
+        for job in world.submit(n=100):
+            pass
+        for _, job in world.run(20.0):
+            world.ok(job)
+    assert world.state.statistics(world.now).pace == pytest.approx(9.95, rel=1e-3)
+
+
+def test_concurrency_grows_back_by_clean_rounds() -> None:
+    world = World(Limits(concurrency=4))
+    jobs = world.submit(n=4)
+    world.refuse(jobs.pop(), Kind.CONCURRENCY)
+    for job in jobs:
+        world.ok(job)  # sent before the cut: no clean round
+    assert world.state.whole.capacity == 3
+    world.now += 0.1
+    for expected in (3, 3, 4):
+        world.run(1.0)
+        (job,) = world.in_flight
+        world.ok(job)
+        assert world.state.whole.capacity == expected
+        world.submit()
+
+
+# The gate and its probe
+
+
+def test_one_probe_goes_first_and_the_rest_on_its_success() -> None:
+    world = World(Limits(concurrency=4))
+    jobs = world.submit(n=4)
+    for job in jobs:
+        world.refuse(job, Kind.RATE, 2.0)
+    world.submit(n=500)
+    assert world.run(1.999) == []
+    world.now += 0.001
+    (probe,) = world.poll()
+    assert probe is jobs[0]  # the oldest
+    world.now += 0.3
+    assert world.poll() == []
+    world.ok(probe)
+    assert len(world.poll()) == 4
+
+
+def test_the_rest_follow_a_silent_probe_after_a_second() -> None:
+    world = World(Limits(concurrency=4))
+    for job in world.submit(n=4):
+        world.refuse(job, Kind.RATE, 2.0)
+    assert [when for when, _ in world.run(10.0)] == [2.0, 3.0, 3.0, 3.0]
+
+
+def test_a_refused_probe_shuts_the_gate_for_longer_each_time() -> None:
+    world = World()
+    (job,) = world.started(1)
+    gaps = []
+    for _ in range(6):
+        before = world.now
+        world.refuse(job, Kind.RATE)
+        world.run(60.0)
+        gaps.append(round(job.started_at - before, 3))
+        world.now = job.started_at
+    assert gaps == [1, 2, 4, 8, 8, 8]
+
+
+@pytest.mark.parametrize("how", ["cancel", "unsend"])
+def test_a_probe_that_is_cancelled_lets_the_next_one_probe(how: str) -> None:
+    world = World(Limits(concurrency=4))
+    for job in world.submit(n=4):
+        world.refuse(job, Kind.RATE, 2.0)
+    world.run(2.0)
+    probe = world.state.whole.gate.probe
+    assert isinstance(probe, Job)
+    getattr(world.state, how)(probe, world.now)
+    assert len(world.poll()) == 1
+    assert world.state.whole.gate.probe is not probe
+
+
+def test_hints_only_extend() -> None:
+    world = World()
+    first, second, third = world.started(3)
+    world.refuse(first, Kind.RATE, 5.0)
+    world.refuse(second, Kind.CAPACITY, 0.1)
+    world.now += 1.0
+    world.refuse(third, Kind.RATE, None)
+    assert world.run(30.0)[0][0] == pytest.approx(4.0)
+
+
+def test_a_concurrency_refusal_waits_until_a_slot_ends() -> None:
+    world = World(Limits(concurrency=4))
+    jobs = world.submit(n=6)
+    world.refuse(jobs[3], Kind.CONCURRENCY)
+    assert world.run(100.0) == []
+    assert world.state.poll(world.now)[1] == INFINITY
+    world.ok(jobs[0])
+    assert world.poll() == [jobs[3]]  # one, and it is the oldest
+    world.ok(jobs[3])
+    assert world.poll() == [jobs[4]]  # the concurrency is 3 now
+    (event,) = world.events(Refused)
+    assert (event.closed_until, event.binds) == (None, "concurrency")
+
+
+def test_a_concurrency_refusal_with_nothing_in_flight_waits_a_second() -> None:
+    world = World(Limits(concurrency=4))
+    (job,) = world.submit()
+    world.refuse(job, Kind.CONCURRENCY)
+    assert world.run(5.0) == [(pytest.approx(1.0), job)]
+
+
+# Keys with limits of their own
+
+
+def test_a_refusal_of_a_key_shuts_its_own_gate_and_no_other() -> None:
+    world = World(keys={"a": Limits("6000/min", tokens="6M/min", concurrency=10)})
+    job = world.started(4, "a")[-1]
+    own = job.flow.limits
+    assert own is not None
+    world.refuse(job, Kind.RATE, 5.0)
+    assert knobs(own) == REST | {"shut": True, "rate": 0.85}
+    assert knobs(world.state.whole) == REST
+    world.submit("b", n=3)
+    world.submit("a", n=3)
+    started = world.run(4.9)
+    assert {job.flow.key for _, job in started} == {"b"}
+    assert [(when, job.flow.key) for when, job in world.run(2.0)[:1]] == [(0.1, "a")]
+
+
+def test_a_refusal_of_any_other_key_shuts_the_whole() -> None:
+    world = World(keys={"a": Limits("6000/min")})
+    (job,) = world.started(1, "b")
+    world.refuse(job, Kind.RATE, 5.0)
+    world.submit("a")
+    assert world.run(4.9) == []
+
+
+def test_a_key_that_recovers_late_is_looked_after_though_others_succeed() -> None:
+    world = World(Limits(), keys={"a": Limits(concurrency=4)})
+    jobs = world.submit("a", n=4)
+    own = jobs[0].flow.limits
+    assert own is not None
+    world.refuse(jobs.pop(), Kind.CONCURRENCY)
+    world.submit("b")
+    ((_, other),) = world.run(0.0)
+    world.ok(other)  # quiet, as far as b can tell
+    for job in jobs:
+        world.ok(job)
+    world.now += 0.1
+    (probe,) = world.poll()
+    world.submit("a", n=20)
+    world.ok(probe)
+    assert not own.gate.shut  # no need to wait for a second
+    for _ in range(8):
+        for _, job in world.run(0.0):
+            world.ok(job)
+    assert own.capacity == 4
+
+
+# The latch
+
+
+@pytest.mark.parametrize(
+    ("kind", "fix"),
+    [
+        (Kind.AUTH, "set the right key (TOGETHER_API_KEY for Together AI)"),
+        (Kind.QUOTA, "raise the account's spending limit or add credit"),
+    ],
+)
+def test_a_latch_fails_all_that_wait_and_all_that_come_until_reset(kind: Kind, fix: str) -> None:
+    world = World(Limits(concurrency=2), keys={"a": Limits(concurrency=1)})
+    jobs = world.submit(n=4) + world.submit("a", n=3)
+    world.refuse(jobs[1], Kind.TRANSIENT, random=0.9)  # in its backoff
+    assert isinstance(world.refuse(jobs[0], kind), GiveUp)
+    changed, _ = world.state.poll(world.now)
+    failed = [job for job in changed if job.status == FAILED]
+    assert set(failed) == {*jobs} - {jobs[0]}
+    text = (
+        f"{kind}: the provider answered {STATUS[kind]} (no), and would answer the same to every "
+        f"other call. Fix: {fix}, then call scheduler.reset()."
+    )
+    assert {(type(job.error), str(job.error)) for job in failed} == {(Latched, text)}
+    assert len({id(job.error) for job in failed}) == len(failed)  # tracebacks do not mix
+    for key in (None, "a"):
+        with pytest.raises(Latched) as caught:
+            world.submit(key)
+        assert str(caught.value) == text
+    assert world.state.statistics(world.now).binds == "closed"
+    assert [event.kind for event in world.events(Closed)] == [kind]
+    world.state.reset(world.now)
+    (job,) = world.submit()
+    assert job.status == STARTED
+
+
+def test_a_latch_is_told_once_however_many_are_refused() -> None:
+    world = World()
+    for job in world.started(8):
+        world.refuse(job, Kind.AUTH)
+    assert len(world.events(Closed)) == 1
+
+
+@pytest.mark.parametrize("kind", [Kind.RATE, Kind.CAPACITY, Kind.TRANSIENT])
+def test_what_was_in_flight_at_a_latch_is_not_sent_again(kind: Kind) -> None:
+    world = World()
+    first, second = world.started(2)
+    world.refuse(first, Kind.AUTH)
+    verdict = world.refuse(second, kind)
+    assert isinstance(verdict, GiveUp)
+    assert verdict.reason.startswith("auth: the provider answered 401")
+    assert world.state.waiting.size == 0
+
+
+# Hints beyond patience
+
+
+def test_a_hint_beyond_patience_gives_up_at_once_and_fails_the_queue() -> None:
+    world = World(Limits(concurrency=4))
+    jobs = world.submit(n=8)
+    verdict = world.refuse(jobs[0], Kind.RATE, 600.0)
+    assert isinstance(verdict, GiveUp)
+    assert "the server asks to wait 600 s more: patience=120 seconds is over" in verdict.reason
+    world.state.poll(world.now)
+    assert [job.status for job in jobs[4:]] == [FAILED] * 4
+    text = (
+        "the provider asks to wait 600 s more, which is beyond patience=120 seconds. "
+        "Fix: submit again then, or raise Retry(patience=...)."
+    )
+    assert {(type(job.error), str(job.error)) for job in jobs[4:]} == {(Unavailable, text)}
+    with pytest.raises(Unavailable):
+        world.submit()
+    world.now += 481.0  # what is left is within patience again: wait for it
+    (job,) = world.submit()
+    assert world.run(200.0)[0] == (pytest.approx(119.0), job)
+
+
+def test_a_long_hint_is_told_once_for_a_burst_and_holds_for_all_of_it() -> None:
+    world = World(Limits(concurrency=8))
+    jobs = world.submit(n=8)
+    for index, job in enumerate(jobs[:6]):
+        world.refuse(job, Kind.RATE, 600.0, random=index / 10)
+    for job, kind in zip(jobs[6:], (Kind.RATE, Kind.TRANSIENT), strict=True):
+        verdict = world.refuse(job, kind)  # no hint of their own, and the gate is shut for long
+        assert isinstance(verdict, GiveUp)
+        assert "the provider asks to wait 60" in verdict.reason
+    assert len(world.events(Closed)) == 1
+    assert world.state.waiting.size == 0
+
+
+def test_a_long_hint_of_a_key_fails_that_key_alone() -> None:
+    world = World(Limits(concurrency=4), keys={"a": Limits(concurrency=1)})
+    first, *waiting = world.submit("a", n=3)
+    others = world.submit("b", n=6)
+    world.refuse(first, Kind.RATE, 600.0)
+    world.poll()
+    assert {job.status for job in waiting} == {FAILED}
+    assert {job.status for job in others} <= {QUEUED, STARTED}
+    with pytest.raises(Unavailable):
+        world.submit("a")
+
+
+# Deadlines
+
+
+@pytest.mark.parametrize(
+    ("timeout", "fails"),
+    [(1.0, True), (4.9, True), (5.1, False), (100.0, False), (None, False)],
+)
+@pytest.mark.parametrize("when", ["queued", "submitted later", "refused itself"])
+def test_a_job_fails_early_only_when_it_is_certain(
+    timeout: float | None, fails: bool, when: str
+) -> None:
+    world = World(Limits(concurrency=1))
+    deadline = None if timeout is None else world.now + timeout
+    text = "Fix: a longer timeout=, or submit again later."
+    if when == "queued":
+        first, waiting = *world.submit(), *world.submit(deadline=deadline)
+        world.refuse(first, Kind.RATE, 5.0)
+        assert waiting.status == (FAILED if fails else QUEUED)
+        if fails:
+            assert isinstance(waiting.error, DeadlineExceeded)
+            assert str(waiting.error) == (
+                f"nothing can be sent for 5 s, and this job's timeout is over in {timeout:.3g} s. "
+                + text
+            )
+    elif when == "submitted later":
+        (first,) = world.submit()
+        world.refuse(first, Kind.RATE, 5.0)
+        if fails:
+            with pytest.raises(DeadlineExceeded):
+                world.submit(deadline=deadline)
+        else:
+            world.submit(deadline=deadline)
+    else:
+        (first,) = world.submit(deadline=deadline)
+        verdict = world.refuse(first, Kind.RATE, 5.0)
+        assert isinstance(verdict, GiveUp if fails else Delay)
+        if isinstance(verdict, GiveUp):
+            assert "this job's timeout is over in" in verdict.reason
+
+
+def test_a_backoff_beyond_the_deadline_gives_up() -> None:
+    world = World()
+    (job,) = world.submit(deadline=world.now + 0.3)
+    assert isinstance(world.refuse(job, Kind.TRANSIENT, random=0.9), GiveUp)
+
+
+def test_a_deadline_is_no_forecast() -> None:
+    world = World(Limits("1/min"))
+    world.submit()
+    (job,) = world.submit(deadline=world.now + 1.0)  # hopeless, but a retune may come
+    assert job.status == QUEUED
+    world.state.retune(Limits(), lambda key: None, {}, world.now)
+    assert world.poll() == [job]
+
+
+def test_the_gate_of_a_key_ends_no_deadline_of_another() -> None:
+    world = World(Limits(concurrency=2), keys={"a": Limits(concurrency=1)})
+    first, own = world.submit("a", n=1) + world.submit("a", deadline=world.now + 2.0)
+    world.submit("b", n=2)
+    (other,) = world.submit("b", deadline=world.now + 2.0)
+    world.refuse(first, Kind.RATE, 5.0)
+    assert (own.status, other.status) == (FAILED, QUEUED)
+    _, (_, last) = world.run(0.0)
+    world.refuse(last, Kind.RATE, 5.0)  # of the whole: the other is still on the watch
+    assert other.status == FAILED
+
+
+# Outages
+
+
+def outage(world: World, n: int = 8) -> list[Job]:
+    """`n` jobs in flight fail, the fifth of which begins an outage; random is 0: no backoff."""
+    jobs = world.submit(n=n)
+    world.run(1.0)
+    for job in jobs:
+        assert isinstance(world.refuse(job, Kind.TRANSIENT), Delay)
+    assert world.state.whole.gate.cautious
+    return jobs
+
+
+def test_an_outage_begins_after_five_failures_of_several_jobs() -> None:
+    world = World()
+    jobs = world.started(5)
+    for job in jobs[:4]:
+        world.refuse(job, Kind.TRANSIENT, random=0.9)
+    assert not world.state.whole.gate.shut
+    world.refuse(jobs[4], Kind.TRANSIENT, random=0.9)
+    assert world.state.whole.gate.shut
+    (event,) = world.events(Closed)
+    assert event.kind is Kind.TRANSIENT
+    assert event.reason == "an outage: attempts fail one after another and none is answered"
+
+
+def test_one_poisonous_job_is_no_outage() -> None:
+    world = World(retry=Retry(attempts=50))
+    (job,) = world.started(1)
+    for _ in range(9):
+        world.refuse(job, Kind.TRANSIENT)
+        world.run(1.0)
+    assert not world.state.whole.gate.shut
+
+
+def test_an_outage_uses_nobodys_attempts_and_sends_one_probe_at_a_time() -> None:
+    world = World(retry=Retry(attempts=5, patience=600))
+    jobs = outage(world)
+    world.submit(n=20)
+    failures = {job: job.failures for job in jobs}
+    assert sum(failures.values()) == 4  # those before it was known
+    for _ in range(30):
+        (one,) = world.run(8.0)  # the rest wait for its answer, however long
+        assert isinstance(world.refuse(one[1], Kind.TRANSIENT, random=0.5), Delay)
+    assert {job: job.failures for job in jobs} == failures
+    assert len(world.events(Closed)) == 1
+    assert world.events(GaveUp) == []
+
+
+def test_probes_of_an_outage_back_off_to_eight_seconds() -> None:
+    world = World(retry=Retry(patience=600))
+    outage(world)
+    gaps = []
+    for _ in range(8):
+        before = world.now
+        (started,) = world.run(20.0)
+        gaps.append(started[0])
+        world.now = before + started[0]
+        world.refuse(started[1], Kind.TRANSIENT)
+    assert gaps == [0.25, 0.5, 1, 2, 4, 4, 4, 4]  # half of what is drawn up to, at random = 0
+
+
+@pytest.mark.parametrize("answer", [None, Kind.PERMANENT, Kind.RATE])
+def test_any_answer_ends_an_outage(answer: Kind | None) -> None:
+    world = World(retry=Retry(patience=600))
+    outage(world)
+    ((_, probe),) = world.run(8.0)
+    if answer is None:
+        world.ok(probe)
+    else:
+        world.refuse(probe, answer, 1.0)
+    assert len(world.run(8.0)) >= 7
+    assert not world.state.whole.gate.cautious
+    (job,) = world.submit()
+    world.run(1.0)
+    assert isinstance(world.refuse(job, Kind.TRANSIENT), Delay)  # one failure: a backoff, no more
+    assert not world.state.whole.gate.shut
+
+
+def test_an_answer_that_refuses_a_key_ends_an_outage_of_the_whole() -> None:
+    world = World(keys={"a": Limits("6000/min")}, retry=Retry(patience=600))
+    jobs = world.submit("a", n=1) + world.submit("b", n=7)
+    world.run(1.0)
+    for job in jobs:
+        world.refuse(job, Kind.TRANSIENT)
+    ((_, probe),) = world.run(8.0)
+    assert probe.flow.key == "a"
+    world.refuse(probe, Kind.RATE, 5.0)
+    assert len(world.run(4.9)) == 7
+    assert world.run(1.0)[0][1] is probe
+
+
+def test_an_error_of_the_callers_own_is_no_answer() -> None:
+    world = World(retry=Retry(patience=600))
+    outage(world)
+    ((_, probe),) = world.run(8.0)
+    bug = Refusal(Kind.PERMANENT, None, None, "KeyError")
+    assert isinstance(world.state.defer(probe, bug, world.now, 0.0), GiveUp)
+    assert len(world.run(8.0)) == 1  # another probe, not the herd
+
+
+def test_after_patience_an_outage_fails_all_that_wait() -> None:
+    world = World(retry=Retry(patience=30))
+    outage(world)
+    waiting = world.submit(n=20)
+    verdict: Delay | GiveUp = Delay(0)
+    while isinstance(verdict, Delay):
+        ((_, probe),) = world.run(9.0)
+        verdict = world.refuse(probe, Kind.TRANSIENT, random=0.5)
+    assert verdict.reason.startswith("an outage: no attempt was answered for ")
+    assert verdict.reason.endswith(" s, and patience=30 seconds is over")
+    world.poll()
+    assert {job.status for job in waiting} == {FAILED}
+    assert {type(job.error) for job in waiting} == {Unavailable}
+    assert "Fix: submit again when the provider is back." in str(waiting[0].error)
+    (job,) = world.submit()  # a later one is a probe
+    world.run(10.0)
+    world.ok(job)
+    assert world.submit(n=3)[-1].status == STARTED or world.run(1.0)
+
+
+def test_with_attempts_of_one_an_outage_is_not_sat_out() -> None:
+    world = World(retry=Retry(attempts=1))
+    jobs = world.started(6)
+    assert all(isinstance(world.refuse(job, Kind.TRANSIENT), GiveUp) for job in jobs)
+
+
+def test_reset_forgets_an_outage_and_every_gate() -> None:
+    world = World(keys={"a": Limits(concurrency=1)}, retry=Retry(patience=600))
+    (own,) = world.started(1, "a")
+    world.refuse(own, Kind.RATE, 100.0)
+    outage(world)
+    world.state.reset(world.now)
+    assert len(world.run(1.0)) == 8  # all but the one that was told to wait itself
+    assert world.run(200.0) == [(pytest.approx(99.0, abs=2.0), own)]
+
+
+# Episodes
+
+
+def test_an_episode_ends_with_a_success_sent_after_the_last_refusal() -> None:
+    world = World()
+    jobs = world.started(6)
+    before = world.now
+    world.refuse(jobs[0], Kind.RATE, 1.0)
+    world.refuse(jobs[1], Kind.CAPACITY, 1.0)
+    world.ok(jobs[2])  # it was sent before: it says nothing
+    assert [event.episode for event in world.events(Refused)] == [1, 2]
+    assert world.events(Recovered) == []
+    for _, job in world.run(3.0):
+        world.ok(job)
+    (event,) = world.events(Recovered)
+    assert (event.began, dict(event.refused)) == (before, {Kind.RATE: 1, Kind.CAPACITY: 1})
+    world.refuse(jobs[3], Kind.RATE)
+    assert world.events(Refused)[-1].episode == 1
+
+
+def test_an_episode_outlives_a_change_of_clock() -> None:
+    world = World()
+    (job,) = world.started(1)
+    world.refuse(job, Kind.RATE, 1.0)
+    world.state.cancel(job, world.now)
+    world.state.shift(-900.0)
+    world.now -= 900.0
+    (job,) = world.submit()
+    world.run(3.0)
+    world.ok(job)
+    (event,) = world.events(Recovered)
+    assert event.at - event.began == pytest.approx(3.0)
+
+
+def test_what_a_refusal_event_says() -> None:
+    world = World()
+    (job,) = world.started(1, "chat")
+    world.refuse(job, Kind.RATE, 2.0, random=0.5)
+    (event,) = world.events(Refused)
+    assert (event.at, event.job, event.key, event.kind) == (world.now, 1, "chat", Kind.RATE)
+    assert (event.status, event.wait) == (429, 2.0)
+    assert event.closed_until == pytest.approx(world.now + 2.125)
+    assert world.state.statistics(world.now).why == "refused (rate): no"
+
+
+def test_errors_are_headways_own() -> None:
+    assert issubclass(Latched, HeadwayError)
+    assert issubclass(Unavailable, HeadwayError)
