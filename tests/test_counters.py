@@ -44,6 +44,15 @@ def test_what_is_older_than_the_window_is_forgotten() -> None:
     assert counters.refused == {Kind.RATE: 300}  # the totals stay
 
 
+def test_so_it_is_where_attempts_are_rare() -> None:
+    counters = Counters(0.0)
+    run(counters, range(0, 400, 100), Kind.RATE)
+    run(counters, range(400, 1100, 100))
+    recent = counters.recent(1050.0)
+    assert recent.seconds <= 300
+    assert (recent.sent, recent.share()) == (3, 0.0)
+
+
 def test_a_picture_does_not_change_afterwards() -> None:
     counters = Counters(0.0)
     run(counters, range(10), Kind.RATE)

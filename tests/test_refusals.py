@@ -1,4 +1,4 @@
-"""The table of refusals, each kind on its own knob, on the bare state machine with made-up times."""
+"""The table of refusals, each kind on its own knob: the bare state machine, made-up times."""
 
 from __future__ import annotations
 
@@ -274,8 +274,7 @@ def test_the_rate_grows_back_and_the_pace_follows() -> None:
     assert world.state.statistics(world.now).pace == pytest.approx(0.85 * 9.95, rel=1e-3)
     world.now += 40.0
     for _ in range(4):
-        for job in world.submit(n=100):
-            pass
+        world.submit(n=100)
         for _, job in world.run(20.0):
             world.ok(job)
     assert world.state.statistics(world.now).pace == pytest.approx(9.95, rel=1e-3)
@@ -334,6 +333,18 @@ def test_a_refused_probe_shuts_the_gate_for_longer_each_time() -> None:
         gaps.append(round(job.started_at - before, 3))
         world.now = job.started_at
     assert gaps == [1, 2, 4, 8, 8, 8]
+
+
+def test_a_refused_probe_cuts_nothing() -> None:
+    world = World()
+    (job,) = world.started(1)
+    for kind in (Kind.RATE, Kind.TOKENS, Kind.CONCURRENCY):
+        world.refuse(job, Kind.CAPACITY, 1.0)
+        world.run(1.0)
+        assert world.state.whole.gate.probe is job
+        world.refuse(job, kind, 1.0)  # the gate opened too soon, and that is all
+        world.run(1.0)
+    assert knobs(world.state.whole) == REST | {"shut": True}
 
 
 @pytest.mark.parametrize("how", ["cancel", "unsend"])
@@ -683,13 +694,38 @@ def test_an_answer_that_refuses_a_key_ends_an_outage_of_the_whole() -> None:
         world.refuse(job, Kind.TRANSIENT)
     ((_, probe),) = world.run(8.0)
     assert probe.flow.key == "a"
+    world.now = probe.started_at + 0.1
     world.refuse(probe, Kind.RATE, 5.0)
-    assert len(world.run(4.9)) == 7
+    assert len(world.run(0.5)) == 7
+    assert world.run(4.4) == []
     assert world.run(1.0)[0][1] is probe
 
 
-def test_an_error_of_the_callers_own_is_no_answer() -> None:
+def test_an_older_answer_ends_an_outage_and_its_probe_is_waited_for_no_longer() -> None:
     world = World(retry=Retry(patience=600))
+    (slow,) = world.started(1)
+    outage(world)
+    world.run(2.0)
+    world.refuse(slow, Kind.PERMANENT)  # sent before the outage, and an answer
+    assert len(world.run(2.0)) == 7
+
+
+@pytest.mark.parametrize("how", [Kind.RATE, None])
+def test_an_older_answer_for_a_key_does_so_too(how: Kind | None) -> None:
+    world = World(keys={"a": Limits()}, retry=Retry(patience=600))
+    (slow,) = world.started(1, "a")
+    outage(world)
+    world.run(2.0)
+    if how is None:
+        world.ok(slow)
+    else:
+        world.refuse(slow, how, 50.0)
+    assert len(world.run(2.0)) == 7
+
+
+@pytest.mark.parametrize("keys", [{}, {None: Limits("6000/min")}])
+def test_an_error_of_the_callers_own_is_no_answer(keys: dict[Any, Limits]) -> None:
+    world = World(keys=keys, retry=Retry(patience=600))
     outage(world)
     ((_, probe),) = world.run(8.0)
     bug = Refusal(Kind.PERMANENT, None, None, "KeyError")

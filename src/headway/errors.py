@@ -66,7 +66,17 @@ class Unavailable(HeadwayError):
 
 
 class Latched(HeadwayError):
-    """The key is refused or the account is empty (401, 402): every further call would fail."""
+    """The key is refused or the account is empty (401, 402): every further call would fail.
+
+    `kind` is ``"auth"`` or ``"quota"`` (a `headway.Kind`).
+    """
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message, kind)
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class Refused(HeadwayError):

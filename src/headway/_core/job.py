@@ -41,13 +41,14 @@ class Flow:
 class Job:
     """One call to make; it goes through one or more attempts.
 
-    `cost` is the tokens that the next attempt reserves. `owner` is the shell's, whatever it needs
+    `cost` is the tokens that the next attempt reserves; one that is `guessed` is guessed again
+    when the attempt starts, for more is known by then. `owner` is the shell's, whatever it needs
     to wake the caller.
     """
 
     __slots__ = (
-        "attempts", "charges", "cost", "deadline", "error", "failures", "flow", "limits", "line",
-        "number", "owner", "priority", "queued_at", "refused_since", "started_at", "status",
+        "attempts", "charges", "cost", "deadline", "error", "failures", "flow", "guessed", "limits",
+        "line", "number", "owner", "priority", "queued_at", "refused_since", "started_at", "status",
         "submitted_at", "waited",
     )  # fmt: skip
 
@@ -57,10 +58,12 @@ class Job:
         priority: float = 0,
         cost: float = 0.0,
         deadline: float | None = None,
+        guessed: bool = False,
     ) -> None:
         self.flow = flow
         self.priority = priority
         self.cost = cost
+        self.guessed = guessed
         self.deadline = deadline
         self.status = NEW
         self.number = 0

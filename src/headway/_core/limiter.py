@@ -129,10 +129,11 @@ class TokenBudget:
     def take(self, cost: float, now: float) -> Charge:
         """Reserve `cost` tokens for an attempt that starts at `now`."""
         slot = self._add(cost, now)
+        paced = cost
         if cost > self.rate.share:
-            paced = cost + self.ahead / self.pace.interval  # paid off in full before the next
+            self.pace.take(now, self.ahead / self.pace.interval)  # paid off before the next
         else:
-            paced = cost * self._expected()
+            paced *= self._expected()
         self.pace.take(now, paced)
         return Charge(slot, cost, paced)
 
@@ -153,6 +154,8 @@ class TokenBudget:
             self._add(used - charge.reserved, now)
         if used > charge.paced:
             self.pace.take(now, used - charge.paced)
+        else:  # or noise alone would slow the pace: what is taken for some is given for others
+            self.pace.give_back(now, charge.paced - used)
 
     def release(self, charge: Charge, now: float) -> None:
         """Give back all of `charge`: its attempt was refused, or was never sent."""

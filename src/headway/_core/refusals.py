@@ -292,7 +292,8 @@ class Refusals:
         error = Latched(
             f"{kind}: the provider answered {refusal.status} ({refusal.message or 'no message'}), "
             f"and would answer the same to every other call. Fix: {_LATCH_FIXES[kind]}, then "
-            "call scheduler.reset()."
+            "call scheduler.reset().",
+            kind,
         )
         if self.latch is None:
             self._events.append(Closed(now, kind, None, str(error)))

@@ -121,9 +121,11 @@ class SchedulerState:
         if self._tracing:
             self._ended(job, "ok", used or 0.0, now)
 
-    def learn(self, job: Job, refusal: Refusal, now: float, random: float) -> None:
+    def learn(
+        self, job: Job, refusal: Refusal, now: float, random: float, used: float | None = None
+    ) -> None:
         """The attempt of `job` was refused or failed, and the job ends with it."""
-        self._failed_attempt(job, refusal, now, random)
+        self._failed_attempt(job, refusal, now, random, used)
         self.counters.failed += 1
         self._ended(job, refusal.kind, 0.0, now)
 
@@ -143,12 +145,12 @@ class SchedulerState:
         self._ended(job, refusal.kind, 0.0, now)
         return verdict
 
-    def cancel(self, job: Job, now: float) -> None:
-        """Take out `job`, wherever it is. An attempt that ran costs what it reserved."""
+    def cancel(self, job: Job, now: float, used: float | None = None) -> None:
+        """Take out `job`, wherever it is. An attempt that ran costs what it reserved, or `used`."""
         if job.status == STARTED:
             self._end_attempt(job)
             self._lose_probe(job)
-            self._settle(job, None, now)
+            self._settle(job, used, now)
         elif job.status == QUEUED:
             job.status = DONE
             self.waiting.remove(job)
@@ -189,9 +191,12 @@ class SchedulerState:
         wake_at = waiting.advance(now)
         while (head := waiting.queue.head()) is not None:
             job = head
-            own = job.flow.limits
+            flow = job.flow
+            own = flow.limits
+            if job.guessed and flow.mean is not None:
+                job.cost = self.guess(flow)
             if own is not None and (ready := own.ready_at(job.cost, now)) > now:
-                waiting.hold(job.flow, job.priority, ready)
+                waiting.hold(flow, job.priority, ready)
                 continue
             ready = whole.ready_at(job.cost, now)
             if ready > now:
@@ -320,9 +325,13 @@ class SchedulerState:
             if job.flow.held_until is not None:
                 self.waiting.release(job.flow)
 
-    def _failed_attempt(self, job: Job, refusal: Refusal, now: float, random: float) -> None:
+    def _failed_attempt(
+        self, job: Job, refusal: Refusal, now: float, random: float, used: float | None = None
+    ) -> None:
         self._end_attempt(job)
-        if refusal.kind is Kind.TRANSIENT or refusal.status is None:
+        if used is not None:
+            self._settle(job, used, now)
+        elif refusal.kind is Kind.TRANSIENT or refusal.status is None:
             self._settle(job, None, now)  # it may have been counted: nobody knows
         else:
             self._release(job, now)

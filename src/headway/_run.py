@@ -1,0 +1,244 @@
+"""A run: a source of items, workers that take one item at a time, and a sink of outcomes.
+
+The workers are started one by one, as long as there are items, up to the concurrency. They stop
+taking items while too many outcomes wait for the consumer, so that memory is bounded at both ends.
+"""
+
+from __future__ import annotations
+
+from asyncio import CancelledError, current_task
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
+
+from headway._calls import Options
+from headway._core.job import Job
+from headway._shell import Shell
+
+__all__ = ["END", "NO_KWARGS", "Execute", "Run"]
+
+INFINITY = float("inf")
+
+END: Any = object()
+"""What a source or a sink gives when it has nothing (more) to give."""
+
+NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
+
+# Without a concurrency limit a run still needs a bound: at most this many calls at once.
+_MOST_WORKERS = 1000
+
+# Beyond the slots, where others compete: jobs that stand in the queue for the next permit.
+_STANDING_BY = 16
+
+# Seconds that workers which never have to wait keep the event loop to themselves.
+_BREATH = 0.001
+
+Execute = Callable[[Job, Any], Awaitable[Any]]
+Deliver = Callable[[int, Any, "Job | None", Any, "Exception | None"], None]
+
+
+class Run:
+    """The workers of one run, and their common state."""
+
+    def __init__(
+        self, shell: Shell, options: Options, execute: Execute, items: object, deliver: Deliver
+    ) -> None:
+        self.shell = shell
+        self.taken = 0  # items, so far
+        self.consumed = 0
+        self.window = INFINITY  # how many may be taken and not consumed
+        self.error: Exception | None = None  # of the source, or what ended the run
+        self.unclosed: Exception | None = None  # what closing the source raised
+        self._over = False
+        self._options = options
+        self._execute = execute
+        self._deliver = deliver
+        self._next, self._pull, self._close = _source(items)
+        self._pulling = anyio.Lock() if self._pull is not None else None
+        self._crew: TaskGroup | None = None
+        self._workers = 0
+        self._most = 1
+        self._breathe_at = 0.0
+        self._stalled: deque[anyio.Event] = deque()
+        self._changed: anyio.Event | None = None
+
+    def start(self, group: TaskGroup) -> None:
+        """Start the first worker in `group`."""
+        self._most = self.slots()
+        self._workers = 1
+        # A crew of their own, so that ending the run does not cancel the consumer.
+        group.start_soon(self._supervise)
+
+    def stop(self, error: Exception | None = None) -> None:
+        """Take no more items and cancel what runs; `error` is what ended the run."""
+        self._over = True
+        if self.error is None:
+            self.error = error
+        if self._crew is not None:
+            self._crew.cancel_scope.cancel()
+        self.wake()
+
+    def slots(self) -> int:
+        """How many workers there may be: as many as the slots, more where others compete."""
+        shell = self.shell
+        capacity = shell.state.whole.capacity
+        slots = _MOST_WORKERS if capacity == INFINITY else int(capacity)
+        competing = shell.state.in_flight + len(shell.parked) > self._workers
+        return slots + _STANDING_BY if competing else slots
+
+    def open_window(self) -> None:
+        """Bound what may be taken and not consumed, by the slots as they are and will be."""
+        self.window = 2 * self.slots() + _STANDING_BY
+
+    def consume(self) -> None:
+        """The consumer took an outcome. At half the window a worker goes on, and wakes others."""
+        self.consumed += 1
+        if self._stalled and self.taken - self.consumed == self.window // 2:
+            self._stalled.popleft().set()
+
+    def wake(self) -> None:
+        """Let the consumer look again."""
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+    async def changed(self) -> None:
+        """Wait until there may be something new for the consumer."""
+        if self._changed is None:
+            self._changed = anyio.Event()
+        await self._changed.wait()
+
+    @property
+    def done(self) -> bool:
+        """Whether all workers have ended."""
+        return not self._workers
+
+    async def _supervise(self) -> None:
+        try:
+            async with anyio.create_task_group() as self._crew:
+                self._crew.start_soon(self._work)
+        finally:
+            # Now, not whenever a garbage collector comes by: it may hold a file or a connection.
+            if self._close is not None:
+                try:
+                    await self._close()
+                except Exception as error:
+                    self.unclosed = error
+
+    async def _work(self) -> None:
+        shell, options = self.shell, self._options
+        state, clock, max_queue = shell.state, shell.clock, shell.state.max_queue
+        woken = False  # one that goes on after a stall wakes the next, once it has an item
+        try:
+            while not self._over:
+                if self.taken - self.consumed >= self.window:
+                    await self._stall()
+                    woken = True
+                    continue
+                item = self._next() if self._pulling is None else await self._take()
+                if item is END:
+                    self._over = True
+                    break
+                index = self.taken
+                self.taken = index + 1
+                if self._workers < self._most:
+                    self._hire()
+                if state.waiting.size >= max_queue:
+                    await shell.room()
+                if woken:
+                    woken = False
+                    if self._stalled:
+                        self._stalled.popleft().set()
+                job = None
+                try:
+                    job = shell.job(options, (item,), NO_KWARGS)
+                    result = await self._execute(job, item)
+                except Exception as error:
+                    self._deliver(index, item, job, None, error)
+                except CancelledError as error:  # asyncio's
+                    self._deliver(index, item, job, None, _not_ours(error))
+                else:
+                    self._deliver(index, item, job, result, None)
+                if clock() >= self._breathe_at:
+                    await checkpoint()
+                    self._breathe_at = clock() + _BREATH
+                    self._most = self.slots()
+                    self._resize()
+        except Exception as error:  # of the source
+            self.stop(error)
+        finally:
+            self._workers -= 1
+            if not self._workers:
+                self.wake()
+            while self._over and self._stalled:
+                self._stalled.popleft().set()
+
+    def _resize(self) -> None:
+        """Follow the concurrency with the window; where it has grown those that stalled go on."""
+        before = self.window
+        if before < INFINITY:
+            self.open_window()
+            if self.window > before and self._stalled:
+                self._stalled.popleft().set()
+
+    def _hire(self) -> None:
+        assert self._crew is not None
+        self._workers += 1
+        self._crew.start_soon(self._work)
+
+    async def _stall(self) -> None:
+        event = anyio.Event()
+        self._stalled.append(event)
+        await event.wait()
+
+    async def _take(self) -> Any:
+        assert self._pulling is not None
+        assert self._pull is not None
+        async with self._pulling:
+            return END if self._over else await self._pull()
+
+
+_Awaited = Callable[[], Awaitable[Any]]
+
+
+def _source(items: object) -> tuple[Callable[[], Any], _Awaited | None, _Awaited | None]:
+    """How to take the next item, `END` after the last: at once, or by awaiting; how to close."""
+    if isinstance(items, AsyncIterable):
+        iterator = aiter(items)
+
+        async def pull() -> Any:
+            return await anext(iterator, END)
+
+        return _no_item, pull, iterator.aclose if isinstance(iterator, AsyncGenerator) else None
+    if isinstance(items, Iterable):
+        return partial(next, iter(items), END), None, None
+    raise TypeError(
+        f"items must be an iterable or an async iterable, not {type(items).__name__}. Fix: a "
+        "list, a generator, a range, or an async generator."
+    )
+
+
+def _not_ours(error: CancelledError) -> Exception:
+    """What a call failed with that somebody else cancelled: in a task of ours it would be lost.
+
+    Raises `error` where the task itself is being cancelled.
+    """
+    task = current_task()
+    if task is None or task.cancelling():
+        raise error
+    failure = RuntimeError(
+        "something that this call awaited was cancelled, and the call with it. Fix: shield what "
+        "several calls share (asyncio.shield), or catch the CancelledError in the call."
+    )
+    failure.__cause__ = error
+    return failure
+
+
+def _no_item() -> Any:
+    return END

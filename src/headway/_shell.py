@@ -1,0 +1,405 @@
+"""The shell under the public face: it tells the pure core the time, and wakes those it admits.
+
+A caller that is not admitted at once parks. One of those parked is the *leader*: it alone also
+sleeps until the moment that `poll` named, then polls for all. Whoever polls wakes those that the
+poll admitted and, where it named an earlier moment than the leader sleeps to, the leader, to sleep
+anew. A leader that leaves, in whatever way, hands over. So there is no background task, no timer
+per job, and nothing to start or to stop.
+"""
+
+from __future__ import annotations
+
+import time
+from asyncio import get_running_loop
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from random import random
+from types import CoroutineType
+from typing import Any, NoReturn, TypeVar
+
+import anyio
+from anyio.lowlevel import current_token
+
+from headway._calls import Options, check_awaitable, checked_tokens, checked_usage, usage_of
+from headway._core.job import FAILED, QUEUED, STARTED, Job
+from headway._core.retry import Delay
+from headway._core.state import SchedulerState
+from headway.errors import DeadlineExceeded, Refused, SchedulerClosed, WrongLoop
+from headway.events import Event, Kind
+from headway.hints import Refusal, classify
+from headway.hooks.log import Log, logger
+from headway.rates import Limiter
+
+__all__ = ["Shell"]
+
+INFINITY = float("inf")
+
+R = TypeVar("R")
+
+Predicate = Callable[[Any], "bool | Kind | None"]
+
+
+class Shell:
+    """One state machine, the clock of the event loop that uses it, and those who wait."""
+
+    def __init__(
+        self,
+        state: SchedulerState,
+        *,
+        on_event: Callable[[Event], object] | None = None,
+        is_refused: Predicate | None = None,
+        shared: tuple[Limiter, ...] = (),
+    ) -> None:
+        self.state = state
+        self.shared = shared
+        self.closed = False
+        self.parked: dict[Job, None] = {}
+        self._sinks = (Log(),) if on_event is None else (Log(), on_event)
+        self._is_refused = is_refused
+        self._leader: Job | None = None
+        self._wake_at = INFINITY  # what the last poll named
+        self._armed = INFINITY  # what the leader sleeps to
+        self._loop: object = None
+        self._current: Callable[[], object] = _no_loop
+        self.clock: Callable[[], float] = float  # 0.0 until there is a loop
+        self._offset = -time.monotonic()  # from the system's monotonic clock to the loop's
+        self._last = 0.0  # when the last poll was
+        self._room: anyio.Event | None = None
+        self._idle: anyio.Event | None = None
+
+    # The clock
+
+    def now(self) -> float:
+        """The time on the clock of the running loop, which the scheduler belongs to from now on.
+
+        Raises `WrongLoop` where another loop's work is pending.
+        """
+        try:
+            if self._current() is self._loop:
+                return self.clock()
+        except RuntimeError:
+            pass
+        self._bind()
+        return self.clock()
+
+    def time(self) -> float:
+        """The time as far as known, for calls that may come from outside the loop."""
+        try:
+            if self._current() is self._loop:
+                return self.clock()
+        except RuntimeError:
+            pass
+        return max(self._last, time.monotonic() + self._offset)
+
+    def _bind(self) -> None:
+        if self.parked or self.state.in_flight:
+            raise WrongLoop(
+                f"this Scheduler is at work on another event loop ({self.state.in_flight} in "
+                f"flight, {len(self.parked)} queued) and was used from a second one. Fix: one "
+                "Scheduler per event loop, or use it again when its work is done."
+            )
+        old = max(self._last, time.monotonic() + self._offset)
+        current, loop, clock = _running_loop()
+        now = clock()
+        self.state.shift(now - old)
+        self._current, self._loop, self.clock = current, loop, clock
+        self._offset = now - time.monotonic()
+        self._last = now
+        self._wake_at = self._armed = INFINITY
+        self._leader = self._room = self._idle = None
+
+    # A job's way
+
+    def job(self, options: Options, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Job:
+        """A new job with `options`, for a call of these arguments."""
+        state = self.state
+        flow = state.flows.get(options.key) or state.flow(options.key)
+        tokens = options.tokens
+        if tokens is None:
+            unknown = flow.mean is None and not state.whole.budgets and flow.limits is None
+            cost = 0.0 if unknown else state.guess(flow)
+            return Job(flow, options.priority, cost, None, True)
+        cost = checked_tokens(tokens(*args, **kwargs)) if callable(tokens) else tokens
+        return Job(flow, options.priority, cost)
+
+    def enter(self, job: Job) -> bool:
+        """Submit `job`, which is new: True where it holds its permit, else `wait` for it.
+
+        Raises what `SchedulerState.submit` raises, `SchedulerClosed` and `WrongLoop`.
+        """
+        if self.closed:
+            raise SchedulerClosed(
+                "this Scheduler is closed: aclose() was called. Fix: make a new Scheduler, or "
+                "close it later."
+            )
+        if self.state.submit(job, self.now()):
+            return True
+        self.poll()
+        return job.status == STARTED
+
+    async def wait(self, job: Job) -> None:
+        """Wait for the permit of `job`. Raises the scheduler's reason for ending it, if any."""
+        if job.status == QUEUED:
+            await self._park(job)
+        if job.status == FAILED:
+            raise job.error
+
+    async def run(
+        self,
+        job: Job,
+        options: Options,
+        fn: Callable[..., Awaitable[Any]],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """Call ``fn(*args, **kwargs)`` under the limits, again where it is refused."""
+        if not self.enter(job):
+            await self.wait(job)
+        while True:
+            if self.shared:
+                await self.acquire_shared(job)  # gives the permit back itself where it fails
+            try:
+                call = fn(*args, **kwargs)
+                if type(call) is not CoroutineType:
+                    check_awaitable(fn, call)
+                if options.attempt_timeout is None:
+                    result = await call
+                else:
+                    with anyio.fail_after(options.attempt_timeout):
+                        result = await call
+                if self._is_refused is not None:
+                    self.check_result(result)
+                usage = options.usage
+                used = usage_of(result) if usage is None else checked_usage(usage(result))
+            except Exception as error:
+                self._again(job, error)
+            except BaseException:
+                self.cancel(job)
+                raise
+            else:
+                self.finish(job, used)
+                return result
+            if job.status != STARTED:
+                await self.wait(job)
+
+    async def within(self, job: Job, timeout: float, call: Coroutine[Any, Any, R]) -> R:
+        """Await `call`, which makes `job`, for `timeout` seconds. Raises `DeadlineExceeded`."""
+        try:
+            job.deadline = self.now() + timeout
+        except BaseException:
+            call.close()
+            raise
+        with anyio.move_on_after(timeout):
+            return await call
+        tries = "once" if job.attempts == 1 else f"{job.attempts} times"
+        raise DeadlineExceeded(
+            f"timeout={timeout:g} seconds are over: this job waited {job.waited:.3g} s for its "
+            f"permits and was tried {tries if job.attempts else 'not once'}. Fix: a longer "
+            "timeout=, a higher priority=, or fewer jobs at a time."
+        )
+
+    def finish(self, job: Job, used: float | None) -> None:
+        """The attempt of `job` succeeded and used `used` tokens (None: not known)."""
+        self.state.finish(job, used, self.clock())
+        if self.parked or self.state.events or self._idle is not None:
+            self.poll()
+
+    def cancel(self, job: Job, used: float | None = None) -> None:
+        """The attempt of `job` was cancelled while it ran."""
+        self.state.cancel(job, self.clock(), used)
+        self.poll()
+
+    def fail(self, job: Job, error: Exception, used: float | None = None) -> None:
+        """The attempt of `job` raised `error`, and the job ends with it."""
+        self.state.learn(job, self.refusal(error), self.clock(), random(), used)
+        self.poll()
+
+    def refusal(self, error: Exception) -> Refusal:
+        """What `error` says, by the user's predicate first."""
+        if isinstance(error, _RefusedResult):
+            return error.refusal
+        refusal = classify(error, wall_time=time.time())
+        if self._is_refused is not None:
+            try:
+                kind = _kind(self._is_refused(error))
+            except Exception:  # the slot must be given back whatever happens here
+                logger.exception("is_refused= raised for %r; it counts for no refusal", error)
+                return refusal
+            if kind is not None:
+                return Refusal(kind, refusal.wait, refusal.status or 0, refusal.message)
+        return refusal
+
+    # Those who wait
+
+    def poll(self) -> None:
+        """Start what may start, wake those whom that concerns, and tell the events."""
+        state = self.state
+        self._last = now = self.clock()
+        changed, self._wake_at = state.poll(now)
+        for job in changed:
+            if job.owner is not None:
+                job.owner.set()
+        leader = self._leader
+        if self._wake_at < self._armed and leader is not None:
+            leader.owner.set()
+        if state.events:
+            self._tell()
+        if self._room is not None and state.waiting.size < state.max_queue:
+            self._room.set()
+            self._room = None
+        if self._idle is not None and not state.in_flight and not state.waiting.size:
+            self._idle.set()
+
+    def check_loop(self) -> None:
+        """Before a change from outside. Raises `WrongLoop` where another loop's jobs wait."""
+        if self.parked:
+            self.now()
+
+    def repoll(self) -> None:
+        """`poll` for a change that may come from outside the loop, while nothing waits."""
+        if self.parked:
+            self.poll()
+
+    async def room(self) -> None:
+        """Wait until the queue has room for another job."""
+        while self.state.waiting.size >= self.state.max_queue:
+            if self._room is None:
+                self._room = anyio.Event()
+            await self._room.wait()
+
+    async def drained(self) -> None:
+        """Wait until nothing is queued and nothing is in flight."""
+        self.now()
+        while self.state.in_flight or self.state.waiting.size:
+            if self._idle is None or self._idle.is_set():
+                self._idle = anyio.Event()
+            await self._idle.wait()
+        self._idle = None
+
+    async def _park(self, job: Job) -> None:
+        job.owner = anyio.Event()
+        self.parked[job] = None
+        try:
+            while job.status == QUEUED:
+                if self._leader is None:
+                    self._leader = job
+                if self._leader is job:
+                    await self._lead(job)
+                else:
+                    await job.owner.wait()
+                if job.status == QUEUED and job.owner.is_set():
+                    job.owner = anyio.Event()
+        except BaseException:
+            self.state.unsend(job, self.clock())
+            self._leave(job)
+            self.poll()
+            raise
+        self._leave(job)
+
+    async def _lead(self, job: Job) -> None:
+        self._armed = self._wake_at
+        if self._armed == INFINITY:
+            await job.owner.wait()
+            return
+        with anyio.move_on_after(self._armed - self.clock()):
+            await job.owner.wait()
+            return
+        self._armed = INFINITY
+        self.poll()
+
+    def _leave(self, job: Job) -> None:
+        del self.parked[job]
+        job.owner = None
+        if self._leader is job:
+            self._armed = INFINITY
+            # The last to park: the one that stays longest, so that the lead changes seldom.
+            self._leader = next(reversed(self.parked), None)
+            if self._leader is not None:
+                self._leader.owner.set()
+
+    # Inside
+
+    def _again(self, job: Job, error: Exception) -> None:
+        """Queue `job` again, whose attempt raised `error`, or raise that."""
+        verdict = self.state.defer(job, self.refusal(error), self.clock(), random())
+        self.poll()
+        if isinstance(verdict, Delay):
+            return
+        final = self.shown(error)
+        if job.attempts > 1:
+            spent = self.clock() - job.submitted_at
+            final.add_note(
+                f"headway: tried {job.attempts} times in {spent:.3g} s, and not again: "
+                f"{verdict.reason}."
+            )
+        raise final
+
+    def shown(self, error: Exception) -> Exception:
+        """`error` as the caller sees it."""
+        if not isinstance(error, _RefusedResult):
+            return error
+        refused = Refused(error.refusal.message, error.result)
+        refused.__suppress_context__ = True  # `error` was ours, and says the same
+        return refused
+
+    def check_result(self, result: object) -> None:
+        """Raise for a result that the user's predicate calls a refusal."""
+        kind = None if self._is_refused is None else _kind(self._is_refused(result))
+        if kind is not None:
+            raise _RefusedResult(kind, result)
+
+    async def acquire_shared(self, job: Job) -> None:
+        """Wait for the limiters that the application shares; the permit of `job` is held."""
+        try:
+            for limiter in self.shared:
+                await limiter.acquire()
+        except BaseException:
+            self.state.unsend(job, self.clock())
+            self.poll()
+            raise
+
+    def _tell(self) -> None:
+        events = self.state.events[:]
+        self.state.events.clear()
+        for sink in self._sinks:
+            for event in events:
+                try:
+                    sink(event)
+                except Exception:
+                    logger.exception("on_event= raised for %r; the job goes on", event)
+
+
+class _RefusedResult(Exception):
+    """A result that the user's predicate calls a refusal, on its way to the retry layer."""
+
+    def __init__(self, kind: Kind, result: object) -> None:
+        shown = repr(result)
+        shown = shown if len(shown) <= 120 else shown[:117] + "..."
+        super().__init__(shown)
+        self.result = result
+        self.refusal = Refusal(
+            kind, None, 0, f"is_refused= calls this result a refusal ({kind}): {shown}"
+        )
+
+
+def _kind(answer: bool | Kind | None) -> Kind | None:
+    if isinstance(answer, Kind):
+        return answer
+    return Kind.RATE if answer else None
+
+
+def _no_loop() -> NoReturn:
+    raise RuntimeError
+
+
+def _running_loop() -> tuple[Callable[[], object], object, Callable[[], float]]:
+    """How to find out which loop runs, which one it is, and its clock."""
+    try:
+        loop = get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        return get_running_loop, loop, loop.time
+    current_token()  # raises NoEventLoopError where no loop runs at all
+    from trio.lowlevel import current_trio_token
+
+    return current_trio_token, current_trio_token(), anyio.current_time

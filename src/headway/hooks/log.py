@@ -1,0 +1,63 @@
+"""The standard logger ``headway``: a few lines for an operator, never one per job.
+
+A warning when an episode of refusals begins and a line when it ends, with its counts. A wrong key,
+an empty account, an outage, and a job that is given up are errors, the last at most once a minute
+with the number of those in between.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from headway.events import Closed, Event, GaveUp, Kind, Recovered, Refused
+
+__all__ = ["Log", "logger"]
+
+logger = logging.getLogger("headway")
+
+_GAVE_UP_EVERY = 60.0  # seconds
+
+
+class Log:
+    """A listener for ``on_event=`` that writes to the logger ``headway``."""
+
+    def __init__(self) -> None:
+        self._gave_up_at = float("-inf")
+        self._gave_up = 0
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Refused):
+            if event.episode == 1:
+                self._began(event)
+        elif isinstance(event, Recovered):
+            counts = ", ".join(f"{n} {kind}" for kind, n in event.refused.items())
+            logger.info("recovered after %.3g s: refused %s", event.at - event.began, counts)
+        elif isinstance(event, Closed):
+            level = logging.WARNING if event.kind is Kind.TRANSIENT else logging.ERROR
+            logger.log(level, "%s", event.reason)
+        elif isinstance(event, GaveUp):
+            self._give_up(event)
+
+    def _began(self, event: Refused) -> None:
+        hint = "no hint" if event.wait is None else f"hint {event.wait:.3g} s"
+        until = (
+            "an attempt in flight ends"
+            if event.closed_until is None
+            else f"{event.closed_until - event.at:.3g} s have passed"
+        )
+        logger.warning(
+            "refused (%s, status %s, %s); what binds here: %s; nothing is sent until %s",
+            event.kind, event.status, hint, event.binds or "nothing", until,
+        )  # fmt: skip
+
+    def _give_up(self, event: GaveUp) -> None:
+        self._gave_up += 1
+        if event.at - self._gave_up_at < _GAVE_UP_EVERY:
+            return
+        others = f" ({self._gave_up - 1} more since the last line)" if self._gave_up > 1 else ""
+        logger.error(
+            "gave up job %d after %d attempts (%s): %s%s",
+            event.job, event.attempts, event.kind, event.reason, others,
+        )  # fmt: skip
+        self._gave_up_at = event.at
+        self._gave_up = 0

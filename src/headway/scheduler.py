@@ -1,0 +1,375 @@
+"""Scheduler: the public face, and its views."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import (
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Hashable,
+    Iterable,
+    Mapping,
+)
+from dataclasses import replace
+from enum import Enum
+from types import TracebackType
+from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar, overload
+
+from headway import streams
+from headway._calls import Options, check_callable, checked_tokens
+from headway._core.counters import Statistics
+from headway._core.retry import Retry
+from headway._core.state import SchedulerState
+from headway._lease import Lease
+from headway._shell import Shell
+from headway.errors import InvalidLimit
+from headway.events import Event, Kind
+from headway.rates import ConcurrencyLike, Limits, RateLike
+
+__all__ = ["Scheduler", "View"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+P = ParamSpec("P")
+
+KeyLimits: TypeAlias = (
+    "Mapping[Any, Limits] | Iterable[tuple[Any, Limits]] | Callable[[Any], Limits | None]"
+)
+
+
+class _Keep(Enum):
+    KEEP = "keep"
+
+
+_KEEP = _Keep.KEEP
+
+
+class View:
+    """The calls of a scheduler, with options of their own; made by `Scheduler.with_options`."""
+
+    def __init__(self, shell: Shell, options: Options) -> None:
+        self._shell = shell
+        self._options = options
+
+    def with_options(
+        self,
+        *,
+        priority: float | _Keep = _KEEP,
+        key: Hashable | _Keep = _KEEP,
+        timeout: float | _Keep | None = _KEEP,
+        attempt_timeout: float | _Keep | None = _KEEP,
+        tokens: float | Callable[..., float] | _Keep | None = _KEEP,
+        usage: Callable[[Any], float | None] | _Keep | None = _KEEP,
+    ) -> View:
+        """The same scheduler and limits, with other options for the calls made through the view.
+
+        `priority`: the higher goes first, strictly (0). `key`: the flow that jobs belong to;
+        keys share by weight and may have limits of their own (None). `timeout`: seconds for
+        queueing and all attempts; `attempt_timeout`: seconds for one attempt (None: no limit).
+        `tokens`: what an attempt reserves, a number or a function of the call's arguments; `usage`:
+        a function of the result that says what it used (``.usage.total_tokens`` where it exists).
+        With neither, an attempt reserves the average of what jobs of its key used.
+
+        Raises `InvalidLimit`, `TypeError` or `ValueError` for values that cannot be meant.
+        """
+        given = {
+            "priority": priority, "key": key, "timeout": timeout,
+            "attempt_timeout": attempt_timeout, "tokens": tokens, "usage": usage,
+        }  # fmt: skip
+        changes: dict[str, Any] = {k: v for k, v in given.items() if v is not _KEEP}
+        _check_options(changes)
+        return View(self._shell, replace(self._options, **changes))
+
+    async def submit(
+        self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Call ``fn(*args, **kwargs)`` when the limits allow it, in the caller's own task.
+
+        A refused or failed attempt is tried again as `Retry` says. Raises what `fn` raised, with
+        a note where it was tried more than once; `QueueFull`, `NeverFits`, `DeadlineExceeded`,
+        `Unavailable`, `Latched`, `SchedulerClosed`, `WrongLoop`; `TypeError` for what is not an
+        async function.
+        """
+        check_callable(fn, "submit")
+        options = self._options
+        shell = self._shell
+        job = shell.job(options, args, kwargs)
+        result: R
+        if options.timeout is None:
+            result = await shell.run(job, options, fn, args, kwargs)
+        else:
+            call = shell.run(job, options, fn, args, kwargs)
+            result = await shell.within(job, options.timeout, call)
+        return result
+
+    def lease(self, *, tokens: float | None = None) -> Lease:
+        """The right to run one attempt: ``async with scheduler.lease(tokens=1200) as lease:``.
+
+        `tokens` is what to reserve (by default as the options say); ``lease.settle(tokens=...)``
+        says what was used. The `timeout` of the options covers the waiting. Raises what `submit`
+        raises, when it is entered.
+        """
+        options = self._options
+        if tokens is not None:
+            options = replace(options, tokens=checked_tokens(tokens))
+        elif callable(options.tokens):
+            options = replace(options, tokens=None)  # a lease has no arguments to ask it about
+        return Lease(self._shell, options, self._shell.job(options, (), {}))
+
+    @overload
+    def map(
+        self,
+        fn: Callable[[T], Awaitable[R]],
+        items: Iterable[T] | AsyncIterable[T],
+        *,
+        return_exceptions: Literal[False] = False,
+    ) -> streams.Map[R]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[[T], Awaitable[R]],
+        items: Iterable[T] | AsyncIterable[T],
+        *,
+        return_exceptions: Literal[True],
+    ) -> streams.Map[R | Exception]: ...
+
+    def map(
+        self,
+        fn: Callable[[T], Awaitable[R]],
+        items: Iterable[T] | AsyncIterable[T],
+        *,
+        return_exceptions: bool = False,
+    ) -> streams.Map[Any]:
+        """``fn(item)`` for every item, in order: await it for a list, or enter it for a stream.
+
+        `items` may be sync or async, and endless: they are taken as the limits let calls start
+        (as many as the concurrency are on their way, 1,000 where there is none), and a stream
+        takes no more than its consumer leaves room for. The first failure cancels the rest and
+        is raised; with `return_exceptions` it stands in its item's place.
+        """
+        execute = streams.over(self._shell, self._options, fn, "map")
+        return streams.Map(
+            self._shell, self._options, execute, items, return_exceptions=return_exceptions
+        )
+
+    def as_completed(
+        self, fn: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T]
+    ) -> streams.AsCompleted[T, R]:
+        """``fn(item)`` for every item, entered for a stream of outcomes as they end.
+
+        An outcome has `.item`, `.result` (raises where the call failed), `.error`, `.attempts`
+        and `.waited`; failures do not end the run. Items are taken as `map` takes them.
+        """
+        execute = streams.over(self._shell, self._options, fn, "as_completed")
+        return streams.AsCompleted(self._shell, self._options, execute, items)
+
+    async def gather(
+        self,
+        *calls: Coroutine[Any, Any, Any] | Callable[[], Awaitable[Any]],
+        return_exceptions: bool = False,
+    ) -> list[Any]:
+        """Run coroutine objects, or functions of no arguments, under the limits; results in order.
+
+        A coroutine object runs once: refused, it cannot be tried again. A function can. The first
+        failure cancels the rest and is raised; with `return_exceptions` it stands in its place.
+        """
+        return await streams.gather(
+            self._shell, self._options, calls, return_exceptions=return_exceptions
+        )
+
+
+class Scheduler(View):
+    """Calls under limits: as fast as they allow and no faster, in the right order, all of them.
+
+    `requests` and `tokens` are rates (``"600/min"``, a `Rate`, or a list of them), `concurrency`
+    is how many attempts may be in flight. `keys` gives keys limits of their own inside the whole
+    (a mapping, or a function of the key), `weights` the shares of keys (1 by default). `retry`
+    says when a failed attempt is tried again. Beyond `max_queue` waiting jobs `submit` raises
+    `QueueFull`. `on_event` is called with every event. `is_refused` is asked about every result
+    and every exception: True (a rate refusal) or a `Kind` makes it one, which is retried.
+
+    It belongs to the event loop that uses it, and may move to another while it is idle. Nothing
+    runs in the background. Raises `InvalidLimit` for values that cannot be meant.
+    """
+
+    def __init__(
+        self,
+        requests: RateLike | None = None,
+        *,
+        tokens: RateLike | None = None,
+        concurrency: ConcurrencyLike = None,
+        keys: KeyLimits | None = None,
+        weights: Mapping[Any, float] | None = None,
+        retry: Retry | None = None,
+        max_queue: int | None = None,
+        on_event: Callable[[Event], object] | None = None,
+        is_refused: Callable[[Any], bool | Kind | None] | None = None,
+    ) -> None:
+        self._limits = Limits(requests, tokens=tokens, concurrency=concurrency)
+        self._keys = _read_keys(keys)
+        self._weights = _read_weights(weights)
+        state = SchedulerState(
+            self._limits,
+            now=0.0,
+            retry=retry or Retry(),
+            keys=self._keys,
+            weights=self._weights,
+            max_queue=math.inf if max_queue is None else _check_max_queue(max_queue),
+            tracing=on_event is not None,
+        )
+        shell = Shell(state, on_event=on_event, is_refused=is_refused, shared=self._limits.shared)
+        super().__init__(shell, Options())
+
+    @property
+    def limits(self) -> Limits:
+        """The stated limits of the whole."""
+        return self._limits
+
+    def statistics(self) -> Statistics:
+        """What is queued, in flight, sent, refused; what binds now, until when, and why."""
+        return self._shell.state.statistics(self._shell.time())
+
+    def set_limits(
+        self,
+        requests: RateLike | _Keep | None = _KEEP,
+        *,
+        tokens: RateLike | _Keep | None = _KEEP,
+        concurrency: ConcurrencyLike | _Keep = _KEEP,
+        keys: KeyLimits | _Keep | None = _KEEP,
+        weights: Mapping[Any, float] | _Keep | None = _KEEP,
+    ) -> None:
+        """Put other limits in force now, for the whole queue; what is left out stays as it is.
+
+        What was sent under the old limits still counts. Raises `InvalidLimit` or `WrongLoop`, and
+        then nothing has changed.
+        """
+        old = self._limits
+        kept: RateLike = [*old.requests, *old.shared]
+        limits = Limits(
+            kept if isinstance(requests, _Keep) else requests,
+            tokens=old.tokens if isinstance(tokens, _Keep) else tokens,
+            concurrency=old.concurrency if isinstance(concurrency, _Keep) else concurrency,
+        )
+        new_keys = self._keys if isinstance(keys, _Keep) else _read_keys(keys)
+        new_weights = self._weights if isinstance(weights, _Keep) else _read_weights(weights)
+        shell = self._shell
+        shell.check_loop()
+        self._limits, self._keys, self._weights = limits, new_keys, new_weights
+        shell.shared = limits.shared
+        shell.state.retune(limits, new_keys, new_weights, shell.time())
+        shell.repoll()
+
+    def pause(self) -> None:
+        """Start nothing more until `resume`; what is in flight goes on."""
+        self._shell.check_loop()
+        self._shell.state.pause()
+        self._shell.repoll()
+
+    def resume(self) -> None:
+        """Start again after `pause`."""
+        self._shell.check_loop()
+        self._shell.state.resume()
+        self._shell.repoll()
+
+    def reset(self) -> None:
+        """Forget a wrong key or an empty account (401, 402), an outage, and every closed gate."""
+        self._shell.check_loop()
+        self._shell.state.reset(self._shell.time())
+        self._shell.repoll()
+
+    async def aclose(self) -> None:
+        """Take no new jobs, and wait until those that are queued and in flight have ended.
+
+        A paused scheduler starts again, for else they never would.
+        """
+        self._shell.now()
+        self._shell.closed = True
+        self.resume()
+        await self._shell.drained()
+
+    async def __aenter__(self) -> Scheduler:
+        self._shell.now()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+def _read_keys(keys: KeyLimits | None) -> Callable[[Hashable], Limits | None]:
+    if keys is None:
+        return lambda key: None
+    if callable(keys):
+        return keys
+    pairs: Iterable[tuple[Hashable, object]] = keys.items() if isinstance(keys, Mapping) else keys
+    table: dict[Hashable, Limits] = {}
+    for key, limits in pairs:
+        if key in table or isinstance(limits, list | tuple):
+            raise InvalidLimit(
+                f"two limits for key {key!r}: a key has one Limits, which holds all its rates. "
+                f'Fix: keys={{{key!r}: Limits(["10/s", "300/min"])}}.'
+            )
+        if not isinstance(limits, Limits):
+            raise InvalidLimit(
+                f"keys={{{key!r}: {limits!r}}}: the limits of a key are a Limits. "
+                f'Fix: keys={{{key!r}: Limits("600/min", concurrency=8)}}.'
+            )
+        table[key] = limits
+    return table.get
+
+
+def _read_weights(weights: Mapping[Any, float] | None) -> Mapping[Hashable, float]:
+    for key, weight in (weights or {}).items():
+        if (
+            isinstance(weight, bool)
+            or not isinstance(weight, int | float)
+            or not (0 < weight < math.inf)
+        ):
+            raise InvalidLimit(
+                f"the weight of key {key!r} is {weight!r}, not a finite number above 0: keys "
+                "share in proportion to their weights. Fix: weights={'chat': 8}."
+            )
+    return dict(weights or {})
+
+
+def _check_max_queue(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidLimit(
+            f"max_queue={value!r} is not a whole number from 1: it is how many jobs may wait. "
+            "Fix: max_queue=10_000, or leave it out for no bound."
+        )
+    return value
+
+
+def _check_options(changes: Mapping[str, Any]) -> None:
+    for name in ("timeout", "attempt_timeout"):
+        value = changes.get(name)
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int | float) or not value > 0
+        ):
+            raise InvalidLimit(
+                f"{name}={value!r} is not a time in seconds above 0. "
+                f"Fix: {name}=30, or None for no limit."
+            )
+    priority = changes.get("priority", 0)
+    if isinstance(priority, bool) or not isinstance(priority, int | float) or priority != priority:
+        raise InvalidLimit(
+            f"priority={priority!r} is not a number: the higher goes first. Fix: priority=10."
+        )
+    if "key" in changes:
+        hash(changes["key"])  # raises the TypeError that says what is not hashable
+    tokens = changes.get("tokens")
+    if tokens is not None and not callable(tokens):
+        checked_tokens(tokens)
+    usage = changes.get("usage")
+    if usage is not None and not callable(usage):
+        raise TypeError(
+            f"usage={usage!r} is not a function. Fix: usage=lambda reply: reply.usage.total_tokens."
+        )

@@ -1,0 +1,268 @@
+"""map, as_completed and gather: many calls in child tasks, each of them a `Shell.run`.
+
+A stream needs child tasks, and child tasks need a scope: so these are awaited, or entered.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Generic, NoReturn, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+from headway._calls import Options, check_callable, usage_of
+from headway._core.job import Job
+from headway._core.retry import RETRIED
+from headway._lease import Lease
+from headway._run import END, NO_KWARGS, Execute, Run
+from headway._shell import Shell
+
+__all__ = ["AsCompleted", "Map", "Outcome", "gather", "over"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+INFINITY = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[T, R]):
+    """How one call ended: its `item`, and its `result` or its `error` (an exception).
+
+    `attempts` were made; it `waited` that many seconds for permits and backoff in all.
+    """
+
+    item: T
+    value: R | None
+    error: Exception | None
+    attempts: int
+    waited: float
+
+    @property
+    def result(self) -> R:
+        """What the call returned. Raises `error` where it failed."""
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value]
+
+
+class _Bulk(Generic[R]):
+    """What `map` and `as_completed` share: a run that is entered, or refuses to be looped over."""
+
+    _name: str
+    _fix: str
+
+    def __init__(self, shell: Shell, options: Options, execute: Execute, items: object) -> None:
+        self._run = Run(shell, options, execute, items, self._deliver)
+        self._group: TaskGroup | None = None
+
+    def _deliver(
+        self, index: int, item: Any, job: Job | None, result: Any, error: Exception | None
+    ) -> None:
+        raise NotImplementedError
+
+    def _take(self) -> R:
+        """The next for the consumer, `END` where there is none yet."""
+        raise NotImplementedError
+
+    async def __aenter__(self) -> AsyncIterator[R]:
+        await self._start()
+        self._run.open_window()
+        return _Stream(self._run, self._take)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._group is not None
+        self._run.stop()
+        # What the body raised goes on by itself, not wrapped in a group of exceptions.
+        await self._group.__aexit__(None, None, None)
+        if error is None and self._run.unclosed is not None:
+            raise self._run.unclosed
+
+    async def _start(self) -> TaskGroup:
+        if self._group is not None:
+            raise RuntimeError(
+                f"this {self._name}() has been used already. Fix: call {self._name}() again."
+            )
+        self._run.shell.now()
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        self._run.start(self._group)
+        return self._group
+
+    def __aiter__(self) -> NoReturn:
+        raise TypeError(
+            f"{self._name}() starts tasks that must end somewhere, so it cannot be looped over "
+            f"as it is. Fix: {self._fix}."
+        )
+
+
+class _Stream(AsyncIterator[R]):
+    """What the consumer loops over."""
+
+    def __init__(self, run: Run, take: Callable[[], R]) -> None:
+        self._run = run
+        self._take = take
+
+    async def __anext__(self) -> R:
+        run = self._run
+        while True:
+            result = self._take()
+            if result is not END:
+                run.consume()
+                return result
+            if run.done:
+                raise StopAsyncIteration
+            await run.changed()
+
+
+class Map(_Bulk[R]):
+    """The results of one function over many items, in the order of the items.
+
+    Await it for a list, or enter it for a stream. A failure cancels the rest and is raised.
+    """
+
+    _name = "map"
+    _fix = (
+        "`async with scheduler.map(fn, items) as results:` and then `async for result in "
+        "results:`, or `results = await scheduler.map(fn, items)`"
+    )
+
+    def __init__(
+        self,
+        shell: Shell,
+        options: Options,
+        execute: Execute,
+        items: object,
+        *,
+        return_exceptions: bool,
+    ) -> None:
+        super().__init__(shell, options, execute, items)
+        self._keep_errors = return_exceptions
+        self._done: dict[int, Any] = {}
+
+    def __await__(self) -> Generator[Any, None, list[R]]:
+        return self._collect().__await__()
+
+    async def _collect(self) -> list[R]:
+        run, done = self._run, self._done
+        # No window: the list is as long as the input, whatever we do.
+        group = await self._start()
+        await group.__aexit__(None, None, None)
+        failure = run.error or run.unclosed
+        if failure is not None:
+            raise failure
+        return [done.pop(index) for index in range(run.taken)]
+
+    def _take(self) -> R:
+        if self._run.error is not None:
+            raise self._run.error
+        result: R = self._done.pop(self._run.consumed, END)
+        return result
+
+    def _deliver(
+        self, index: int, item: Any, job: Job | None, result: Any, error: Exception | None
+    ) -> None:
+        if error is not None:
+            if not self._keep_errors:
+                self._run.stop(error)
+                return
+            result = error
+        self._done[index] = result
+        if index == self._run.consumed:
+            self._run.wake()
+
+
+class AsCompleted(_Bulk[Outcome[T, R]]):
+    """The outcomes of one function over many items, as they end; failures are outcomes too."""
+
+    _name = "as_completed"
+    _fix = (
+        "`async with scheduler.as_completed(fn, items) as outcomes:` and then `async for outcome "
+        "in outcomes:`"
+    )
+
+    def __init__(self, shell: Shell, options: Options, execute: Execute, items: object) -> None:
+        super().__init__(shell, options, execute, items)
+        self._done: deque[Outcome[T, R]] = deque()
+
+    def _take(self) -> Outcome[T, R]:
+        if self._done:
+            return self._done.popleft()
+        if self._run.error is not None:
+            raise self._run.error
+        nothing: Outcome[T, R] = END
+        return nothing
+
+    def _deliver(
+        self, index: int, item: Any, job: Job | None, result: Any, error: Exception | None
+    ) -> None:
+        attempts, waited = (0, 0.0) if job is None else (job.attempts, job.waited)
+        self._done.append(Outcome(item, result, error, attempts, waited))
+        self._run.wake()
+
+
+def over(shell: Shell, options: Options, fn: Callable[..., Awaitable[Any]], name: str) -> Execute:
+    """How a run calls `fn` with one item. Raises `TypeError` for what cannot be called."""
+    check_callable(fn, name)
+    timeout = options.timeout
+    if timeout is None:
+        return lambda job, item: shell.run(job, options, fn, (item,), NO_KWARGS)
+    return lambda job, item: shell.within(
+        job, timeout, shell.run(job, options, fn, (item,), NO_KWARGS)
+    )
+
+
+async def gather(
+    shell: Shell, options: Options, calls: tuple[Any, ...], *, return_exceptions: bool
+) -> list[Any]:
+    """The results of `calls` (coroutine objects, or functions of no arguments), in their order."""
+
+    def execute(job: Job, call: Any) -> Awaitable[Any]:
+        once = isinstance(call, Coroutine)
+        made = _once(shell, options, job, call) if once else shell.run(job, options, call, (), {})
+        return made if options.timeout is None else shell.within(job, options.timeout, made)
+
+    if callable(options.tokens):
+        options = replace(options, tokens=None)  # there are no arguments to ask it about
+    try:
+        for call in calls:
+            if not isinstance(call, Coroutine):
+                check_callable(call, "gather")
+        return await Map[Any](shell, options, execute, calls, return_exceptions=return_exceptions)
+    finally:
+        for call in calls:
+            if isinstance(call, Coroutine):
+                call.close()  # those that never started; the others have ended
+
+
+async def _once(shell: Shell, options: Options, job: Job, call: Coroutine[Any, Any, R]) -> R:
+    """Await a coroutine object under a lease: it cannot be run again."""
+    untimed = replace(options, timeout=None)  # the whole is under the timeout already
+    try:
+        async with Lease(shell, untimed, job) as lease:
+            with anyio.fail_after(options.attempt_timeout):
+                result = await call
+            shell.check_result(result)
+            used = usage_of(result) if options.usage is None else options.usage(result)
+            if used is not None:
+                lease.settle(tokens=used)
+            return result
+    except Exception as error:
+        final = shell.shown(error)
+        if shell.refusal(error).kind in RETRIED:
+            final.add_note(
+                "headway: a coroutine object cannot be run again, so this was its only attempt. "
+                "Fix: pass the function (functools.partial(ask, question)), which headway retries."
+            )
+        if final is error:
+            raise
+        raise final from None

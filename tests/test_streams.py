@@ -1,0 +1,733 @@
+"""map, as_completed and gather: order, bounds, failures, and every way to leave early."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+from inject import Boom, Status, mutate, run, settle_down
+
+from headway import DeadlineExceeded, Outcome, QueueFull, Refused, Scheduler, SchedulerClosed
+from headway._run import Run
+from headway.streams import Map, _Bulk
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("CRITICAL", logger="headway")
+
+
+async def double(n: int) -> int:
+    await anyio.sleep(1 / (n + 1))  # the first are the slowest
+    return 2 * n
+
+
+async def each(items: Any) -> AsyncIterator[Any]:
+    for item in items:
+        await anyio.lowlevel.checkpoint()
+        yield item
+
+
+def idle(scheduler: Scheduler) -> bool:
+    stats = scheduler.statistics()
+    return not (stats.queued or stats.in_flight or scheduler._shell.parked)
+
+
+class Source:
+    """Counts what was taken, and whether two take at once; closed at its end, or early."""
+
+    def __init__(self, items: Any = None, error: Exception | None = None) -> None:
+        self.items = itertools.count() if items is None else items
+        self.error = error
+        self.taken = 0
+        self.consumed = 0
+        self.most = 0
+        self.finished = False
+        self._busy = False
+
+    def _take(self) -> None:
+        self.taken += 1
+        self.most = max(self.most, self.taken - self.consumed)
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            for item in self.items:
+                self._take()
+                yield item
+            if self.error:
+                raise self.error
+        finally:
+            self.finished = True
+
+    async def asynchronous(self) -> AsyncIterator[Any]:
+        try:
+            for item in self.items:
+                assert not self._busy
+                self._busy = True
+                await anyio.sleep(0.001)
+                self._busy = False
+                self._take()
+                yield item
+            if self.error:
+                raise self.error
+        finally:
+            await anyio.sleep(0.001)  # a connection that is closed
+            self.finished = True
+
+
+def as_source(source: Source, kind: str) -> Any:
+    return source if kind == "sync" else source.asynchronous()
+
+
+KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
+
+
+# What comes out
+
+
+@KINDS
+async def test_results_come_in_the_order_of_the_items(kind: str) -> None:
+    scheduler, items = Scheduler(concurrency=4), range(20)
+    expected = [2 * n for n in items]
+    assert await scheduler.map(double, items if kind == "sync" else each(items)) == expected
+    async with scheduler.map(double, items if kind == "sync" else each(items)) as results:
+        assert [result async for result in results] == expected
+    assert idle(scheduler)
+
+
+@KINDS
+async def test_outcomes_come_as_calls_end(kind: str) -> None:
+    scheduler, items = Scheduler(concurrency=4), range(4)
+    source = items if kind == "sync" else each(items)
+    async with scheduler.as_completed(double, source) as outcomes:
+        assert [outcome.result async for outcome in outcomes] == [6, 4, 2, 0]
+    assert idle(scheduler)
+
+
+@pytest.mark.parametrize("items", [[], (), iter(()), range(0), "async"])
+async def test_nothing_in_nothing_out(items: Any) -> None:
+    scheduler = Scheduler("1/s")
+    source = partial(each, ()) if items == "async" else lambda: items
+    assert await scheduler.map(double, source()) == []
+    async with scheduler.map(double, source()) as results:
+        assert [result async for result in results] == []
+    async with scheduler.as_completed(double, source()) as outcomes:
+        assert [outcome async for outcome in outcomes] == []
+    assert await scheduler.gather() == []
+
+
+async def test_an_outcome_says_how_its_call_went() -> None:
+    scheduler = Scheduler("1/s", concurrency=1)
+    failures = {1: [Status(500, 0.1)], 2: [Status(404)]}
+
+    async def call(n: int) -> int:
+        await anyio.lowlevel.checkpoint()
+        if failures.get(n):
+            raise failures[n].pop()
+        return 10 * n
+
+    async with scheduler.as_completed(call, range(3)) as outcomes:
+        by_item = {outcome.item: outcome async for outcome in outcomes}
+    zero, one, two = by_item[0], by_item[1], by_item[2]
+    assert zero == Outcome(item=0, value=0, error=None, attempts=1, waited=0.0)
+    assert (one.result, one.error, one.attempts) == (10, None, 2)
+    assert one.waited > 1
+    assert (two.value, two.attempts) == (None, 1)
+    assert isinstance(two.error, Status)
+    with pytest.raises(Status) as caught:
+        assert two.result
+    assert caught.value is two.error
+
+
+async def test_a_call_that_never_started_is_an_outcome_too() -> None:
+    scheduler = Scheduler(tokens="1000/min")
+
+    def tokens(n: int) -> int:
+        return 10 // n
+
+    view = scheduler.with_options(tokens=tokens)
+    async with view.as_completed(double, [0, 1]) as outcomes:
+        failed, ok = sorted([outcome async for outcome in outcomes], key=lambda o: o.item)
+    assert isinstance(failed.error, ZeroDivisionError)
+    assert (failed.attempts, failed.waited, ok.result) == (0, 0.0, 2)
+
+
+async def test_options_hold_for_each_call() -> None:
+    scheduler = Scheduler(concurrency=2)
+    timed = scheduler.with_options(timeout=1.5)
+    results = await timed.map(anyio.sleep, [1.0, 2.0, 0.1, 3.0], return_exceptions=True)
+    assert [type(result) for result in results] == [
+        type(None), DeadlineExceeded, type(None), DeadlineExceeded,
+    ]  # fmt: skip
+    attempts = scheduler.with_options(attempt_timeout=0.5)
+    with pytest.raises(TimeoutError):
+        await attempts.map(anyio.sleep, [1.0])
+
+
+# Bounds
+
+
+@KINDS
+@pytest.mark.parametrize("name", ["map", "as_completed"])
+async def test_a_slow_consumer_slows_an_endless_source(kind: str, name: str) -> None:
+    scheduler, source = Scheduler(concurrency=4), Source()
+    run = getattr(scheduler, name)(double, as_source(source, kind))
+    async with run as stream:
+        async for _ in stream:
+            source.consumed += 1
+            await anyio.sleep(1)
+            if source.consumed == 100:
+                break
+    assert source.most <= 25
+    assert len(run._done) <= 24
+    assert idle(scheduler)
+
+
+async def test_a_slow_source_does_not_slow_what_has_been_taken() -> None:
+    scheduler, began = Scheduler(concurrency=4), anyio.current_time()
+    ended = []
+
+    async def slow() -> AsyncIterator[int]:
+        for n in range(3):
+            yield n
+            await anyio.sleep(10)
+
+    async with scheduler.map(double, slow()) as results:
+        async for _ in results:
+            ended.append(anyio.current_time() - began)  # noqa: PERF401
+    assert ended == pytest.approx([1, 10.5, 20.33], abs=0.01)
+
+
+@KINDS
+async def test_an_awaited_map_takes_items_as_calls_start(kind: str) -> None:
+    scheduler, source = Scheduler("10/s", concurrency=4), Source(range(200))
+    taken_ahead = []
+
+    async def call(n: int) -> None:
+        source.consumed += 1
+        taken_ahead.append(source.taken - source.consumed)
+        await anyio.sleep(0.01)
+
+    await scheduler.map(call, as_source(source, kind))
+    assert source.taken == 200
+    assert max(taken_ahead) <= 4
+
+
+@pytest.mark.parametrize("name", ["map", "as_completed"])
+async def test_a_stream_uses_all_slots_and_those_that_are_added(name: str) -> None:
+    scheduler, now, most = Scheduler(concurrency=3), 0, 0
+
+    async def call(n: int) -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await anyio.sleep(1)
+        now -= 1
+
+    async with getattr(scheduler, name)(call, itertools.count()) as stream:
+        n = 0
+        async for _ in stream:
+            n += 1
+            if n == 20:
+                assert most == 3
+                scheduler.set_limits(concurrency=100)
+            if n == 2000:
+                break
+    assert most == 100
+
+
+@pytest.mark.parametrize("max_queue", [1, 5])
+@KINDS
+async def test_map_waits_for_room_in_the_queue(kind: str, max_queue: int) -> None:
+    scheduler = Scheduler("10/s", concurrency=8, max_queue=max_queue)
+    longest = 0
+
+    async def call(n: int) -> int:
+        nonlocal longest
+        longest = max(longest, scheduler.statistics().queued)
+        return n
+
+    items = range(30)
+    with anyio.fail_after(1000):
+        results = await scheduler.map(call, items if kind == "sync" else each(items))
+        assert results == list(items)
+        async with scheduler.as_completed(call, items if kind == "sync" else each(items)) as ends:
+            assert {end.item for end in [end async for end in ends] if not end.error} == set(items)
+        assert await scheduler.gather(*[partial(call, n) for n in items]) == list(items)
+    assert longest <= max_queue
+
+
+async def test_two_maps_wait_for_room_together() -> None:
+    scheduler = Scheduler("10/s", max_queue=2)
+
+    async def both() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(2):
+                group.start_soon(scheduler.map(double, range(20))._collect)
+                group.start_soon(scheduler.map(double, each(range(20)))._collect)
+
+    with anyio.fail_after(100):
+        await both()
+    assert scheduler.statistics().succeeded == 80
+
+
+# Failures
+
+
+@KINDS
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_failure_ends_the_rest_and_is_raised_as_it_is(kind: str, stream: bool) -> None:
+    scheduler, source = Scheduler(concurrency=4), Source()
+    error, cancelled = Boom("original"), []
+
+    async def call(n: int) -> None:
+        try:
+            await anyio.sleep(1 if n == 6 else 2 + n)
+        except anyio.get_cancelled_exc_class():
+            cancelled.append(n)
+            raise
+        if n == 6:
+            raise error
+
+    run = scheduler.map(call, as_source(source, kind))
+    with pytest.raises(Boom) as caught:  # noqa: PT012
+        if stream:
+            async with run as results:
+                async for _ in results:
+                    pass
+        else:
+            await run
+    assert caught.value is error
+    assert caught.value.__cause__ is None
+    assert {4, 5} <= set(cancelled)
+    assert 7 <= source.taken <= 12
+    assert source.finished or source._busy or kind == "sync"  # trio: cancelled in its own await
+    assert idle(scheduler)
+
+
+async def test_the_first_of_two_failures_is_raised() -> None:
+    scheduler = Scheduler(concurrency=4)
+
+    async def call(n: int) -> None:
+        try:
+            await anyio.sleep(n)
+        except BaseException:
+            raise ValueError("while it was cancelled") from None
+        raise Boom(n)
+
+    with pytest.raises(Boom, match="1"):
+        await scheduler.map(call, [3, 2, 1])
+
+
+async def test_return_exceptions_keeps_going() -> None:
+    scheduler = Scheduler(concurrency=4)
+
+    async def call(n: int) -> int:
+        await anyio.sleep(0.01)
+        if n % 2:
+            raise Boom(n)
+        return n
+
+    results = await scheduler.map(call, range(6), return_exceptions=True)
+    assert [r if isinstance(r, int) else r.args for r in results] == [0, (1,), 2, (3,), 4, (5,)]
+    async with scheduler.map(call, range(6), return_exceptions=True) as stream:
+        assert [type(result) async for result in stream] == [int, Boom] * 3
+
+
+@KINDS
+@pytest.mark.parametrize("how", ["map", "stream", "as_completed"])
+async def test_a_source_that_raises_ends_the_run_with_that(kind: str, how: str) -> None:
+    scheduler, source = Scheduler(concurrency=4), Source(range(3), Boom("source"))
+    items = as_source(source, kind)
+    with pytest.raises(Boom, match="source"):  # noqa: PT012
+        if how == "map":
+            await scheduler.map(double, items)
+        else:
+            run = scheduler.map if how == "stream" else scheduler.as_completed
+            async with run(double, items) as results:
+                async for _ in results:
+                    pass
+    assert source.finished
+    assert idle(scheduler)
+
+
+@KINDS
+@pytest.mark.parametrize("name", ["map", "as_completed"])
+@pytest.mark.parametrize("how", ["break", "raise", "timeout", "cancel", "nothing"])
+async def test_leaving_early_ends_the_children(kind: str, name: str, how: str) -> None:
+    scheduler, source = Scheduler(concurrency=4), Source()
+    running = 0
+
+    async def call(n: int) -> int:
+        nonlocal running
+        running += 1
+        try:
+            await anyio.sleep(0.1 if n < 5 else 100)
+        finally:
+            running -= 1
+        return n
+
+    async def consume() -> None:
+        async with getattr(scheduler, name)(call, as_source(source, kind)) as results:
+            if how == "nothing":
+                await anyio.sleep(1)
+                return
+            async for _ in results:
+                if how == "break":
+                    break
+                if how == "raise":
+                    raise Boom
+                if how == "cancel":
+                    scope.cancel()
+
+    with anyio.CancelScope() as scope:
+        if how == "raise":
+            with pytest.raises(Boom):
+                await consume()
+        elif how == "timeout":
+            with pytest.raises(TimeoutError), anyio.fail_after(5):
+                await consume()
+        else:
+            await consume()
+    assert running == 0
+    assert idle(scheduler)
+    if kind == "async" and how in ("break", "raise", "nothing"):
+        assert source.finished  # closed by then, whatever a garbage collector does
+    assert await scheduler.map(double, range(3)) == [0, 2, 4]
+
+
+async def test_what_closing_the_source_raises_is_raised() -> None:
+    scheduler = Scheduler(concurrency=2)
+
+    async def source() -> AsyncIterator[int]:
+        try:
+            for n in itertools.count():
+                yield n
+        finally:
+            await anyio.lowlevel.checkpoint()
+            raise Boom("closing")
+
+    with pytest.raises(Boom, match="closing"):  # noqa: PT012
+        async with scheduler.map(double, source()) as results:
+            async for _ in results:
+                break
+    with pytest.raises(ValueError, match="mine"):  # noqa: PT012
+        async with scheduler.map(double, source()) as results:
+            async for _ in results:
+                raise ValueError("mine")
+    assert idle(scheduler)
+
+
+async def test_a_source_that_was_closed_before_gives_nothing() -> None:
+    items = each(range(5))
+    assert await anext(items) == 0
+    await items.aclose()  # type: ignore[attr-defined]
+    assert await Scheduler().map(double, items) == []
+
+
+async def test_the_body_may_catch_the_failure_and_still_leave() -> None:
+    scheduler = Scheduler(concurrency=2)
+
+    async def call(n: int) -> None:
+        await anyio.sleep(n)
+        raise Boom
+
+    async with scheduler.map(call, range(10)) as results:
+        for _ in range(2):
+            with pytest.raises(Boom):
+                await anext(results)
+    assert idle(scheduler)
+
+
+async def test_a_stream_ends_and_stays_at_its_end() -> None:
+    async with Scheduler().map(double, [1]) as results:
+        assert await anext(results) == 2
+        for _ in range(2):
+            with pytest.raises(StopAsyncIteration):
+                await anext(results)
+
+
+async def test_a_call_cancelled_by_somebody_else_is_not_lost(anyio_backend_name: str) -> None:
+    if anyio_backend_name == "trio":
+        pytest.skip("trio has no way to cancel one call from outside")
+    scheduler, never = Scheduler(concurrency=2), asyncio.get_running_loop().create_future()
+    never.cancel()
+
+    async def call(n: int) -> int:
+        return await never if n == 1 else n
+
+    with pytest.raises(RuntimeError, match="cancelled") as caught:
+        await scheduler.map(call, range(4))
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+    async with scheduler.as_completed(call, range(4)) as outcomes:
+        ended = {outcome.item: outcome.error async for outcome in outcomes}
+    assert [type(ended[n]) for n in range(4)] == [type(None), RuntimeError] + 2 * [type(None)]
+    results = await scheduler.gather(*map(call, range(4)), return_exceptions=True)
+    assert [type(result) for result in results] == [int, RuntimeError, int, int]
+    with pytest.raises(asyncio.CancelledError):  # in the caller's own task it is the caller's
+        await scheduler.submit(call, 1)
+    assert idle(scheduler)
+
+
+# gather
+
+
+async def test_gather_takes_functions_and_coroutine_objects() -> None:
+    scheduler = Scheduler(concurrency=2)
+    calls = [double(3), partial(double, 2), double(1), lambda: double(0)]
+    assert await scheduler.gather(*calls) == [6, 4, 2, 0]
+    stats = scheduler.statistics()
+    assert (stats.sent, stats.succeeded, stats.in_flight) == (4, 4, 0)
+
+
+async def test_gather_retries_functions_alone_and_says_so() -> None:
+    scheduler = Scheduler("10/s")
+    failures = [Status(429, 0.1)]
+
+    async def once() -> str:
+        if failures:
+            raise failures.pop()
+        return "ok"
+
+    assert await scheduler.gather(once) == ["ok"]
+    failures.append(Status(429, 0.1))
+    with pytest.raises(Status) as caught:
+        await scheduler.gather(once())
+    (note,) = caught.value.__notes__
+    assert "a coroutine object cannot be run again" in note
+    assert "Fix: pass the function (functools.partial(ask, question))" in note
+    failures.append(Status(404))
+    with pytest.raises(Status) as caught:
+        await scheduler.gather(once())
+    assert not hasattr(caught.value, "__notes__")
+    refused, ok = Status(503), "ok"
+    failures.append(refused)
+    assert await scheduler.gather(once(), once(), return_exceptions=True) == [refused, ok]
+
+
+async def test_is_refused_is_asked_about_results_of_coroutine_objects_too() -> None:
+    scheduler = Scheduler(is_refused=lambda value: value == "slow down")
+
+    async def call(answer: str) -> str:
+        return answer
+
+    with pytest.raises(Refused, match="slow down") as caught:
+        await scheduler.gather(call("fine"), call("slow down"))
+    assert caught.value.result == "slow down"
+    assert "cannot be run again" in caught.value.__notes__[0]
+    assert scheduler.statistics().refused == {"rate": 1}
+
+
+@pytest.mark.parametrize("how", ["fails", "bad argument", "cancelled", "full", "closed"])
+@pytest.mark.filterwarnings("error")
+async def test_gather_closes_coroutines_that_never_started(how: str) -> None:
+    scheduler = Scheduler("1/s", max_queue=1 if how == "full" else None)
+
+    async def fail() -> None:
+        raise Boom
+
+    calls: list[Any] = [double(n) for n in range(20)]
+    with anyio.move_on_after(1.5 if how == "cancelled" else 1000):
+        if how == "fails":
+            with pytest.raises(Boom):
+                await scheduler.gather(*calls[:2], fail(), *calls[2:])
+        elif how == "bad argument":
+            with pytest.raises(TypeError, match=r"gather\(\) takes an async function and got int"):
+                await scheduler.gather(*calls, 7)  # type: ignore[arg-type]
+        elif how == "closed":
+            await scheduler.aclose()
+            with pytest.raises(SchedulerClosed):
+                await scheduler.gather(*calls)
+        else:
+            await scheduler.gather(*calls)
+    assert all(call.cr_frame is None for call in calls)
+    del calls
+    gc.collect()
+    assert idle(scheduler)
+
+
+# Wrong use
+
+
+def text(error: pytest.ExceptionInfo[BaseException]) -> str:
+    return str(error.value)
+
+
+async def test_a_bare_loop_over_a_stream_shows_the_right_forms() -> None:
+    scheduler = Scheduler()
+    with pytest.raises(TypeError) as caught:
+        async for _ in scheduler.map(double, [1]):  # type: ignore[attr-defined]
+            pass
+    assert "async with scheduler.map(fn, items) as results:" in text(caught)
+    assert "results = await scheduler.map(fn, items)" in text(caught)
+    with pytest.raises(TypeError) as caught:
+        async for _ in scheduler.as_completed(double, [1]):  # type: ignore[attr-defined]
+            pass
+    assert "async with scheduler.as_completed(fn, items) as outcomes:" in text(caught)
+
+
+@pytest.mark.parametrize("name", ["map", "as_completed"])
+async def test_a_call_result_is_no_function(name: str) -> None:
+    scheduler = Scheduler()
+    method: Callable[..., Any] = getattr(scheduler, name)
+    with pytest.raises(TypeError) as caught:
+        method(double(1), [1])
+    assert "got a coroutine object: double(...) was called already" in text(caught)
+    assert f"Fix: scheduler.{name}(double, ...)" in text(caught)
+    with pytest.raises(TypeError, match="got int: 7"):
+        method(7, [1])
+    with pytest.raises(TypeError, match="items must be an iterable or an async iterable, not int"):
+        method(double, 7)
+
+
+async def test_functions_that_are_not_async() -> None:
+    scheduler = Scheduler()
+    with pytest.raises(TypeError, match=r"is not async: it returned int.*Fix: pass an async def"):
+        await scheduler.map(abs, [1])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="is an async generator"):
+        await scheduler.map(each, [[1]])  # type: ignore[arg-type]
+    assert idle(scheduler)
+
+
+async def test_a_run_is_used_once() -> None:
+    scheduler = Scheduler()
+    run = scheduler.map(double, [1])
+    assert await run == [2]
+    with pytest.raises(RuntimeError, match=r"this map\(\) has been used already. Fix: call map"):
+        await run
+    with pytest.raises(RuntimeError, match="used already"):
+        async with run:
+            pass
+    outcomes = scheduler.as_completed(double, [1])
+    async with outcomes:
+        pass
+    with pytest.raises(RuntimeError, match=r"this as_completed\(\) has been used already"):
+        async with outcomes:
+            pass
+
+
+async def test_a_run_that_is_never_used_is_nothing() -> None:
+    source = Source()
+    Scheduler().map(double, source)
+    Scheduler().as_completed(double, source.asynchronous())
+    gc.collect()
+    assert source.taken == 0
+
+
+# Together
+
+
+async def test_calls_may_use_the_scheduler_that_they_run_under() -> None:
+    scheduler = Scheduler("100/s", concurrency=8)
+
+    async def outer(n: int) -> int:
+        inner = await scheduler.with_options(priority=1).submit(double, n)
+        return inner + await scheduler.with_options(priority=1).submit(double, n)
+
+    with anyio.fail_after(100):
+        # One slot for each outer call, and one of them must be left for the inner ones.
+        async with scheduler.map(outer, range(7)) as results:
+            assert [result async for result in results] == [4 * n for n in range(7)]
+    assert idle(scheduler)
+
+
+@pytest.mark.parametrize("name", ["map", "as_completed"])
+async def test_the_body_may_use_the_scheduler_of_its_stream(name: str) -> None:
+    scheduler = Scheduler("100/s", concurrency=4)
+    with anyio.fail_after(100):
+        async with getattr(scheduler, name)(double, range(50)) as results:
+            async for _ in results:
+                await scheduler.submit(double, 9)
+    assert scheduler.statistics().succeeded == 100
+
+
+async def test_workers_that_never_wait_let_others_run() -> None:
+    scheduler, turns = Scheduler(), 0
+
+    async def nothing(n: int) -> None:
+        pass
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(other)
+        await settle_down()
+        before = turns
+        scheduler._shell.clock = itertools.count(0, 0.0001).__next__  # each look takes 0.1 ms
+        scheduler._shell._current = lambda: scheduler._shell._loop
+        await scheduler.map(nothing, range(500))
+        group.cancel_scope.cancel()
+    assert turns - before > 8
+
+
+async def test_a_closed_scheduler_refuses_a_new_run_and_ends_an_old_one() -> None:
+    scheduler = Scheduler(concurrency=1)
+    async with anyio.create_task_group() as group:
+        group.start_soon(scheduler.aclose)
+        with pytest.raises(SchedulerClosed):
+            await scheduler.map(double, range(3))
+    with pytest.raises(SchedulerClosed):
+        await scheduler.map(double, range(3))
+    assert idle(scheduler)
+
+
+async def test_submit_is_refused_where_map_would_wait() -> None:
+    scheduler = Scheduler("1/s", max_queue=1)
+    async with anyio.create_task_group() as group:
+        await scheduler.submit(double, 0)
+        group.start_soon(scheduler.submit, double, 1)
+        await settle_down()
+        with pytest.raises(QueueFull, match=r"1 jobs are waiting.*use map\(\)"):
+            await scheduler.submit(double, 2)
+        assert await scheduler.map(double, [3]) == [6]
+
+
+# The tests above must catch these
+
+MUTANTS: list[tuple[type, str, str, str, Callable[..., Awaitable[None]], tuple[Any, ...]]] = [
+    (Run, "stop", "self._crew.cancel_scope.cancel()", "pass",
+     test_a_failure_ends_the_rest_and_is_raised_as_it_is, ("sync", False)),
+    (Run, "_supervise", "await self._close()", "pass",
+     test_leaving_early_ends_the_children, ("async", "map", "break")),
+    (Run, "_work", "self.taken - self.consumed >= self.window", "False",
+     test_a_slow_consumer_slows_an_endless_source, ("async", "map")),
+    (Run, "_resize", "self._stalled.popleft().set()", "pass",
+     test_a_stream_uses_all_slots_and_those_that_are_added, ("map",)),
+    (Run, "_work", "await shell.room()", "pass",
+     test_map_waits_for_room_in_the_queue, ("sync", 1)),
+    (Map, "_take", "self._run.consumed", "next(iter(self._done), 0)",
+     test_results_come_in_the_order_of_the_items, ("sync",)),
+    (_Bulk, "__aexit__", "self._run.stop()", "pass",
+     test_leaving_early_ends_the_children, ("sync", "as_completed", "raise")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "old", "new", "test", "args"),
+    [pytest.param(*mutant, id=f"{mutant[1]}: {mutant[2]}") for mutant in MUTANTS],
+)
+def test_mutants_are_caught(
+    cls: type, name: str, old: str, new: str, test: Callable[..., Awaitable[None]],
+    args: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    async def bounded() -> None:
+        with anyio.fail_after(1e4):
+            await test(*args)
+
+    run("asyncio", bounded)
+    mutate(monkeypatch, cls, name, old, new)
+    with pytest.raises((AssertionError, ExceptionGroup, TimeoutError)):
+        run("asyncio", bounded)
