@@ -1,0 +1,372 @@
+"""Lines in and rows out, each error pinned by its text."""
+
+from __future__ import annotations
+
+import io
+import json
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from headway.bulk import formats, lines
+from headway.bulk.formats import Answer, BadLine, Request, SeenIds
+from headway.bulk.lines import InvalidInput, Line
+
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 20}
+
+
+def parse(*texts: bytes) -> list[Request | BadLine]:
+    seen = SeenIds()
+    read = lines.read_lines(io.BytesIO(b"\n".join(texts) + b"\n"))
+    return [formats.parse_line(line, seen) for line in read]
+
+
+def line_of(**fields: Any) -> bytes:
+    return json.dumps(fields).encode()
+
+
+# -- what is read ------------------------------------------------------------------------------
+
+
+def test_both_forms_are_told_apart_line_by_line() -> None:
+    openai = line_of(custom_id="a", method="POST", url="/v1/embeddings", body={"input": "x"})
+    together = line_of(custom_id="b", body=CHAT)
+    first, second = parse(openai, together)
+    assert first == Request(1, "a", "/v1/embeddings", b'{"input": "x"}', max_tokens=0)
+    assert second == Request(
+        2, "b", "/v1/chat/completions", json.dumps(CHAT).encode(), max_tokens=20
+    )
+
+
+def test_the_body_is_kept_as_the_bytes_it_is() -> None:
+    body = b'{ "temperature" : 1.0e-2,"model":"m", "\\u00e9":1e400 , "s":"\\/"  }'
+    (request,) = parse(b'{"custom_id":"a", "body": ' + body + b"  }")
+    assert isinstance(request, Request)
+    assert request.body == body
+
+
+def test_blank_lines_are_skipped_and_counted_in_the_numbers() -> None:
+    file = io.BytesIO(b"\n  \r\n\n{}\r\n\n{}")
+    assert [(line.number, line.data) for line in lines.read_lines(file)] == [
+        (4, b"{}"),
+        (6, b"{}"),
+    ]
+
+
+def test_a_byte_order_mark_is_not_part_of_the_first_line() -> None:
+    (request,) = parse(b"\xef\xbb\xbf" + line_of(custom_id="a", body=CHAT))
+    assert isinstance(request, Request)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [(b"", 0), (b"a", 1), (b"a\n", 1), (b"a\nb", 2), (b"\n\n", 2)]
+)
+def test_lines_are_counted(text: bytes, count: int) -> None:
+    assert lines.count_lines(io.BytesIO(text)) == count
+
+
+@pytest.mark.parametrize(
+    ("options", "tokens"),
+    [
+        ({}, 0),
+        ({"max_tokens": 7}, 7),
+        ({"max_completion_tokens": 9, "max_tokens": 7}, 9),
+        ({"max_tokens": -3}, 0),
+        ({"max_tokens": "many"}, 0),
+    ],
+)
+def test_the_estimate_is_a_quarter_of_the_bytes_and_the_answers_budget(
+    options: dict[str, object], tokens: int
+) -> None:
+    (request,) = parse(line_of(custom_id="a", body={"model": "m", **options}))
+    assert isinstance(request, Request)
+    assert formats.estimate_tokens(request) == len(request.body) // 4 + tokens
+
+
+# -- what is wrong with a line -----------------------------------------------------------------
+
+BAD_LINES = {
+    "broken": (
+        b'{"custom_id": "a", "body": {',
+        None,
+        "invalid_json",
+        "line 1 is not valid JSON: Input data was truncated. Correct the line",
+    ),
+    "not an object": (
+        b'"text"',
+        None,
+        "invalid_line",
+        "line 1 is not a JSON object of the batch form: Expected `object`, got `str`",
+    ),
+    "not UTF-8": (
+        b'{"custom_id": "caf\xe9"}',
+        None,
+        "not_utf8",
+        "line 1 is not UTF-8 (byte 19). Convert it to UTF-8",
+    ),
+    "too deep": (
+        b'{"custom_id": "a", "body": ' + b"[" * 100_000,
+        None,
+        "invalid_json",
+        "line 1 is not valid JSON: maximum recursion depth exceeded while deserializing an "
+        "object. Correct the line",
+    ),
+    "no custom_id": (
+        line_of(body=CHAT),
+        None,
+        "missing_custom_id",
+        'line 1 has no custom_id. Give each line one of its own, like "custom_id": "request-1"',
+    ),
+    "an empty custom_id": (
+        line_of(custom_id="", body=CHAT),
+        None,
+        "missing_custom_id",
+        'line 1 has no custom_id. Give each line one of its own, like "custom_id": "request-1"',
+    ),
+    "a number for a custom_id": (
+        line_of(custom_id=17, body=CHAT),
+        None,
+        "invalid_custom_id",
+        "line 1 has a custom_id that is not a string: 17. Put it in quotes",
+    ),
+    "no body": (
+        line_of(custom_id="a"),
+        "a",
+        "missing_body",
+        'line 1 has no body. Give it one, like "body": {"model": "…", "messages": […]}',
+    ),
+    "a body that is not an object": (
+        line_of(custom_id="a", body=[CHAT]),
+        "a",
+        "invalid_body",
+        "line 1 has a body that is not a JSON object. Make it one",
+    ),
+    "another url": (
+        line_of(custom_id="a", url="/v1/responses", body=CHAT),
+        "a",
+        "unsupported_url",
+        "line 1 has the url '/v1/responses'. Use one of /v1/chat/completions, "
+        "/v1/completions, /v1/embeddings",
+    ),
+    "another method": (
+        line_of(custom_id="a", method="GET", body=CHAT),
+        "a",
+        "invalid_method",
+        "line 1 has the method 'GET'. Use POST",
+    ),
+    "a stream": (
+        line_of(custom_id="a", body={**CHAT, "stream": True}),
+        "a",
+        "stream_not_supported",
+        'line 1 has "stream" in its body, and a stream is not one row. Remove it',
+    ),
+    "a number without end": (
+        b'{"custom_id": "a", "body": {"max_tokens": 1e999}}',
+        "a",
+        "invalid_body",
+        "line 1 has a body that cannot be read: Number out of range - at `$.max_tokens`. "
+        "Correct it",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LINES)
+def test_a_bad_line_says_what_why_and_the_fix(case: str) -> None:
+    data, custom_id, code, message = BAD_LINES[case]
+    assert parse(data) == [BadLine(1, custom_id, code, message)]
+
+
+def test_a_duplicate_custom_id_names_both_lines() -> None:
+    line = line_of(custom_id="a", body=CHAT)
+    first, other, second = parse(line, line_of(custom_id="b", body=CHAT), line)
+    assert isinstance(first, Request)
+    assert isinstance(other, Request)
+    assert second == BadLine(
+        3,
+        "a",
+        "duplicate_custom_id",
+        "line 3 has the custom_id 'a', which line 1 has too. Give each line one of its own",
+    )
+
+
+def test_a_line_of_20_mb_is_refused_and_the_next_one_is_read() -> None:
+    long = line_of(custom_id="long", body={**CHAT, "pad": "x" * 20_000_000})
+    first, second = parse(long, line_of(custom_id="b", body=CHAT))
+    assert first == BadLine(
+        1,
+        None,
+        "line_too_long",
+        "line 1 is 19.1 MiB long; the limit is 16 MiB. Make the request smaller, or split it",
+    )
+    assert isinstance(second, Request)
+    assert second.line == 2
+
+
+@pytest.mark.parametrize("extra", [-1, 0, 1, 2])
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+def test_the_limit_of_a_line_is_exact(extra: int, end: bytes) -> None:
+    (line,) = lines.read_lines(io.BytesIO(b"x" * (lines.MAX_LINE + extra) + end))
+    assert line.size - extra == lines.MAX_LINE + (end == b"\r\n" and extra > 0)
+    assert bool(line.data) == (extra <= 0)
+
+
+def test_a_long_line_costs_no_more_than_the_limit() -> None:
+    class Endless(io.RawIOBase):
+        """100 MB without a line break."""
+
+        left = 100_000_000
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            size = min(len(buffer), self.left)
+            buffer[:size] = b"x" * size
+            self.left -= size
+            return size
+
+    tracemalloc.start()
+    try:
+        (line,) = lines.read_lines(io.BufferedReader(Endless()))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert line.size == 100_000_000
+    assert peak < 2.5 * lines.MAX_LINE
+
+
+# -- what is wrong with a file -----------------------------------------------------------------
+
+BAD_FILES = {
+    "empty": (
+        b"",
+        "in.jsonl is empty. It should hold one request a line, like "
+        '{"custom_id": "1", "body": {"model": "…", "messages": […]}}',
+    ),
+    "blank": (
+        b"\n \n\n",
+        "in.jsonl is empty. It should hold one request a line, like "
+        '{"custom_id": "1", "body": {"model": "…", "messages": […]}}',
+    ),
+    "UTF-16": (
+        "{}".encode("utf-16"),
+        "in.jsonl is UTF-16, not UTF-8 text. Convert it first: "
+        "iconv -f UTF-16 -t UTF-8 in.jsonl > utf8.jsonl",
+    ),
+    "UTF-32": (
+        "{}".encode("utf-32"),
+        "in.jsonl is UTF-32, not UTF-8 text. Convert it first: "
+        "iconv -f UTF-32 -t UTF-8 in.jsonl > utf8.jsonl",
+    ),
+    "UTF-16 without a mark": (
+        "{}".encode("utf-16-le"),
+        "in.jsonl is binary, or UTF-16 without a mark, not UTF-8 text. Convert it first: "
+        "iconv -f UTF-16LE -t UTF-8 in.jsonl > utf8.jsonl",
+    ),
+    "gzip": (
+        b"\x1f\x8b\x08\x00",
+        "in.jsonl is compressed with gzip, not UTF-8 text. Convert it first: "
+        "gunzip -c in.jsonl > utf8.jsonl",
+    ),
+    "zstd": (
+        b"\x28\xb5\x2f\xfd",
+        "in.jsonl is compressed with zstd, not UTF-8 text. Convert it first: "
+        "unzstd -c in.jsonl > utf8.jsonl",
+    ),
+    "Latin-1": (
+        b'\n{"custom_id": "\xe9"}\n',
+        "in.jsonl is not UTF-8 text (line 2, byte 16). Convert it first, for example: "
+        "iconv -f LATIN1 -t UTF-8 in.jsonl > utf8.jsonl",
+    ),
+    "an array": (
+        b' [{"custom_id": "a"}]',
+        "in.jsonl starts with '[': a JSON array, not JSONL. Write one request a line, "
+        "for example: jq -c '.[]' in.jsonl > lines.jsonl",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_bad_file_says_what_why_and_the_fix(case: str) -> None:
+    data, message = BAD_FILES[case]
+    with pytest.raises(InvalidInput) as raised:
+        lines.check_start(io.BytesIO(data), "in.jsonl")
+    assert str(raised.value) == message
+
+
+def test_a_good_file_is_left_at_its_start() -> None:
+    file = io.BytesIO(line_of(custom_id="a", body=CHAT))
+    lines.check_start(file, "in.jsonl")
+    assert file.tell() == 0
+
+
+# -- rows --------------------------------------------------------------------------------------
+
+REQUEST = Request(7, "a", "/v1/chat/completions", b"{}", 0)
+
+
+def test_an_answer_is_written_as_it_came_on_one_line() -> None:
+    body = b'{\r\n  "usage": {"total_tokens": 12},\n  "x": 1.50, "s": "a\\nb"\n}\n'
+    answer = formats.read_answer(200, "req-1", body)
+    assert answer == Answer(200, "req-1", body, 12)
+    row = formats.answer_row(REQUEST, answer)
+    assert row.count(b"\n") == 1
+    assert row.endswith(b"\n")
+    assert b'"x": 1.50, "s": "a\\nb"' in row
+    assert json.loads(row) == {
+        "id": "batch_req_7",
+        "custom_id": "a",
+        "response": {"status_code": 200, "request_id": "req-1", "body": json.loads(body)},
+        "error": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b"3",
+        b"{}",
+        b'{"usage": null}',
+        b'{"usage": 3}',
+        b'{"usage": {}}',
+        b'{"usage": {"total_tokens": "12"}}',
+    ],
+)
+def test_json_without_usage_is_an_answer(body: bytes) -> None:
+    assert formats.read_answer(200, None, body) == Answer(200, None, body, None)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b'{"a":', b"[{}, oops]", b'{"a": "\xff"}', b"[" * 100_000]
+)
+def test_what_is_not_json_is_no_answer(body: bytes) -> None:
+    assert formats.read_answer(200, None, body) is None
+
+
+def test_an_error_row_says_what_failed() -> None:
+    row = formats.error_row(3, None, "invalid_json", "line 3 is not valid JSON")
+    assert json.loads(row) == {
+        "id": "batch_req_3",
+        "custom_id": None,
+        "response": None,
+        "error": {"code": "invalid_json", "message": "line 3 is not valid JSON"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"), [(b'{"error": 1}', {"error": 1}), (b"<html>\xff", "<html>\ufffd")]
+)
+def test_an_error_row_keeps_the_last_answer(body: bytes, shown: object) -> None:
+    row = formats.error_row(3, "a", "http_400", "no", Answer(400, None, body, None))
+    assert json.loads(row)["response"] == {"status_code": 400, "request_id": None, "body": shown}
+
+
+def test_seen_ids_keep_the_first_line() -> None:
+    seen = SeenIds()
+    assert [seen.first_line("a", 1), seen.first_line("b", 2), seen.first_line("a", 3)] == [1, 2, 1]
+
+
+def test_a_line_is_measured_without_its_break() -> None:
+    assert list(lines.read_lines(io.BytesIO(b"{}\r\n"))) == [Line(1, 2, b"{}")]
