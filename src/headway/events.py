@@ -128,7 +128,9 @@ class GaveUp(Event):
 
 @dataclass(frozen=True, slots=True)
 class Recovered(Event):
-    """An episode of refusals is over: an attempt sent after the last of them succeeded."""
+    """An episode of refusals is over: an attempt sent five seconds after the last, or later,
+    succeeded.
+    """
 
     began: float
     refused: Mapping[Kind, int]

@@ -309,6 +309,11 @@ def _read_keys(keys: KeyLimits | None) -> Callable[[Hashable], Limits | None]:
     if callable(keys):
         return keys
     pairs: Iterable[tuple[Hashable, object]] = keys.items() if isinstance(keys, Mapping) else keys
+    if not isinstance(pairs, Iterable):
+        raise InvalidLimit(
+            f"keys={keys!r} is neither a mapping of keys to limits nor a function of the key. "
+            'Fix: keys={"llama-70b": Limits("600/min", concurrency=8)}.'
+        )
     table: dict[Hashable, Limits] = {}
     for key, limits in pairs:
         if key in table or isinstance(limits, list | tuple):

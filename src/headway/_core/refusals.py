@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Refusals"]
 
+# Seconds without a refusal after which a success ends an episode: some limits refuse now and then,
+# and an operator wants one warning of that, not one a second.
+_CALM = 5.0
+
 _REFUSED = frozenset({Kind.RATE, Kind.TOKENS, Kind.CONCURRENCY, Kind.CAPACITY})
 _LATCHING = frozenset({Kind.AUTH, Kind.QUOTA})
 _LATCH_FIXES = {
@@ -83,7 +87,7 @@ class Refusals:
                 self._change(limits, "concurrency", limits.capacity, "a clean round", now)
             if not limits.gate.shut and limits.capacity >= limits.concurrency.ceiling:
                 self._troubled.discard(limits)
-        if self._began is not None and job.started_at >= self._last:
+        if self._began is not None and job.started_at >= self._last + _CALM:
             refused = MappingProxyType(self._refused)
             self._events.append(Recovered(now, self._began, refused))
             self._began, self._refused = None, {}
@@ -268,6 +272,7 @@ class Refusals:
             strikes = gate.strike(job)
             wait = self.retry.reopening(Kind.CAPACITY, strikes, None, random)
             gate.shut_until(now + wait)
+            self._shut(self._whole, now, told=True)
         gate.cautious = True
         self._trouble(self._whole, job)
         if began:
