@@ -10,5 +10,5 @@ from clocks import VIRTUAL
 
 @pytest.fixture(params=sorted(VIRTUAL))
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """asyncio and trio on clocks that jump. A module on real time overrides this fixture."""
+    """Asyncio and trio on clocks that jump. A module on real time overrides this fixture."""
     return VIRTUAL[request.param]()

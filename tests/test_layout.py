@@ -36,6 +36,7 @@ ORDER = [
     "hooks.log",
     "_calls",
     "_permit",
+    "_waiter",
     "_shell",
     "_lease",
     "_run",

@@ -5,16 +5,25 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
+from clocks import VirtualLoop
 from inject import Boom, Status, mutate, run, settle_down
 
-from headway import DeadlineExceeded, Outcome, QueueFull, Refused, Scheduler, SchedulerClosed
+from headway import (
+    DeadlineExceeded,
+    HeadwayError,
+    Outcome,
+    QueueFull,
+    Refused,
+    Scheduler,
+    SchedulerClosed,
+)
 from headway._run import Run
 from headway.streams import Map, _Bulk
 
@@ -80,7 +89,8 @@ class Source:
             if self.error:
                 raise self.error
         finally:
-            await anyio.sleep(0.001)  # a connection that is closed
+            with anyio.CancelScope(shield=True):  # it may be cancelled while it takes an item
+                await anyio.sleep(0.001)  # a connection that is closed
             self.finished = True
 
 
@@ -185,7 +195,7 @@ async def test_a_slow_consumer_slows_an_endless_source(kind: str, name: str) -> 
         async for _ in stream:
             source.consumed += 1
             await anyio.sleep(1)
-            if source.consumed == 100:
+            if source.consumed == 40:
                 break
     assert source.most <= 25
     assert len(run._done) <= 24
@@ -230,16 +240,18 @@ async def test_a_stream_uses_all_slots_and_those_that_are_added(name: str) -> No
         nonlocal now, most
         now += 1
         most = max(most, now)
-        await anyio.sleep(1)
+        await anyio.sleep(20 if n == 18 else 1)
         now -= 1
 
-    async with getattr(scheduler, name)(call, itertools.count()) as stream:
+    run = getattr(scheduler, name)(call, itertools.count())
+    async with run as stream:
+        await anyio.sleep(15)
+        # The window is full, so two workers have stalled; the third is still busy.
+        assert (most, now, len(run._run._stalled)) == (3, 1, 2)
+        scheduler.set_limits(concurrency=100)
         n = 0
         async for _ in stream:
             n += 1
-            if n == 20:
-                assert most == 3
-                scheduler.set_limits(concurrency=100)
             if n == 2000:
                 break
     assert most == 100
@@ -704,7 +716,7 @@ MUTANTS: list[tuple[type, str, str, str, Callable[..., Awaitable[None]], tuple[A
      test_leaving_early_ends_the_children, ("async", "map", "break")),
     (Run, "_work", "self.taken - self.consumed >= self.window", "False",
      test_a_slow_consumer_slows_an_endless_source, ("async", "map")),
-    (Run, "_resize", "self._stalled.popleft().set()", "pass",
+    (Run, "_resize", "self.open_window()", "pass",
      test_a_stream_uses_all_slots_and_those_that_are_added, ("map",)),
     (Run, "_work", "await shell.room()", "pass",
      test_map_waits_for_room_in_the_queue, ("sync", 1)),
@@ -729,5 +741,32 @@ def test_mutants_are_caught(
 
     run("asyncio", bounded)
     mutate(monkeypatch, cls, name, old, new)
-    with pytest.raises((AssertionError, ExceptionGroup, TimeoutError)):
+    with pytest.raises((AssertionError, ExceptionGroup, HeadwayError, TimeoutError)):
         run("asyncio", bounded)
+
+
+def test_calls_that_never_wait_leave_the_loop_to_others_every_millisecond() -> None:
+    class TickingLoop(VirtualLoop):
+        def time(self) -> float:
+            self.now += 1e-5  # every look at the clock takes its time
+            return self.now
+
+    async def main() -> tuple[int, float]:
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await anyio.lowlevel.checkpoint()
+
+        began = anyio.current_time()
+        async with anyio.create_task_group() as group:
+            group.start_soon(other)
+            await Scheduler(concurrency=100).map(double, range(20_000))
+            group.cancel_scope.cancel()
+        return turns, anyio.current_time() - began
+
+    turns, seconds = anyio.run(main, backend_options={"loop_factory": TickingLoop})
+    assert seconds > 0.5
+    assert turns > 1000 * seconds / 2

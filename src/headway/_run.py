@@ -65,6 +65,9 @@ class Run:
         self._workers = 0
         self._most = 1
         self._breathe_at = 0.0
+        self._breathing = False
+        self._look_at = 0.0
+        self._last: object = None  # the worker whose call ended last
         self._stalled: deque[anyio.Event] = deque()
         self._changed: anyio.Event | None = None
 
@@ -134,6 +137,9 @@ class Run:
     async def _work(self) -> None:
         shell, options = self.shell, self._options
         state, clock, max_queue = shell.state, shell.clock, shell.state.max_queue
+        me = object()
+        new, execute, deliver, pulling = shell.job, self._execute, self._deliver, self._pulling
+        take = self._next
         woken = False  # one that goes on after a stall wakes the next, once it has an item
         try:
             while not self._over:
@@ -141,7 +147,7 @@ class Run:
                     await self._stall()
                     woken = True
                     continue
-                item = self._next() if self._pulling is None else await self._take()
+                item = take() if pulling is None else await self._take()
                 if item is END:
                     self._over = True
                     break
@@ -157,19 +163,24 @@ class Run:
                         self._stalled.popleft().set()
                 job = None
                 try:
-                    job = shell.job(options, (item,), NO_KWARGS)
-                    result = await self._execute(job, item)
+                    args = (item,)
+                    job = new(options, args, NO_KWARGS)
+                    result = await execute(job, args)
                 except Exception as error:
-                    self._deliver(index, item, job, None, error)
+                    deliver(index, item, job, None, error)
                 except CancelledError as error:  # asyncio's
-                    self._deliver(index, item, job, None, _not_ours(error))
+                    deliver(index, item, job, None, _not_ours(error))
                 else:
-                    self._deliver(index, item, job, result, None)
-                if clock() >= self._breathe_at:
-                    await checkpoint()
-                    self._breathe_at = clock() + _BREATH
+                    deliver(index, item, job, result, None)
+                now = clock()
+                if now >= self._look_at:
+                    self._look_at = now + _BREATH
                     self._most = self.slots()
                     self._resize()
+                if self._last is not me:
+                    self._last = me  # others ran while its call was awaited: the loop turns
+                elif now >= self._breathe_at:
+                    await self._breathe()
         except Exception as error:  # of the source
             self.stop(error)
         finally:
@@ -186,6 +197,18 @@ class Run:
             self.open_window()
             if self.window > before and self._stalled:
                 self._stalled.popleft().set()
+
+    async def _breathe(self) -> None:
+        """Let the loop turn. Of all workers one at a time starts the next stint, at its end."""
+        if self._breathing:
+            await checkpoint()
+            return
+        self._breathing = True
+        try:
+            await checkpoint()
+        finally:
+            self._breathing = False
+        self._breathe_at = self.shell.clock() + _BREATH
 
     def _hire(self) -> None:
         assert self._crew is not None

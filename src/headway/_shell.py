@@ -10,7 +10,7 @@ per job, and nothing to start or to stop.
 from __future__ import annotations
 
 import time
-from asyncio import get_running_loop
+from asyncio import BaseEventLoop, get_running_loop
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from random import random
 from types import CoroutineType
@@ -23,6 +23,7 @@ from headway._calls import Options, check_awaitable, checked_tokens, checked_usa
 from headway._core.job import FAILED, QUEUED, STARTED, Job
 from headway._core.retry import Delay
 from headway._core.state import SchedulerState
+from headway._waiter import Waiter, asyncio_waiters, trio_waiters
 from headway.errors import DeadlineExceeded, Refused, SchedulerClosed, WrongLoop
 from headway.events import Event, Kind
 from headway.hints import Refusal, classify
@@ -32,6 +33,7 @@ from headway.rates import Limiter
 __all__ = ["Shell"]
 
 INFINITY = float("inf")
+NO_KWARGS: Mapping[str, Any] = {}
 
 R = TypeVar("R")
 
@@ -59,6 +61,7 @@ class Shell:
         self._wake_at = INFINITY  # what the last poll named
         self._armed = INFINITY  # what the leader sleeps to
         self._loop: object = None
+        self._waiter: Callable[[], Waiter] = _no_loop
         self._current: Callable[[], object] = _no_loop
         self.clock: Callable[[], float] = float  # 0.0 until there is a loop
         self._offset = -time.monotonic()  # from the system's monotonic clock to the loop's
@@ -98,7 +101,7 @@ class Shell:
                 "Scheduler per event loop, or use it again when its work is done."
             )
         old = max(self._last, time.monotonic() + self._offset)
-        current, loop, clock = _running_loop()
+        current, loop, clock, self._waiter = _running_loop()
         now = clock()
         self.state.shift(now - old)
         self._current, self._loop, self.clock = current, loop, clock
@@ -131,9 +134,15 @@ class Shell:
                 "this Scheduler is closed: aclose() was called. Fix: make a new Scheduler, or "
                 "close it later."
             )
-        if self.state.submit(job, self.now()):
+        state = self.state
+        try:
+            now = self.clock() if self._current() is self._loop else self.now()
+        except RuntimeError:
+            now = self.now()
+        if state.submit(job, now):
             return True
-        self.poll()
+        if state.whole.in_flight < state.whole.capacity or state.events or state.refusals.ended:
+            self.poll()
         return job.status == STARTED
 
     async def wait(self, job: Job) -> None:
@@ -145,11 +154,11 @@ class Shell:
 
     async def run(
         self,
-        job: Job,
         options: Options,
         fn: Callable[..., Awaitable[Any]],
+        job: Job,
         args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
+        kwargs: Mapping[str, Any] = NO_KWARGS,
     ) -> Any:
         """Call ``fn(*args, **kwargs)`` under the limits, again where it is refused."""
         if not self.enter(job):
@@ -276,18 +285,22 @@ class Shell:
         self._idle = None
 
     async def _park(self, job: Job) -> None:
-        job.owner = anyio.Event()
+        job.owner = self._waiter()
         self.parked[job] = None
         try:
             while job.status == QUEUED:
                 if self._leader is None:
                     self._leader = job
-                if self._leader is job:
-                    await self._lead(job)
+                if self._leader is not job:
+                    await job.owner
                 else:
-                    await job.owner.wait()
+                    self._armed = self._wake_at
+                    if self._armed < INFINITY:
+                        await self._lead(job)
+                    else:
+                        await job.owner
                 if job.status == QUEUED and job.owner.is_set():
-                    job.owner = anyio.Event()
+                    job.owner = self._waiter()
         except BaseException:
             self.state.unsend(job, self.clock())
             self._leave(job)
@@ -296,14 +309,12 @@ class Shell:
         self._leave(job)
 
     async def _lead(self, job: Job) -> None:
-        self._armed = self._wake_at
-        if self._armed == INFINITY:
-            await job.owner.wait()
-            return
         with anyio.move_on_after(self._armed - self.clock()):
-            await job.owner.wait()
+            await job.owner
             return
         self._armed = INFINITY
+        if job.owner.is_set():
+            job.owner = self._waiter()
         self.poll()
 
     def _leave(self, job: Job) -> None:
@@ -391,15 +402,20 @@ def _no_loop() -> NoReturn:
     raise RuntimeError
 
 
-def _running_loop() -> tuple[Callable[[], object], object, Callable[[], float]]:
+def _running_loop() -> tuple[
+    Callable[[], object], object, Callable[[], float], Callable[[], Waiter]
+]:
     """How to find out which loop runs, which one it is, and its clock."""
     try:
         loop = get_running_loop()
     except RuntimeError:
         pass
     else:
-        return get_running_loop, loop, loop.time
+        # Where the loop's clock is the system's, without the method around it.
+        ours = type(loop).time is BaseEventLoop.time
+        clock = time.monotonic if ours else loop.time
+        return get_running_loop, loop, clock, asyncio_waiters(loop)
     current_token()  # raises NoEventLoopError where no loop runs at all
     from trio.lowlevel import current_trio_token
 
-    return current_trio_token, current_trio_token(), anyio.current_time
+    return current_trio_token, current_trio_token(), anyio.current_time, trio_waiters()

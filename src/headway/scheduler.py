@@ -98,9 +98,9 @@ class View:
         job = shell.job(options, args, kwargs)
         result: R
         if options.timeout is None:
-            result = await shell.run(job, options, fn, args, kwargs)
+            result = await shell.run(options, fn, job, args, kwargs)
         else:
-            call = shell.run(job, options, fn, args, kwargs)
+            call = shell.run(options, fn, job, args, kwargs)
             result = await shell.within(job, options.timeout, call)
         return result
 
@@ -147,8 +147,9 @@ class View:
 
         `items` may be sync or async, and endless: they are taken as the limits let calls start
         (as many as the concurrency are on their way, 1,000 where there is none), and a stream
-        takes no more than its consumer leaves room for. The first failure cancels the rest and
-        is raised; with `return_exceptions` it stands in its item's place.
+        takes no more than its consumer leaves room for. An async source that is left early is
+        closed; what it cleans up must be shielded, as cancellation may reach it. The first failure
+        cancels the rest and is raised; with `return_exceptions` it stands in its item's place.
         """
         execute = streams.over(self._shell, self._options, fn, "map")
         return streams.Map(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -18,7 +19,7 @@ from headway._calls import Options, check_callable, usage_of
 from headway._core.job import Job
 from headway._core.retry import RETRIED
 from headway._lease import Lease
-from headway._run import END, NO_KWARGS, Execute, Run
+from headway._run import END, Execute, Run
 from headway._shell import Shell
 
 __all__ = ["AsCompleted", "Map", "Outcome", "gather", "over"]
@@ -215,10 +216,8 @@ def over(shell: Shell, options: Options, fn: Callable[..., Awaitable[Any]], name
     check_callable(fn, name)
     timeout = options.timeout
     if timeout is None:
-        return lambda job, item: shell.run(job, options, fn, (item,), NO_KWARGS)
-    return lambda job, item: shell.within(
-        job, timeout, shell.run(job, options, fn, (item,), NO_KWARGS)
-    )
+        return partial(shell.run, options, fn)
+    return lambda job, args: shell.within(job, timeout, shell.run(options, fn, job, args))
 
 
 async def gather(
@@ -226,9 +225,10 @@ async def gather(
 ) -> list[Any]:
     """The results of `calls` (coroutine objects, or functions of no arguments), in their order."""
 
-    def execute(job: Job, call: Any) -> Awaitable[Any]:
+    def execute(job: Job, args: Any) -> Awaitable[Any]:
+        (call,) = args
         once = isinstance(call, Coroutine)
-        made = _once(shell, options, job, call) if once else shell.run(job, options, call, (), {})
+        made = _once(shell, options, job, call) if once else shell.run(options, call, job, ())
         return made if options.timeout is None else shell.within(job, options.timeout, made)
 
     if callable(options.tokens):

@@ -102,13 +102,17 @@ class TokenBudget:
     reservations, which the window refunds, do not slow the long run.
     """
 
-    __slots__ = ("_reserved", "_slots", "_used", "_width", "ahead", "heir", "pace", "rate", "total")
+    __slots__ = (
+        "_reserved", "_share", "_slots", "_used", "_width", "ahead", "heir", "pace", "rate",
+        "total",
+    )  # fmt: skip
 
     def __init__(self, rate: Rate) -> None:
         self.rate = rate
         self.pace = Pace(rate)
         self.ahead = _AHEAD * rate.span
         self.heir: TokenBudget | None = None  # what took its place: settles what is in flight
+        self._share = rate.share
         self.total = 0.0
         self._slots: deque[list[float]] = deque()  # [index, tokens], oldest first
         self._width = (rate.span + rate.delay_bound) / _SLOTS
@@ -120,20 +124,21 @@ class TokenBudget:
         One larger than the window's whole share may start when the window is empty.
         """
         at = self.pace.next - self.ahead
-        self._expire(now)
-        room = max(0.0, self.rate.share - cost)
-        if self.total > room + _DUST:
-            at = max(at, self._frees_at(room))
+        if self.total + cost > self._share:
+            self._expire(now)
+            room = max(0.0, self._share - cost)
+            if self.total > room + _DUST:
+                at = max(at, self._frees_at(room))
         return at
 
     def take(self, cost: float, now: float) -> Charge:
         """Reserve `cost` tokens for an attempt that starts at `now`."""
         slot = self._add(cost, now)
         paced = cost
-        if cost > self.rate.share:
+        if cost > self._share:
             self.pace.take(now, self.ahead / self.pace.interval)  # paid off before the next
-        else:
-            paced *= self._expected()
+        elif self._used < self._reserved:
+            paced *= self._used / self._reserved
         self.pace.take(now, paced)
         return Charge(slot, cost, paced)
 
@@ -148,13 +153,14 @@ class TokenBudget:
             return
         self._reserved = self._reserved * _MEMORY + charge.reserved
         self._used = self._used * _MEMORY + used
-        if used <= charge.reserved:
+        if used < charge.reserved:
             self._refund(charge, charge.reserved - used, now)
-        else:
+        elif used > charge.reserved:
             self._add(used - charge.reserved, now)
         if used > charge.paced:
             self.pace.take(now, used - charge.paced)
-        else:  # or noise alone would slow the pace: what is taken for some is given for others
+        elif used < charge.paced:
+            # Or noise alone would slow the pace: what is taken for some is given for others.
             self.pace.give_back(now, charge.paced - used)
 
     def release(self, charge: Charge, now: float) -> None:
@@ -192,13 +198,11 @@ class TokenBudget:
         for slot in self._slots:
             slot[0] += slots
 
-    def _expected(self) -> float:
-        return min(1.0, self._used / self._reserved) if self._reserved > 0 else 1.0
-
     def _add(self, tokens: float, now: float) -> list[float]:
         index = now // self._width
         slots = self._slots
         if not slots or slots[-1][0] < index:
+            self._expire(now)
             slots.append([index, 0.0])
         slots[-1][1] += tokens
         self.total += tokens

@@ -97,10 +97,11 @@ class LimitSet:
         for pace in self.paces:
             pace.take(now)
         if self.budgets:
+            charges = [(budget, budget.take(job.cost, now)) for budget in self.budgets]
             if job.charges is None:
-                job.charges = []
-            for budget in self.budgets:
-                job.charges.append((budget, budget.take(job.cost, now)))
+                job.charges = charges
+            else:
+                job.charges += charges
         if self.request_rate.factor < 1.0:
             self._set_pace(self.request_rate, self.paces, now)
         if self.token_rate.factor < 1.0:

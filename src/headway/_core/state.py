@@ -95,7 +95,8 @@ class SchedulerState:
             and (own is None or own.ready_at(job.cost, now) <= now)
             and self.refusals.latch is None
         ):
-            self._queued(job, now)
+            if self._tracing:
+                self._queued(job, now)
             self._start(job, now)
             return True
         self.refusals.check_hopes(job, now)

@@ -1,0 +1,67 @@
+"""Each benchmark runs, at a tiny size, and prints its tables. No time is asserted."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+TINY = {
+    "overhead.py": ["--jobs", "200", "--rounds", "1", "--concurrency", "10"],
+    "admission.py": ["--long", "2000", "--tasks", "700", "--slices", "2"],
+    "memory.py": ["--items", "3000", "--peer-items", "2000", "--slow", "2", "--leases", "200"],
+}
+ROWS = {
+    "overhead.py": ["a bare pool", "tasklane", "aiometer", "aiolimiter", "headway map", "lease"],
+    "admission.py": ["SchedulerState, one key", "Scheduler, one key", "headway lease"],
+    "memory.py": [
+        "headway map",
+        "tasklane.stream",
+        "aiometer",
+        "asyncio: headway",
+        "trio: headway",
+    ],
+}
+
+
+def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # The exit code and the table are asked for, warnings of this interpreter's flags are not.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONWARNINGS"}
+    command = [sys.executable, str(BENCHMARKS / name), *TINY[name], *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_it_runs_and_prints_its_tables(name: str) -> None:
+    if name == "memory.py" and not sys.platform.startswith("linux"):
+        pytest.skip("memory.py reads /proc")
+    done = run(name, "--no-check")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(("CPython 3.", "PyPy 3."))
+    assert " cores, " in lines[0]
+    cells = [line for line in lines if line.startswith("| ")]
+    for row in ROWS[name]:
+        assert any(row in line for line in cells), f"no row of {row} in:\n{done.stdout}"
+    assert any(line.startswith(("- met: ", "- MISSED: ")) for line in lines)
+
+
+def test_a_missed_target_is_named_and_is_an_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from _table import targets
+
+    assert targets([("µs a job", 4.0, 10.0)]) == ("- met: µs a job: 4.00, at most 10", True)
+    text, met = targets([("µs a job", 4.0, 10.0), ("KB a lease", 2.5, 2.0)])
+    assert not met
+    assert text.splitlines()[1] == "- MISSED: KB a lease: 2.50, at most 2"
+
+
+def test_every_benchmark_is_explained() -> None:
+    readme = (BENCHMARKS / "README.md").read_text("utf-8")
+    for script in BENCHMARKS.glob("[!_]*.py"):
+        assert f"`{script.name}`" in readme, f"{script.name} is not in benchmarks/README.md"

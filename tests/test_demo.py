@@ -1,0 +1,65 @@
+"""The demo, small: it runs, it counts what the server counts, and it ends its server."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from headway.bulk import formats, lines
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def demo() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("demo", BENCHMARKS / "demo.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["demo"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_prompts_are_a_few_hundred_different_requests() -> None:
+    seen = formats.SeenIds()
+    with (BENCHMARKS / "data" / "prompts.jsonl").open("rb") as file:
+        parsed = [formats.parse_line(line, seen) for line in lines.read_lines(file)]
+    requests = [request for request in parsed if isinstance(request, formats.Request)]
+    assert len(requests) == len(parsed) == 300
+    assert len({json.dumps(json.loads(request.body)["messages"]) for request in requests}) == 300
+
+
+def test_both_ways_are_measured_and_the_server_is_gone(
+    demo: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers: list[subprocess.Popen[bytes]] = []
+
+    class Popen(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            if "serve" in args[0]:  # others start children too, to learn the platform
+                servers.append(self)
+
+    monkeypatch.setattr(demo.subprocess, "Popen", Popen)
+    console = Console(record=True, width=100)
+    arguments = ["--rpm", "600", "--latency-ms", "100", "--prompts", "15", "--concurrency", "8"]
+    measured = demo.main(arguments, console)
+    today, ours = measured["gather + semaphore"], measured["headway"]
+    assert today.answered + today.lost == 15
+    assert today.refused > 0
+    assert (ours.answered, ours.lost, ours.attempts, ours.refused) == (15, 0, 15, 0)
+    assert ours.verdict == "PASS"
+    text = console.export_text()
+    assert "refused with 429" in text
+    assert "15 prompts, 600 requests a minute" in text
+    (server,) = servers
+    assert server.returncode is not None

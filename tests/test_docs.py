@@ -1,0 +1,62 @@
+"""Every block of Python in the README and the docs runs, and what the README shows is typed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from llmock.pytest_plugin import LLMock
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [
+    pytest.param(block, id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, block in enumerate(
+        re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S), 1
+    )
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_runs(block: str, llmock: LLMock, tmp_path: Path) -> None:
+    script = tmp_path / "block.py"
+    script.write_text(block, "utf-8")
+    environment = {
+        **os.environ,
+        "TOGETHER_API_KEY": "key",
+        "TOGETHER_BASE_URL": f"{llmock.url}/together",
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_passes_mypy_strict(tmp_path: Path) -> None:
+    for number, block in enumerate(BLOCKS):
+        (tmp_path / f"block_{number}.py").write_text(str(block.values[0]), "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--config-file=", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text("utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
