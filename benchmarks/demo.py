@@ -249,7 +249,8 @@ def main(argv: Sequence[str] | None = None, console: Console | None = None) -> d
         table(
             measured,
             f"{len(lines)} prompts, {options.rpm} requests a minute, {options.latency_ms} ms an "
-            f"answer, {options.concurrency} at once; the SDK retries {options.sdk_retries} times",
+            f"answer, {options.concurrency} at once; the SDK retries {options.sdk_retries} times. "
+            "The minute of credit that the server starts with is spent before each of the two",
         )
     )
     return measured
