@@ -33,7 +33,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-# About six minutes; prints a table each, with the peers measured in the same run.
+# About eleven minutes; prints a table each, with the peers measured in the same run.
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/no_refusals.py
 	$(BIN)/python benchmarks/overhead.py

@@ -6,21 +6,26 @@ import asyncio
 import math
 import threading
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import anyio
 import pytest
+from aiolimiter import AsyncLimiter
 
 import headway
 from headway import (
     InvalidLimit,
+    Kind,
     Limits,
     NeverFits,
     QueueFull,
+    Retry,
     Scheduler,
     SchedulerClosed,
     WrongLoop,
 )
+from headway._calls import kind_of
 
 pytestmark = pytest.mark.anyio
 
@@ -104,6 +109,24 @@ TWO_LIMITS = (
 )
 
 
+KEYS = (
+    " is neither a mapping of keys to limits nor a function of the key. "
+    'Fix: keys={"llama-70b": Limits("600/min", concurrency=8)}.'
+)
+RETRY = (
+    " is not a Retry. Fix: retry=Retry(attempts=5), retry=Retry(attempts=1) for no retries, or "
+    "leave it out for the default."
+)
+WEIGHTS = (
+    " is not a mapping of keys to weights: keys share in proportion to them. "
+    "Fix: weights={'chat': 8}."
+)
+OWN = (
+    "the limits of key 'a' hold an AsyncLimiter, which can be a limit of the whole only. "
+    "Fix: state the key's rate as text, keys={'a': Limits(\"600/min\")}."
+)
+
+
 def weight(value: object) -> tuple[dict[str, object], str]:
     return (
         {"weights": {"chat": value}},
@@ -136,6 +159,35 @@ def weight(value: object) -> tuple[dict[str, object], str]:
         weight(math.inf),
         weight(True),
         weight("8"),
+        (
+            {"weights": {"chat": 1e300}},
+            "the weight of key 'chat' is 1e+300, and weights are between 1e-9 and 1e9: keys share "
+            "in proportion to their weights. Fix: weights={'chat': 8}.",
+        ),
+        (
+            {"weights": {"chat": 10**400}},
+            "the weight of key 'chat' is 1" + "0" * 76 + "..., not a finite number above 0: keys "
+            "share in proportion to their weights. Fix: weights={'chat': 8}.",
+        ),
+        ({"weights": [("chat", 8)]}, "weights=[('chat', 8)]" + WEIGHTS),
+        ({"weights": 5}, "weights=5" + WEIGHTS),
+        ({"weights": 0}, "weights=0" + WEIGHTS),
+        ({"keys": "abc"}, "keys='abc'" + KEYS),
+        ({"keys": [1, 2]}, "keys=[1, 2]" + KEYS),
+        ({"keys": ["ab"]}, "keys=['ab']" + KEYS),
+        ({"keys": 5}, "keys=5" + KEYS),
+        (
+            {"keys": [([1], Limits())]},
+            "key=[1] cannot name a flow of jobs: unhashable type: 'list', and keys are looked up. "
+            "Fix: a string, a number, or a tuple of them.",
+        ),
+        ({"keys": {"a": Limits(AsyncLimiter(1, 1))}}, OWN),
+        ({"keys": [("a", Limits(["1/s", AsyncLimiter(1, 1)]))]}, OWN),
+        ({"retry": 5}, "retry=5" + RETRY),
+        ({"retry": "x"}, "retry='x'" + RETRY),
+        ({"retry": 0}, "retry=0" + RETRY),
+        ({"retry": Retry}, f"retry={Retry!r}" + RETRY),
+        ({"requests": b"600/min"}, "b'600/min'" + RATE),
         ({"keys": [("a", Limits()), ("a", Limits())]}, TWO_LIMITS),
         ({"keys": {"a": [Limits("10/s"), Limits("300/min")]}}, TWO_LIMITS),
         (
@@ -166,6 +218,94 @@ def test_a_retune_that_is_refused_changes_nothing() -> None:
     assert after == before
 
 
+LISTEN = "on_event=print, or a def that hands events on, say to a queue's put_nowait."
+REFUSE = "is_refused=lambda reply: ..., or a def that returns True, False or a Kind."
+OF_KEY = "a def that returns a Limits, or None for none."
+
+
+class Listener:
+    async def __call__(self, event: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"on_event": "x"}, f"on_event='x' is not a function. Fix: {LISTEN}"),
+        ({"is_refused": 5}, f"is_refused=5 is not a function. Fix: {REFUSE}"),
+        ({"is_refused": False}, f"is_refused=False is not a function. Fix: {REFUSE}"),
+        *(
+            (
+                {name: fn},
+                f"{name}= takes a plain function and {called} is async: it is called where "
+                f"nothing can be awaited. Fix: {fix}",
+            )
+            for name, fix in (("on_event", LISTEN), ("is_refused", REFUSE), ("keys", OF_KEY))
+            for fn, called in (
+                (ask, "ask"),
+                (generator, "generator"),
+                (Client().ask, "Client.ask"),
+                (partial(ask, 1), "partial"),
+                (Listener(), "Listener"),
+            )
+        ),
+    ],
+)
+def test_functions_that_are_none_or_async(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        Scheduler(**values)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        (
+            "600/min",
+            "keys= returned '600/min' for key 'a': the limits of a key are a Limits. "
+            'Fix: return Limits("600/min", concurrency=8), or None where the key has none.',
+        ),
+        (Limits(AsyncLimiter(1, 1)), OWN),
+    ],
+)
+async def test_a_function_of_the_key_that_returns_no_limits(limits: Any, message: str) -> None:
+    scheduler = Scheduler(concurrency=1, keys=lambda key: limits if key == "a" else None)
+    with pytest.raises(InvalidLimit) as caught:
+        await scheduler.with_options(key="a").submit(ask)
+    assert str(caught.value) == message
+    assert await scheduler.with_options(key="b").submit(ask, "next") == "next"
+    assert (scheduler.statistics().sent, scheduler.statistics().in_flight) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (None, None),
+        (False, None),
+        (True, Kind.RATE),
+        ("capacity", Kind.CAPACITY),
+        *((kind, kind) for kind in Kind),
+    ],
+)
+def test_what_a_predicate_may_answer(answer: object, kind: Kind | None) -> None:
+    assert kind_of(answer) is kind
+
+
+@pytest.mark.parametrize("answer", ["overloaded", "CAPACITY", "", 0, 1, 429, [], {}, b"rate"])
+def test_what_a_predicate_may_not_answer(answer: object) -> None:
+    with pytest.raises(TypeError) as caught:
+        kind_of(answer)
+    assert str(caught.value) == (
+        f"is_refused= returned {answer!r}, which is no answer. Fix: True (a rate refusal), a Kind "
+        "such as Kind.CAPACITY, or False or None for no refusal; bool(...) where any value but an "
+        "empty one is a refusal."
+    )
+
+
+def test_a_predicate_that_answers_with_an_awaitable() -> None:
+    with pytest.raises(TypeError, match="is_refused= returned <coroutine object ask at "):
+        kind_of(ask())  # and closes it: no warning of one that was never awaited
+
+
 # Options
 
 SECONDS = " is not a time in seconds above 0. Fix: {0}=30, or None for no limit."
@@ -186,6 +326,11 @@ NO_COUNT = " is not a count. Fix: a finite number from 0, the tokens that one at
         ({"timeout": "30"}, InvalidLimit, "timeout='30'" + SECONDS.format("timeout")),
         ({"timeout": True}, InvalidLimit, "timeout=True" + SECONDS.format("timeout")),
         (
+            {"timeout": 10**400},
+            InvalidLimit,
+            "timeout=1" + "0" * 76 + "..." + SECONDS.format("timeout"),
+        ),
+        (
             {"attempt_timeout": 0},
             InvalidLimit,
             "attempt_timeout=0" + SECONDS.format("attempt_timeout"),
@@ -199,12 +344,21 @@ NO_COUNT = " is not a count. Fix: a finite number from 0, the tokens that one at
         ({"tokens": -1}, ValueError, "tokens=-1" + NO_COUNT),
         ({"tokens": math.nan}, ValueError, "tokens=nan" + NO_COUNT),
         ({"tokens": math.inf}, ValueError, "tokens=inf" + NO_COUNT),
+        ({"tokens": 1e16}, ValueError, "tokens=1e+16" + NO_COUNT),
+        ({"tokens": 10**400}, ValueError, "tokens=1" + "0" * 76 + "..." + NO_COUNT),
+        ({"tokens": 10**5000}, ValueError, "tokens=<int>" + NO_COUNT),
+        ({"priority": 10**400}, InvalidLimit, "priority=1" + "0" * 76 + "..." + PRIORITY),
         (
             {"usage": 5},
             TypeError,
             "usage=5 is not a function. Fix: usage=lambda reply: reply.usage.total_tokens.",
         ),
-        ({"key": []}, TypeError, "unhashable type: 'list'"),
+        (
+            {"key": [1]},
+            TypeError,
+            "key=[1] cannot name a flow of jobs: unhashable type: 'list', and keys are looked up. "
+            "Fix: a string, a number, or a tuple of them.",
+        ),
     ],
 )
 def test_options_refuse(values: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -314,6 +468,61 @@ async def test_the_result_of_a_call(way: str) -> None:
 async def test_gather_closes_the_coroutines_of_a_call_that_it_refuses() -> None:
     with pytest.raises(TypeError):
         await Scheduler().gather(ask("a"), "an answer", ask("b"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("pack", "name"),
+    [(list, "list"), (tuple, "tuple"), (set, "set"), (iter, "tuple_iterator")],
+)
+async def test_gather_of_a_list(pack: Callable[[Any], Any], name: str) -> None:
+    calls = (ask(1), ask(2))
+    with pytest.raises(TypeError) as caught:
+        await Scheduler().gather(pack(calls))
+    assert str(caught.value) == (
+        f"gather() takes each call as an argument of its own and got a {name}. Fix: gather(*calls)."
+    )
+    if name == "tuple_iterator":  # which is not ours to use up
+        for call in calls:
+            call.close()
+
+
+async def test_gather_closes_what_any_of_its_arguments_holds() -> None:
+    with pytest.raises(TypeError, match=r"got int: 5\."):
+        await Scheduler().gather(ask(0), 5, [ask(1), "no call"], (ask(2),))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("way", ["map", "as_completed"])
+async def test_gather_of_a_run(way: str) -> None:
+    scheduler = Scheduler()
+    with pytest.raises(TypeError) as caught:
+        await scheduler.gather(getattr(scheduler, way)(ask, [1]))
+    fix = {
+        "map": "`await scheduler.map(...)` by itself",
+        "as_completed": "`async with scheduler.as_completed(fn, items) as outcomes:` and then "
+        "`async for outcome in outcomes:`",
+    }
+    assert str(caught.value) == (
+        f"gather() takes calls and got a {way}(), which runs its calls under the limits itself. "
+        f"Fix: {fix[way]}."
+    )
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_gather_of_a_future() -> None:
+    future: Any = asyncio.get_running_loop().create_future()  # can be iterated over, and is no list
+    with pytest.raises(TypeError, match=r"gather\(\) takes an async function and got Future: "):
+        await Scheduler().gather(future)
+
+
+@pytest.mark.parametrize("way", ["map", "as_completed"])
+async def test_items_that_are_a_coroutine_object(way: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        getattr(Scheduler(), way)(ask, ask(1))
+    assert str(caught.value) == (
+        f"{way}() takes items and got a coroutine object: ask(...) was called and not awaited. "
+        "Fix: `await ask(...)` where it returns the items; scheduler.gather() runs coroutine "
+        "objects."
+    )
 
 
 @pytest.mark.parametrize("way", ["map", "as_completed"])
@@ -512,7 +721,7 @@ async def test_a_usage_that_fails_is_the_callers_error() -> None:
     assert await scheduler.submit(ask, "next") == "next"
 
 
-@pytest.mark.parametrize("used", ["12", -1, math.nan, math.inf, True])
+@pytest.mark.parametrize("used", ["12", -1, math.nan, math.inf, True, 1e16])
 async def test_a_usage_that_is_no_count_is_charged_to_nobody(used: Any) -> None:
     scheduler = Scheduler(tokens="1k/s", concurrency=1)
     view = scheduler.with_options(tokens=100, usage=lambda reply: used)
@@ -526,7 +735,7 @@ async def test_a_usage_that_is_no_count_is_charged_to_nobody(used: Any) -> None:
     assert await scheduler.with_options(tokens=900).submit(ask, "next") == "next"
 
 
-@pytest.mark.parametrize("used", ["12", -1, math.nan, math.inf])
+@pytest.mark.parametrize("used", ["12", -1, math.nan, math.inf, 1e16, 10**400])
 async def test_a_result_that_states_no_usable_usage_states_none(used: Any) -> None:
     async def answer() -> object:
         return {"usage": {"total_tokens": used}}

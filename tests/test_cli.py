@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from llmock.pytest_plugin import LLMock
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from headway import cli
+from headway import __version__, cli
 from headway.bulk import progress
 from headway.bulk.run import Report
 from headway.events import Kind
@@ -26,6 +28,15 @@ def folder(llmock: LLMock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.chdir(tmp_path)
     write_requests(tmp_path / "requests.jsonl", 10)
     return tmp_path
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """What a run that was stopped leaves ignored is heard again."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
 
 
 def write_requests(path: Path, count: int) -> None:
@@ -55,7 +66,7 @@ def test_a_run_ends_with_a_summary_and_0(folder: Path) -> None:
     text = said(result)
     assert result.exit_code == 0, text
     assert "done 10 of 10 lines" in text
-    assert "refused no attempt" in text
+    assert "refused none" in text
     assert "of 60,000/min" in text
     assert "rows results.jsonl" in text
     assert len((folder / "results.jsonl").read_text().splitlines()) == 10
@@ -85,16 +96,37 @@ def test_refusals_are_counted_and_lose_nothing(llmock: LLMock) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--rate", "0/min"), "'0/min' is not a limit"),
-        (("--rate", "-1/min"), "'-1/min' is not a limit"),
-        (("--rate", "600"), "'600': a rate is a number and a period"),
-        (("--rate", ""), "'': a rate is a number and a period"),
-        (("--tokens", "nan/min"), "'nan/min' is not a limit"),
-        (("--concurrency", "0"), "concurrency=0 is not a whole number from 1"),
-        (("--concurrency", "-4"), "concurrency=-4 is not a whole number from 1"),
+        (
+            ("--rate", "0/min"),
+            "headway: --rate '0/min' is not a limit: a rate is a finite number above 0. "
+            "Fix: --rate 600/min",
+        ),
+        (("--rate", "-1/min"), "--rate '-1/min' is not a limit"),
+        (
+            ("--rate", "700"),
+            "headway: --rate '700': a rate is a number and a period. Fix: --rate 700/min",
+        ),
+        (("--rate", ""), "--rate '': a rate is a number and a period. Fix: --rate 600/min"),
+        (("--rate", "1e-300/day"), "--rate '1e-300/day'"),
+        (("--tokens", "nan/min"), "--tokens 'nan/min' is not a limit"),
+        (("--tokens", "90k"), "Fix: --tokens 90k/min"),
+        (("--tokens", "lots"), "Fix: --tokens 180k/min"),
+        (
+            ("--concurrency", "0"),
+            "headway: --concurrency 0 is not a whole number from 1: it is how many attempts may "
+            "be in flight at once. Fix: --concurrency 32",
+        ),
+        (("--concurrency", "-4"), "--concurrency -4 is not a whole number from 1"),
         (("--concurrency", "many"), "Invalid value for '--concurrency'"),
         (("-o", "requests.jsonl"), "the output requests.jsonl is the input itself"),
-        (("-o", ""), "the output . is a folder. Give a file with -o"),
+        (("-o", ""), "the output's name is empty. Give the path of a file with -o"),
+        (("-o", "."), "the output . is a folder. Give a file with -o"),
+        (
+            ("-o", "-"),
+            "rows cannot go to standard output yet. Give the path of a file with -o "
+            "(./- for a file of that name)",
+        ),
+        (("-o", "x" * 300), f"cannot write {'x' * 300}: File name too long. Give another file"),
         (("-o", "/proc/out.jsonl"), "cannot write /proc/out.jsonl: No such file or directory"),
         (("-o", "no/out.jsonl"), "the folder no does not exist. Make it first: mkdir -p no"),
         (("--nonsense",), "No such option: --nonsense"),
@@ -126,6 +158,21 @@ def test_bad_input_is_2(data: bytes | None, message: str, folder: Path) -> None:
     assert message in said(result)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("-", "standard input cannot be read yet. Write the requests to a file, and give its path"),
+        ("", "the input's name is empty. Give the path of a file"),
+    ],
+)
+def test_names_that_are_no_input(name: str, message: str, folder: Path) -> None:
+    (folder / "-").write_bytes((folder / "requests.jsonl").read_bytes())
+    result = headway("run", name)
+    assert result.exit_code == 2
+    assert message in said(result)
+    assert headway("run", "./-").exit_code == 0
+
+
 def test_an_existing_output_is_2_and_says_the_way_out(folder: Path) -> None:
     (folder / "out.jsonl").write_text("precious\n")
     result = headway("run", "requests.jsonl", "-o", "out.jsonl")
@@ -150,6 +197,9 @@ def test_a_wrong_key_is_2_and_names_the_variable(llmock: LLMock, folder: Path) -
     result = headway("run", "requests.jsonl", "--concurrency", "1")
     assert result.exit_code == 2
     text = said(result)
+    assert text.startswith("done 0 of 10 lines")  # the library's own line is not shown
+    assert text.count("Invalid API key provided") == 1
+    assert "reset()" not in text
     assert "not answered 10 lines have no row" in text
     assert "rows none written" in text
     assert text.endswith(
@@ -164,15 +214,79 @@ def test_an_empty_account_is_1(llmock: LLMock) -> None:
     llmock.fail(402, times=None, message="credit limit exceeded")
     result = headway("run", "requests.jsonl", "--concurrency", "1")
     assert result.exit_code == 1
-    assert "the account has no credit left (402: credit limit exceeded)" in said(result)
+    text = said(result)
+    assert "the account has no credit left (402: credit limit exceeded)" in text
+    assert text.count("credit limit exceeded") == 1
+    assert "reset()" not in text
+
+
+def test_404_for_every_line_names_the_address(llmock: LLMock) -> None:
+    llmock.fail(404, times=9)
+    assert "TOGETHER_BASE_URL" not in said(headway("run", "requests.jsonl"))
+    llmock.fail(404, times=None)
+    result = headway("run", "requests.jsonl", "--overwrite")
+    assert result.exit_code == 1
+    assert said(result).endswith(
+        "headway: every line was answered with 404, not found. "
+        "Check the address in TOGETHER_BASE_URL, and the names of the models"
+    )
 
 
 def test_a_full_disk_is_1() -> None:
-    result = headway("run", "requests.jsonl", "-o", "/dev/full", "--overwrite")
+    result = headway("run", "requests.jsonl", "-o", "/dev/full")
     assert result.exit_code == 1
-    assert "cannot go on: [Errno 28] No space left on device: '/dev/full'" in said(result)
+    assert said(result).endswith(
+        "headway: cannot go on: [Errno 28] No space left on device: '/dev/full'. Free some space, "
+        "then run again with another -o: rows written are kept"
+    )
 
 
+def test_an_output_that_breaks_says_what_to_do() -> None:
+    assert cli._cannot_go_on(OSError(5, "Input/output error", "out.jsonl")) == (
+        "cannot go on: [Errno 5] Input/output error: 'out.jsonl'. Correct that, "
+        "then run again with another -o: rows written are kept"
+    )
+
+
+# A process of its own, and the signals as a shell gives them: not ignored, as in the background.
+CHILD = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from headway.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "code", "reason"),
+    [
+        (signal.SIGINT, None, 130, "stopped by Ctrl-C"),
+        (signal.SIGTERM, None, 143, "stopped by SIGTERM"),
+        (signal.SIGINT, signal.SIGINT, 130, "stopped by Ctrl-C"),
+        (signal.SIGINT, signal.SIGTERM, 130, "stopped by Ctrl-C"),
+    ],
+)
+def test_a_signal_ends_a_run_in_order(
+    first: signal.Signals, later: signal.Signals | None, code: int, reason: str, llmock: LLMock
+) -> None:
+    llmock.rate_limit(times=None, retry_after=300)
+    command = [sys.executable, "-c", CHILD, "run", "requests.jsonl"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr is not None
+        log = child.stderr.readline()  # the warning that nothing is sent for a while
+        child.send_signal(first)
+        text = ""
+        for line in child.stderr:
+            text += line
+            if later is not None:  # while it says how far it is, and while it ends
+                child.send_signal(later)
+        assert child.wait() == code, log + text
+    assert "refused (rate" in log
+    assert "done 0 of 10 lines" in " ".join(text.split())
+    assert text.splitlines()[-1] == f"headway: {reason}"
+
+
+@pytest.mark.usefixtures("signals")
 def test_ctrl_c_is_130_and_says_how_far_it_is(
     llmock: LLMock, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +308,7 @@ def test_ctrl_c_is_130_and_says_how_far_it_is(
 
 def test_without_arguments_it_shows_its_help() -> None:
     assert "run" in headway().output
+    assert headway("--version").output == f"headway {__version__}\n"
     text = headway("run", "--help").output
     for option in ("--output", "--rate", "--tokens", "--concurrency", "--overwrite"):
         assert option in text
@@ -258,10 +373,22 @@ def test_a_log_gets_a_line_now_and_then() -> None:
 
 
 def test_a_terminal_gets_a_bar() -> None:
-    report = a_report(failed={"http_400": 3}, refused={Kind.RATE: 7, Kind.TRANSIENT: 2})
+    refused = {Kind.RATE: 7, Kind.TRANSIENT: 2}
+    report = a_report(failed={"http_400": 3}, refused=refused, fault="ConnectError")
     text = shown(report, terminal=True)
     assert "1,003 of 4,000 lines, 1,000 done, 3 (3 http_400) failed, 32 in flight" in text
-    assert "623/min of 600/min; refused: 7 rate; about 4 min 59 s left" in text
+    assert (
+        "623/min of 600/min; refused: 7 rate; faults: 2 (the last: ConnectError); "
+        "about 4 min 59 s left"
+    ) in text
+
+
+def test_an_outage_is_seen_in_the_pace() -> None:
+    report = a_report(seconds=11.0, refused={Kind.TRANSIENT: 12}, fault="http_500", done=0)
+    assert shown(report, terminal=False) == (
+        "0 of 4,000 done, 0 failed, 32 in flight; 5,667/min of 600/min; refused: none; "
+        "faults: 12 (the last: http_500); no line finished yet\n"
+    )
 
 
 def test_a_summary_has_what_matters() -> None:
@@ -281,7 +408,7 @@ def test_a_summary_has_what_matters() -> None:
         "failed 3 (3 http_400)",
         "not answered 2,997 lines have no row",
         "refused 7 rate",
-        "faults 2 transient",
+        "faults 2",
         "tokens 1,234,567",
         "time 1 h 2 min",
         "rate 1,040 attempts, 17/min (no limit given)",

@@ -72,7 +72,10 @@ def test_lines_are_counted(text: bytes, count: int) -> None:
         ({}, 0),
         ({"max_tokens": 7}, 7),
         ({"max_completion_tokens": 9, "max_tokens": 7}, 9),
+        ({"max_tokens": 7.0}, 7),
+        ({"max_tokens": 10**12}, 10**12),
         ({"max_tokens": -3}, 0),
+        ({"max_tokens": -(10**400)}, 0),
         ({"max_tokens": "many"}, 0),
     ],
 )
@@ -160,6 +163,20 @@ BAD_LINES = {
         "a",
         "stream_not_supported",
         'line 1 has "stream" in its body, and a stream is not one row. Remove it',
+    ),
+    "a number of 400 digits": (
+        line_of(custom_id="a", body={**CHAT, "max_tokens": 10**399}),
+        "a",
+        "invalid_max_tokens",
+        "line 1 has a max_tokens that is no count of tokens: it is above 1,000,000,000,000. "
+        "Correct it",
+    ),
+    "a float that no limiter can count": (
+        line_of(custom_id="a", body={**CHAT, "max_completion_tokens": 1.1e12}),
+        "a",
+        "invalid_max_tokens",
+        "line 1 has a max_completion_tokens that is no count of tokens: it is above "
+        "1,000,000,000,000. Correct it",
     ),
     "a number without end": (
         b'{"custom_id": "a", "body": {"max_tokens": 1e999}}',
@@ -332,6 +349,8 @@ def test_an_answer_is_written_as_it_came_on_one_line() -> None:
         b'{"usage": 3}',
         b'{"usage": {}}',
         b'{"usage": {"total_tokens": "12"}}',
+        b'{"usage": {"total_tokens": -1}}',
+        b'{"usage": {"total_tokens": 1' + b"0" * 400 + b"}}",
     ],
 )
 def test_json_without_usage_is_an_answer(body: bytes) -> None:

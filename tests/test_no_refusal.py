@@ -384,8 +384,8 @@ def test_mutant_gives_a_cancelled_attempt_back(monkeypatch: pytest.MonkeyPatch) 
 def test_mutant_one_slot_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     state = LimitSet._state
 
-    def more(self: LimitSet, limits: Limits) -> None:
-        state(self, limits)
+    def more(self: LimitSet, limits: Limits, old: Limits | None) -> None:
+        state(self, limits, old)
         self.capacity += 1
 
     monkeypatch.setattr(LimitSet, "_state", more)

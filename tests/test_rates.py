@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway import InvalidLimit, Limits, Rate
-from headway.rates import LATENESS
+from headway.rates import LATENESS, is_number, shown
 
 TEXTS = {
     "600/min": (600, 60),
@@ -19,7 +19,10 @@ TEXTS = {
     "180k/min": (180_000, 60),
     "180K/min": (180_000, 60),
     "1M/day": (1_000_000, 86_400),
-    "2b/d": (2e9, 86_400),
+    "2B/d": (2e9, 86_400),
+    "1/366d": (1, 366 * 86_400),
+    "1000B/s": (1e12, 1),
+    "2/.001s": (2, 0.001),
     "500/5min": (500, 300),
     "2/0.5s": (2, 0.5),
     "1.5k/min": (1500, 60),
@@ -39,7 +42,25 @@ HOW = (
     'Fix: "600/min", "10/s", "180k/min", "1M/day", a Rate(600, per=60), or a list of them.'
 )
 POSITIVE = ' is a finite number above 0. Fix: "600/min", or leave it out for no limit.'
+SERVER = (
+    " seconds, and a server counts over a millisecond at the least and a year at the most. "
+    'Fix: "600/min".'
+)
+SPEED = (
+    " a second, and a rate is between one a year and 1e12 a second. "
+    'Fix: "600/min", or leave it out for no limit.'
+)
 BAD_TEXTS = {
+    "1e-300/day": "'1e-300/day' is not a limit: it is 1.15741e-305" + SPEED,
+    "1/367d": "'1/367d' is not a limit: its period is 3.17088e+07" + SERVER,
+    "1/.0001s": "'1/.0001s' is not a limit: its period is 0.0001" + SERVER,
+    "1001B/s": "'1001B/s' is not a limit: it is 1.001e+12" + SPEED,
+    "10m/min": "'10m/min': a small m may be milli, a minute or a million. Fix: \"10M/min\".",
+    "1.5 m/5s": "'1.5 m/5s': a small m may be milli, a minute or a million. Fix: \"1.5M/5s\".",
+    "2b/d": "'2b/d': a small b may be bits, bytes or a billion. Fix: \"2B/d\".",
+    "m/min": "'m/min'" + HOW,
+    "9m/fortnight": "unknown unit 'fortnight' in '9m/fortnight'" + HOW,
+    "6" * 100: "'" + "6" * 76 + "..." + HOW,
     "0/min": "'0/min' is not a limit: a rate" + POSITIVE,
     "0.0/min": "'0.0/min' is not a limit: a rate" + POSITIVE,
     "-5/min": "'-5/min' is not a limit: a rate" + POSITIVE,
@@ -89,6 +110,25 @@ BAD_RATES: list[tuple[dict[str, object], str]] = [
         "window=120 is longer than per=60: a server that enforces over 120 s states its limit for "
         "that time. Fix: Rate(1200, per=120).",
     ),
+    (
+        {"limit": 10**400},
+        "1" + "0" * 76 + "... is not a limit: a rate's limit" + POSITIVE,
+    ),
+    ({"limit": 10**5000}, "<int> is not a limit: a rate's limit" + POSITIVE),
+    (
+        {"limit": 5e-324},
+        "Rate(4.94066e-324, per=60) is not a limit: it is 0" + SPEED,
+    ),
+    ({"limit": 10**300}, "Rate(1e+300, per=60) is not a limit: it is 1.66667e+298" + SPEED),
+    ({"per": 1e-300}, "1e-300 is not a limit: per= is 1e-300" + SERVER),
+    ({"per": 1e300}, "1e+300 is not a limit: per= is 1e+300" + SERVER),
+    ({"window": 1e-9}, "1e-09 is not a limit: window= is 1e-09" + SERVER),
+    ({"jitter": 10**400}, "jitter=1" + "0" * 76 + "..." + JITTER),
+    ({"jitter": 1e300}, "jitter=1e+300" + JITTER),
+    (
+        {"burst": 10**5000},
+        "burst=<int> is more than the 600 that one window of 60 s allows. Fix: burst=600 or less.",
+    ),
     ({"jitter": -1}, "jitter=-1" + JITTER),
     ({"jitter": math.nan}, "jitter=nan" + JITTER),
     ({"jitter": math.inf}, "jitter=inf" + JITTER),
@@ -136,7 +176,45 @@ def test_says_what_it_reads(text: str) -> None:
     assert str(Rate.parse(text)) == text
 
 
-@given(st.text("0123456789.,_ -+/kmdhsinaef", max_size=12))
+@pytest.mark.parametrize("given", [5, None, b"600/min", Rate(5), ["600/min"]])
+def test_parses_text_alone(given: object) -> None:
+    with pytest.raises(InvalidLimit) as caught:
+        Rate.parse(given)  # type: ignore[arg-type]
+    assert str(caught.value) == f"{given!r}" + HOW
+
+
+@given(st.floats(1e-9, 1e13), st.floats(1e-4, 4e7), st.floats(1e-4, 4e7), st.floats(0, 4e7))
+def test_every_rate_has_a_pace_to_count_with(
+    limit: float, per: float, window: float, jitter: float
+) -> None:
+    try:
+        rate = Rate(limit, per=per, window=window, jitter=jitter)
+    except InvalidLimit:
+        return
+    assert 1e-18 < 1 / rate.pace < 1e18
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(5, True), (0.5, True), (math.nan, True), (math.inf, True), (10**300, True),
+     (10**400, False), (True, False), ("5", False), (None, False), (5j, False)],
+)  # fmt: skip
+def test_what_is_a_number(value: object, expected: bool) -> None:
+    assert is_number(value) is expected
+
+
+def test_shows_anything() -> None:
+    class Broken:
+        def __repr__(self) -> str:
+            raise OSError
+
+    assert shown("600/min") == "'600/min'"
+    assert shown("x" * 78) == repr("x" * 78)
+    assert shown("x" * 79) == "'" + "x" * 76 + "..."
+    assert (shown(Broken()), shown(10**5000)) == ("<Broken>", "<int>")
+
+
+@given(st.text("0123456789.,_ -+/kmdhsinaefMKB", max_size=12))
 def test_reads_or_refuses_and_nothing_else(text: str) -> None:
     try:
         rate = Rate.parse(text)
@@ -213,7 +291,13 @@ def test_limits_take_one_or_many() -> None:
         ({"requests": 600}, "600" + HOW),
         ({"requests": True}, "True" + HOW),
         ({"requests": ["10/s", 5]}, "5" + HOW),
-        ({"requests": b"10/s"}, "49" + HOW),
+        ({"requests": b"10/s"}, "b'10/s'" + HOW),
+        ({"requests": bytearray(b"10/s")}, "bytearray(b'10/s')" + HOW),
+        (
+            {"concurrency": 10**400},
+            "concurrency=1" + "0" * 76 + "... is more than any machine can have in flight. "
+            "Fix: concurrency=32, or leave it out for no limit.",
+        ),
         ({"tokens": 5.5}, "5.5" + HOW),
         ({"concurrency": 0}, "concurrency=0" + CONCURRENCY),
         ({"concurrency": -3}, "concurrency=-3" + CONCURRENCY),

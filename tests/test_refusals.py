@@ -630,7 +630,9 @@ def test_an_outage_begins_after_five_failures_of_several_jobs() -> None:
     assert world.state.whole.gate.shut
     (event,) = world.events(Closed)
     assert event.kind is Kind.TRANSIENT
-    assert event.reason == "an outage: attempts fail one after another and none is answered"
+    assert event.reason == (
+        "an outage: attempts fail one after another and none is answered; the last: no"
+    )
 
 
 def test_one_poisonous_job_is_no_outage() -> None:
@@ -742,7 +744,7 @@ def test_after_patience_an_outage_fails_all_that_wait() -> None:
         ((_, probe),) = world.run(9.0)
         verdict = world.refuse(probe, Kind.TRANSIENT, random=0.5)
     assert verdict.reason.startswith("an outage: no attempt was answered for ")
-    assert verdict.reason.endswith(" s, and patience=30 seconds is over")
+    assert verdict.reason.endswith(" s (no), and patience=30 seconds is over")
     world.poll()
     assert {job.status for job in waiting} == {FAILED}
     assert {type(job.error) for job in waiting} == {Unavailable}

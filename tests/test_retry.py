@@ -58,6 +58,8 @@ BAD = [
     ({"base": -1}, f"Retry(base=-1){NUMBER}Retry(base=0.5)."),
     ({"cap": math.nan}, f"Retry(cap=nan){NUMBER}Retry(cap=60)."),
     ({"patience": None}, f"Retry(patience=None){NUMBER}Retry(patience=120)."),
+    ({"base": 10**400}, f"Retry(base=1{'0' * 76}...){NUMBER}Retry(base=0.5)."),
+    ({"budget": 10**5000}, f"Retry(budget=<int>){NUMBER}Retry(budget=0.2)."),
     ({"budget": True}, f"Retry(budget=True){NUMBER}Retry(budget=0.2)."),
 ]
 

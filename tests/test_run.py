@@ -213,6 +213,56 @@ async def test_what_fails_without_an_answer_has_a_code(
     assert report.failed == {code: 1}
 
 
+async def test_a_report_names_the_last_fault(source: Path) -> None:
+    answers = iter([httpx.ConnectError("away"), httpx.Response(500), httpx.Response(429)])
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        answer = next(answers, httpx.Response(200, content=ANSWER))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    reports: list[Report] = []
+    scheduler = make_scheduler(concurrency=1)
+    async with scripted(scheduler, answer) as client:
+        await bulk.run(source, scheduler=scheduler, client=client, watch=reports.append)
+    assert reports[0].fault is None
+    assert reports[-1].fault == "http_500"
+    assert reports[-1].refused[Kind.TRANSIENT] == 2
+    assert reports[-1].done == 20
+
+
+async def test_a_connection_fault_has_its_own_name(source: Path) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("away")
+
+    scheduler = make_scheduler(retry=Retry(attempts=1, patience=0.01))
+    async with scripted(scheduler, answer) as client:
+        report = await bulk.run(source, scheduler=scheduler, client=client)
+    assert report.fault == "ConnectError"
+
+
+async def test_a_count_of_tokens_that_cannot_be_meant_is_a_row(
+    server: LLMock, tmp_path: Path
+) -> None:
+    source = write_lines(tmp_path / "in.jsonl", chat("a", max_tokens=10**399), chat("b"))
+    report = await bulk.run(source, scheduler=make_scheduler(tokens="1M/min"))
+    assert (report.done, report.failed) == (1, {"invalid_max_tokens": 1})
+
+
+async def test_a_device_holds_nothing_to_protect(server: LLMock, source: Path) -> None:
+    report = await bulk.run(source, "/dev/null", scheduler=make_scheduler())
+    assert report.done == 20
+    assert report.output.is_char_device()
+
+
+async def test_a_name_that_is_empty(server: LLMock, source: Path) -> None:
+    with pytest.raises(bulk.InvalidInput, match="the input's name is empty"):
+        await bulk.run("", scheduler=make_scheduler())
+    with pytest.raises(bulk.InvalidOutput, match="the output's name is empty"):
+        await bulk.run(source, "", scheduler=make_scheduler())
+
+
 async def test_a_request_above_the_token_limit_is_a_row(server: LLMock, tmp_path: Path) -> None:
     source = write_lines(tmp_path / "in.jsonl", chat("a", max_tokens=2000), chat("b"))
     report = await bulk.run(source, scheduler=make_scheduler(tokens="1000/min"))
@@ -351,6 +401,18 @@ async def test_outputs_that_cannot_be_written(server: LLMock, source: Path, tmp_
     assert await refused(source, nowhere) == (
         f"cannot write {nowhere}: the folder {nowhere.parent} does not exist. "
         f"Make it first: mkdir -p {nowhere.parent}"
+    )
+    long = tmp_path / ("x" * 300)
+    assert await refused(source, long) == (
+        f"cannot write {long}: File name too long. Give another file with -o"
+    )
+    dangling = tmp_path / "link.jsonl"
+    dangling.symlink_to("nothing.jsonl")
+    with pytest.raises(bulk.InvalidOutput) as raised:
+        await bulk.run(source, dangling, scheduler=make_scheduler(), overwrite=True)
+    assert str(raised.value) == (
+        f"the output {dangling} is a link to nothing.jsonl, which does not exist. "
+        "Remove the link, or give another file with -o"
     )
     inside = source / "out.jsonl"
     assert await refused(source, inside) == (

@@ -685,12 +685,18 @@ async def test_workers_that_never_wait_let_others_run() -> None:
     assert turns - before > 8
 
 
-async def test_a_closed_scheduler_refuses_a_new_run_and_ends_an_old_one() -> None:
-    scheduler = Scheduler(concurrency=1)
+async def test_closing_waits_for_a_run_that_has_begun_and_refuses_a_new_one() -> None:
+    scheduler = Scheduler("10/s", concurrency=1)
+    results: list[int] = []
+
+    async def run() -> None:
+        results.extend(await scheduler.map(double, range(40)))
+
     async with anyio.create_task_group() as group:
-        group.start_soon(scheduler.aclose)
-        with pytest.raises(SchedulerClosed):
-            await scheduler.map(double, range(3))
+        group.start_soon(run)
+        await anyio.sleep(0.1)
+        await scheduler.aclose()
+        assert results == [2 * n for n in range(40)]
     with pytest.raises(SchedulerClosed):
         await scheduler.map(double, range(3))
     assert idle(scheduler)

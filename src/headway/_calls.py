@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
+
+from headway.events import Kind
+from headway.rates import is_number, shown
 
 __all__ = [
     "Options",
     "check_awaitable",
     "check_callable",
+    "check_items",
+    "check_plain_function",
     "checked_tokens",
     "checked_usage",
+    "kind_of",
     "usage_of",
 ]
 
-INFINITY = float("inf")
+# Sums of these stay exact, and no provider counts so far.
+_MOST_TOKENS = 1e15
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +56,62 @@ def check_callable(fn: object, name: str) -> None:
     )
 
 
+def check_items(items: object, name: str) -> None:
+    """Raise `TypeError` where `items` is a coroutine object, and close that."""
+    if isinstance(items, Coroutine):
+        items.close()
+        called = getattr(items, "__qualname__", "items")
+        raise TypeError(
+            f"{name}() takes items and got a coroutine object: {called}(...) was called and not "
+            f"awaited. Fix: `await {called}(...)` where it returns the items; scheduler.gather() "
+            "runs coroutine objects."
+        )
+
+
+def check_plain_function(fn: object, name: str, fix: str) -> None:
+    """Raise `TypeError` where `fn` cannot be called, or would have to be awaited."""
+    if not callable(fn):
+        raise TypeError(f"{name}={shown(fn)} is not a function. Fix: {fix}.")
+    for each in (fn, getattr(type(fn), "__call__", None)):  # noqa: B004 - a class's own
+        if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
+            called = getattr(fn, "__qualname__", type(fn).__qualname__)
+            raise TypeError(
+                f"{name}= takes a plain function and {called} is async: it is called where "
+                f"nothing can be awaited. Fix: {fix}."
+            )
+
+
+def kind_of(answer: object) -> Kind | None:
+    """What ``is_refused=`` said: None for no refusal. Raises `TypeError` for no such answer."""
+    if answer is None or answer is False:
+        return None
+    if answer is True:
+        return Kind.RATE
+    if isinstance(answer, str) and answer in _KINDS:
+        return Kind(answer)
+    if isinstance(answer, Coroutine):
+        answer.close()
+    raise TypeError(
+        f"is_refused= returned {shown(answer)}, which is no answer. Fix: True (a rate refusal), a "
+        "Kind such as Kind.CAPACITY, or False or None for no refusal; bool(...) where any value "
+        "but an empty one is a refusal."
+    )
+
+
+_KINDS = frozenset(Kind)
+
+
 def checked_tokens(tokens: object) -> float:
     """`tokens` as a number; raises `ValueError` or `TypeError` for what is none."""
     if isinstance(tokens, bool) or not isinstance(tokens, int | float):
         raise TypeError(
-            f"tokens={tokens!r} is not a number. Fix: the tokens that one attempt uses, or a "
+            f"tokens={shown(tokens)} is not a number. Fix: the tokens that one attempt uses, or a "
             "function of the call's arguments that returns them."
         )
-    if not 0 <= tokens < INFINITY:
+    if not 0 <= tokens <= _MOST_TOKENS:
         raise ValueError(
-            f"tokens={tokens!r} is not a count. Fix: a finite number from 0, the tokens that one "
-            "attempt uses."
+            f"tokens={shown(tokens)} is not a count. Fix: a finite number from 0, the tokens that "
+            "one attempt uses."
         )
     return tokens
 
@@ -91,17 +144,16 @@ def usage_of(result: object) -> float | None:
         if isinstance(usage, dict)
         else (getattr(usage, "total_tokens", None))
     )
-    return total if isinstance(total, int | float) and 0 <= total < INFINITY else None
+    return total if isinstance(total, int | float) and 0 <= total <= _MOST_TOKENS else None
 
 
 def checked_usage(used: object) -> float | None:
     """What ``usage=`` returned, None where it does not know; raises `TypeError` for no count."""
     if used is None:
         return None
-    number = isinstance(used, int | float) and not isinstance(used, bool)
-    if not (number and 0 <= used < INFINITY):  # type: ignore[operator]
+    if not (is_number(used) and 0 <= used <= _MOST_TOKENS):
         raise TypeError(
-            f"usage= returned {used!r}, which is no count of tokens. Fix: a finite number from 0, "
-            "or None where it is not known."
+            f"usage= returned {shown(used)}, which is no count of tokens. Fix: a finite number "
+            "from 0, or None where it is not known."
         )
-    return used  # type: ignore[return-value]
+    return used

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from types import TracebackType
+
+import anyio
 
 from headway._calls import Options, checked_tokens
 from headway._core.job import NEW, Job
@@ -14,18 +17,20 @@ __all__ = ["Lease"]
 class Lease:
     """A slot and a reserved cost, for the body of an ``async with``.
 
-    Entering waits for the permit (up to the `timeout` of the options, which does not reach into
-    the body). An exception that leaves the body is classified, teaches the scheduler and goes on;
-    a lease is one attempt and is not retried.
+    Entering waits for the permit, up to the `timeout` of the options, which does not reach into the
+    body; their `attempt_timeout` bounds the body, which then ends in a `TimeoutError`. An exception
+    that leaves the body is classified, teaches the scheduler and goes on; a lease is one attempt
+    and is not retried.
     """
 
-    __slots__ = ("_job", "_options", "_shell", "_used")
+    __slots__ = ("_job", "_limit", "_options", "_shell", "_used")
 
     def __init__(self, shell: Shell, options: Options, job: Job) -> None:
         self._shell = shell
         self._options = options
         self._job = job
         self._used: float | None = None
+        self._limit: AbstractContextManager[object] | None = None
 
     @property
     def tokens(self) -> float:
@@ -50,10 +55,15 @@ class Lease:
                 "this lease has been entered already, and a lease is one attempt. Fix: "
                 "`async with scheduler.lease():` for each attempt."
             )
-        if self._options.timeout is None:
+        self._shell.check_open()
+        options = self._options
+        if options.timeout is None:
             await self._acquire()
         else:
-            await self._shell.within(self._job, self._options.timeout, self._acquire())
+            await self._shell.within(self._job, options.timeout, self._acquire())
+        if options.attempt_timeout is not None:
+            self._limit = anyio.fail_after(options.attempt_timeout)
+            self._limit.__enter__()
         return self
 
     async def __aexit__(
@@ -62,12 +72,20 @@ class Lease:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        late: TimeoutError | None = None
+        if self._limit is not None:
+            try:
+                self._limit.__exit__(kind, error, traceback)
+            except TimeoutError as timeout:
+                error = late = timeout
         if error is None:
             self._shell.finish(self._job, self._used)
         elif isinstance(error, Exception):
             self._shell.fail(self._job, error, self._used)
         else:
             self._shell.cancel(self._job, self._used)
+        if late is not None:
+            raise late
 
     async def _acquire(self) -> None:
         shell, job = self._shell, self._job

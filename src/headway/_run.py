@@ -53,7 +53,7 @@ class Run:
         self.taken = 0  # items, so far
         self.consumed = 0
         self.window = INFINITY  # how many may be taken and not consumed
-        self.error: Exception | None = None  # of the source, or what ended the run
+        self.error: BaseException | None = None  # of the source, or what ended the run
         self.unclosed: Exception | None = None  # what closing the source raised
         self._over = False
         self._options = options
@@ -78,7 +78,7 @@ class Run:
         # A crew of their own, so that ending the run does not cancel the consumer.
         group.start_soon(self._supervise)
 
-    def stop(self, error: Exception | None = None) -> None:
+    def stop(self, error: BaseException | None = None) -> None:
         """Take no more items and cancel what runs; `error` is what ended the run."""
         self._over = True
         if self.error is None:
@@ -170,6 +170,10 @@ class Run:
                     deliver(index, item, job, None, error)
                 except CancelledError as error:  # asyncio's
                     deliver(index, item, job, None, _not_ours(error))
+                except BaseException as error:
+                    if isinstance(error, anyio.get_cancelled_exc_class() | GeneratorExit):
+                        raise
+                    self.stop(error)  # an exit or an interrupt: for the caller, as it is
                 else:
                     deliver(index, item, job, result, None)
                 now = clock()

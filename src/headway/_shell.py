@@ -10,21 +10,26 @@ per job, and nothing to start or to stop.
 from __future__ import annotations
 
 import time
-from asyncio import BaseEventLoop, get_running_loop
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from random import random
 from types import CoroutineType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import anyio
-from anyio.lowlevel import current_token
 
-from headway._calls import Options, check_awaitable, checked_tokens, checked_usage, usage_of
+from headway._calls import (
+    Options,
+    check_awaitable,
+    checked_tokens,
+    checked_usage,
+    kind_of,
+    usage_of,
+)
+from headway._clock import LoopClock
 from headway._core.job import FAILED, QUEUED, STARTED, Job
-from headway._core.retry import Delay
+from headway._core.retry import RETRIED, Delay
 from headway._core.state import SchedulerState
-from headway._waiter import Waiter, asyncio_waiters, trio_waiters
-from headway.errors import DeadlineExceeded, Refused, SchedulerClosed, WrongLoop
+from headway.errors import DeadlineExceeded, Refused, SchedulerClosed, Unavailable, WrongLoop
 from headway.events import Event, Kind
 from headway.hints import Refusal, classify
 from headway.hooks.log import Log, logger
@@ -40,7 +45,7 @@ R = TypeVar("R")
 Predicate = Callable[[Any], "bool | Kind | None"]
 
 
-class Shell:
+class Shell(LoopClock):
     """One state machine, the clock of the event loop that uses it, and those who wait."""
 
     def __init__(
@@ -51,64 +56,20 @@ class Shell:
         is_refused: Predicate | None = None,
         shared: tuple[Limiter, ...] = (),
     ) -> None:
+        super().__init__()
         self.state = state
         self.shared = shared
         self.closed = False
+        self.runs = 0  # of map, as_completed and gather, that have begun and not ended
         self.parked: dict[Job, None] = {}
         self._sinks = (Log(),) if on_event is None else (Log(), on_event)
         self._is_refused = is_refused
+        self._told = False  # that `is_refused` raised
         self._leader: Job | None = None
         self._wake_at = INFINITY  # what the last poll named
         self._armed = INFINITY  # what the leader sleeps to
-        self._loop: object = None
-        self._waiter: Callable[[], Waiter] = _no_loop
-        self._current: Callable[[], object] = _no_loop
-        self.clock: Callable[[], float] = float  # 0.0 until there is a loop
-        self._offset = -time.monotonic()  # from the system's monotonic clock to the loop's
-        self._last = 0.0  # when the last poll was
         self._room: anyio.Event | None = None
         self._idle: anyio.Event | None = None
-
-    # The clock
-
-    def now(self) -> float:
-        """The time on the clock of the running loop, which the scheduler belongs to from now on.
-
-        Raises `WrongLoop` where another loop's work is pending.
-        """
-        try:
-            if self._current() is self._loop:
-                return self.clock()
-        except RuntimeError:
-            pass
-        self._bind()
-        return self.clock()
-
-    def time(self) -> float:
-        """The time as far as known, for calls that may come from outside the loop."""
-        try:
-            if self._current() is self._loop:
-                return self.clock()
-        except RuntimeError:
-            pass
-        return max(self._last, time.monotonic() + self._offset)
-
-    def _bind(self) -> None:
-        if self.parked or self.state.in_flight:
-            raise WrongLoop(
-                f"this Scheduler is at work on another event loop ({self.state.in_flight} in "
-                f"flight, {len(self.parked)} queued) and was used from a second one. Fix: one "
-                "Scheduler per event loop, or use it again when its work is done."
-            )
-        old = max(self._last, time.monotonic() + self._offset)
-        current, loop, clock, self._waiter = _running_loop()
-        now = clock()
-        self.state.shift(now - old)
-        self._current, self._loop, self.clock = current, loop, clock
-        self._offset = now - time.monotonic()
-        self._last = now
-        self._wake_at = self._armed = INFINITY
-        self._leader = self._room = self._idle = None
 
     # A job's way
 
@@ -124,16 +85,19 @@ class Shell:
         cost = checked_tokens(tokens(*args, **kwargs)) if callable(tokens) else tokens
         return Job(flow, options.priority, cost)
 
-    def enter(self, job: Job) -> bool:
-        """Submit `job`, which is new: True where it holds its permit, else `wait` for it.
-
-        Raises what `SchedulerState.submit` raises, `SchedulerClosed` and `WrongLoop`.
-        """
+    def check_open(self) -> None:
+        """Before anything new. Raises `SchedulerClosed`."""
         if self.closed:
             raise SchedulerClosed(
                 "this Scheduler is closed: aclose() was called. Fix: make a new Scheduler, or "
                 "close it later."
             )
+
+    def enter(self, job: Job) -> bool:
+        """Submit `job`, which is new: True where it holds its permit, else `wait` for it.
+
+        Raises what `SchedulerState.submit` raises, and `WrongLoop`.
+        """
         state = self.state
         try:
             now = self.clock() if self._current() is self._loop else self.now()
@@ -150,7 +114,10 @@ class Shell:
         if job.status == QUEUED:
             await self._park(job)
         if job.status == FAILED:
-            raise job.error
+            tried = job.last_error
+            if tried is not None and isinstance(job.error, Unavailable):
+                raise self._final(job, tried, str(job.error).split(" Fix: ")[0].rstrip("."))
+            raise job.error from tried
 
     async def run(
         self,
@@ -202,9 +169,9 @@ class Shell:
         tries = "once" if job.attempts == 1 else f"{job.attempts} times"
         raise DeadlineExceeded(
             f"timeout={timeout:g} seconds are over: this job waited {job.waited:.3g} s for its "
-            f"permits and was tried {tries if job.attempts else 'not once'}. Fix: a longer "
-            "timeout=, a higher priority=, or fewer jobs at a time."
-        )
+            f"permits and was {f'tried {tries}' if job.attempts else 'never tried'}. Fix: a "
+            "longer timeout=, a higher priority=, or fewer jobs at a time."
+        ) from job.last_error
 
     def finish(self, job: Job, used: float | None) -> None:
         """The attempt of `job` succeeded and used `used` tokens (None: not known)."""
@@ -229,12 +196,17 @@ class Shell:
         refusal = classify(error, wall_time=time.time())
         if self._is_refused is not None:
             try:
-                kind = _kind(self._is_refused(error))
+                kind = kind_of(self._is_refused(error))
             except Exception:  # the slot must be given back whatever happens here
-                logger.exception("is_refused= raised for %r; it counts for no refusal", error)
+                if not self._told:
+                    self._told = True
+                    logger.exception(
+                        "is_refused= raised for %r, which counts for no refusal; it is asked about "
+                        "exceptions too, and this is told once", error,
+                    )  # fmt: skip
                 return refusal
             if kind is not None:
-                return Refusal(kind, refusal.wait, refusal.status or 0, refusal.message)
+                return Refusal(kind, refusal.wait, refusal.status, refusal.message)
         return refusal
 
     # Those who wait
@@ -255,7 +227,7 @@ class Shell:
         if self._room is not None and state.waiting.size < state.max_queue:
             self._room.set()
             self._room = None
-        if self._idle is not None and not state.in_flight and not state.waiting.size:
+        if self._idle is not None and not self.busy:
             self._idle.set()
 
     def check_loop(self) -> None:
@@ -275,10 +247,21 @@ class Shell:
                 self._room = anyio.Event()
             await self._room.wait()
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is queued, in flight, or will be because a run has begun."""
+        return bool(self.state.in_flight or self.state.waiting.size or self.runs)
+
+    def run_ended(self) -> None:
+        """A run of many calls has ended."""
+        self.runs -= 1
+        if self._idle is not None:
+            self.poll()
+
     async def drained(self) -> None:
         """Wait until nothing is queued and nothing is in flight."""
         self.now()
-        while self.state.in_flight or self.state.waiting.size:
+        while self.busy:
             if self._idle is None or self._idle.is_set():
                 self._idle = anyio.Event()
             await self._idle.wait()
@@ -318,7 +301,7 @@ class Shell:
         self.poll()
 
     def _leave(self, job: Job) -> None:
-        del self.parked[job]
+        self.parked.pop(job, None)  # it is gone where the loop was given up
         job.owner = None
         if self._leader is job:
             self._armed = INFINITY
@@ -331,18 +314,24 @@ class Shell:
 
     def _again(self, job: Job, error: Exception) -> None:
         """Queue `job` again, whose attempt raised `error`, or raise that."""
-        verdict = self.state.defer(job, self.refusal(error), self.clock(), random())
+        refusal = self.refusal(error)
+        kind = refusal.kind
+        job.last_error = error
+        verdict = self.state.defer(job, refusal, self.clock(), random())
         self.poll()
         if isinstance(verdict, Delay):
             return
+        if kind in RETRIED or job.attempts > 1:
+            raise self._final(job, error, verdict.reason)
+        raise self.shown(error)
+
+    def _final(self, job: Job, error: Exception, reason: str) -> Exception:
+        """`error`, the last that `job` raised, with a note that says why it is the last."""
+        tries = "once" if job.attempts == 1 else f"{job.attempts} times"
         final = self.shown(error)
-        if job.attempts > 1:
-            spent = self.clock() - job.submitted_at
-            final.add_note(
-                f"headway: tried {job.attempts} times in {spent:.3g} s, and not again: "
-                f"{verdict.reason}."
-            )
-        raise final
+        spent = self.clock() - job.submitted_at
+        final.add_note(f"headway: tried {tries} in {spent:.3g} s, and not again: {reason}.")
+        return final
 
     def shown(self, error: Exception) -> Exception:
         """`error` as the caller sees it."""
@@ -354,7 +343,7 @@ class Shell:
 
     def check_result(self, result: object) -> None:
         """Raise for a result that the user's predicate calls a refusal."""
-        kind = None if self._is_refused is None else _kind(self._is_refused(result))
+        kind = None if self._is_refused is None else kind_of(self._is_refused(result))
         if kind is not None:
             raise _RefusedResult(kind, result)
 
@@ -367,6 +356,23 @@ class Shell:
             self.state.unsend(job, self.clock())
             self.poll()
             raise
+
+    def _check_idle(self, *, lost: bool) -> None:
+        if lost:
+            self.parked.clear()
+            self.runs = 0
+            self.state.abandon(self._last)
+        if self.parked or self.state.in_flight:
+            raise WrongLoop(
+                f"this Scheduler is at work on another event loop ({self.state.in_flight} in "
+                f"flight, {len(self.parked)} queued) and was used from a second one. Fix: one "
+                "Scheduler per event loop, or use it again when its work is done."
+            )
+
+    def _moved(self, seconds: float) -> None:
+        self.state.shift(seconds)
+        self._wake_at = self._armed = INFINITY
+        self._leader = self._room = self._idle = None
 
     def _tell(self) -> None:
         events = self.state.events[:]
@@ -388,34 +394,5 @@ class _RefusedResult(Exception):
         super().__init__(shown)
         self.result = result
         self.refusal = Refusal(
-            kind, None, 0, f"is_refused= calls this result a refusal ({kind}): {shown}"
+            kind, None, None, f"is_refused= calls this result a refusal ({kind}): {shown}"
         )
-
-
-def _kind(answer: bool | Kind | None) -> Kind | None:
-    if isinstance(answer, Kind):
-        return answer
-    return Kind.RATE if answer else None
-
-
-def _no_loop() -> NoReturn:
-    raise RuntimeError
-
-
-def _running_loop() -> tuple[
-    Callable[[], object], object, Callable[[], float], Callable[[], Waiter]
-]:
-    """How to find out which loop runs, which one it is, and its clock."""
-    try:
-        loop = get_running_loop()
-    except RuntimeError:
-        pass
-    else:
-        # Where the loop's clock is the system's, without the method around it.
-        ours = type(loop).time is BaseEventLoop.time
-        clock = time.monotonic if ours else loop.time
-        return get_running_loop, loop, clock, asyncio_waiters(loop)
-    current_token()  # raises NoEventLoopError where no loop runs at all
-    from trio.lowlevel import current_trio_token
-
-    return current_trio_token, current_trio_token(), anyio.current_time, trio_waiters()

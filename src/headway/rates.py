@@ -9,11 +9,20 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 from headway.errors import InvalidLimit
 
-__all__ = ["LATENESS", "ConcurrencyLike", "Limiter", "Limits", "Rate", "RateLike"]
+__all__ = [
+    "LATENESS",
+    "ConcurrencyLike",
+    "Limiter",
+    "Limits",
+    "Rate",
+    "RateLike",
+    "is_number",
+    "shown",
+]
 
 LATENESS = 0.010
 """Seconds by which a timer may fire late and still be caught up with (lambda in the pacing)."""
@@ -27,7 +36,14 @@ _UNITS = {
     "h": 3600.0, "hr": 3600.0, "hour": 3600.0, "hours": 3600.0,
     "d": 86400.0, "day": 86400.0, "days": 86400.0,
 }  # fmt: skip
-_PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9}
+_PREFIXES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9}
+_AMBIGUOUS = {"m": "milli, a minute or a million", "b": "bits, bytes or a billion"}
+
+# Between these every interval is a number to count with, and nobody means what is beyond them.
+_YEAR = 366 * 86_400.0
+_SHORTEST = 0.001  # seconds
+_FASTEST = 1e12  # a second
+_MOST_AT_ONCE = 2**63 - 1
 # NaN and infinity are read, to be refused for what they are.
 _NUMBER = r"[-+]?(?:(?i:nan|inf(?:inity)?)|[\d_,]*\.?\d*(?:[eE][-+]?\d+)?)"
 _TEXT = re.compile(rf"({_NUMBER})\s*([a-zA-Z]*)\s*/\s*(\d*\.?\d*)\s*([a-zA-Z]+)")
@@ -66,31 +82,30 @@ class Rate:
     def __post_init__(self) -> None:
         _check_positive("a rate's limit", self.limit, self.limit)
         _check_positive("a rate's period (per=)", self.per, self.per)
+        _check_seconds("per=", self.per, self.per)
+        _check_speed(self.limit / self.per, f"Rate({self.limit:g}, per={self.per:g})")
         if self.window is not None:
             _check_positive("a rate's window (window=)", self.window, self.window)
+            _check_seconds("window=", self.window, self.window)
             if self.window > self.per:
                 raise InvalidLimit(
                     f"window={self.window:g} is longer than per={self.per:g}: a server that "
                     f"enforces over {self.window:g} s states its limit for that time. "
                     f"Fix: Rate({self.limit * self.window / self.per:g}, per={self.window:g})."
                 )
-        if self.jitter is not None and not (
-            isinstance(self.jitter, int | float)
-            and not isinstance(self.jitter, bool)
-            and 0 <= self.jitter < math.inf
-        ):
+        if self.jitter is not None and not (is_number(self.jitter) and 0 <= self.jitter <= _YEAR):
             raise InvalidLimit(
-                f"jitter={self.jitter!r} is not a time: it is the seconds by which the network "
-                "may delay one request more than another. Fix: 0.02, or leave it out."
+                f"jitter={shown(self.jitter)} is not a time: it is the seconds by which the "
+                "network may delay one request more than another. Fix: 0.02, or leave it out."
             )
         if isinstance(self.burst, bool) or not isinstance(self.burst, int) or self.burst < 1:
             raise InvalidLimit(
-                f"burst={self.burst!r} is not a whole number from 1: it is how many attempts may "
-                "start at the same moment. Fix: leave it out for an even pace."
+                f"burst={shown(self.burst)} is not a whole number from 1: it is how many attempts "
+                "may start at the same moment. Fix: leave it out for an even pace."
             )
         if self.burst > 1 and self.burst > self.share:
             raise InvalidLimit(
-                f"burst={self.burst} is more than the {self.share:g} that one window of "
+                f"burst={shown(self.burst)} is more than the {self.share:g} that one window of "
                 f"{self.span:g} s allows. Fix: burst={max(1, math.floor(self.share))} or less."
             )
 
@@ -125,19 +140,30 @@ class Rate:
 
         Raises `InvalidLimit` with the fix for anything else.
         """
-        match = _TEXT.fullmatch(text.strip()) if text.isascii() else None
+        # Who has no type checker may pass anything.
+        stated = text if isinstance(text, str) and text.isascii() else ""
+        match = _TEXT.fullmatch(stated.strip())
         if match is None:
             raise InvalidLimit(_how_to_state(text))
         number, prefix, count, unit = match.groups()
-        if prefix.lower() not in _PREFIXES or unit.lower() not in _UNITS:
-            raise InvalidLimit(_how_to_state(text, unit if prefix.lower() in _PREFIXES else prefix))
+        known = prefix in _PREFIXES or prefix in _AMBIGUOUS
+        if not known or unit.lower() not in _UNITS:
+            raise InvalidLimit(_how_to_state(text, unit if known else prefix))
         try:
-            limit = float(number.replace(",", "").replace("_", "")) * _PREFIXES[prefix.lower()]
+            limit = float(number.replace(",", "").replace("_", ""))
             per = float(count or 1) * _UNITS[unit.lower()]
         except ValueError:
             raise InvalidLimit(_how_to_state(text)) from None
+        if prefix in _AMBIGUOUS:
+            raise InvalidLimit(
+                f"{shown(text)}: a small {prefix} may be {_AMBIGUOUS[prefix]}. "
+                f'Fix: "{number}{prefix.upper()}/{count}{unit}".'
+            )
+        limit *= _PREFIXES[prefix]
         _check_positive("a rate", limit, text)
         _check_positive("a rate's period", per, text)
+        _check_seconds("its period", per, text)
+        _check_speed(limit / per, shown(text))
         return cls(limit, per=per)
 
     def __str__(self) -> str:
@@ -188,7 +214,7 @@ def _read_rates(value: object) -> tuple[tuple[Rate, ...], tuple[Limiter, ...]]:
     if value is None:
         return (), ()
     items: Iterable[object]
-    if isinstance(value, str | Rate | Limiter):
+    if isinstance(value, str | bytes | bytearray | Rate | Limiter):
         items = (value,)
     elif isinstance(value, Iterable):
         items = value
@@ -213,24 +239,64 @@ def _check_concurrency(value: object) -> int | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidLimit(
-            f"concurrency={value!r} is not a whole number from 1: it is how many attempts may be "
-            "in flight at once. Fix: concurrency=32, or leave it out for no limit."
+            f"concurrency={shown(value)} is not a whole number from 1: it is how many attempts "
+            "may be in flight at once. Fix: concurrency=32, or leave it out for no limit."
+        )
+    if value > _MOST_AT_ONCE:
+        raise InvalidLimit(
+            f"concurrency={shown(value)} is more than any machine can have in flight. "
+            "Fix: concurrency=32, or leave it out for no limit."
         )
     return value
 
 
 def _check_positive(what: str, value: object, given: object) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (number and math.isfinite(value) and value > 0):  # type: ignore[arg-type, operator]
+    if not (is_number(value) and 0 < value < math.inf):
         raise InvalidLimit(
-            f"{given!r} is not a limit: {what} is a finite number above 0. "
+            f"{shown(given)} is not a limit: {what} is a finite number above 0. "
             'Fix: "600/min", or leave it out for no limit.'
         )
+
+
+def _check_seconds(what: str, seconds: float, given: object) -> None:
+    if not _SHORTEST <= seconds <= _YEAR:
+        raise InvalidLimit(
+            f"{shown(given)} is not a limit: {what} is {seconds:g} seconds, and a server counts "
+            'over a millisecond at the least and a year at the most. Fix: "600/min".'
+        )
+
+
+def _check_speed(speed: float, given: str) -> None:
+    if not 1 / _YEAR <= speed <= _FASTEST:
+        raise InvalidLimit(
+            f"{given} is not a limit: it is {speed:g} a second, and a rate is between one a year "
+            'and 1e12 a second. Fix: "600/min", or leave it out for no limit.'
+        )
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether `value` is a number, not a bool, that a float can hold (as NaN and infinity are)."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
+
+
+def shown(value: object) -> str:
+    """`value` as an error text shows it: its repr, cut where it is long. Never raises."""
+    try:
+        text = repr(value)
+    except Exception:  # a whole number of more than 4,300 digits, or somebody's own class
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _how_to_state(given: object, unknown: str = "") -> str:
     what = f"unknown unit {unknown!r} in " if unknown else ""
     return (
-        f"{what}{given!r}: a rate is a number and a period. "
+        f"{what}{shown(given)}: a rate is a number and a period. "
         'Fix: "600/min", "10/s", "180k/min", "1M/day", a Rate(600, per=60), or a list of them.'
     )

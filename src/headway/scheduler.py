@@ -15,16 +15,23 @@ from collections.abc import (
 from dataclasses import replace
 from enum import Enum
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from headway import streams
-from headway._calls import Options, check_callable, checked_tokens
+from headway._calls import Options, check_callable, check_plain_function, checked_tokens
+from headway._checks import (
+    KeyLimits,
+    check_max_queue,
+    check_options,
+    read_keys,
+    read_retry,
+    read_weights,
+)
 from headway._core.counters import Statistics
 from headway._core.retry import Retry
 from headway._core.state import SchedulerState
 from headway._lease import Lease
 from headway._shell import Shell
-from headway.errors import InvalidLimit
 from headway.events import Event, Kind
 from headway.rates import ConcurrencyLike, Limits, RateLike
 
@@ -33,10 +40,6 @@ __all__ = ["Scheduler", "View"]
 T = TypeVar("T")
 R = TypeVar("R")
 P = ParamSpec("P")
-
-KeyLimits: TypeAlias = (
-    "Mapping[Any, Limits] | Iterable[tuple[Any, Limits]] | Callable[[Any], Limits | None]"
-)
 
 
 class _Keep(Enum):
@@ -79,7 +82,7 @@ class View:
             "attempt_timeout": attempt_timeout, "tokens": tokens, "usage": usage,
         }  # fmt: skip
         changes: dict[str, Any] = {k: v for k, v in given.items() if v is not _KEEP}
-        _check_options(changes)
+        check_options(changes)
         return View(self._shell, replace(self._options, **changes))
 
     async def submit(
@@ -93,6 +96,8 @@ class View:
         async function.
         """
         check_callable(fn, "submit")
+        if self._shell.closed:
+            self._shell.check_open()
         options = self._options
         shell = self._shell
         job = shell.job(options, args, kwargs)
@@ -210,15 +215,19 @@ class Scheduler(View):
         is_refused: Callable[[Any], bool | Kind | None] | None = None,
     ) -> None:
         self._limits = Limits(requests, tokens=tokens, concurrency=concurrency)
-        self._keys = _read_keys(keys)
-        self._weights = _read_weights(weights)
+        self._keys = read_keys(keys)
+        self._weights = read_weights(weights)
+        if on_event is not None:
+            check_plain_function(on_event, "on_event", _HOW_TO_LISTEN)
+        if is_refused is not None:
+            check_plain_function(is_refused, "is_refused", _HOW_TO_REFUSE)
         state = SchedulerState(
             self._limits,
             now=0.0,
-            retry=retry or Retry(),
+            retry=read_retry(retry),
             keys=self._keys,
             weights=self._weights,
-            max_queue=math.inf if max_queue is None else _check_max_queue(max_queue),
+            max_queue=math.inf if max_queue is None else check_max_queue(max_queue),
             tracing=on_event is not None,
         )
         shell = Shell(state, on_event=on_event, is_refused=is_refused, shared=self._limits.shared)
@@ -244,8 +253,9 @@ class Scheduler(View):
     ) -> None:
         """Put other limits in force now, for the whole queue; what is left out stays as it is.
 
-        What was sent under the old limits still counts. Raises `InvalidLimit` or `WrongLoop`, and
-        then nothing has changed.
+        What was sent under limits of the same kind still counts; a job that is larger than a new
+        limit fails with `NeverFits`. Raises `InvalidLimit`, `WrongLoop` and what a `keys` function
+        raises, and then nothing has changed.
         """
         old = self._limits
         kept: RateLike = [*old.requests, *old.shared]
@@ -254,13 +264,13 @@ class Scheduler(View):
             tokens=old.tokens if isinstance(tokens, _Keep) else tokens,
             concurrency=old.concurrency if isinstance(concurrency, _Keep) else concurrency,
         )
-        new_keys = self._keys if isinstance(keys, _Keep) else _read_keys(keys)
-        new_weights = self._weights if isinstance(weights, _Keep) else _read_weights(weights)
+        new_keys = self._keys if isinstance(keys, _Keep) else read_keys(keys)
+        new_weights = self._weights if isinstance(weights, _Keep) else read_weights(weights)
         shell = self._shell
         shell.check_loop()
+        shell.state.retune(limits, new_keys, new_weights, shell.time())
         self._limits, self._keys, self._weights = limits, new_keys, new_weights
         shell.shared = limits.shared
-        shell.state.retune(limits, new_keys, new_weights, shell.time())
         shell.repoll()
 
     def pause(self) -> None:
@@ -284,7 +294,8 @@ class Scheduler(View):
     async def aclose(self) -> None:
         """Take no new jobs, and wait until those that are queued and in flight have ended.
 
-        A paused scheduler starts again, for else they never would.
+        A `map`, `as_completed` or `gather` that has begun goes on to its end. A paused scheduler
+        starts again, for else they never would. From inside a job it would wait for itself.
         """
         self._shell.now()
         self._shell.closed = True
@@ -304,78 +315,5 @@ class Scheduler(View):
         await self.aclose()
 
 
-def _read_keys(keys: KeyLimits | None) -> Callable[[Hashable], Limits | None]:
-    if keys is None:
-        return lambda key: None
-    if callable(keys):
-        return keys
-    pairs: Iterable[tuple[Hashable, object]] = keys.items() if isinstance(keys, Mapping) else keys
-    if not isinstance(pairs, Iterable):
-        raise InvalidLimit(
-            f"keys={keys!r} is neither a mapping of keys to limits nor a function of the key. "
-            'Fix: keys={"llama-70b": Limits("600/min", concurrency=8)}.'
-        )
-    table: dict[Hashable, Limits] = {}
-    for key, limits in pairs:
-        if key in table or isinstance(limits, list | tuple):
-            raise InvalidLimit(
-                f"two limits for key {key!r}: a key has one Limits, which holds all its rates. "
-                f'Fix: keys={{{key!r}: Limits(["10/s", "300/min"])}}.'
-            )
-        if not isinstance(limits, Limits):
-            raise InvalidLimit(
-                f"keys={{{key!r}: {limits!r}}}: the limits of a key are a Limits. "
-                f'Fix: keys={{{key!r}: Limits("600/min", concurrency=8)}}.'
-            )
-        table[key] = limits
-    return table.get
-
-
-def _read_weights(weights: Mapping[Any, float] | None) -> Mapping[Hashable, float]:
-    for key, weight in (weights or {}).items():
-        if (
-            isinstance(weight, bool)
-            or not isinstance(weight, int | float)
-            or not (0 < weight < math.inf)
-        ):
-            raise InvalidLimit(
-                f"the weight of key {key!r} is {weight!r}, not a finite number above 0: keys "
-                "share in proportion to their weights. Fix: weights={'chat': 8}."
-            )
-    return dict(weights or {})
-
-
-def _check_max_queue(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidLimit(
-            f"max_queue={value!r} is not a whole number from 1: it is how many jobs may wait. "
-            "Fix: max_queue=10_000, or leave it out for no bound."
-        )
-    return value
-
-
-def _check_options(changes: Mapping[str, Any]) -> None:
-    for name in ("timeout", "attempt_timeout"):
-        value = changes.get(name)
-        if value is not None and (
-            isinstance(value, bool) or not isinstance(value, int | float) or not value > 0
-        ):
-            raise InvalidLimit(
-                f"{name}={value!r} is not a time in seconds above 0. "
-                f"Fix: {name}=30, or None for no limit."
-            )
-    priority = changes.get("priority", 0)
-    if isinstance(priority, bool) or not isinstance(priority, int | float) or priority != priority:
-        raise InvalidLimit(
-            f"priority={priority!r} is not a number: the higher goes first. Fix: priority=10."
-        )
-    if "key" in changes:
-        hash(changes["key"])  # raises the TypeError that says what is not hashable
-    tokens = changes.get("tokens")
-    if tokens is not None and not callable(tokens):
-        checked_tokens(tokens)
-    usage = changes.get("usage")
-    if usage is not None and not callable(usage):
-        raise TypeError(
-            f"usage={usage!r} is not a function. Fix: usage=lambda reply: reply.usage.total_tokens."
-        )
+_HOW_TO_LISTEN = "on_event=print, or a def that hands events on, say to a queue's put_nowait"
+_HOW_TO_REFUSE = "is_refused=lambda reply: ..., or a def that returns True, False or a Kind"

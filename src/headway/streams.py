@@ -6,7 +6,15 @@ A stream needs child tasks, and child tasks need a scope: so these are awaited, 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Generator,
+    Iterable,
+)
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
@@ -15,7 +23,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from headway._calls import Options, check_callable, usage_of
+from headway._calls import Options, check_callable, check_items, usage_of
 from headway._core.job import Job
 from headway._core.retry import RETRIED
 from headway._lease import Lease
@@ -58,6 +66,7 @@ class _Bulk(Generic[R]):
     _fix: str
 
     def __init__(self, shell: Shell, options: Options, execute: Execute, items: object) -> None:
+        check_items(items, self._name)
         self._run = Run(shell, options, execute, items, self._deliver)
         self._group: TaskGroup | None = None
 
@@ -81,23 +90,35 @@ class _Bulk(Generic[R]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        assert self._group is not None
         self._run.stop()
-        # What the body raised goes on by itself, not wrapped in a group of exceptions.
-        await self._group.__aexit__(None, None, None)
-        if error is None and self._run.unclosed is not None:
+        await self._end()
+        if error is not None:
+            return
+        if self._run.unclosed is not None:
             raise self._run.unclosed
+        if self._run.error is not None and not isinstance(self._run.error, Exception):
+            raise self._run.error  # an exit or an interrupt that the body has not seen
 
-    async def _start(self) -> TaskGroup:
+    async def _start(self) -> None:
         if self._group is not None:
             raise RuntimeError(
                 f"this {self._name}() has been used already. Fix: call {self._name}() again."
             )
-        self._run.shell.now()
+        shell = self._run.shell
+        shell.check_open()
+        shell.now()
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
+        shell.runs += 1
         self._run.start(self._group)
-        return self._group
+
+    async def _end(self) -> None:
+        assert self._group is not None
+        try:
+            # What the body raised goes on by itself, not wrapped in a group of exceptions.
+            await self._group.__aexit__(None, None, None)
+        finally:
+            self._run.shell.run_ended()
 
     def __aiter__(self) -> NoReturn:
         raise TypeError(
@@ -156,8 +177,8 @@ class Map(_Bulk[R]):
     async def _collect(self) -> list[R]:
         run, done = self._run, self._done
         # No window: the list is as long as the input, whatever we do.
-        group = await self._start()
-        await group.__aexit__(None, None, None)
+        await self._start()
+        await self._end()
         failure = run.error or run.unclosed
         if failure is not None:
             raise failure
@@ -236,12 +257,37 @@ async def gather(
     try:
         for call in calls:
             if not isinstance(call, Coroutine):
-                check_callable(call, "gather")
+                _check_call(call)
         return await Map[Any](shell, options, execute, calls, return_exceptions=return_exceptions)
     finally:
         for call in calls:
-            if isinstance(call, Coroutine):
-                call.close()  # those that never started; the others have ended
+            _close(call)  # those that never started; the others have ended
+
+
+def _check_call(call: object) -> None:
+    """Raise `TypeError` for what `gather` does not take."""
+    if isinstance(call, _Bulk):
+        fix = "`await scheduler.map(...)` by itself" if isinstance(call, Map) else call._fix
+        raise TypeError(
+            f"gather() takes calls and got a {call._name}(), which runs its calls under the limits "
+            f"itself. Fix: {fix}."
+        )
+    # A future can be iterated over, too.
+    many = isinstance(call, Iterable) and not isinstance(call, str | bytes | Awaitable)
+    if many and not callable(call):
+        raise TypeError(
+            f"gather() takes each call as an argument of its own and got a {type(call).__name__}. "
+            "Fix: gather(*calls)."
+        )
+    check_callable(call, "gather")
+
+
+def _close(call: object) -> None:
+    """Close a coroutine object, and those that a list (or the like) in its place holds."""
+    inside = call if isinstance(call, Collection) and not callable(call) else (call,)
+    for each in inside:
+        if isinstance(each, Coroutine):
+            each.close()
 
 
 async def _once(shell: Shell, options: Options, job: Job, call: Coroutine[Any, Any, R]) -> R:

@@ -23,12 +23,13 @@ FAILED = 4  # ended by the scheduler while it was queued: `error` says why
 class Flow:
     """A key: the weight with which its jobs share, limits of its own, what its jobs use."""
 
-    __slots__ = ("held_priority", "held_until", "key", "limits", "mean", "weight")
+    __slots__ = ("held_priority", "held_until", "in_flight", "key", "limits", "mean", "weight")
 
     def __init__(self, key: Hashable, weight: float, limits: LimitSet | None) -> None:
         self.key = key
         self.weight = weight
         self.limits = limits
+        self.in_flight = 0
         self.mean: float | None = None  # tokens that an attempt of this key uses
         self.held_until: float | None = None  # its own limits hold it back
         self.held_priority = 0.0
@@ -47,9 +48,9 @@ class Job:
     """
 
     __slots__ = (
-        "attempts", "charges", "cost", "deadline", "error", "failures", "flow", "guessed", "limits",
-        "line", "number", "owner", "priority", "queued_at", "refused_since", "started_at", "status",
-        "submitted_at", "waited",
+        "attempts", "charges", "cost", "deadline", "error", "failures", "flow", "guessed",
+        "last_error", "limits", "line", "number", "owner", "priority", "queued_at",
+        "refused_since", "started_at", "status", "submitted_at", "waited",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +75,7 @@ class Job:
         self.charges: list[tuple[TokenBudget, Charge]] | None = None
         self.refused_since: float | None = None
         self.owner: Any = None
+        self.last_error: Exception | None = None  # what its last attempt raised
         # Set before they are read; `limits` are the key's own that the attempt was charged to.
         self.error: Exception
         self.limits: LimitSet | None

@@ -171,6 +171,11 @@ class TokenBudget:
         self._refund(charge, charge.reserved, now)
         self.pace.give_back(now, charge.paced)
 
+    def holds(self, now: float) -> bool:
+        """Whether anything that was used still counts."""
+        self._expire(now)
+        return self.total > _DUST or self.pace.next > now
+
     def adopt(self, older: TokenBudget, now: float) -> None:
         """Carry over what an `older` budget of another rate has used; what is in flight there is
         settled here from now on (where several adopt the same one, at the first of them).

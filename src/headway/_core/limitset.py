@@ -25,8 +25,8 @@ class LimitSet:
     """The paces, token budgets, slots and gate of one scope (`key` is None for the whole)."""
 
     __slots__ = (
-        "budgets", "capacity", "concurrency", "gate", "in_flight", "key", "last", "paces",
-        "request_rate", "token_rate",
+        "_stated", "budgets", "capacity", "concurrency", "gate", "in_flight", "key", "last",
+        "paces", "request_rate", "token_rate",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, key: Hashable = None) -> None:
@@ -36,27 +36,39 @@ class LimitSet:
         self.last: Job | None = None  # the newest attempt, whose charge alone can be taken back
         self.paces: list[Pace] = []
         self.budgets: list[TokenBudget] = []
-        self._state(limits)
+        self._state(limits, None)
 
-    def _state(self, limits: Limits) -> None:
-        self.paces = [Pace(rate) for rate in limits.requests]
-        self.budgets = [TokenBudget(rate) for rate in limits.tokens]
-        self.request_rate = RateControl()
-        self.token_rate = RateControl()
-        ceiling = INFINITY if limits.concurrency is None else float(limits.concurrency)
-        self.concurrency = ConcurrencyControl(ceiling)
-        self.capacity = ceiling  # the concurrency in force, read once an attempt
+    def _state(self, limits: Limits, old: Limits | None) -> None:
+        """Put `limits` in force; what is stated as before goes on as it is, cuts and all."""
+        self._stated = limits
+        if old is None or limits.requests != old.requests:
+            self.paces = [Pace(rate) for rate in limits.requests]
+            self.request_rate = RateControl()
+        if old is None or limits.tokens != old.tokens:
+            self.budgets = [TokenBudget(rate) for rate in limits.tokens]
+            self.token_rate = RateControl()
+        if old is None or limits.concurrency != old.concurrency:
+            ceiling = INFINITY if limits.concurrency is None else float(limits.concurrency)
+            self.concurrency = ConcurrencyControl(ceiling)
+            self.capacity = ceiling  # the concurrency in force, read once an attempt
 
     def retune(self, limits: Limits, now: float) -> None:
-        """Put `limits` in force now; what was charged so far still counts."""
+        """Put `limits` in force now; what was charged to limits of the same kind still counts."""
         paces, budgets = self.paces, self.budgets
-        self._state(limits)
-        for pace in self.paces:
-            if (older_pace := _nearest(paces, pace.rate)) is not None:
-                pace.adopt(older_pace, now)
-        for budget in self.budgets:
-            if (older := _nearest(budgets, budget.rate)) is not None:
-                budget.adopt(older, now)
+        self._state(limits, self._stated)
+        if self.paces is not paces:
+            for pace in self.paces:
+                if (older_pace := _nearest(paces, pace.rate)) is not None:
+                    pace.adopt(older_pace, now)
+        if self.budgets is not budgets:
+            for budget in self.budgets:
+                if (older := _nearest(budgets, budget.rate)) is not None:
+                    budget.adopt(older, now)
+
+    def is_spent(self, now: float) -> bool:
+        """Whether nothing of what was charged still counts: a new set would be the same."""
+        owed = any(pace.next > now for pace in self.paces)
+        return not (owed or self.gate.shut or any(budget.holds(now) for budget in self.budgets))
 
     def check(self, cost: float) -> None:
         """Raise `NeverFits` for an attempt of `cost` tokens that can never be admitted."""

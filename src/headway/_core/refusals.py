@@ -35,6 +35,8 @@ __all__ = ["Refusals"]
 # and an operator wants one warning of that, not one a second.
 _CALM = 5.0
 
+_DUST = 1e-6  # seconds that sums of floats may be off by
+
 _REFUSED = frozenset({Kind.RATE, Kind.TOKENS, Kind.CONCURRENCY, Kind.CAPACITY})
 _LATCHING = frozenset({Kind.AUTH, Kind.QUOTA})
 _LATCH_FIXES = {
@@ -68,6 +70,7 @@ class Refusals:
         self._budget = RetryBudget(retry.budget, now)
         self._began: float | None = None  # the present episode of refusals
         self._last = 0.0
+        self._fault_seen = ""
         self._refused: dict[Kind, int] = {}
         self._troubled: set[LimitSet] = set()  # with a gate that is shut, or slots that were cut
 
@@ -89,6 +92,7 @@ class Refusals:
                 self._troubled.discard(limits)
         if self._began is not None and job.started_at >= self._last + _CALM:
             refused = MappingProxyType(self._refused)
+            self.why = f"recovered from refusals that began {now - self._began:.3g} s ago"
             self._events.append(Recovered(now, self._began, refused))
             self._began, self._refused = None, {}
         self.quiet = self._began is None and not self._troubled
@@ -103,7 +107,7 @@ class Refusals:
             self._refuse(job, refusal, scope, now, random)
         elif kind is Kind.TRANSIENT:
             self._counters.refuse(kind)
-            self._fault(job, now, random)
+            self._fault(job, refusal, now, random)
         else:
             if refusal.status is None:  # an error of the caller's own says nothing
                 scope.gate.lost(job)
@@ -160,13 +164,14 @@ class Refusals:
             if limits is None or not limits.gate.shut:
                 continue
             opens = limits.gate.opens
-            if opens - now > self.retry.patience:
+            if opens - now > self.retry.patience + _DUST:
                 raise self._unavailable(opens - now)
             if job.deadline is not None and opens > job.deadline:
                 raise too_late(opens - now, job.deadline, now)
 
-    def fail(self, job: Job, error: Exception) -> None:
+    def fail(self, job: Job, error: Exception, now: float) -> None:
         """End `job`, which is queued, with `error`."""
+        job.waited += now - job.queued_at
         job.status = FAILED
         job.error = error
         self._waiting.remove(job)
@@ -202,7 +207,7 @@ class Refusals:
         full = scope.in_flight + 1 >= scope.capacity
         binds = "concurrency" if full else scope.binding(job.cost, now)[0]
         probe = gate.probe is job
-        closed = gate.opens - now > self.retry.patience
+        closed = gate.opens - now > self.retry.patience + _DUST
         if self._began is None:
             self._began = now
         self._last = now
@@ -216,7 +221,10 @@ class Refusals:
         if kind is Kind.CONCURRENCY and refusal.wait is None and scope.in_flight:
             gate.shut_until_slot_ends()
         else:
-            gate.shut_until(now + self.retry.reopening(kind, strikes, refusal.wait, random))
+            wait = self.retry.reopening(kind, strikes, refusal.wait, random)
+            if refusal.wait is None:
+                wait = min(wait, self.retry.patience)  # our own guess must not end the job
+            gate.shut_until(now + wait)
         until = None if gate.until_slot else gate.opens
         self.why = f"refused ({kind}): {refusal.message or refusal.status or 'no message'}"
         number = sum(self._refused.values())
@@ -244,22 +252,22 @@ class Refusals:
     def _shut(self, scope: LimitSet, now: float, *, told: bool) -> None:
         """Fail the queued jobs that the gate of `scope` leaves without hope."""
         wait = scope.gate.opens - now
-        if wait > self.retry.patience:
+        if wait > self.retry.patience + _DUST:
             error = self._unavailable(wait)
             if not told:
                 self._events.append(Closed(now, Kind.RATE, scope.gate.opens, str(error)))
-            self._fail_all(scope, error)
+            self._fail_all(scope, error, now)
             return
         others: list[Job] = []
         for job in self._waiting.late(scope.gate.opens):
             if scope is self._whole or job.flow.limits is scope:
-                self.fail(job, too_late(wait, job.deadline or now, now))
+                self.fail(job, too_late(wait, job.deadline or now, now), now)
             else:
                 others.append(job)
         for job in others:
             self._waiting.watch(job)
 
-    def _fault(self, job: Job, now: float, random: float) -> None:
+    def _fault(self, job: Job, refusal: Refusal, now: float, random: float) -> None:
         gate = self._whole.gate
         probe = gate.probe is job
         self._outage.failed(job.number, now)
@@ -267,16 +275,24 @@ class Refusals:
             (job.limits or self._whole).gate.answered(job)
             gate.answered(job)
             return
+        if self._began is None:
+            self._began = now
+        self._last = now
+        self._refused[Kind.TRANSIENT] = self._refused.get(Kind.TRANSIENT, 0) + 1
+        self._fault_seen = refusal.message or f"status {refusal.status}"
         began = not gate.cautious
         if began or probe:
             strikes = gate.strike(job)
             wait = self.retry.reopening(Kind.CAPACITY, strikes, None, random)
-            gate.shut_until(now + wait)
+            gate.shut_until(now + min(wait, self.retry.patience))
             self._shut(self._whole, now, told=True)
         gate.cautious = True
         self._trouble(self._whole, job)
         if began:
-            self.why = "an outage: attempts fail one after another and none is answered"
+            self.why = (
+                "an outage: attempts fail one after another and none is answered; the last: "
+                f"{self._fault_seen}"
+            )
             self._events.append(Closed(now, Kind.TRANSIENT, gate.opens, self.why))
 
     def _sit_out(self, job: Job, now: float) -> Verdict:
@@ -285,11 +301,11 @@ class Refusals:
         if away <= self.retry.patience:
             return Delay(0.0)
         reason = (
-            f"an outage: no attempt was answered for {away:.0f} s, and "
+            f"an outage: no attempt was answered for {away:.0f} s ({self._fault_seen}), and "
             f"patience={self.retry.patience:g} seconds is over"
         )
         error = Unavailable(f"{reason}. Fix: submit again when the provider is back.")
-        self._fail_all(self._whole, error)
+        self._fail_all(self._whole, error, now)
         self.give_up(job, Kind.TRANSIENT, reason, now)
         return GiveUp(reason)
 
@@ -304,12 +320,12 @@ class Refusals:
             self._events.append(Closed(now, kind, None, str(error)))
         self.latch = error
         self.why = str(error)
-        self._fail_all(self._whole, error)
+        self._fail_all(self._whole, error, now)
 
-    def _fail_all(self, scope: LimitSet, error: Latched | Unavailable) -> None:
+    def _fail_all(self, scope: LimitSet, error: Latched | Unavailable, now: float) -> None:
         for job in self._waiting.jobs():
             if scope is self._whole or job.flow.limits is scope:
-                self.fail(job, type(error)(*error.args))
+                self.fail(job, type(error)(*error.args), now)
 
     def _unavailable(self, seconds: float) -> Unavailable:
         return Unavailable(

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from headway.errors import InvalidLimit
 from headway.events import Kind
+from headway.rates import is_number, shown
 
 __all__ = ["RETRIED", "Delay", "GiveUp", "Retry", "RetryBudget", "Verdict", "spread"]
 
@@ -66,14 +67,14 @@ class Retry:
             or self.attempts < 1
         ):
             raise InvalidLimit(
-                f"Retry(attempts={self.attempts!r}) is not a whole number from 1: it counts the "
-                "first try too. Fix: attempts=5, or attempts=1 for no retries."
+                f"Retry(attempts={shown(self.attempts)}) is not a whole number from 1: it counts "
+                "the first try too. Fix: attempts=5, or attempts=1 for no retries."
             )
         for name in ("base", "cap", "patience", "budget"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+            if not (is_number(value) and value >= 0):
                 raise InvalidLimit(
-                    f"Retry({name}={value!r}) is not a number from 0. "
+                    f"Retry({name}={shown(value)}) is not a number from 0. "
                     f"Fix: leave it out, or Retry({name}={_DEFAULTS[name]:g})."
                 )
 

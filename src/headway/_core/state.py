@@ -13,12 +13,13 @@ from collections.abc import Callable, Hashable, Mapping
 from types import MappingProxyType
 
 from headway._core.counters import Counters, Statistics
+from headway._core.flows import Flows
 from headway._core.job import DONE, QUEUED, STARTED, Flow, Job
 from headway._core.limitset import LimitSet
 from headway._core.refusals import Refusals, too_late
 from headway._core.retry import Delay, GiveUp, Retry, Verdict
 from headway._core.waiting import Waiting
-from headway.errors import HeadwayError, QueueFull
+from headway.errors import HeadwayError, NeverFits, QueueFull
 from headway.events import Event, Finished, Kind, Queued, Retrying, Started
 from headway.hints import Refusal
 from headway.rates import Limits
@@ -26,7 +27,6 @@ from headway.rates import Limits
 __all__ = ["SchedulerState"]
 
 INFINITY = float("inf")
-_MANY_FLOWS = 4096
 
 
 class SchedulerState:
@@ -55,25 +55,23 @@ class SchedulerState:
         self.in_flight = 0
         self.paused = False
         self.max_queue = max_queue
-        self._keys = keys
-        self._weights = weights
+        self._registry = Flows(keys, weights)
+        self.flows = self._registry.table
         self._tracing = tracing
-        self.flows: dict[Hashable, Flow] = {}
-        self._many_flows = _MANY_FLOWS
         self._numbers = 0
+        self._abandoned = 0  # jobs up to this number are nobody's any more
+        self._seen_at = now
 
     # What callers do with a job
 
     def flow(self, key: Hashable) -> Flow:
         """The flow of `key`, made at its first use."""
         flow = self.flows.get(key)
-        if flow is None:
-            if len(self.flows) >= self._many_flows:
-                self._drop_idle_flows()
-            own = self._keys(key)
-            limits = None if own is None else LimitSet(own, key)
-            flow = self.flows[key] = Flow(key, self._weights.get(key, 1.0), limits)
-        return flow
+        if flow is not None:
+            return flow
+        if self._registry.full:
+            self._registry.drop_idle(self.waiting.flows(), self._seen_at)
+        return self._registry.add(key)
 
     def submit(self, job: Job, now: float) -> bool:
         """Start `job` where that may be at once (True), or queue it.
@@ -83,7 +81,7 @@ class SchedulerState:
         own = job.flow.limits
         whole = self.whole
         self._numbers = job.number = self._numbers + 1
-        job.submitted_at = job.queued_at = now
+        job.submitted_at = job.queued_at = self._seen_at = now
         if job.cost:
             whole.check(job.cost)
             if own is not None:
@@ -148,12 +146,16 @@ class SchedulerState:
 
     def cancel(self, job: Job, now: float, used: float | None = None) -> None:
         """Take out `job`, wherever it is. An attempt that ran costs what it reserved, or `used`."""
+        if job.number <= self._abandoned:
+            job.status = DONE  # its slot was forgotten
+            return
         if job.status == STARTED:
             self._end_attempt(job)
             self._lose_probe(job)
             self._settle(job, used, now)
         elif job.status == QUEUED:
             job.status = DONE
+            job.waited += now - job.queued_at
             self.waiting.remove(job)
         else:
             return
@@ -162,7 +164,7 @@ class SchedulerState:
 
     def unsend(self, job: Job, now: float) -> None:
         """Take out `job`; where it was admitted it never ran, and costs nothing."""
-        if job.status != STARTED:
+        if job.status != STARTED or job.number <= self._abandoned:
             self.cancel(job, now)
             return
         self._end_attempt(job)
@@ -244,19 +246,26 @@ class SchedulerState:
         now: float,
     ) -> None:
         """Put other limits in force, now; what was charged so far still counts."""
-        self._keys, self._weights = keys, weights
+        for gone in self._registry.retune(keys, weights, now):
+            self.refusals.forget(gone)
         self.whole.retune(limits, now)
-        for flow in self.flows.values():
-            flow.weight = weights.get(flow.key, 1.0)
-            own = keys(flow.key)
-            if own is None or flow.limits is None:
-                if flow.limits is not None:
-                    self.refusals.forget(flow.limits)
-                flow.limits = None if own is None else LimitSet(own, flow.key)
-            else:
-                flow.limits.retune(own, now)
         self.refusals.why = "set_limits() was called"
         self._release_held()
+        for job in self.waiting.jobs():
+            error = None if job.guessed else self._never_fits(job)
+            if error is not None:
+                self.refusals.fail(job, error, now)
+
+    def abandon(self, now: float) -> None:
+        """Forget all that waits and all that is in flight: their event loop is gone."""
+        for job in self.waiting.jobs():
+            self.cancel(job, now)
+        self._abandoned = self._numbers
+        self.in_flight = 0
+        for limits in self._limit_sets():
+            limits.in_flight = 0
+        for flow in self.flows.values():
+            flow.in_flight = 0
 
     def shift(self, seconds: float) -> None:
         """Move to another clock, which shows `seconds` more; nothing may be pending."""
@@ -299,6 +308,7 @@ class SchedulerState:
         waited = now - job.queued_at
         job.waited += waited
         self.in_flight += 1
+        job.flow.in_flight += 1
         self.whole.take(job, now)
         own = job.flow.limits
         if own is not None:
@@ -316,11 +326,12 @@ class SchedulerState:
     def _end_attempt(self, job: Job) -> None:
         job.status = DONE
         self.in_flight -= 1
+        job.flow.in_flight -= 1
         whole = self.whole
         whole.in_flight -= 1
         if whole.gate.shut:
             whole.gate.slot_ended()
-        own = job.limits
+        own = job.flow.limits
         if own is not None:
             own.slot_ended()
             if job.flow.held_until is not None:
@@ -332,21 +343,34 @@ class SchedulerState:
         self._end_attempt(job)
         if used is not None:
             self._settle(job, used, now)
-        elif refusal.kind is Kind.TRANSIENT or refusal.status is None:
+        elif refusal.kind is Kind.TRANSIENT or (
+            refusal.kind is Kind.PERMANENT and refusal.status is None
+        ):
             self._settle(job, None, now)  # it may have been counted: nobody knows
         else:
             self._release(job, now)
         self.refusals.learn(job, refusal, now, random)
 
+    def _never_fits(self, job: Job) -> NeverFits | None:
+        """Why no limit in force would ever let `job` start."""
+        try:
+            self.whole.check(job.cost)
+            if job.flow.limits is not None:
+                job.flow.limits.check(job.cost)
+        except NeverFits as error:
+            return error
+        return None
+
     def _hopeless(self, job: Job, not_before: float, now: float) -> str:
         """Why `job`, which would go back into the queue, could only fail there."""
+        error: HeadwayError | None = self._never_fits(job)
         try:
             self.refusals.check_hopes(job, now)
-        except HeadwayError as error:
-            return str(error).rstrip(".")
-        if job.deadline is None or not_before <= job.deadline:
-            return ""
-        return str(too_late(not_before - now, job.deadline, now)).rstrip(".")
+        except HeadwayError as hopeless:
+            error = hopeless
+        if error is None and job.deadline is not None and not_before > job.deadline:
+            error = too_late(not_before - now, job.deadline, now)
+        return "" if error is None else str(error).split(" Fix: ")[0].rstrip(".")
 
     def _requeue(self, job: Job, kind: Kind, not_before: float, now: float) -> None:
         job.status = QUEUED
@@ -399,16 +423,7 @@ class SchedulerState:
                 self.waiting.release(flow)
 
     def _limit_sets(self) -> list[LimitSet]:
-        own = [flow.limits for flow in self.flows.values() if flow.limits is not None]
-        return [self.whole, *own]
-
-    def _drop_idle_flows(self) -> None:
-        self.flows = {
-            key: flow
-            for key, flow in self.flows.items()
-            if flow.limits is not None or self.waiting.queue.holds(flow)
-        }
-        self._many_flows = max(_MANY_FLOWS, 2 * len(self.flows))
+        return [self.whole, *self._registry.limit_sets()]
 
     def _binding(self, now: float) -> tuple[str, float]:
         if self.refusals.latch is not None:

@@ -134,6 +134,10 @@ class Waiting:
         """Put `job`, which `late` named, on the watch again."""
         self._watch(job)
 
+    def flows(self) -> set[Flow]:
+        """The keys of all the jobs that wait."""
+        return {job.flow for job in self.jobs()}
+
     def jobs(self) -> list[Job]:
         """All the jobs that wait, as a list of its own."""
         backing_off = [job for _, _, job in self._delayed if job.status == QUEUED]

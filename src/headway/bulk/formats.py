@@ -10,6 +10,7 @@ says is what is sent, and what was answered is what is written.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,9 @@ __all__ = [
 
 SUPPORTED_URLS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 DEFAULT_URL = "/v1/chat/completions"
+
+# No count of tokens is above this; and what no float can hold, no limiter can count.
+_MAX_TOKENS = 10**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +204,23 @@ def _check_request(line: Line, form: _LineForm) -> Request | BadLine:
             "stream_not_supported",
             'has "stream" in its body, and a stream is not one row. Remove it',
         )
-    budget = options.max_completion_tokens or options.max_tokens
+    name = "max_completion_tokens" if options.max_completion_tokens else "max_tokens"
+    budget = getattr(options, name)
+    # Text and numbers below 0 are for the provider to judge: they only count for nothing here.
+    budget = max(budget, 0) if isinstance(budget, int | float) else 0
+    if budget > _MAX_TOKENS:
+        return _bad(
+            line,
+            custom_id,
+            "invalid_max_tokens",
+            f"has a {name} that is no count of tokens: it is above {_MAX_TOKENS:,}. Correct it",
+        )
     return Request(
         line=line.number,
         custom_id=custom_id,
         url=form.url,
         body=body,
-        max_tokens=max(budget, 0) if isinstance(budget, int) else 0,
+        max_tokens=math.ceil(budget),
     )
 
 
@@ -246,7 +260,7 @@ def _total_tokens(body: bytes) -> int | None:
         msgspec.json.decode(body)  # not an object: the rest of it was not looked at
         return None
     tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return tokens if isinstance(tokens, int) else None
+    return tokens if isinstance(tokens, int) and 0 <= tokens <= _MAX_TOKENS else None
 
 
 def answer_row(request: Request, answer: Answer) -> bytes:

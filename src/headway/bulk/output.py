@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,17 +28,17 @@ class RowFile:
     """
 
     def __init__(self, path: Path, source: Path, overwrite: bool) -> None:
-        if path.exists() and path.samefile(source):
-            raise InvalidOutput(
-                f"the output {path} is the input itself, which would be lost. "
-                "Give another file with -o"
-            )
-        if path.is_dir():
-            raise InvalidOutput(f"the output {path} is a folder. Give a file with -o")
-        self._created = not path.exists()
         self._path = path
-        self._fd = _open_output(path, 0 if overwrite else os.O_EXCL)
         self._size = 0
+        try:
+            mode = _look_at(path, source)
+            # A device such as /dev/null holds nothing that would be lost.
+            exclusive = not overwrite and not stat.S_ISCHR(mode)
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | (os.O_EXCL if exclusive else 0)
+            self._created = not mode
+            self._fd = os.open(path, flags, 0o666)
+        except OSError as error:
+            raise InvalidOutput(_why_not(path, error)) from None
 
     def write(self, row: bytes) -> None:
         """Append `row`; where only a part of it can be written, that part is cut off again."""
@@ -62,20 +63,36 @@ class RowFile:
             self._path.unlink()  # so that the next try does not find it in its way
 
 
-def _open_output(path: Path, flags: int) -> int:
+def _look_at(path: Path, source: Path) -> int:
+    """The mode of what is at `path`, 0 for nothing; `InvalidOutput` for what can be no output."""
     try:
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | flags, 0o666)
-    except FileExistsError:
+        found = path.stat()
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise InvalidOutput(
+                f"the output {path} is a link to {path.readlink()}, which does not exist. "
+                "Remove the link, or give another file with -o"
+            ) from None
+        return 0
+    if os.path.samestat(found, source.stat()):
         raise InvalidOutput(
+            f"the output {path} is the input itself, which would be lost. Give another file with -o"
+        )
+    if stat.S_ISDIR(found.st_mode):
+        raise InvalidOutput(f"the output {path} is a folder. Give a file with -o")
+    return found.st_mode
+
+
+def _why_not(path: Path, error: OSError) -> str:
+    """What keeps `path` from being the output, and the way out."""
+    if isinstance(error, FileExistsError):
+        return (
             f"{path} exists already, and may hold results. "
             "Give another file with -o, or replace it with --overwrite"
-        ) from None
-    except OSError as error:
-        if not path.parent.exists():
-            raise InvalidOutput(
-                f"cannot write {path}: the folder {path.parent} does not exist. "
-                f"Make it first: mkdir -p {path.parent}"
-            ) from None
-        raise InvalidOutput(
-            f"cannot write {path}: {error.strerror}. Give another file with -o"
-        ) from None
+        )
+    if isinstance(error, FileNotFoundError) and not path.parent.exists():
+        return (
+            f"cannot write {path}: the folder {path.parent} does not exist. "
+            f"Make it first: mkdir -p {path.parent}"
+        )
+    return f"cannot write {path}: {error.strerror}. Give another file with -o"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol, Self
@@ -139,11 +139,17 @@ def logging_to(console: Console) -> Iterator[None]:
     """The library's log on `console`, above a live display instead of across it."""
     logger = logging.getLogger("headway")
     handler = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")
+    handler.addFilter(_is_news)
     logger.addHandler(handler)
     try:
         yield
     finally:
         logger.removeHandler(handler)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not a refused key or an empty account: they end the run, whose last line says it better."""
+    return not record.getMessage().startswith((f"{Kind.AUTH}: ", f"{Kind.QUOTA}: "))
 
 
 def summary(report: Report) -> Table:
@@ -154,9 +160,8 @@ def summary(report: Report) -> Table:
         table.add_row("failed", _failures(report))
     if report.remaining:
         table.add_row("not answered", f"{report.remaining:,} lines have no row")
-    refused = _attempts(report, _REFUSALS)
-    table.add_row("refused", refused or "no attempt")
-    if faults := _attempts(report, (Kind.TRANSIENT,)):
+    table.add_row("refused", _refusals(report))
+    if faults := _faults(report):
         table.add_row("faults", faults)
     table.add_row("tokens", f"{report.tokens:,}")
     table.add_row("time", _duration(report.seconds))
@@ -166,8 +171,10 @@ def summary(report: Report) -> Table:
 
 
 def _pace(report: Report) -> str:
-    refused = _attempts(report, _REFUSALS) or "none"
-    return f"{_rate(report)}; refused: {refused}; {_eta(report)}"
+    parts = [_rate(report), f"refused: {_refusals(report)}"]
+    if faults := _faults(report):
+        parts.append(f"faults: {faults}")
+    return "; ".join([*parts, _eta(report)])
 
 
 def _rate(report: Report) -> str:
@@ -185,10 +192,18 @@ def _failures(report: Report) -> str:
     return f"{failed:,} ({by_code})" if by_code else f"{failed:,}"
 
 
-def _attempts(report: Report, kinds: Iterable[Kind]) -> str:
-    """How many attempts ended as one of `kinds`, by kind."""
-    counts = ((kind, report.refused.get(kind, 0)) for kind in kinds)
-    return ", ".join(f"{count:,} {kind}" for kind, count in counts if count)
+def _refusals(report: Report) -> str:
+    """How many attempts the provider refused, by kind."""
+    counts = ((kind, report.refused.get(kind, 0)) for kind in _REFUSALS)
+    return ", ".join(f"{count:,} {kind}" for kind, count in counts if count) or "none"
+
+
+def _faults(report: Report) -> str:
+    """How many attempts met a fault that may be gone next time, and what the last one was."""
+    count = report.refused.get(Kind.TRANSIENT, 0)
+    if not count:
+        return ""
+    return f"{count:,} (the last: {report.fault})" if report.fault else f"{count:,}"
 
 
 def _eta(report: Report) -> str:

@@ -25,7 +25,7 @@ from headway import hints
 from headway import together as ready
 from headway.bulk import formats
 from headway.bulk.lines import InvalidInput, check_start, count_lines, read_lines
-from headway.bulk.output import RowFile, default_output
+from headway.bulk.output import InvalidOutput, RowFile, default_output
 from headway.errors import HeadwayError, Latched, NeverFits, Unavailable
 from headway.events import Kind
 
@@ -62,7 +62,8 @@ class Report:
 
     `total`, `done`, `failed` (by code) and `in_flight` count lines, `sent` and `refused` (by
     kind) attempts; `tokens` is what the answers say they used; `limit` is attempts a second,
-    `seconds` since the first line was read.
+    `seconds` since the first line was read. `fault` is what the last attempt without an answer, or
+    with a 5xx, ran into: ``"ConnectError"``, ``"http_500"``.
     """
 
     input: Path
@@ -77,6 +78,7 @@ class Report:
     limit: float | None
     seconds: float
     stopped: Stop | None
+    fault: str | None = None
 
     @property
     def rows(self) -> int:
@@ -112,6 +114,10 @@ async def run(
     JSONL, `InvalidOutput`, and `headway.together.InvalidSettings` for a missing key; later
     `OSError` when the output cannot be written any more.
     """
+    if os.fspath(source) == "":
+        raise InvalidInput("the input's name is empty. Give the path of a file")
+    if output is not None and os.fspath(output) == "":
+        raise InvalidOutput("the output's name is empty. Give the path of a file with -o")
     source = Path(source)
     with ExitStack() as stack:
         lines = stack.enter_context(_open_input(source))
@@ -171,6 +177,7 @@ class _Run:
     tokens: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     stopped: Stop | None = None
+    fault: str | None = None
     began: float = field(default_factory=time.monotonic)
 
     async def execute(self, watch: Callable[[Report], None]) -> None:
@@ -220,7 +227,13 @@ class _Run:
         self.total = read  # the count had taken in the blank ones
 
     async def _ask(self, request: formats.Request) -> formats.Answer:
-        response = await self.client.post(request.url, content=request.body, cast_to=httpx.Response)
+        try:
+            response = await self.client.post(
+                request.url, content=request.body, cast_to=httpx.Response
+            )
+        except together.APIError as error:
+            self.fault = _fault(error) or self.fault
+            raise
         return _read_response(response)
 
     def _settle(self, outcome: Outcome[formats.Request, formats.Answer]) -> None:
@@ -264,6 +277,7 @@ class _Run:
             limit=min((r.limit / r.per for r in self.scheduler.limits.requests), default=None),
             seconds=time.monotonic() - self.began,
             stopped=self.stopped,
+            fault=self.fault,
         )
 
 
@@ -301,6 +315,15 @@ def _stop(error: BaseException) -> Stop | None:
         )
     if kind is Kind.QUOTA:
         return Stop(kind, f"the account has no credit left ({said}). Top it up, then run the rest")
+    return None
+
+
+def _fault(error: together.APIError) -> str | None:
+    """The name of what kept an attempt from an answer, or None where the provider said no."""
+    if isinstance(error, together.APIConnectionError):
+        return type(error.__cause__ or error).__name__
+    if isinstance(error, together.APIStatusError) and error.status_code >= 500:
+        return f"http_{error.status_code}"
     return None
 
 

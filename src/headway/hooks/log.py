@@ -24,6 +24,7 @@ class Log:
     def __init__(self) -> None:
         self._gave_up_at = float("-inf")
         self._gave_up = 0
+        self._closed_at = float("-inf")
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Refused):
@@ -31,26 +32,30 @@ class Log:
                 self._began(event)
         elif isinstance(event, Recovered):
             counts = ", ".join(f"{n} {kind}" for kind, n in event.refused.items())
-            logger.info("recovered after %.3g s: refused %s", event.at - event.began, counts)
+            logger.info("recovered after %s: refused %s", _seconds(event.at - event.began), counts)
         elif isinstance(event, Closed):
             level = logging.WARNING if event.kind is Kind.TRANSIENT else logging.ERROR
             logger.log(level, "%s", event.reason)
+            self._closed_at = event.at
         elif isinstance(event, GaveUp):
             self._give_up(event)
 
     def _began(self, event: Refused) -> None:
-        hint = "no hint" if event.wait is None else f"hint {event.wait:.3g} s"
+        hint = "no hint" if event.wait is None else f"hint {_seconds(event.wait)}"
+        status = "no status" if event.status is None else f"status {event.status}"
         until = (
             "an attempt in flight ends"
             if event.closed_until is None
-            else f"{event.closed_until - event.at:.3g} s have passed"
+            else f"{_seconds(event.closed_until - event.at)} have passed"
         )
         logger.warning(
-            "refused (%s, status %s, %s); what binds here: %s; nothing is sent until %s",
-            event.kind, event.status, hint, event.binds or "nothing", until,
+            "refused (%s, %s, %s); what binds here: %s; nothing is sent until %s",
+            event.kind, status, hint, event.binds or "nothing", until,
         )  # fmt: skip
 
     def _give_up(self, event: GaveUp) -> None:
+        if event.at == self._closed_at:
+            return  # the same refusal was told already
         self._gave_up += 1
         if event.at - self._gave_up_at < _GAVE_UP_EVERY:
             return
@@ -61,3 +66,7 @@ class Log:
         )  # fmt: skip
         self._gave_up_at = event.at
         self._gave_up = 0
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds >= 100 else f"{seconds:.3g} s"

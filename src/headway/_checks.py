@@ -1,0 +1,169 @@
+"""What a user states, checked: keys, weights, retries and options, with the fix in every error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from functools import partial
+from typing import Any, TypeAlias
+
+from headway._calls import check_plain_function, checked_tokens
+from headway._core.retry import Retry
+from headway.errors import InvalidLimit
+from headway.rates import Limits, is_number, shown
+
+__all__ = [
+    "KeyLimits",
+    "check_max_queue",
+    "check_options",
+    "read_keys",
+    "read_retry",
+    "read_weights",
+]
+
+KeyLimits: TypeAlias = (
+    "Mapping[Any, Limits] | Iterable[tuple[Any, Limits]] | Callable[[Any], Limits | None]"
+)
+
+
+def read_retry(retry: object) -> Retry:
+    """`retry`, or the default. Raises `InvalidLimit`."""
+    if retry is None:
+        return Retry()
+    if not isinstance(retry, Retry):
+        raise InvalidLimit(
+            f"retry={shown(retry)} is not a Retry. Fix: retry=Retry(attempts=5), "
+            "retry=Retry(attempts=1) for no retries, or leave it out for the default."
+        )
+    return retry
+
+
+def read_keys(keys: KeyLimits | None) -> Callable[[Hashable], Limits | None]:
+    """The limits of a key's own, as a function of the key. Raises `InvalidLimit`."""
+    if keys is None:
+        return lambda key: None
+    if callable(keys):
+        check_plain_function(keys, "keys", "a def that returns a Limits, or None for none")
+        return partial(_limits_of, keys)
+    given: object = keys
+    pairs = given.items() if isinstance(given, Mapping) else given
+    table: dict[Hashable, Limits] = {}
+    if isinstance(pairs, str | bytes) or not isinstance(pairs, Iterable):
+        raise InvalidLimit(_how_to_key(keys))
+    for pair in pairs:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise InvalidLimit(_how_to_key(keys))
+        key, limits = pair
+        _check_hashable(key, InvalidLimit)
+        if key in table or isinstance(limits, list | tuple):
+            raise InvalidLimit(
+                f"two limits for key {key!r}: a key has one Limits, which holds all its rates. "
+                f'Fix: keys={{{key!r}: Limits(["10/s", "300/min"])}}.'
+            )
+        if not isinstance(limits, Limits):
+            raise InvalidLimit(
+                f"keys={{{key!r}: {limits!r}}}: the limits of a key are a Limits. "
+                f'Fix: keys={{{key!r}: Limits("600/min", concurrency=8)}}.'
+            )
+        table[key] = _check_own(key, limits)
+    return table.get
+
+
+def _how_to_key(keys: object) -> str:
+    return (
+        f"keys={shown(keys)} is neither a mapping of keys to limits nor a function of the key. "
+        'Fix: keys={"llama-70b": Limits("600/min", concurrency=8)}.'
+    )
+
+
+def _limits_of(keys: Callable[[Any], object], key: Hashable) -> Limits | None:
+    """What the user's function says of `key`."""
+    limits = keys(key)
+    if limits is None:
+        return None
+    if not isinstance(limits, Limits):
+        raise InvalidLimit(
+            f"keys= returned {shown(limits)} for key {key!r}: the limits of a key are a Limits. "
+            'Fix: return Limits("600/min", concurrency=8), or None where the key has none.'
+        )
+    return _check_own(key, limits)
+
+
+def _check_own(key: Hashable, limits: Limits) -> Limits:
+    if limits.shared:
+        raise InvalidLimit(
+            f"the limits of key {key!r} hold an AsyncLimiter, which can be a limit of the whole "
+            f'only. Fix: state the key\'s rate as text, keys={{{key!r}: Limits("600/min")}}.'
+        )
+    return limits
+
+
+def read_weights(weights: Mapping[Any, float] | None) -> Mapping[Hashable, float]:
+    """`weights`, or none. Raises `InvalidLimit`."""
+    if weights is None:
+        return {}
+    given: object = weights
+    if not isinstance(given, Mapping):
+        raise InvalidLimit(
+            f"weights={shown(given)} is not a mapping of keys to weights: keys share in "
+            "proportion to them. Fix: weights={'chat': 8}."
+        )
+    for key, weight in given.items():
+        if not (is_number(weight) and 0 < weight < math.inf):
+            raise InvalidLimit(
+                f"the weight of key {key!r} is {shown(weight)}, not a finite number above 0: keys "
+                "share in proportion to their weights. Fix: weights={'chat': 8}."
+            )
+        if not 1e-9 <= weight <= 1e9:
+            raise InvalidLimit(
+                f"the weight of key {key!r} is {weight:g}, and weights are between 1e-9 and 1e9: "
+                "keys share in proportion to their weights. Fix: weights={'chat': 8}."
+            )
+    return dict(given)
+
+
+def check_max_queue(value: object) -> int:
+    """`value` as a number of jobs that may wait. Raises `InvalidLimit`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidLimit(
+            f"max_queue={shown(value)} is not a whole number from 1: it is how many jobs may "
+            "wait. Fix: max_queue=10_000, or leave it out for no bound."
+        )
+    return value
+
+
+def _check_hashable(key: object, error: type[Exception]) -> None:
+    try:
+        hash(key)
+    except TypeError as reason:
+        raise error(
+            f"key={shown(key)} cannot name a flow of jobs: {reason}, and keys are looked up. "
+            "Fix: a string, a number, or a tuple of them."
+        ) from None
+
+
+def check_options(changes: Mapping[str, Any]) -> None:
+    """Raise `InvalidLimit`, `TypeError` or `ValueError` for options that cannot be meant."""
+    for name in ("timeout", "attempt_timeout"):
+        value = changes.get(name)
+        if value is not None and not (is_number(value) and value > 0):
+            raise InvalidLimit(
+                f"{name}={shown(value)} is not a time in seconds above 0. "
+                f"Fix: {name}=30, or None for no limit."
+            )
+    priority = changes.get("priority", 0)
+    if not is_number(priority) or priority != priority:
+        raise InvalidLimit(
+            f"priority={shown(priority)} is not a number: the higher goes first. Fix: priority=10."
+        )
+    if "key" in changes:
+        _check_hashable(changes["key"], TypeError)
+    tokens = changes.get("tokens")
+    if tokens is not None and not callable(tokens):
+        checked_tokens(tokens)
+    usage = changes.get("usage")
+    if usage is not None and not callable(usage):
+        raise TypeError(
+            f"usage={shown(usage)} is not a function. "
+            "Fix: usage=lambda reply: reply.usage.total_tokens."
+        )

@@ -1,0 +1,93 @@
+"""Which event loop an object belongs to, and the clock of that loop."""
+
+from __future__ import annotations
+
+import time
+from asyncio import BaseEventLoop, get_running_loop
+from collections.abc import Callable
+from typing import NoReturn
+
+import anyio
+from anyio.lowlevel import current_token
+
+from headway._waiter import Waiter, asyncio_waiters, trio_waiters
+
+__all__ = ["LoopClock"]
+
+
+class LoopClock:
+    """Belongs to the loop that uses it, and moves to another one while it is idle.
+
+    A class that derives from it says when it is not, in `_check_idle`, and carries its times over
+    in `_moved`.
+    """
+
+    def __init__(self) -> None:
+        self.clock: Callable[[], float] = float  # 0.0 until there is a loop
+        self._loop: object = None
+        self._current: Callable[[], object] = _no_loop
+        self._waiter: Callable[[], Waiter] = _no_loop  # makes what a caller parks on
+        self._offset = -time.monotonic()  # from the system's monotonic clock to the loop's
+        self._last = 0.0  # the latest time seen, for a clock that jumped may be ahead
+
+    def now(self) -> float:
+        """The time on the clock of the running loop, to which the object belongs from now on.
+
+        Raises what `_check_idle` raises, and anyio's `NoEventLoopError` outside a loop.
+        """
+        try:
+            if self._current() is self._loop:
+                return self.clock()
+        except RuntimeError:
+            pass
+        self._bind()
+        return self.clock()
+
+    def time(self) -> float:
+        """The time as far as known, for calls that may come from outside the loop."""
+        try:
+            if self._current() is self._loop:
+                return self.clock()
+        except RuntimeError:
+            pass
+        return max(self._last, time.monotonic() + self._offset)
+
+    def _check_idle(self, *, lost: bool) -> None:
+        """Raise where work is pending; where the loop is `lost`, a closed one, give that up."""
+        raise NotImplementedError
+
+    def _moved(self, seconds: float) -> None:
+        """Follow to a clock that shows `seconds` more."""
+        raise NotImplementedError
+
+    def _bind(self) -> None:
+        old = max(self._last, time.monotonic() + self._offset)
+        # An asyncio loop that is closed ends nothing any more: what it left is nobody's.
+        self._check_idle(lost=getattr(self._loop, "is_closed", bool)())
+        self._current, self._loop, self.clock, self._waiter = _running_loop()
+        self._last = now = self.clock()
+        self._offset = now - time.monotonic()
+        self._moved(now - old)
+
+
+def _no_loop() -> NoReturn:
+    raise RuntimeError
+
+
+def _running_loop() -> tuple[
+    Callable[[], object], object, Callable[[], float], Callable[[], Waiter]
+]:
+    """How to find out which loop runs, which one it is, its clock, and how its tasks wait."""
+    try:
+        loop = get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        # Where the loop's clock is the system's, without the method around it.
+        ours = type(loop).time is BaseEventLoop.time
+        clock = time.monotonic if ours else loop.time
+        return get_running_loop, loop, clock, asyncio_waiters(loop)
+    current_token()  # raises NoEventLoopError where no loop runs at all
+    from trio.lowlevel import current_trio_token
+
+    return current_trio_token, current_trio_token(), anyio.current_time, trio_waiters()
