@@ -40,6 +40,7 @@ lint: $(VENV)/.dev
 # About eleven minutes; prints a table each, with the peers measured in the same run.
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/no_refusals.py
+	$(BIN)/python benchmarks/control.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/admission.py
 	$(BIN)/python benchmarks/memory.py

@@ -318,7 +318,7 @@ MUTANTS = [
     (Shell, "cancel", "self.poll()", "pass"),
     (Shell, "fail", "self.poll()", "pass"),
     (Shell, "acquire_shared", "self.state.unsend(job, self.clock())", "pass"),
-    (Lease, "__aexit__", "self._shell.cancel(self._job, self._used)", "pass"),
+    (Lease, "__aexit__", "self._shell.cancel(self._job, used)", "pass"),
     (SchedulerState, "unsend", "self._release(job, now)", "pass"),
     (SchedulerState, "unsend", "self._end_attempt(job)", "pass"),
     (Waiting, "remove", "self.release(job.flow)", "pass"),

@@ -300,8 +300,9 @@ def test_concurrency_grows_back_by_clean_rounds() -> None:
 
 
 def test_one_probe_goes_first_and_the_rest_on_its_success() -> None:
-    world = World(Limits(concurrency=4))
-    jobs = world.submit(n=4)
+    world = World(Limits("60000/min", concurrency=4))
+    jobs = world.started(4)
+    world.now += 0.5  # refusals take so long: a probe has as long, and twice as long again
     for job in jobs:
         world.refuse(job, Kind.RATE, 2.0)
     world.submit(n=500)
@@ -316,8 +317,10 @@ def test_one_probe_goes_first_and_the_rest_on_its_success() -> None:
 
 
 def test_the_rest_follow_a_silent_probe_after_a_second() -> None:
-    world = World(Limits(concurrency=4))
-    for job in world.submit(n=4):
+    world = World(Limits("60000/min", concurrency=4))
+    jobs = world.started(4)
+    world.now += 0.5
+    for job in jobs:
         world.refuse(job, Kind.RATE, 2.0)
     assert [when for when, _ in world.run(10.0)] == [2.0, 3.0, 3.0, 3.0]
 
@@ -349,8 +352,10 @@ def test_a_refused_probe_cuts_nothing() -> None:
 
 @pytest.mark.parametrize("how", ["cancel", "unsend"])
 def test_a_probe_that_is_cancelled_lets_the_next_one_probe(how: str) -> None:
-    world = World(Limits(concurrency=4))
-    for job in world.submit(n=4):
+    world = World(Limits("60000/min", concurrency=4))
+    jobs = world.started(4)
+    world.now += 0.5
+    for job in jobs:
         world.refuse(job, Kind.RATE, 2.0)
     world.run(2.0)
     probe = world.state.whole.gate.probe

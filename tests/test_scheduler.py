@@ -351,7 +351,7 @@ async def test_what_was_sent_still_counts_after_set_limits() -> None:
 
 
 async def test_limits_of_keys_and_weights_are_live() -> None:
-    scheduler, began = Scheduler(), now()
+    scheduler, began = Scheduler(concurrency=1000), now()
     scheduler.set_limits(keys={"slow": Limits("1/s")}, weights={"fast": 3})
     slow = scheduler.with_options(key="slow")
     await slow.map(answer, range(4))
@@ -869,7 +869,7 @@ async def test_a_keys_function_that_raises_changes_nothing() -> None:
 
 
 async def test_limits_that_a_key_gets_count_what_is_in_flight() -> None:
-    scheduler = Scheduler()
+    scheduler = Scheduler(concurrency=100)
     view = scheduler.with_options(key="a")
     running = most = 0
 
@@ -1024,9 +1024,9 @@ MUTANTS: list[tuple[type, str, str, str, Callable[..., Any], tuple[Any, ...]]] =
      test_aclose_drains, ()),
     (Shell, "within", "anyio.move_on_after(timeout)", "anyio.move_on_after(timeout + 1)",
      test_a_timeout_covers_waiting_and_all_attempts, ()),
-    (Shell, "job", "None, True", "None, False",
+    (Shell, "new_job", "None, True", "None, False",
      test_a_job_that_waited_reserves_what_is_known_when_it_starts, ()),
-    (Lease, "__aexit__", "finish(self._job, self._used)", "finish(self._job, None)",
+    (Lease, "__aexit__", "used = self._used", "used = None",
      test_a_lease_says_what_it_reserved_and_waited_and_settles, ()),
 ]  # fmt: skip
 

@@ -663,7 +663,7 @@ async def test_the_body_may_use_the_scheduler_of_its_stream(name: str) -> None:
 
 
 async def test_workers_that_never_wait_let_others_run() -> None:
-    scheduler, turns = Scheduler(), 0
+    scheduler, turns = Scheduler(concurrency=1000), 0
 
     async def nothing(n: int) -> None:
         pass

@@ -374,7 +374,7 @@ MUTANTS = [
     (Shell, "repoll", "self.poll()", "pass"),
     (Shell, "finish", "self.poll()", "pass"),
     (Shell, "cancel", "self.poll()", "pass"),
-    (Shell, "_again", "self.poll()", "pass"),
+    (Shell, "defer", "self.poll()", "pass"),
     (Scheduler, "resume", "self._shell.repoll()", "pass"),
     (Scheduler, "reset", "self._shell.repoll()", "pass"),
     (Scheduler, "set_limits", "shell.repoll()", "pass"),

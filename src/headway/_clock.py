@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from asyncio import BaseEventLoop, get_running_loop
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import anyio
 from anyio.lowlevel import current_token
@@ -28,6 +28,7 @@ class LoopClock:
         self._current: Callable[[], object] = _no_loop
         self._waiter: Callable[[], Waiter] = _no_loop  # makes what a caller parks on
         self._offset = -time.monotonic()  # from the system's monotonic clock to the loop's
+        self._left: list[Callable[[], object]] = []  # what no loop was there to call
         self._last = 0.0  # the latest time seen, for a clock that jumped may be ahead
 
     def now(self) -> float:
@@ -52,6 +53,15 @@ class LoopClock:
             pass
         return max(self._last, time.monotonic() + self._offset)
 
+    def soon(self, callback: Callable[[], object]) -> None:
+        """Have the loop call `callback`; from a garbage collector, in whatever thread."""
+        loop: Any = self._loop
+        call = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
+        try:
+            call(callback)
+        except RuntimeError:
+            self._left.append(callback)  # the loop has ended: the next one's business
+
     def _check_idle(self, *, lost: bool) -> None:
         """Raise where work is pending; where the loop is `lost`, a closed one, give that up."""
         raise NotImplementedError
@@ -62,6 +72,11 @@ class LoopClock:
 
     def _bind(self) -> None:
         old = max(self._last, time.monotonic() + self._offset)
+        if self._left:
+            self.clock = lambda: old
+            for callback in self._left:
+                callback()
+            self._left.clear()
         # An asyncio loop that is closed ends nothing any more: what it left is nobody's.
         self._check_idle(lost=getattr(self._loop, "is_closed", bool)())
         self._current, self._loop, self.clock, self._waiter = _running_loop()

@@ -9,6 +9,7 @@ import anyio
 
 from headway._calls import Options, checked_tokens
 from headway._core.job import NEW, Job
+from headway._permit import PERMIT, Permit
 from headway._shell import Shell
 
 __all__ = ["Lease"]
@@ -23,13 +24,15 @@ class Lease:
     and is not retried.
     """
 
-    __slots__ = ("_job", "_limit", "_options", "_shell", "_used")
+    __slots__ = ("_job", "_limit", "_options", "_outer", "_permit", "_shell", "_used")
 
     def __init__(self, shell: Shell, options: Options, job: Job) -> None:
         self._shell = shell
         self._options = options
         self._job = job
         self._used: float | None = None
+        self._permit: Permit | None = None
+        self._outer: Permit | None = None
         self._limit: AbstractContextManager[object] | None = None
 
     @property
@@ -61,6 +64,10 @@ class Lease:
             await self._acquire()
         else:
             await self._shell.within(self._job, options.timeout, self._acquire())
+        if self._shell.wrapped:
+            self._permit = Permit(self._shell, self._job)
+            self._outer = PERMIT.get()
+            PERMIT.set(self._permit)
         if options.attempt_timeout is not None:
             self._limit = anyio.fail_after(options.attempt_timeout)
             self._limit.__enter__()
@@ -72,18 +79,24 @@ class Lease:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        permit = self._permit
+        if permit is not None and PERMIT.get() is permit:  # not in a context of another task
+            PERMIT.set(self._outer)
         late: TimeoutError | None = None
         if self._limit is not None:
             try:
                 self._limit.__exit__(kind, error, traceback)
             except TimeoutError as timeout:
                 error = late = timeout
-        if error is None:
-            self._shell.finish(self._job, self._used)
+        used = self._used
+        if error is None and permit is not None:
+            permit.finish(used)
+        elif error is None:
+            self._shell.finish(self._job, used)
         elif isinstance(error, Exception):
-            self._shell.fail(self._job, error, self._used)
+            self._shell.fail(self._job, error, used)
         else:
-            self._shell.cancel(self._job, self._used)
+            self._shell.cancel(self._job, used)
         if late is not None:
             raise late
 

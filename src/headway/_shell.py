@@ -27,8 +27,9 @@ from headway._calls import (
 )
 from headway._clock import LoopClock
 from headway._core.job import FAILED, QUEUED, STARTED, Job
-from headway._core.retry import RETRIED, Delay
+from headway._core.retry import RETRIED, GiveUp
 from headway._core.state import SchedulerState
+from headway._permit import PERMIT, Permit
 from headway.errors import DeadlineExceeded, Refused, SchedulerClosed, Unavailable, WrongLoop
 from headway.events import Event, Kind
 from headway.hints import Refusal, classify
@@ -47,6 +48,8 @@ Predicate = Callable[[Any], "bool | Kind | None"]
 
 class Shell(LoopClock):
     """One state machine, the clock of the event loop that uses it, and those who wait."""
+
+    wrapped = False  # whether attempts must be seen by transports: set where these are imported
 
     def __init__(
         self,
@@ -75,15 +78,20 @@ class Shell(LoopClock):
 
     def job(self, options: Options, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Job:
         """A new job with `options`, for a call of these arguments."""
+        tokens = options.tokens
+        if callable(tokens):
+            tokens = checked_tokens(tokens(*args, **kwargs))
+        return self.new_job(options, tokens)
+
+    def new_job(self, options: Options, tokens: float | None) -> Job:
+        """A new job with `options` that reserves `tokens` (None: what its key uses on average)."""
         state = self.state
         flow = state.flows.get(options.key) or state.flow(options.key)
-        tokens = options.tokens
-        if tokens is None:
-            unknown = flow.mean is None and not state.whole.budgets and flow.limits is None
-            cost = 0.0 if unknown else state.guess(flow)
-            return Job(flow, options.priority, cost, None, True)
-        cost = checked_tokens(tokens(*args, **kwargs)) if callable(tokens) else tokens
-        return Job(flow, options.priority, cost)
+        if tokens is not None:
+            return Job(flow, options.priority, tokens)
+        unknown = flow.mean is None and not state.whole.budgets and flow.limits is None
+        cost = 0.0 if unknown else state.guess(flow)
+        return Job(flow, options.priority, cost, None, True)
 
     def check_open(self) -> None:
         """Before anything new. Raises `SchedulerClosed`."""
@@ -105,7 +113,8 @@ class Shell(LoopClock):
             now = self.now()
         if state.submit(job, now):
             return True
-        if state.whole.in_flight < state.whole.capacity or state.events or state.refusals.ended:
+        full = state.whole.in_flight >= state.whole.capacity and job.slots
+        if not full or state.events or state.refusals.ended:
             self.poll()
         return job.status == STARTED
 
@@ -130,9 +139,14 @@ class Shell(LoopClock):
         """Call ``fn(*args, **kwargs)`` under the limits, again where it is refused."""
         if not self.enter(job):
             await self.wait(job)
+        outer: Permit | None = None
         while True:
             if self.shared:
                 await self.acquire_shared(job)  # gives the permit back itself where it fails
+            if self.wrapped:
+                job.permit = Permit(self, job)
+                outer = PERMIT.get()
+                PERMIT.set(job.permit)
             try:
                 call = fn(*args, **kwargs)
                 if type(call) is not CoroutineType:
@@ -147,13 +161,19 @@ class Shell(LoopClock):
                 usage = options.usage
                 used = usage_of(result) if usage is None else checked_usage(usage(result))
             except Exception as error:
-                self._again(job, error)
+                self.again(job, error)
             except BaseException:
                 self.cancel(job)
                 raise
             else:
-                self.finish(job, used)
+                if job.permit is None:
+                    self.finish(job, used)
+                else:
+                    job.permit.finish(used)
                 return result
+            finally:
+                if job.permit is not None and PERMIT.get() is job.permit:
+                    PERMIT.set(outer)  # a garbage collector may be here in another context
             if job.status != STARTED:
                 await self.wait(job)
 
@@ -188,6 +208,44 @@ class Shell(LoopClock):
         """The attempt of `job` raised `error`, and the job ends with it."""
         self.state.learn(job, self.refusal(error), self.clock(), random(), used)
         self.poll()
+
+    def refused(self, job: Job, refusal: Refusal) -> None:
+        """The attempt of `job` was refused, and the job ends."""
+        self.state.learn(job, refusal, self.clock(), random())
+        self.poll()
+
+    def broke_off(self, job: Job, error: BaseException) -> None:
+        """The answer to the attempt of `job` had begun, and ended with `error`."""
+        if isinstance(error, Exception):
+            self.fail(job, error)
+        else:
+            self.cancel(job)
+
+    def answered(self, job: Job) -> None:
+        """The answer to the attempt of `job` has begun, and is no refusal: those behind a gate
+        need not wait for its end.
+        """
+        if not self.state.refusals.quiet:
+            self.state.refusals.begun(job)
+            if self.parked:
+                self.poll()
+
+    def again(self, job: Job, error: Exception) -> None:
+        """Queue `job` again, whose attempt raised `error`, or raise that."""
+        refusal = self.refusal(error)
+        job.last_error = error
+        verdict = self.defer(job, refusal)
+        if verdict is None:
+            return
+        if refusal.kind in RETRIED or job.attempts > 1:
+            raise self._final(job, error, verdict.reason)
+        raise self.shown(error)
+
+    def defer(self, job: Job, refusal: Refusal) -> GiveUp | None:
+        """Queue `job` again, whose attempt was refused (None), or end it: why."""
+        verdict = self.state.defer(job, refusal, self.clock(), random())
+        self.poll()
+        return verdict if isinstance(verdict, GiveUp) else None
 
     def refusal(self, error: Exception) -> Refusal:
         """What `error` says, by the user's predicate first."""
@@ -311,19 +369,6 @@ class Shell(LoopClock):
                 self._leader.owner.set()
 
     # Inside
-
-    def _again(self, job: Job, error: Exception) -> None:
-        """Queue `job` again, whose attempt raised `error`, or raise that."""
-        refusal = self.refusal(error)
-        kind = refusal.kind
-        job.last_error = error
-        verdict = self.state.defer(job, refusal, self.clock(), random())
-        self.poll()
-        if isinstance(verdict, Delay):
-            return
-        if kind in RETRIED or job.attempts > 1:
-            raise self._final(job, error, verdict.reason)
-        raise self.shown(error)
 
     def _final(self, job: Job, error: Exception, reason: str) -> Exception:
         """`error`, the last that `job` raised, with a note that says why it is the last."""

@@ -209,6 +209,9 @@ class Limits:
         set_field(self, "concurrency", _check_concurrency(concurrency))
         set_field(self, "shared", shared)
 
+    def __bool__(self) -> bool:
+        return bool(self.requests or self.tokens or self.concurrency or self.shared)
+
 
 def _read_rates(value: object) -> tuple[tuple[Rate, ...], tuple[Limiter, ...]]:
     if value is None:

@@ -197,8 +197,13 @@ class Scheduler(View):
     `QueueFull`. `on_event` is called with every event. `is_refused` is asked about every result
     and every exception: True (a rate refusal) or a `Kind` makes it one, which is retried.
 
+    `eager` lets a short run spend at once what the headers say remains, instead of pacing it
+    evenly.
+
     It belongs to the event loop that uses it, and may move to another while it is idle. Nothing
-    runs in the background. Raises `InvalidLimit` for values that cannot be meant.
+    runs in the background. With nothing stated at all it finds the limits: it starts slowly, reads
+    them from the headers where a transport of `headway.httpx` sees any, and else follows the
+    refusals. Raises `InvalidLimit` for values that cannot be meant.
     """
 
     def __init__(
@@ -213,6 +218,7 @@ class Scheduler(View):
         max_queue: int | None = None,
         on_event: Callable[[Event], object] | None = None,
         is_refused: Callable[[Any], bool | Kind | None] | None = None,
+        eager: bool = False,
     ) -> None:
         self._limits = Limits(requests, tokens=tokens, concurrency=concurrency)
         self._keys = read_keys(keys)
@@ -229,7 +235,10 @@ class Scheduler(View):
             weights=self._weights,
             max_queue=math.inf if max_queue is None else check_max_queue(max_queue),
             tracing=on_event is not None,
+            eager=eager,
         )
+        if not self._limits and keys is None:
+            state.whole.search()
         shell = Shell(state, on_event=on_event, is_refused=is_refused, shared=self._limits.shared)
         super().__init__(shell, Options())
 

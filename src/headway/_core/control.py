@@ -8,7 +8,10 @@ additive increase and multiplicative decrease (Chiu and Jain, 1989).
 
 from __future__ import annotations
 
-__all__ = ["ConcurrencyControl", "RateControl"]
+import math
+from collections import deque
+
+__all__ = ["ConcurrencyControl", "Evidence", "RateControl"]
 
 INFINITY = float("inf")
 
@@ -16,36 +19,70 @@ _CUT = 0.85
 _PLATEAU = 30.0  # seconds from a cut until the curve is back where the cut was made
 _CONCURRENCY_CUT = 0.9
 _LEAST = 0.01  # of the stated rate
+_DOUBLING = 10.0  # seconds in which a rate doubles that has never been cut
+
+# Of the evidence for the kind of an untyped refusal:
+_SPAN = 3.0  # seconds over which the rate is measured
+_MOST_STARTS = 4096
+_FORGET = 600.0  # seconds in which what was accepted fades to 1/e
+_AS_MANY = 0.95
+_LOWER = 0.9
 
 
 class RateControl:
-    """The share of the stated rate in force: `factor`, above 0 and up to 1."""
+    """The rate in force, as `factor` times a base, up to `ceiling` times it.
 
-    __slots__ = ("_cut_at", "_origin", "factor")
+    Of a stated rate it is the share in force: factor and ceiling are 1 at first. Of a rate that is
+    to be found it is the rate itself, in attempts a second: it doubles every ten seconds, and after
+    its first cut follows the curve. Only time in which the rate was what held jobs back counts.
+    """
 
-    def __init__(self) -> None:
-        self.factor = 1.0
-        self._origin = 1.0  # the factor when it was last cut
+    __slots__ = ("_at", "_cut_at", "_grown", "_origin", "_searching", "ceiling", "factor")
+
+    def __init__(self, factor: float = 1.0, ceiling: float = 1.0) -> None:
+        self.factor = factor
+        self.ceiling = ceiling
+        self._origin = factor  # what it was when it was last cut, or when it began
+        self._searching = factor < ceiling  # never cut so far
         self._cut_at = -INFINITY
+        self._grown = 0.0  # seconds that counted since
+        self._at = -INFINITY
 
     def cut(self, sent_at: float, now: float) -> bool:
         """Slow down for a refusal of an attempt sent at `sent_at`; False in the same epoch."""
         if sent_at <= self._cut_at:
             return False
+        self._searching = False
         self._origin = self.factor
-        self.factor = max(_LEAST, self.factor * _CUT)
-        self._cut_at = now
+        self.factor = max(_LEAST * min(1.0, self.ceiling), self.factor * _CUT)
+        self._cut_at = self._at = now
+        self._grown = 0.0
         return True
 
-    def grow(self, now: float) -> float:
-        """Follow the curve to `now`; the factor in force from now on."""
-        steepness = ((now - self._cut_at - _PLATEAU) / _PLATEAU) ** 3
-        self.factor = min(1.0, max(self.factor, self._origin * (1.0 + (1.0 - _CUT) * steepness)))
+    def grow(self, now: float, *, held: bool) -> float:
+        """Follow the curve to `now`; `held` says whether the rate held jobs back since the last
+        time. The factor in force from now on.
+        """
+        if held and self._at > -INFINITY:
+            self._grown += now - self._at
+        self._at = now
+        if self._searching:
+            factor = self._origin * 2.0 ** min(self._grown / _DOUBLING, 60.0)
+        else:
+            steepness = ((self._grown - _PLATEAU) / _PLATEAU) ** 3
+            factor = max(self.factor, self._origin * (1.0 + (1.0 - _CUT) * steepness))
+        self.factor = min(self.ceiling, factor)
         return self.factor
+
+    def limit_to(self, factor: float) -> None:
+        """Follow a server that states its limit: run at `factor`, and not above it."""
+        self.ceiling = self.factor = self._origin = factor
+        self._searching = False
 
     def shift(self, seconds: float) -> None:
         """Move to another clock, which shows `seconds` more."""
         self._cut_at += seconds
+        self._at += seconds
 
 
 class ConcurrencyControl:
@@ -81,3 +118,53 @@ class ConcurrencyControl:
     def shift(self, seconds: float) -> None:
         """Move to another clock, which shows `seconds` more."""
         self._cut_at += seconds
+
+
+class Evidence:
+    """Which limit a refusal was about that does not say so: the rate, or the concurrency.
+
+    A server that limits concurrency refuses at one number of attempts in flight, whatever the
+    rate; one that limits the rate refuses at one rate, whatever is in flight. So a refusal at fewer
+    in flight than have been accepted lately was about the rate; one at as many, but at a lower
+    rate than has been accepted lately, was about the concurrency. Where both are at their highest
+    it is taken for the rate: the next refusal, at a lower one, will tell.
+    """
+
+    __slots__ = ("_at", "_most_in_flight", "_starts", "_top_rate")
+
+    def __init__(self) -> None:
+        self._starts: deque[float] = deque()  # of the last few seconds
+        self._most_in_flight = 0.0
+        self._top_rate = 0.0
+        self._at = 0.0
+
+    def sent(self, in_flight: int, now: float) -> tuple[int, float]:
+        """An attempt starts with `in_flight` under way, itself included: what to remember."""
+        starts = self._starts
+        starts.append(now)
+        while starts[0] < now - _SPAN or len(starts) > _MOST_STARTS:
+            starts.popleft()
+        return in_flight, len(starts) / max(_SPAN, now - starts[0])
+
+    def accepted(self, seen: tuple[int, float], now: float) -> None:
+        """The attempt that `seen` was remembered of was not refused."""
+        self._decay(now)
+        self._most_in_flight = max(self._most_in_flight, seen[0])
+        self._top_rate = max(self._top_rate, seen[1])
+
+    def is_concurrency(self, seen: tuple[int, float], now: float) -> bool:
+        """Whether the refusal of that attempt was about how many were in flight."""
+        self._decay(now)
+        crowded = seen[0] >= _AS_MANY * self._most_in_flight
+        return crowded and seen[1] < _LOWER * self._top_rate
+
+    def shift(self, seconds: float) -> None:
+        """Move to another clock, which shows `seconds` more."""
+        self._at += seconds
+        self._starts = deque(start + seconds for start in self._starts)
+
+    def _decay(self, now: float) -> None:
+        fade = math.exp(min(0.0, self._at - now) / _FORGET)
+        self._most_in_flight *= fade
+        self._top_rate *= fade
+        self._at = now

@@ -84,6 +84,12 @@ class Counters:
         """Count an attempt that was refused or failed."""
         self.refused[kind] = self.refused.get(kind, 0) + 1
 
+    def pace(self, now: float) -> float:
+        """Attempts sent a second since the newest mark that is at least five seconds old."""
+        at, sent, _ = next((mark for mark in reversed(self._marks) if mark[0] <= now - 5.0),
+                           self._marks[0])  # fmt: skip
+        return (self.sent - sent) / max(1.0, now - at)
+
     def recent(self, now: float) -> Recent:
         """What came since the oldest mark that is not older than the window."""
         horizon = now - _BUCKET * _BUCKETS

@@ -12,13 +12,18 @@ __all__ = ["PROBE_PATIENCE", "Gate"]
 INFINITY = float("inf")
 
 PROBE_PATIENCE = 1.0
-"""Seconds after which an unanswered probe lets the rest follow."""
+"""Seconds after which an unanswered probe lets the rest follow, at most."""
+
+# Refusals come quickly. A probe that was not refused in three times the time that they take lately
+# (not less than this many seconds) has passed.
+_LEAST_PATIENCE = 0.25
 
 
 class Gate:
     """Open, shut until `opens`, or waiting for the answer of `probe`."""
 
-    __slots__ = ("_follow_at", "cautious", "opens", "probe", "shut", "strikes", "until_slot")
+    __slots__ = ("_follow_at", "cautious", "opens", "probe", "round_trip", "shut", "strikes",
+                 "until_slot")  # fmt: skip
 
     def __init__(self) -> None:
         self.shut = False
@@ -27,6 +32,7 @@ class Gate:
         self.probe: object | None = None
         self.strikes = 0  # refusals since the gate was last open
         self.cautious = False  # an outage: the rest wait for the probe's answer
+        self.round_trip = PROBE_PATIENCE  # seconds that refusals take
         self._follow_at = INFINITY
 
     def ready_at(self) -> float:
@@ -50,6 +56,13 @@ class Gate:
         self.strikes += 1
         return self.strikes - 1
 
+    def took(self, seconds: float) -> None:
+        """A refusal came after so long: a longer one counts at once, shorter ones by and by."""
+        if self.round_trip >= PROBE_PATIENCE:
+            self.round_trip = seconds
+        else:
+            self.round_trip = max(seconds, 0.8 * self.round_trip + 0.2 * seconds)
+
     def shut_until(self, moment: float) -> None:
         """Shut, or shut for longer; a probe that is under way no longer counts."""
         self.shut = True
@@ -69,7 +82,8 @@ class Gate:
         """`attempt` starts at `now`, which `ready_at` allowed."""
         if self.probe is None:
             self.probe = attempt
-            self._follow_at = now + PROBE_PATIENCE
+            patience = min(PROBE_PATIENCE, max(_LEAST_PATIENCE, 3 * self.round_trip))
+            self._follow_at = now + patience
         else:
             self.open()
 

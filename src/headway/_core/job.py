@@ -43,14 +43,15 @@ class Job:
     """One call to make; it goes through one or more attempts.
 
     `cost` is the tokens that the next attempt reserves; one that is `guessed` is guessed again
-    when the attempt starts, for more is known by then. `owner` is the shell's, whatever it needs
-    to wake the caller.
+    when the attempt starts, for more is known by then. `owner` and `permit` are the shell's: how to
+    wake the caller, and what transports see of the attempt. `slots` is 0 for a further send of an
+    attempt that holds its slot already.
     """
 
     __slots__ = (
         "attempts", "charges", "cost", "deadline", "error", "failures", "flow", "guessed",
-        "last_error", "limits", "line", "number", "owner", "priority", "queued_at",
-        "refused_since", "started_at", "status", "submitted_at", "waited",
+        "last_error", "limits", "line", "number", "owner", "permit", "priority", "queued_at",
+        "refused_since", "seen", "slots", "started_at", "status", "submitted_at", "waited",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +76,9 @@ class Job:
         self.charges: list[tuple[TokenBudget, Charge]] | None = None
         self.refused_since: float | None = None
         self.owner: Any = None
+        self.permit: Any = None
+        self.slots = 1
+        self.seen: tuple[int, float] | None = None  # what `Evidence` remembers of the attempt
         self.last_error: Exception | None = None  # what its last attempt raised
         # Set before they are read; `limits` are the key's own that the attempt was charged to.
         self.error: Exception

@@ -38,12 +38,12 @@ class Pace:
     One that a late timer held up catches up within `LATENESS` and no more.
     """
 
-    __slots__ = ("_base", "interval", "next", "rate", "tolerance")
+    __slots__ = ("base", "interval", "next", "rate", "tolerance")
 
     def __init__(self, rate: Rate) -> None:
         self.rate = rate
         self.next = -INFINITY
-        self._base = self.interval = 1.0 / rate.pace
+        self.base = self.interval = 1.0 / rate.pace
         self.tolerance = (rate.burst - 1) * self.interval
 
     def ready_at(self) -> float:
@@ -65,8 +65,8 @@ class Pace:
             self.next = max(earliest, self.next - cost * self.interval)
 
     def slow_to(self, factor: float, now: float) -> None:
-        """Run at `factor` (above 0, up to 1) of the stated pace; what is owed is kept, in units."""
-        interval = self._base / factor
+        """Run at `factor` (above 0) times the stated pace; what is owed is kept, in units."""
+        interval = self.base / factor
         if self.next > now:
             self.next = now + (self.next - now) * interval / self.interval
         self.interval = interval

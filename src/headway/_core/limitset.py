@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import TypeVar
 
-from headway._core.control import ConcurrencyControl, RateControl
+from headway._core.control import ConcurrencyControl, Evidence, RateControl
 from headway._core.gate import Gate
 from headway._core.job import Job
 from headway._core.limiter import Pace, TokenBudget
@@ -18,6 +18,11 @@ __all__ = ["LimitSet"]
 
 INFINITY = float("inf")
 
+# Where nothing is stated: attempts a second to begin with, and what the rate is a multiple of.
+_FIRST_RATE = 5.0
+_BELOW = 0.99  # of what a server states: its clock is not ours
+_ONE_A_SECOND = Rate(1.0, per=1.0, jitter=0.0)
+
 _Part = TypeVar("_Part", Pace, TokenBudget)
 
 
@@ -25,8 +30,8 @@ class LimitSet:
     """The paces, token budgets, slots and gate of one scope (`key` is None for the whole)."""
 
     __slots__ = (
-        "_stated", "budgets", "capacity", "concurrency", "gate", "in_flight", "key", "last",
-        "paces", "request_rate", "token_rate",
+        "_stated", "budgets", "capacity", "concurrency", "credit", "evidence", "gate", "in_flight",
+        "key", "last", "paces", "request_rate", "token_rate",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, key: Hashable = None) -> None:
@@ -36,6 +41,8 @@ class LimitSet:
         self.last: Job | None = None  # the newest attempt, whose charge alone can be taken back
         self.paces: list[Pace] = []
         self.budgets: list[TokenBudget] = []
+        self.evidence: Evidence | None = None  # gathered where a limit has to be found
+        self.credit = 0.0  # attempts that a server says remain, for those that spend them eagerly
         self._state(limits, None)
 
     def _state(self, limits: Limits, old: Limits | None) -> None:
@@ -85,14 +92,17 @@ class LimitSet:
         """The moment from which an attempt of `cost` tokens may start, as things stand; infinity
         where that waits for another attempt to end.
         """
-        if self.in_flight >= self.capacity:
-            return INFINITY
+        return INFINITY if self.in_flight >= self.capacity else self.paced_at(cost, now)
+
+    def paced_at(self, cost: float, now: float) -> float:
+        """`ready_at` for a send that needs no slot of its own."""
         gate = self.gate
         at = gate.ready_at() if gate.shut else -INFINITY
-        for pace in self.paces:
-            ready = pace.next - pace.tolerance
-            if ready > at:
-                at = ready
+        if self.credit < 1.0:
+            for pace in self.paces:
+                ready = pace.next - pace.tolerance
+                if ready > at:
+                    at = ready
         if cost and self.budgets:
             for budget in self.budgets:
                 ready = budget.ready_at(cost, now)
@@ -102,32 +112,43 @@ class LimitSet:
 
     def take(self, job: Job, now: float) -> None:
         """Charge everything for an attempt of `job` that starts now."""
-        self.in_flight += 1
+        self.in_flight += job.slots
         self.last = job
         if self.gate.shut:
             self.gate.passed(job, now)
-        for pace in self.paces:
-            pace.take(now)
+        held = False  # whether a pace is what kept this attempt from starting earlier
+        if self.credit >= 1.0:
+            self.credit -= 1.0
+        else:
+            for pace in self.paces:
+                held = held or now - pace.next < 2 * pace.interval
+                pace.take(now)
         if self.budgets:
             charges = [(budget, budget.take(job.cost, now)) for budget in self.budgets]
             if job.charges is None:
                 job.charges = charges
             else:
                 job.charges += charges
-        if self.request_rate.factor < 1.0:
-            self._set_pace(self.request_rate, self.paces, now)
-        if self.token_rate.factor < 1.0:
-            self._set_pace(self.token_rate, [budget.pace for budget in self.budgets], now)
+        if self.evidence is not None:
+            job.seen = self.evidence.sent(self.in_flight, now)
+        if self.request_rate.factor < self.request_rate.ceiling:
+            self._follow(self.request_rate, self.paces, held, now)
+        if self.token_rate.factor < self.token_rate.ceiling:
+            self._follow(self.token_rate, [budget.pace for budget in self.budgets], held, now)
 
-    def slot_ended(self) -> None:
-        """An attempt ended, in whatever way."""
-        self.in_flight -= 1
+    def slot_ended(self, slots: int = 1) -> None:
+        """An attempt that held `slots` ended, in whatever way."""
+        self.in_flight -= slots
         if self.gate.shut:
             self.gate.slot_ended()
 
-    def cut_rate(self, sent_at: float, now: float) -> bool:
-        """Slow the pace of requests for a refusal; False in the same epoch or with no pace."""
-        if not self.paces or not self.request_rate.cut(sent_at, now):
+    def cut_rate(self, sent_at: float, now: float, lately: float) -> bool:
+        """Slow the pace of requests for a refusal; False in the same epoch. Where no rate is
+        stated, one is looked for from now on, from `lately`, the attempts sent a second.
+        """
+        if not self.paces:
+            self._search(max(1.0, lately))
+        if not self.request_rate.cut(sent_at, now):
             return False
         for pace in self.paces:
             pace.slow_to(self.request_rate.factor, now)
@@ -181,12 +202,56 @@ class LimitSet:
             budget.shift(seconds)
         for control in (self.request_rate, self.token_rate, self.concurrency):
             control.shift(seconds)
+        if self.evidence is not None:
+            self.evidence.shift(seconds)
 
-    def _set_pace(self, control: RateControl, paces: list[Pace], now: float) -> None:
-        factor = control.grow(now)
+    def follow_requests(self, rate: float, now: float) -> bool:
+        """Keep below `rate`, attempts a second that the server states; False where that is old."""
+        if not self.paces:
+            if self.evidence is None:
+                return False  # requests are the business of whoever stated the other limits
+            self._search(_FIRST_RATE)
+        return _follow_server(self.request_rate, self.paces, rate, now)
+
+    def follow_tokens(self, limit: float, per: float, now: float) -> bool:
+        """Keep below `limit` tokens in `per` seconds, as the server states; False where old."""
+        if not self.budgets:
+            if self.evidence is None:
+                return False
+            self.budgets = [TokenBudget(Rate(limit, per=per))]
+            return True
+        paces = [budget.pace for budget in self.budgets]
+        return _follow_server(self.token_rate, paces, limit / per, now)
+
+    def search(self) -> None:
+        """Look for limits of which nothing is known, from a slow start on."""
+        self.evidence = Evidence()
+        self._search(_FIRST_RATE)
+
+    def _search(self, first: float) -> None:
+        """Look for the rate that the server allows, from `first` attempts a second on."""
+        self.paces = [Pace(_ONE_A_SECOND)]
+        self.request_rate = RateControl(first, INFINITY)
+        self.paces[0].slow_to(first, -INFINITY)
+
+    def _follow(self, control: RateControl, paces: list[Pace], held: bool, now: float) -> None:
+        factor = control.grow(now, held=held)
         for pace in paces:
             pace.slow_to(factor, now)
 
 
 def _nearest(older: list[_Part], rate: Rate) -> _Part | None:
     return min(older, key=lambda one: abs(one.rate.per - rate.per), default=None)
+
+
+def _follow_server(control: RateControl, paces: list[Pace], rate: float, now: float) -> bool:
+    stated = control.ceiling <= 1.0 and paces[0].rate is not _ONE_A_SECOND
+    factor = _BELOW * rate * paces[0].base
+    if stated:
+        factor = min(1.0, factor)
+    if abs(factor - control.ceiling) <= 0.001 * factor:
+        return False
+    control.limit_to(factor)
+    for pace in paces:
+        pace.slow_to(factor, now)
+    return True

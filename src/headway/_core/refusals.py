@@ -17,6 +17,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from headway._core.control import Evidence
 from headway._core.job import FAILED, Job
 from headway._core.limitset import LimitSet
 from headway._core.outage import Outage
@@ -97,6 +98,13 @@ class Refusals:
             self._began, self._refused = None, {}
         self.quiet = self._began is None and not self._troubled
 
+    def begun(self, job: Job) -> None:
+        """The answer to an attempt has begun, and is no refusal."""
+        self._answered(job)
+        for limits in (self._whole, job.limits):
+            if limits is not None and limits.gate.shut:
+                limits.gate.answered(job)
+
     def learn(self, job: Job, refusal: Refusal, now: float, random: float) -> None:
         """Move the knobs that `refusal` of an attempt of `job`, which has ended, asks for."""
         kind = refusal.kind
@@ -104,7 +112,9 @@ class Refusals:
         self.quiet = False
         if kind in _REFUSED:
             self._answered(job)
-            self._refuse(job, refusal, scope, now, random)
+            if not refusal.typed:
+                kind = self._which(job, scope, now)
+            self._refuse(job, refusal, kind, scope, now, random)
         elif kind is Kind.TRANSIENT:
             self._counters.refuse(kind)
             self._fault(job, refusal, now, random)
@@ -147,6 +157,10 @@ class Refusals:
     def give_up(self, job: Job, kind: Kind, reason: str, now: float) -> None:
         """Say that `job` is not tried again although its kind of failure is."""
         self._events.append(GaveUp(now, job.number, job.flow.key, job.attempts, kind, reason))
+
+    def followed(self, scope: LimitSet, limit: str, value: float, now: float) -> None:
+        """Say that a limit in force follows what the server states, `value` a second."""
+        self._change(scope, limit, value, "stated by the server", now)
 
     def reset(self, now: float) -> None:
         """Forget the latch and the outage."""
@@ -199,10 +213,25 @@ class Refusals:
         if job.limits is not None:
             self._whole.gate.answered(job)  # what the key's own gate makes of it is another matter
 
+    def _which(self, job: Job, scope: LimitSet, now: float) -> Kind:
+        """What a 429 is about that does not say: from its pattern, once there is one."""
+        evidence = scope.evidence
+        if evidence is None:
+            scope.evidence = Evidence()  # nothing is known yet: watch from now on
+        elif job.seen is not None and evidence.is_concurrency(job.seen, now):
+            return Kind.CONCURRENCY
+        return Kind.RATE
+
     def _refuse(
-        self, job: Job, refusal: Refusal, scope: LimitSet, now: float, random: float
+        self,
+        job: Job,
+        refusal: Refusal,
+        kind: Kind,
+        scope: LimitSet,
+        now: float,
+        random: float,
     ) -> None:
-        kind, gate = refusal.kind, scope.gate
+        gate = scope.gate
         # Its own slot is free again by now, so concurrency is looked at as it was.
         full = scope.in_flight + 1 >= scope.capacity
         binds = "concurrency" if full else scope.binding(job.cost, now)[0]
@@ -215,6 +244,7 @@ class Refusals:
         self._refused[kind] = self._refused.get(kind, 0) + 1
         self._counters.refuse(kind)
         strikes = gate.strike(job)
+        gate.took(now - job.started_at)
         # A probe tells that the gate opened too soon, not that the pace was too high.
         if not probe:
             self._cut(kind, scope, job.started_at, now)
@@ -242,7 +272,7 @@ class Refusals:
 
     def _cut(self, kind: Kind, scope: LimitSet, sent_at: float, now: float) -> None:
         why = f"refused ({kind})"
-        if kind is Kind.RATE and scope.cut_rate(sent_at, now):
+        if kind is Kind.RATE and scope.cut_rate(sent_at, now, self._counters.pace(now)):
             self._change(scope, "requests", 1 / scope.paces[0].interval, why, now)
         elif kind is Kind.TOKENS and scope.cut_tokens(sent_at, now):
             self._change(scope, "tokens", 1 / scope.budgets[0].pace.interval, why, now)

@@ -9,7 +9,7 @@ cancellation, a pause, new limits) only changes what the next poll will find.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from types import MappingProxyType
 
 from headway._core.counters import Counters, Statistics
@@ -21,7 +21,7 @@ from headway._core.retry import Delay, GiveUp, Retry, Verdict
 from headway._core.waiting import Waiting
 from headway.errors import HeadwayError, NeverFits, QueueFull
 from headway.events import Event, Finished, Kind, Queued, Retrying, Started
-from headway.hints import Refusal
+from headway.hints import LimitHint, Refusal
 from headway.rates import Limits
 
 __all__ = ["SchedulerState"]
@@ -46,6 +46,7 @@ class SchedulerState:
         weights: Mapping[Hashable, float] = MappingProxyType({}),
         max_queue: float = INFINITY,
         tracing: bool = False,
+        eager: bool = False,
     ) -> None:
         self.whole = LimitSet(limits)
         self.counters = Counters(now)
@@ -54,6 +55,7 @@ class SchedulerState:
         self.refusals = Refusals(retry, self.whole, self.waiting, self.counters, self.events, now)
         self.in_flight = 0
         self.paused = False
+        self.eager = eager  # spend at once what a server says remains
         self.max_queue = max_queue
         self._registry = Flows(keys, weights)
         self.flows = self._registry.table
@@ -89,8 +91,9 @@ class SchedulerState:
         if (
             not self.paused
             and not self.waiting.size
-            and whole.ready_at(job.cost, now) <= now
-            and (own is None or own.ready_at(job.cost, now) <= now)
+            and (whole.ready_at(job.cost, now) if job.slots else whole.paced_at(job.cost, now))
+            <= now
+            and (own is None or _ready_at(own, job, now) <= now)
             and self.refusals.latch is None
         ):
             if self._tracing:
@@ -115,6 +118,8 @@ class SchedulerState:
         if used is not None or job.charges is not None or job.line is not None:
             self._settle(job, used, now)
         self.counters.succeeded += 1
+        if job.seen is not None:
+            self._accepted(job, now)
         if not self.refusals.quiet:
             self.refusals.succeeded(job, now)
         if self._tracing:
@@ -179,6 +184,30 @@ class SchedulerState:
         self.counters.cancelled += 1
         self._ended(job, "cancelled", 0.0, now)
 
+    def counts_tokens(self, key: Hashable) -> bool:
+        """Whether any limit of tokens holds for attempts of `key`."""
+        if self.whole.budgets:
+            return True
+        own = self.flow(key).limits
+        return own is not None and bool(own.budgets)
+
+    def observe(self, hints: Iterable[LimitHint], flow: Flow, now: float) -> None:
+        """Follow what a response says of the limits that hold for `flow`."""
+        scope = flow.limits or self.whole
+        for hint in hints:
+            if not hint.limit or hint.per is None:
+                continue  # a limit without its period says nothing that can be kept
+            if hint.what == "requests":
+                new = scope.follow_requests(hint.limit / hint.per, now)
+                if self.eager and hint.remaining is not None:
+                    scope.credit = max(0.0, hint.remaining - scope.in_flight)
+            elif hint.what == "tokens":
+                new = scope.follow_tokens(hint.limit, hint.per, now)
+            else:
+                continue
+            if new:
+                self.refusals.followed(scope, hint.what, hint.limit / hint.per, now)
+
     # What time and the user do
 
     def poll(self, now: float) -> tuple[list[Job], float]:
@@ -198,10 +227,10 @@ class SchedulerState:
             own = flow.limits
             if job.guessed and flow.mean is not None:
                 job.cost = self.guess(flow)
-            if own is not None and (ready := own.ready_at(job.cost, now)) > now:
+            if own is not None and (ready := _ready_at(own, job, now)) > now:
                 waiting.hold(flow, job.priority, ready)
                 continue
-            ready = whole.ready_at(job.cost, now)
+            ready = _ready_at(whole, job, now)
             if ready > now:
                 wake_at = min(wake_at, ready)
                 break
@@ -307,8 +336,8 @@ class SchedulerState:
         job.attempts += 1
         waited = now - job.queued_at
         job.waited += waited
-        self.in_flight += 1
-        job.flow.in_flight += 1
+        self.in_flight += job.slots
+        job.flow.in_flight += job.slots
         self.whole.take(job, now)
         own = job.flow.limits
         if own is not None:
@@ -325,15 +354,16 @@ class SchedulerState:
 
     def _end_attempt(self, job: Job) -> None:
         job.status = DONE
-        self.in_flight -= 1
-        job.flow.in_flight -= 1
+        slots = job.slots
+        self.in_flight -= slots
+        job.flow.in_flight -= slots
         whole = self.whole
-        whole.in_flight -= 1
+        whole.in_flight -= slots
         if whole.gate.shut:
             whole.gate.slot_ended()
         own = job.flow.limits
         if own is not None:
-            own.slot_ended()
+            own.slot_ended(slots)
             if job.flow.held_until is not None:
                 self.waiting.release(job.flow)
 
@@ -382,6 +412,11 @@ class SchedulerState:
             self.waiting.delay(job, not_before)
         else:
             self.waiting.push_back(job)
+
+    def _accepted(self, job: Job, now: float) -> None:
+        evidence = (job.limits or self.whole).evidence
+        if evidence is not None and job.seen is not None:
+            evidence.accepted(job.seen, now)
 
     def _settle(self, job: Job, used: float | None, now: float) -> None:
         if used is None:
@@ -436,3 +471,7 @@ class SchedulerState:
             job = self.waiting.queue.head_of(held)
             return held.limits.binding(0.0 if job is None else job.cost, now)
         return self.whole.binding(0.0 if head is None else head.cost, now)
+
+
+def _ready_at(limits: LimitSet, job: Job, now: float) -> float:
+    return limits.ready_at(job.cost, now) if job.slots else limits.paced_at(job.cost, now)

@@ -1,0 +1,41 @@
+"""The scheduler under every client that is built on httpx."""
+
+from __future__ import annotations
+
+from headway.errors import MissingExtra
+
+try:
+    import httpx
+except ImportError as error:  # pragma: no cover - needs an environment without the extra
+    raise MissingExtra(
+        "headway.httpx wraps httpx, which is not installed. "
+        "Install it with: pip install 'headway[httpx]'"
+    ) from error
+
+from headway._transport import Face, HeldStream, PeekedStream
+
+__all__ = ["AsyncTransport"]
+
+
+class _Held(HeldStream, httpx.AsyncByteStream):
+    pass
+
+
+class _Peeked(PeekedStream, httpx.AsyncByteStream):
+    pass
+
+
+class AsyncTransport(Face, httpx.AsyncBaseTransport):
+    """An httpx transport whose requests are sent under a scheduler's limits, and retried by it.
+
+    ``httpx.AsyncClient(transport=AsyncTransport(scheduler))`` puts a client, and every SDK that
+    takes one, under the limits; `transport` is the one to wrap, by default httpx's own with a pool
+    as large as the concurrency. A view (`Scheduler.with_options`) gives requests its options.
+    `tokens` is a function of a request's JSON body that says what to reserve. `together_unit` says
+    what Together's ``x-ratelimit-limit`` counts by; without it that header is not relied on.
+    """
+
+    _library = httpx
+    _held = _Held
+    _peeked = _Peeked
+    _other = "headway.httpx2"

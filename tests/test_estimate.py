@@ -1,0 +1,104 @@
+"""Tokens before a call and after it: the table of shapes, and that nothing raises."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headway.estimate import Estimator, usage_in
+
+ASK = [{"role": "user", "content": "x" * 368}]  # 400 bytes as JSON, about 100 tokens
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        ({"messages": ASK, "max_tokens": 50}, 150),
+        ({"messages": ASK, "max_completion_tokens": 70}, 170),
+        ({"input": ASK, "max_output_tokens": 20}, 120),
+        ({"messages": ASK}, 600),  # nothing is known of the answer
+        ({"messages": ASK, "max_tokens": None}, 600),
+        ({"messages": ASK, "max_tokens": "many"}, 600),
+        ({"messages": ASK, "max_tokens": True}, 600),
+        ({"messages": ASK, "max_tokens": -5}, 600),
+        ({"messages": ASK, "max_tokens": float("nan")}, 600),
+        ({"prompt": "x" * 398, "max_tokens": 0}, 100),
+        ({"contents": ASK, "max_tokens": 1}, 101),
+    ],
+)
+def test_an_estimate(body: dict[str, Any], tokens: float) -> None:
+    assert Estimator()(body) == pytest.approx(tokens, abs=2)
+
+
+def test_it_learns_what_a_model_answers() -> None:
+    estimator = Estimator()
+    body = {"model": "m", "messages": ASK, "max_tokens": 4000}
+    for n in range(3000):
+        estimator.learn(body, 100 + n * 37 % 100)  # evenly from 100 to 199
+    assert estimator(body) == pytest.approx(100 + 190, rel=0.12)
+    assert estimator({**body, "max_tokens": 10}) == pytest.approx(110, abs=2)
+    assert estimator({**body, "model": "other"}) == pytest.approx(4100, abs=2)
+
+
+def test_it_remembers_no_more_than_so_many_models() -> None:
+    estimator = Estimator()
+    for n in range(5000):
+        estimator.learn({"model": str(n)}, 10)
+    assert len(estimator._answers) == 1024
+
+
+def sse(*events: object) -> bytes:
+    return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+
+
+@pytest.mark.parametrize(
+    ("answer", "usage"),
+    [
+        (b"", None),
+        (b'{"usage": null}', None),
+        (b'{"usage": {', None),
+        (b'{"usage": {"total_tokens": "9"}}', None),
+        (b'{"usage": {"total_tokens": -9}}', None),
+        (b'{"usage": {"total_tokens": 9}}', (9, 0)),
+        (b'{"usage" : {"prompt_tokens": 4, "completion_tokens": 5, "total_tokens": 9}}', (9, 5)),
+        (b'{"usage": {"input_tokens": 4, "output_tokens": 5}}', (9, 5)),
+        (b'{"usageMetadata": {"promptTokenCount": 4, "candidatesTokenCount": 5, '
+         b'"totalTokenCount": 11}}', (11, 5)),
+        (sse({"usage": None}, {"usage": {"prompt_tokens": 4, "completion_tokens": 5,
+                                         "total_tokens": 9}}), (9, 5)),
+        (sse({"message": {"usage": {"input_tokens": 4, "output_tokens": 1}}},
+             {"usage": {"output_tokens": 5}}), (9, 5)),
+    ],
+)  # fmt: skip
+def test_usage(answer: bytes, usage: tuple[float, float] | None) -> None:
+    assert usage_in(answer) == usage
+
+
+NAMES = st.sampled_from(
+    ["usage", "usageMetadata", "total_tokens", "input_tokens", "output_tokens", "model",
+     "messages", "max_tokens", "prompt", "totalTokenCount"]
+)  # fmt: skip
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.binary() | st.tuples(st.just(b'"usage":'), st.binary()).map(b"".join))
+def test_no_body_makes_it_raise(answer: bytes) -> None:
+    usage_in(answer)
+
+
+@given(st.dictionaries(NAMES, JSON, max_size=5), st.floats(0, 1e9))
+def test_no_json_makes_it_raise(body: dict[str, Any], answer: float) -> None:
+    estimator = Estimator()
+    assert estimator(body) >= 0
+    estimator.learn(body, answer)
+    assert 0 <= estimator(body) < 1e13
+    found = usage_in(json.dumps(body).encode())
+    assert found is None or all(0 <= value < 1e13 for value in found)

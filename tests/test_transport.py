@@ -1,0 +1,798 @@
+"""One line under any client: slots, retries, nesting and learning, for both libraries and loops."""
+
+from __future__ import annotations
+
+import gc
+import gzip
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import ModuleType
+from typing import Any
+
+import anyio
+import httpx
+import httpx2
+import pytest
+from inject import settle_down
+
+import headway.httpx
+import headway.httpx2
+from headway import DeadlineExceeded, Kind, Limits, Retry, Scheduler, SchedulerClosed
+
+pytestmark = [
+    pytest.mark.anyio,
+    # trio's, of the generators of httpx itself
+    pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning"),
+]
+
+URL = "http://server/v1/chat"
+LIBRARIES = {"httpx": (httpx, headway.httpx), "httpx2": (httpx2, headway.httpx2)}
+
+
+class Broken(Exception):
+    """What a connection breaks with that no library knows."""
+
+
+class Site:
+    """A client of one library on a transport under a scheduler, and the server behind it."""
+
+    def __init__(self, library: ModuleType, face: ModuleType) -> None:
+        self.library = library
+        self.face = face
+        self.answers: list[Any] = []  # of the first requests; 200 and "ok" after them
+        self.sent: list[float] = []
+        self.requests: list[Any] = []
+        self.open = 0  # bodies that were begun and not closed
+        self.opened = 0
+
+    def client(self, scheduler: Any, **options: Any) -> Any:
+        inner = self.library.MockTransport(self.handle)
+        transport = self.face.AsyncTransport(scheduler, inner, **options)
+        return self.library.AsyncClient(transport=transport)
+
+    async def handle(self, request: Any) -> Any:
+        self.sent.append(anyio.current_time())
+        self.requests.append(request)
+        answer = self.answers.pop(0) if self.answers else 200
+        if isinstance(answer, Exception):
+            raise answer
+        if callable(answer):
+            answer = await answer()
+        if isinstance(answer, int):
+            return self.library.Response(answer, content=b"ok")
+        status, headers, content = answer
+        if isinstance(content, bytes):
+            return self.library.Response(status, headers=headers, content=content)
+        return self.library.Response(status, headers=headers, stream=content)
+
+    def body(
+        self,
+        chunks: int = 3,
+        *,
+        every: float = 1.0,
+        error: BaseException | None = None,
+        data: bytes = b"data: {}\n\n",
+    ) -> Any:
+        """A streamed body: `chunks` times `data`, then `error`."""
+        site = self
+
+        class Body(self.library.AsyncByteStream):  # type: ignore[name-defined, misc]
+            def __init__(self) -> None:
+                self.left = chunks
+                site.open += 1
+                site.opened += 1
+                self.closed = False
+
+            def __aiter__(self) -> Any:
+                return self
+
+            async def __anext__(self) -> bytes:
+                await anyio.sleep(every)
+                if not self.left:
+                    if error is not None:
+                        raise error
+                    raise StopAsyncIteration
+                self.left -= 1
+                return data
+
+            async def aclose(self) -> None:
+                if not self.closed:
+                    self.closed = True
+                    site.open -= 1
+
+        async def answer() -> tuple[int, dict[str, str], Any]:
+            return 200, {}, Body()
+
+        return answer
+
+
+@pytest.fixture(params=sorted(LIBRARIES))
+def site(request: pytest.FixtureRequest) -> Site:
+    return Site(*LIBRARIES[request.param])
+
+
+def in_flight(scheduler: Scheduler) -> int:
+    return scheduler.statistics().in_flight
+
+
+def idle(scheduler: Scheduler) -> bool:
+    stats = scheduler.statistics()
+    return (stats.queued, stats.in_flight, len(scheduler._shell.parked)) == (0, 0, 0)
+
+
+def busy(site: Site) -> Callable[[], Awaitable[int]]:
+    async def answer() -> int:
+        await anyio.sleep(1)
+        return 200
+
+    return answer
+
+
+# The slot, and the stream that holds it
+
+
+async def read_to_the_end(site: Site, client: Any, scheduler: Scheduler) -> None:
+    async with client.stream("POST", URL) as response:
+        count = 0
+        async for _ in response.aiter_raw():
+            count += 1
+            assert in_flight(scheduler) == 1
+        assert count == 3
+        assert in_flight(scheduler) == 0  # at its end, not when it is closed
+
+
+async def close_early(site: Site, client: Any, scheduler: Scheduler) -> None:
+    response = await client.send(client.build_request("POST", URL), stream=True)
+    await anyio.sleep(10)
+    assert in_flight(scheduler) == 1
+    await response.aclose()
+    assert in_flight(scheduler) == 0
+
+
+async def close_half_read(site: Site, client: Any, scheduler: Scheduler) -> None:
+    response = await client.send(client.build_request("POST", URL), stream=True)
+    chunks = response.aiter_raw()
+    await anext(chunks)
+    assert in_flight(scheduler) == 1
+    await chunks.aclose()
+    await response.aclose()
+
+
+async def read_at_once(site: Site, client: Any, scheduler: Scheduler) -> None:
+    response = await client.post(URL)
+    assert response.content == b"data: {}\n\n" * 3
+
+
+async def abandon(site: Site, client: Any, scheduler: Scheduler) -> None:
+    response = await client.send(client.build_request("POST", URL), stream=True)
+    assert in_flight(scheduler) == 1
+    del response
+    gc.collect()
+    await anyio.lowlevel.checkpoint()
+    await settle_down()
+    site.open = 0  # nobody can close it
+
+
+async def abandon_half_read(site: Site, client: Any, scheduler: Scheduler) -> None:
+    response = await client.send(client.build_request("POST", URL), stream=True)
+    chunks = response.aiter_raw()
+    await anext(chunks)
+    assert in_flight(scheduler) == 1
+    del response, chunks
+    for _ in range(3):
+        gc.collect()
+        await settle_down()
+    site.open = 0
+
+
+async def cancel(site: Site, client: Any, scheduler: Scheduler) -> None:
+    with anyio.move_on_after(1.5):
+        async with client.stream("POST", URL) as response:
+            async for _ in response.aiter_raw():
+                pass
+    assert scheduler.statistics().cancelled == 1
+
+
+WAYS = [
+    read_to_the_end,
+    close_early,
+    close_half_read,
+    read_at_once,
+    abandon,
+    abandon_half_read,
+    cancel,
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_stream_holds_one_slot_until_it_ends(way: Any, site: Site) -> None:
+    scheduler = Scheduler(concurrency=1)
+    async with site.client(scheduler) as client:
+        for n in range(1, 4):  # one that leaked would hold up the next for ever
+            site.answers = [site.body()]
+            with anyio.fail_after(60):
+                if way is cancel and n > 1:
+                    break
+                await way(site, client, scheduler)
+            assert site.open == 0
+            assert idle(scheduler)
+            assert scheduler.statistics().sent == n
+
+
+async def test_an_error_inside_a_stream_is_passed_on_and_counted(site: Site) -> None:
+    scheduler = Scheduler(concurrency=1)
+    error = site.library.ReadError("gone")
+    site.answers = [site.body(error=error)]
+    async with site.client(scheduler) as client:
+        with pytest.raises(site.library.ReadError) as caught:
+            await client.post(URL)
+    assert caught.value is error
+    assert not hasattr(error, "__notes__")
+    assert len(site.sent) == 1  # it had begun: it cannot be repeated
+    stats = scheduler.statistics()
+    assert (stats.failed, stats.succeeded, stats.refused) == (1, 0, {Kind.TRANSIENT: 1})
+    assert idle(scheduler)
+
+
+async def test_an_abandoned_stream_of_a_loop_that_is_gone_holds_nothing(site: Site) -> None:
+    scheduler = Scheduler(concurrency=1)
+    site.answers = [site.body()]
+    client = site.client(scheduler)
+    response = await client.send(client.build_request("POST", URL), stream=True)
+
+    class Gone:
+        def call_soon_threadsafe(self, callback: object) -> None:
+            raise RuntimeError("Event loop is closed")
+
+    scheduler._shell._loop = Gone()
+    del response
+    gc.collect()
+    with anyio.fail_after(10):
+        assert (await client.post(URL)).status_code == 200
+    assert idle(scheduler)
+
+
+async def test_slots_bound_what_is_open(site: Site) -> None:
+    scheduler, most = Scheduler(concurrency=3), 0
+    site.answers = [site.body() for _ in range(12)]
+
+    async def one() -> None:
+        nonlocal most
+        async with client.stream("POST", URL) as response:
+            async for _ in response.aiter_raw():
+                most = max(most, site.open)
+
+    async with site.client(scheduler) as client, anyio.create_task_group() as group:
+        for _ in range(12):
+            group.start_soon(one)
+    assert most == 3
+    assert site.opened == 12
+    assert idle(scheduler)
+
+
+# Refusals
+
+
+async def test_a_refusal_is_retried_after_its_hint(site: Site) -> None:
+    scheduler = Scheduler("100/s", concurrency=2)
+    site.answers = [(429, {"retry-after": "7"}, b"{}"), (503, {"retry-after": "3"}, b""), 500]
+    async with site.client(scheduler) as client:
+        response = await client.post(URL, json={"n": 1})
+    assert response.text == "ok"
+    gaps = [b - a for a, b in zip(site.sent, site.sent[1:], strict=False)]
+    assert gaps[0] >= 7
+    assert gaps[1] >= 3
+    assert [json.loads(request.content) for request in site.requests] == [{"n": 1}] * 4
+    assert scheduler.statistics().refused == {
+        Kind.RATE: 1, Kind.CAPACITY: 1, Kind.TRANSIENT: 1,
+    }  # fmt: skip
+    assert idle(scheduler)
+
+
+async def test_errors_of_the_connection_are_retried(site: Site) -> None:
+    scheduler = Scheduler("100/s")
+    site.answers = [site.library.ConnectError("refused"), site.library.ReadTimeout("late")]
+    async with site.client(scheduler) as client:
+        assert (await client.get(URL)).text == "ok"
+    assert len(site.sent) == 3
+
+
+async def test_the_last_error_of_the_connection_is_raised_with_a_note(site: Site) -> None:
+    scheduler = Scheduler("100/s", retry=Retry(attempts=2))
+    site.answers = [site.library.ConnectError("refused"), site.library.ConnectError("refused")]
+    async with site.client(scheduler) as client:
+        with pytest.raises(site.library.ConnectError) as caught:
+            await client.get(URL)
+    assert "tried 2 times" in caught.value.__notes__[0]
+    assert idle(scheduler)
+
+
+BODIES = {
+    "empty": (b"", {}),
+    "HTML": (b"<html><h1>429</h1></html>", {"content-type": "text/html"}),
+    "10 MB": (b"x" * 10_000_000, {}),
+    "gzip": (gzip.compress(b'{"message": "slow down"}' * 9000), {"content-encoding": "gzip"}),
+    "gzip of 10 MB": (gzip.compress(b"ab" * 5_000_000), {"content-encoding": "gzip"}),
+    "not gzip": (b"plain", {"content-encoding": "x-what"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("body", BODIES)
+async def test_the_final_refusal_is_whole_and_not_to_be_repeated(
+    body: str, streamed: bool, site: Site
+) -> None:
+    scheduler = Scheduler("100/s", concurrency=1, retry=Retry(patience=5))
+    content, headers = BODIES[body]
+
+    class Chunks(site.library.AsyncByteStream):  # type: ignore[name-defined, misc]
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for start in range(0, len(content), 50_000):
+                yield content[start : start + 50_000]
+
+    refusal = (429, {**headers, "retry-after": "4"}, Chunks() if streamed else content)
+    site.answers = [refusal] * 5
+    async with site.client(scheduler) as client:
+        response = await client.post(URL)
+    assert response.status_code == 429
+    assert response.headers["x-should-retry"] == "false"
+    plain = gzip.decompress(content) if body.startswith("gzip") else content
+    assert response.content == plain
+    assert len(site.sent) == 2
+    assert idle(scheduler)
+
+
+@pytest.mark.parametrize("status", [400, 404, 422])
+async def test_what_is_permanent_is_handed_on(status: int, site: Site) -> None:
+    scheduler = Scheduler("100/s")
+    site.answers = [(status, {}, b'{"error": "no"}')]
+    async with site.client(scheduler) as client:
+        response = await client.post(URL)
+    assert (response.status_code, response.json()) == (status, {"error": "no"})
+    assert response.headers["x-should-retry"] == "false"
+    assert len(site.sent) == 1
+    assert idle(scheduler)
+
+
+async def test_a_refusal_whose_body_breaks_off_is_still_one(site: Site) -> None:
+    scheduler = Scheduler("100/s", concurrency=1)
+    error = site.library.ReadError("gone")
+
+    async def refused() -> Any:
+        _, _, body = await site.body(1, every=0, error=error)()
+        return 429, {"retry-after": "9"}, body
+
+    site.answers = [refused]
+    async with site.client(scheduler) as client:
+        assert (await client.get(URL)).text == "ok"
+    assert site.sent[1] - site.sent[0] >= 9
+    assert site.open == 0
+    assert scheduler.statistics().refused == {Kind.RATE: 1}
+
+
+@pytest.mark.parametrize("answer", ["refused", "broken"])
+async def test_a_streamed_upload_is_not_retried(
+    answer: str, site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    scheduler = Scheduler("100/s", concurrency=1)
+
+    async def upload() -> AsyncIterator[bytes]:
+        yield b"part"
+
+    async with site.client(scheduler) as client:
+        if answer == "broken":
+            site.answers = [site.library.WriteError("gone")]
+            with pytest.raises(site.library.WriteError) as caught:
+                await client.post(URL, content=upload())
+            (said,) = caught.value.__notes__
+        else:
+            site.answers = [429]
+            response = await client.post(URL, content=upload())
+            assert response.status_code == 429
+            assert response.headers["x-should-retry"] == "false"
+            said = caplog.text
+    assert "cannot be sent again, so it was not retried. Fix: send it as bytes" in said
+    assert len(site.sent) == 1
+    assert idle(scheduler)
+
+
+async def test_an_sdk_that_repeats_by_itself_is_told_once(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    scheduler = Scheduler("100/s")
+    async with site.client(scheduler) as client:
+        with caplog.at_level(logging.WARNING, "headway"):
+            await client.get(URL, headers={"x-stainless-retry-count": "0"})
+            assert not caplog.records
+            for n in (1, 2):
+                await client.get(URL, headers={"x-stainless-retry-count": str(n)})
+    (record,) = caplog.records
+    assert "max_retries=0" in record.message
+
+
+# Bad input
+
+
+async def test_what_is_no_transport_of_the_library(site: Site) -> None:
+    other = httpx2 if site.library is httpx else httpx
+    name, hint = site.library.__name__, site.face.AsyncTransport._other
+    for wrong in (other.AsyncHTTPTransport(), site.library.AsyncClient(), object()):
+        with pytest.raises(TypeError, match=rf"not an async transport of {name}. Fix: .*{hint}"):
+            site.face.AsyncTransport(Scheduler(), wrong)
+
+
+async def test_a_client_of_the_other_library(site: Site) -> None:
+    other = httpx2 if site.library is httpx else httpx
+    scheduler = Scheduler()
+    inner = site.library.MockTransport(site.handle)
+    client = other.AsyncClient(transport=site.face.AsyncTransport(scheduler, inner))
+    with pytest.raises(
+        TypeError, match=rf"Fix: give this client {site.face.AsyncTransport._other}"
+    ):
+        await client.get(URL)
+    assert not site.sent
+    assert idle(scheduler)
+
+
+async def test_after_the_scheduler_closed(site: Site) -> None:
+    scheduler = Scheduler()
+    async with site.client(scheduler) as client:
+        await client.get(URL)
+        await scheduler.aclose()
+        with pytest.raises(SchedulerClosed, match="make a new Scheduler"):
+            await client.get(URL)
+    assert len(site.sent) == 1
+
+
+# Under a lease
+
+
+async def test_the_first_send_of_a_job_is_paid_for(site: Site) -> None:
+    scheduler = Scheduler("1/s", concurrency=1)
+    async with site.client(scheduler) as client:
+        with anyio.fail_after(20):
+            began = anyio.current_time()
+            for _ in range(3):
+                await scheduler.submit(client.get, URL)
+    assert anyio.current_time() - began == pytest.approx(2, abs=0.1)
+    assert scheduler.statistics().sent == 3
+
+
+@pytest.mark.parametrize("how", ["submit", "lease"])
+async def test_later_sends_pay_a_request_and_no_slot(how: str, site: Site) -> None:
+    scheduler = Scheduler("1/s", concurrency=1)
+    most = 0
+
+    async def three() -> None:
+        nonlocal most
+        for _ in range(3):
+            await client.get(URL)
+            most = max(most, in_flight(scheduler))
+
+    async with site.client(scheduler) as client:
+        with anyio.fail_after(20):
+            if how == "submit":
+                await scheduler.submit(three)
+            else:
+                async with scheduler.lease():
+                    await three()
+    gaps = [b - a for a, b in zip(site.sent, site.sent[1:], strict=False)]
+    assert gaps == pytest.approx([1.03, 1.03], abs=0.03)
+    assert scheduler.statistics().sent == 3
+    assert most == 1
+    assert idle(scheduler)
+
+
+async def test_later_sends_pass_those_who_wait_for_the_slot(site: Site) -> None:
+    scheduler = Scheduler("10/s", concurrency=1, keys={"k": Limits("10/s", concurrency=1)})
+    order: list[str] = []
+
+    async def two(name: str) -> None:
+        for _ in range(2):
+            await client.get(URL)
+            order.append(name)
+
+    view = scheduler.with_options(key="k")
+    async with site.client(view) as client, anyio.create_task_group() as group:
+        with anyio.fail_after(20):
+            for name in "abc":
+                group.start_soon(view.submit, two, name)
+                await settle_down()
+    assert order == ["a", "a", "b", "b", "c", "c"]
+    assert idle(scheduler)
+
+
+async def test_a_client_that_is_made_inside_a_job(site: Site) -> None:
+    scheduler = Scheduler(concurrency=1)
+
+    async def ask() -> str:
+        async with site.client(scheduler) as client:
+            text: str = (await client.get(URL)).text
+            return text
+
+    with anyio.fail_after(10):
+        assert await scheduler.submit(ask) == "ok"
+        async with scheduler.lease():
+            assert await ask() == "ok"
+
+
+async def test_a_lease_that_has_ended_counts_for_nothing(site: Site) -> None:
+    scheduler = Scheduler(concurrency=1)
+    seen: list[int] = []
+    ended = anyio.Event()
+
+    async def later() -> None:
+        await ended.wait()
+        site.answers = [site.body()]
+        async with client.stream("POST", URL):
+            seen.append(in_flight(scheduler))
+
+    async with site.client(scheduler) as client, anyio.create_task_group() as group:
+        async with scheduler.lease():
+            group.start_soon(later)  # with the context of the lease
+            await client.get(URL)
+        ended.set()
+        await anyio.sleep(1)
+    assert seen == [1]  # it waited for a slot of its own
+    assert scheduler.statistics().sent == 2
+    assert idle(scheduler)
+
+
+@pytest.mark.parametrize("how", ["submit", "lease"])
+async def test_a_stream_takes_the_slot_over(how: str, site: Site) -> None:
+    scheduler = Scheduler(concurrency=1)
+    site.answers = [site.body()]
+
+    async def create() -> Any:
+        return await client.send(client.build_request("POST", URL), stream=True)
+
+    async with site.client(scheduler) as client:
+        if how == "submit":
+            response = await scheduler.submit(create)
+        else:
+            async with scheduler.lease():
+                response = await create()
+        assert in_flight(scheduler) == 1
+        with anyio.move_on_after(30) as waited:
+            await client.get(URL)
+        assert waited.cancelled_caught
+        async for _ in response.aiter_raw():
+            assert in_flight(scheduler) == 1
+        assert idle(scheduler)
+        await response.aclose()
+        with anyio.fail_after(1):
+            await client.get(URL)
+    assert scheduler.statistics().sent == 2
+    assert scheduler.statistics().succeeded == 2
+
+
+async def test_a_stream_that_was_handed_over_and_breaks_off(site: Site) -> None:
+    scheduler = Scheduler(concurrency=1)
+    site.answers = [site.body(error=Broken("gone"))]
+
+    async def create() -> Any:
+        return await client.send(client.build_request("POST", URL), stream=True)
+
+    async with site.client(scheduler) as client:
+        response = await scheduler.submit(create)
+        with pytest.raises(Broken):
+            await response.aread()
+    assert scheduler.statistics().failed == 1
+    assert idle(scheduler)
+
+
+async def test_a_refusal_inside_a_job_is_retried_by_the_job(site: Site) -> None:
+    scheduler = Scheduler("100/s", concurrency=1)
+    site.answers = [(429, {"retry-after": "5"}, b""), 200]
+    marks: list[str | None] = []
+
+    async def ask() -> str:
+        response = await client.get(URL)
+        marks.append(response.headers.get("x-should-retry"))
+        response.raise_for_status()
+        text: str = response.text
+        return text
+
+    async with site.client(scheduler) as client:
+        assert await scheduler.submit(ask) == "ok"
+    assert site.sent[1] - site.sent[0] >= 5
+    assert marks == ["false", None]
+    assert scheduler.statistics().sent == 2
+
+
+# Learning
+
+
+def sse(*events: object) -> bytes:
+    lines = [f"data: {json.dumps(event)}\n\n" for event in events]
+    return "".join(lines).encode() + b"data: [DONE]\n\n"
+
+
+USAGES = {
+    "JSON": (json.dumps({"choices": [], "usage": {"total_tokens": 130}}).encode(), {}),
+    "gzip": (
+        gzip.compress(b'{"usage": {"completion_tokens": 100, "total_tokens": 130}}'),
+        {"content-encoding": "gzip"},
+    ),
+    "OpenAI": (
+        sse({"choices": [{"delta": {"content": "a"}}], "usage": None},
+            {"choices": [], "usage": {"completion_tokens": 100, "total_tokens": 130}}),
+        {"content-type": "text/event-stream"},
+    ),
+    "Anthropic": (
+        sse({"message": {"usage": {"input_tokens": 30, "output_tokens": 1}}},
+            {"type": "content_block_delta", "delta": {"text": "a"}},
+            {"type": "message_delta", "usage": {"output_tokens": 100}}),
+        {"content-type": "text/event-stream"},
+    ),
+    "a long stream": (
+        sse({"message": {"usage": {"input_tokens": 30, "output_tokens": 1}}},
+            *[{"text": "x" * 1000}] * 500,
+            {"type": "message_delta", "usage": {"output_tokens": 100}}),
+        {},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", USAGES)
+async def test_usage_is_settled(name: str, site: Site) -> None:
+    scheduler = Scheduler(tokens="60k/min", concurrency=1)
+    content, headers = USAGES[name]
+    site.answers = [(200, headers, content)]
+    async with site.client(scheduler) as client:
+        await client.post(URL, json={"model": "m", "messages": [], "max_tokens": 900})
+        assert scheduler.statistics().tokens == 130
+        (budget,) = scheduler._shell.state.whole.budgets
+        assert budget.total == pytest.approx(130)
+        (_, _, body) = await site.body(1, data=content)()
+        site.answers = [(200, headers, body)]
+        async with client.stream("POST", URL) as response:
+            async for _ in response.aiter_raw():
+                pass
+    assert scheduler.statistics().tokens == 260
+
+
+async def test_the_estimate_may_be_replaced(site: Site) -> None:
+    scheduler = Scheduler(tokens="60k/min")
+    asked: list[Any] = []
+
+    def tokens(body: Any) -> float:
+        asked.append(body)
+        return 77
+
+    async with site.client(scheduler, tokens=tokens) as client:
+        await client.post(URL, json={"model": "m"})
+        with pytest.raises(ValueError, match="tokens"):
+            await site.client(scheduler, tokens=lambda body: -1).post(URL, json={"model": "m"})
+    assert asked == [{"model": "m"}]
+    (budget,) = scheduler._shell.state.whole.budgets
+    assert budget.total == pytest.approx(77)
+    assert idle(scheduler)
+
+
+async def test_the_limits_of_a_key_count_tokens_too(site: Site) -> None:
+    scheduler = Scheduler(keys={"k": Limits(tokens="60k/min")})
+    async with site.client(scheduler.with_options(key="k")) as client:
+        await client.post(URL, json={"model": "m", "messages": [], "max_tokens": 900})
+    own = scheduler._shell.state.flow("k").limits
+    assert own is not None
+    assert own.budgets[0].total > 900
+
+
+async def test_stated_limits_are_followed(site: Site) -> None:
+    scheduler = Scheduler()
+    headers = {
+        "x-ratelimit-limit-requests": "1200",
+        "x-ratelimit-remaining-requests": "1199",
+        "x-ratelimit-reset-requests": "50ms",
+    }
+    site.answers = [(200, headers, b"ok")] * 200
+    async with site.client(scheduler) as client:
+        await client.get(URL)
+        assert scheduler.statistics().pace == pytest.approx(20, rel=0.02)
+        began = anyio.current_time()
+        async with anyio.create_task_group() as group:
+            for _ in range(100):
+                group.start_soon(client.get, URL)
+    assert anyio.current_time() - began == pytest.approx(100 / 20, rel=0.05)
+
+
+# Time
+
+
+async def test_waiting_does_not_count_against_the_timeouts(site: Site) -> None:
+    scheduler = Scheduler("1/s")
+    given: list[Any] = []
+
+    class Inner(site.library.AsyncBaseTransport):  # type: ignore[name-defined, misc]
+        async def handle_async_request(self, request: Any) -> Any:
+            given.append(request.extensions["timeout"])
+            with anyio.fail_after(request.extensions["timeout"]["read"]):
+                await anyio.sleep(0.05)
+            return site.library.Response(200)
+
+    transport = site.face.AsyncTransport(scheduler, Inner())
+    client = site.library.AsyncClient(transport=transport, timeout=0.1)
+    async with client, anyio.create_task_group() as group:
+        for _ in range(20):
+            group.start_soon(client.get, URL)
+    assert len(given) == 20
+    assert scheduler.statistics().succeeded == 20
+
+
+async def test_the_timeouts_of_a_view_hold(site: Site) -> None:
+    scheduler = Scheduler("100/s", concurrency=1)
+    view = scheduler.with_options(timeout=3, attempt_timeout=0.5)
+    site.answers = [busy(site)]
+    async with site.client(view) as client:
+        assert (await client.get(URL)).text == "ok"  # the first attempt was too slow
+        assert len(site.sent) == 2
+
+        async def holder() -> None:
+            async with scheduler.lease():
+                await anyio.sleep(9)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(holder)
+            await settle_down()
+            began = anyio.current_time()
+            with pytest.raises(DeadlineExceeded):
+                await client.get(URL)
+            assert anyio.current_time() - began == pytest.approx(3)
+    assert idle(scheduler)
+
+
+@pytest.mark.parametrize("at", [0.5, 1.5, 2.5, 3.5, 9.5])
+async def test_cancellation_leaves_nothing(at: float, site: Site) -> None:
+    """At 0.5 it waits for the slot, then it is sent, reads, is refused and waits for the gate."""
+    scheduler = Scheduler(concurrency=1)
+
+    async def holder() -> None:
+        async with scheduler.lease():
+            await anyio.sleep(1)
+
+    async def refused() -> Any:
+        await anyio.sleep(1)
+        _, _, body = await site.body(1, every=1)()
+        return 429, {"retry-after": "5"}, body
+
+    site.answers = [refused, site.body(9)]
+    async with site.client(scheduler) as client:
+        async with anyio.create_task_group() as group:
+            group.start_soon(holder)
+            await settle_down()
+            with anyio.move_on_after(at) as scope:
+                async with client.stream("POST", URL) as response:
+                    async for _ in response.aiter_raw():
+                        pass
+            assert scope.cancelled_caught
+        assert idle(scheduler)
+        assert site.open == 0
+        site.answers = []
+        with anyio.fail_after(20):
+            assert (await client.get(URL)).text == "ok"
+
+
+async def test_the_rest_follow_when_the_headers_of_a_slow_success_arrive(site: Site) -> None:
+    scheduler = Scheduler("100/s", concurrency=9)
+    site.answers = [(429, {"retry-after": "2"}, b""), site.body(9), 200, 200]
+    async with site.client(scheduler) as client, anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(client.get, URL)
+            await settle_down()
+    assert site.sent[2] - site.sent[1] < 0.1
+
+
+async def test_connections_are_warmed_by_requests_that_no_limit_counts(site: Site) -> None:
+    scheduler = Scheduler("1/s")
+    async with site.client(scheduler) as client:
+        await client._transport.warm(URL, 3)
+        assert [request.method for request in site.requests] == ["HEAD"] * 3
+    assert scheduler.statistics().sent == 0
+
+
+def test_the_pool_is_as_large_as_the_concurrency(site: Site) -> None:
+    for concurrency, most in ((500, 500), (8, 100)):
+        transport = site.face.AsyncTransport(Scheduler(concurrency=concurrency))
+        assert transport._transport._pool._max_connections == most
