@@ -7,19 +7,18 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import aiohttp
+import anthropic
+import httpcore
+import httpx
+import httpx2
+import multidict
+import openai
 import pytest
+import together
 
 from headway.events import Kind
 from headway.hints import Refusal, classify, limits_from
-
-aiohttp = pytest.importorskip("aiohttp")
-anthropic = pytest.importorskip("anthropic")
-httpcore = pytest.importorskip("httpcore")
-httpx = pytest.importorskip("httpx")
-httpx2 = pytest.importorskip("httpx2")
-multidict = pytest.importorskip("multidict")
-openai = pytest.importorskip("openai")
-together = pytest.importorskip("together")
 
 NOW = 1_790_000_000.0
 MESSAGES: Any = [{"role": "user", "content": "why is the sky blue?"}]

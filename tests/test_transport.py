@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import gzip
+import importlib
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -796,3 +797,20 @@ def test_the_pool_is_as_large_as_the_concurrency(site: Site) -> None:
     for concurrency, most in ((500, 500), (8, 100)):
         transport = site.face.AsyncTransport(Scheduler(concurrency=concurrency))
         assert transport._transport._pool._max_connections == most
+
+
+@pytest.mark.parametrize("library", ["httpx", "httpx2"])
+async def test_warming_opens_connections_that_no_limit_counts(library: str) -> None:
+    http = importlib.import_module(library)
+    asked: list[str] = []
+
+    def answer(request: Any) -> Any:
+        asked.append(f"{request.method} {request.url}")
+        return http.Response(404)
+
+    scheduler = Scheduler("1/h")
+    face = importlib.import_module(f"headway.{library}")
+    transport = face.AsyncTransport(scheduler, http.MockTransport(answer))
+    await transport.warm("https://api.example/v1", connections=3)
+    assert asked == ["HEAD https://api.example/v1"] * 3
+    assert scheduler.statistics().sent == 0
