@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 from clocks import VIRTUAL
+from sites import site
 
 
 @pytest.fixture(params=sorted(VIRTUAL))
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     """Asyncio and trio on clocks that jump. A module on real time overrides this fixture."""
     return VIRTUAL[request.param]()
+
+
+__all__ = ["anyio_backend", "site"]

@@ -9,6 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway._core.control import ConcurrencyControl, Evidence, RateControl
+from headway._core.retry import Retry
+from headway._core.state import SchedulerState
+from headway.hints import LimitHint
+from headway.rates import Limits
 
 
 def test_a_burst_of_refusals_cuts_once() -> None:
@@ -157,3 +161,24 @@ def test_the_pattern_tells_what_an_untyped_refusal_is_about(
     for n in range(starts):
         seen = evidence.sent(in_flight, 100 + n * 2.9 / starts)
     assert evidence.is_concurrency(seen, 103.0) is concurrency
+
+
+@pytest.mark.parametrize(
+    ("heard", "rate"),
+    [
+        ([(0, 600), (1, 240)], 240),
+        ([(1, 240), (0, 600)], 240),  # the answer took long: what it states is older
+        ([(1, 240), (0, 600), (2, 600)], 600),
+        ([(1, 240), (1, 300)], 300),
+    ],
+)
+def test_an_answer_to_an_older_attempt_states_an_older_limit(
+    heard: list[tuple[float, float]], rate: float
+) -> None:
+    state = SchedulerState(Limits(), now=0.0, retry=Retry())
+    state.whole.search()
+    flow = state.flow(None)
+    for at, (sent_at, limit) in enumerate(heard, 5):
+        hint = LimitHint("requests", limit, None, None, 60.0)
+        state.observe([hint], flow, float(at), float(sent_at))
+    assert state.statistics(10.0).pace == pytest.approx(rate / 60, rel=0.02)

@@ -45,9 +45,12 @@ ORDER = [
     "_run",
     "streams",
     "estimate",
+    "_observer",
+    "_held",
     "_transport",
     "httpx",
     "httpx2",
+    "_pool",
     "scheduler",
     "",  # headway itself: the public names
     "together",

@@ -501,25 +501,6 @@ async def test_an_address_that_the_sdk_cannot_use(
 # -- the client --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("concurrency", "connections", "kept"), [(8, 100, 20), (400, 400, 400), (None, None, None)]
-)
-async def test_the_clients_pool_fits_the_scheduler(
-    concurrency: int | None, connections: int | None, kept: int | None
-) -> None:
-    pool = headway.together._pool(Scheduler("60000/min", concurrency=concurrency))
-    assert (pool.max_connections, pool.max_keepalive_connections) == (connections, kept)
-
-
-async def test_the_clients_own_retries_are_off(server: LLMock) -> None:
-    server.fail(500, times=1)
-    async with headway.together.client(make_scheduler()) as client:
-        assert client.max_retries == 0
-        with pytest.raises(together.InternalServerError):
-            await client.post("/v1/chat/completions", body={}, cast_to=httpx.Response)
-    assert len(server.requests) == 1
-
-
 def test_a_limit_that_cannot_be_meant_is_the_schedulers_error() -> None:
     with pytest.raises(InvalidLimit):
         make_scheduler(concurrency=0)

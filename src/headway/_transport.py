@@ -11,33 +11,33 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 import anyio
 
-from headway._calls import checked_tokens
+from headway._calls import checked_tokens, kind_of
 from headway._core.job import STARTED, Job
+from headway._observer import Observer
 from headway._permit import PERMIT, Permit
 from headway._shell import Shell
 from headway.estimate import Estimator, usage_in
-from headway.hints import Refusal, limits_from, refusal_from_response
+from headway.events import Kind
+from headway.hints import Refusal, refusal_from_response
 
 if TYPE_CHECKING:
     from headway.scheduler import View
 
-__all__ = ["Face", "HeldStream", "PeekedStream"]
+__all__ = ["Face"]
 
 logger = logging.getLogger("headway")
 
-# How much of an error's body is read to classify it, and kept of an answer to find its usage.
+# How much of an error's body is read to classify it, and for how many seconds at most: its slot is
+# held meanwhile, and the status and the headers have said enough.
 _PEEK = 65_536
-_KEEP = 262_144
-_ENDS = 16_384  # of a longer one: so much of its beginning, and of its end
-
-# Reading the headers costs half as much as the rest of a call: seconds between two readings.
-_OBSERVE_EVERY = 0.25
+_PEEK_FOR = 2.0
 
 INFINITY = float("inf")
 
@@ -46,91 +46,19 @@ _STREAMED = (
     "Fix: send it as bytes, or retry where the stream can be opened anew."
 )
 
+# What a success becomes that the user's predicate calls a refusal: every SDK knows these.
+_STATUS = {
+    Kind.RATE: 429,
+    Kind.TOKENS: 429,
+    Kind.CONCURRENCY: 429,
+    Kind.CAPACITY: 503,
+    Kind.QUOTA: 402,
+    Kind.AUTH: 401,
+    Kind.TRANSIENT: 500,
+    Kind.PERMANENT: 400,
+}
+
 Shell.wrapped = True  # from now on attempts are to be seen by the transports that they call
-
-
-class HeldStream:
-    """A response's stream that gives the slot back when it ends, in whatever way.
-
-    The faces derive from it and from their library's ``AsyncByteStream``. It is its own iterator:
-    one generator less that a garbage collector has to end.
-    """
-
-    def __init__(
-        self,
-        stream: Any,
-        end: Callable[[bytes, BaseException | None], None],
-        abandon: Callable[[], None],
-    ) -> None:
-        self._stream = stream
-        self._chunks: Any = None
-        self._end: Callable[[bytes, BaseException | None], None] | None = end
-        self._abandon = abandon
-        self._kept = bytearray()
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        self._chunks = self._stream.__aiter__()
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            chunk: bytes = await self._chunks.__anext__()
-        except StopAsyncIteration:
-            self._finish(None)
-            raise
-        except BaseException as error:
-            self._finish(error)
-            raise
-        kept = self._kept
-        if len(kept) + len(chunk) > _KEEP:
-            del kept[_ENDS:-_ENDS]  # usage stands at the beginning or at the end
-        kept += chunk if len(chunk) <= _KEEP else chunk[:_ENDS] + chunk[-_ENDS:]
-        return chunk
-
-    async def aclose(self) -> None:
-        """Close the inner stream, and give the slot back."""
-        try:
-            await self._stream.aclose()
-        finally:
-            self._finish(None)
-
-    def _finish(self, error: BaseException | None) -> None:
-        end, self._end = self._end, None
-        if end is not None:
-            end(bytes(self._kept), error)
-
-    def __del__(self) -> None:
-        if getattr(self, "_end", None) is not None:
-            self._abandon()
-
-
-class PeekedStream:
-    """The stream of a refusal of which the beginning has been read; it still gives all of it.
-
-    `failure` is what reading the beginning ended with, and what reading all of it ends with.
-    """
-
-    def __init__(
-        self, chunks: list[bytes], rest: Any, stream: Any, failure: Exception | None
-    ) -> None:
-        self._chunks = chunks
-        self._rest = rest
-        self._stream = stream
-        self._failure = failure
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for chunk in self._chunks:
-            yield chunk
-        if self._failure is not None:
-            raise self._failure
-        async for chunk in self._rest:
-            yield chunk
-
-    async def aclose(self) -> None:
-        """Close the inner stream."""
-        if isinstance(self._rest, AsyncGenerator):
-            await self._rest.aclose()
-        await self._stream.aclose()
 
 
 class Face:
@@ -148,6 +76,7 @@ class Face:
         *,
         tokens: Callable[[Mapping[str, Any]], float] | None = None,
         together_unit: Literal["second", "minute"] | None = None,
+        is_refused: Callable[[Any], bool | Kind | None] | None = None,
     ) -> None:
         self._shell = scheduler._shell
         self._options = scheduler._options
@@ -165,8 +94,8 @@ class Face:
             )
         self._transport = transport
         self._estimator = Estimator() if tokens is None else tokens
-        self._together_unit: Literal["second", "minute"] | None = together_unit
-        self._observe_at = 0.0
+        self._observe = Observer(self._shell, together_unit)
+        self._is_refused = is_refused
         self._warned = False
 
     async def __aenter__(self) -> Self:
@@ -213,19 +142,25 @@ class Face:
         shell, options = self._shell, self._options
         permit = PERMIT.get()
         if permit is None or permit.shell is not shell or not permit.valid:
-            job = shell.new_job(options, self._cost(request))
-            call = self._send(request, job, _repeatable(request))
+            tokens, model = self._cost(request)
+            job = shell.new_job(options, tokens)
+            call = self._send(request, job, model)
         elif not permit.sent:
             permit.sent = True
-            return await self._send_inside(permit, request)
+            counted = shell.state.counts_tokens(options.key)
+            model = _model_of(_json_of(request)) if counted else None
+            return await self._send_inside(permit, request, model)
         else:
-            job = shell.new_job(options, self._cost(request))
-            call = self._send_again(permit, request, job)
+            tokens, model = self._cost(request)
+            job = shell.new_job(options, tokens)
+            call = self._send_again(permit, request, job, model)
         return await (call if options.timeout is None else shell.within(job, options.timeout, call))
 
-    async def _send(self, request: Any, job: Job, repeatable: bool) -> Any:
-        """Send `request` by itself, again where it is refused and `repeatable`."""
+    async def _send(self, request: Any, job: Job, model: str | None) -> Any:
+        """Send `request` by itself, again where it is refused and can be sent again."""
         shell = self._shell
+        repeatable = _repeatable(request)
+        quick = self._options.attempt_timeout is None
         shell.check_open()
         if not shell.enter(job):
             await shell.wait(job)
@@ -233,9 +168,11 @@ class Face:
             if shell.shared:
                 await shell.acquire_shared(job)  # gives the permit back itself where it fails
             try:
-                response = await self._attempt(request)
-                self._observe(response, job)
-                refusal = await self._refusal(response)
+                if quick:
+                    response = await self._transport.handle_async_request(request)
+                else:
+                    response = await self._attempt(request)
+                refusal = await self._refusal(response, job)
             except Exception as error:
                 if not repeatable:
                     self._fail(job, error)
@@ -246,7 +183,7 @@ class Face:
             else:
                 if refusal is None:
                     shell.answered(job)
-                    return self._hold(request, response, _Alone(shell, job))
+                    return self._hold(model, response, _Alone(shell, job))
                 if not repeatable:
                     shell.refused(job, refusal)
                     logger.warning("a request was refused (%s): %s", refusal.kind, _STREAMED)
@@ -269,7 +206,7 @@ class Face:
         with anyio.fail_after(self._options.attempt_timeout):
             return await self._transport.handle_async_request(request)
 
-    async def _send_again(self, permit: Permit, request: Any, extra: Job) -> Any:
+    async def _send_again(self, permit: Permit, request: Any, extra: Job, model: str | None) -> Any:
         """A further send of a lease: it pays for itself, and needs no slot beside the lease's."""
         shell = self._shell
         extra.slots = 0
@@ -278,59 +215,89 @@ class Face:
             await shell.wait(extra)
         if shell.shared:
             await shell.acquire_shared(extra)
-        shell.finish(extra, None)
-        return await self._send_inside(permit, request)
+        try:
+            further = _Further(shell, extra, permit)
+            return await self._send_inside(permit, request, model, further)
+        except BaseException:
+            shell.cancel(extra)
+            raise
 
-    async def _send_inside(self, permit: Permit, request: Any) -> Any:
+    async def _send_inside(
+        self, permit: Permit, request: Any, model: str | None, further: _Further | None = None
+    ) -> Any:
         """A send under a lease. It is not retried here: the one that holds the lease retries."""
         response = await self._attempt(request)
-        self._observe(response, permit.job)
-        if response.status_code >= 400:
+        if await self._refusal(response, permit.job) is not None:
+            if further is not None:
+                further.refused()
             return _final(response)
         self._shell.answered(permit.job)
         permit.open += 1
-        return self._hold(request, response, permit)
+        return self._hold(model, response, permit if further is None else further)
 
-    def _observe(self, response: Any, job: Job) -> None:
-        """Read the limits that a response states: of every refusal, of others now and then."""
-        shell = self._shell
-        now = shell.clock()
-        if response.status_code < 400 and now < self._observe_at:
-            return
-        self._observe_at = now + _OBSERVE_EVERY
-        hints = limits_from(
-            response.headers, None, wall_time=time.time(), together_unit=self._together_unit
-        )
-        if hints:
-            shell.state.observe(hints, job.flow, now)
-            if shell.state.events:
-                shell.poll()
-
-    async def _refusal(self, response: Any) -> Refusal | None:
-        """What a response of status 400 and above says; its stream can still be read after."""
+    async def _refusal(self, response: Any, job: Job) -> Refusal | None:
+        """What a response says that is no success; its stream can still be read after."""
+        kind = None
         if response.status_code < 400:
+            if self._is_refused is not None:
+                kind = await self._judge(response)
+            if kind is None:
+                self._observe(response.headers, job.flow, job.started_at)
+                return None
+            response.status_code = _STATUS[kind]
+        body = await self._beginning(response)
+        self._observe(response.headers, job.flow, job.started_at, body)
+        refusal = refusal_from_response(
+            response.status_code, response.headers, body, wall_time=time.time()
+        )
+        if kind is None or refusal is None:
+            return refusal
+        return replace(refusal, kind=kind, typed=True)
+
+    async def _judge(self, response: Any) -> Kind | None:
+        """What the user's predicate says of a success, which is read for it unless it streams."""
+        assert self._is_refused is not None
+        if response.headers.get("content-type", "").startswith("text/event-stream"):
             return None
-        chunks: list[bytes] = []
-        rest = response.stream.__aiter__()
-        size = 0
-        failure: Exception | None = None
+        stream = response.stream
         try:
-            async for chunk in rest:
-                chunks.append(chunk)
-                size += len(chunk)
-                if size >= _PEEK:
-                    break
-        except Exception as error:  # the status and the headers have said enough
-            failure = error
+            chunks = [chunk async for chunk in stream]
+            response.stream = self._peeked(chunks, _nothing(), stream, None)
+            # A copy: one that has been read cannot be streamed any more.
+            whole = self._library.Response(
+                response.status_code, headers=response.headers, content=b"".join(chunks)
+            )
+            return kind_of(self._is_refused(whole))
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
             raise
+
+    async def _beginning(self, response: Any) -> bytes:
+        """The beginning of a refusal's body, as plain bytes."""
+        chunks: list[bytes] = []
+        rest = response.stream.__aiter__()
+        size = 0
+        failure: Exception | None = None
+        with anyio.move_on_after(_PEEK_FOR) as limit:
+            try:
+                async for chunk in rest:
+                    chunks.append(chunk)
+                    size += len(chunk)
+                    if size >= _PEEK:
+                        break
+            except Exception as error:  # the status and the headers have said enough
+                failure = error
+            except BaseException:
+                with anyio.CancelScope(shield=True):
+                    await response.stream.aclose()
+                raise
+        if limit.cancelled_caught:
+            failure = self._library.ReadTimeout(
+                f"the rest of this refusal did not come within {_PEEK_FOR:g} s"
+            )
         response.stream = self._peeked(chunks, rest, response.stream, failure)
-        body = self._decoded(response, b"".join(chunks))
-        return refusal_from_response(
-            response.status_code, response.headers, body, wall_time=time.time()
-        )
+        return self._decoded(response, b"".join(chunks))
 
     def _decoded(self, response: Any, raw: bytes) -> bytes:
         """`raw`, which may be the beginning of a compressed body, as plain bytes."""
@@ -343,7 +310,7 @@ class Face:
             return b""
         return plain
 
-    def _hold(self, request: Any, response: Any, permit: Permit | _Alone) -> Any:
+    def _hold(self, model: str | None, response: Any, permit: Permit | _Alone | _Further) -> Any:
         """`response`, whose stream holds the slot until it ends."""
         shell = self._shell
         read = response.is_closed  # by the transport inside: a cache, a mock
@@ -356,8 +323,8 @@ class Face:
             if usage is None:
                 permit.stream_ended(None)
                 return
-            if isinstance(self._estimator, Estimator):
-                self._estimator.learn(_json_of(request), usage[1])
+            if model is not None and isinstance(self._estimator, Estimator):
+                self._estimator.learn({"model": model}, usage[1])
             permit.stream_ended(usage[0])
 
         if read:
@@ -368,15 +335,24 @@ class Face:
         )
         return response
 
-    def _cost(self, request: Any) -> float | None:
-        """The tokens to reserve for `request`: None where nothing counts them."""
+    def _cost(self, request: Any) -> tuple[float | None, str | None]:
+        """The tokens to reserve for `request`, None where nothing counts them, and its model,
+        None where nothing is to be learned of it. The body, which may be long, is read once.
+        """
         options = self._options
         if options.tokens is not None and not callable(options.tokens):
-            return options.tokens
+            return options.tokens, None
         if not self._shell.state.counts_tokens(options.key):
-            return None
+            return None, None
         body = _json_of(request)
-        return checked_tokens(self._estimator(body)) if body else None
+        if not body:
+            return None, None
+        estimator = self._estimator
+        if isinstance(estimator, Estimator):
+            tokens = estimator(body, len(request.content))
+        else:
+            tokens = checked_tokens(estimator(body))
+        return tokens, _model_of(body)
 
     def _fail(self, job: Job, error: Exception) -> NoReturn:
         self._shell.fail(job, error)
@@ -384,7 +360,13 @@ class Face:
         raise error
 
     def _look_for_repeats(self, request: Any) -> None:
-        if self._warned or request.headers.get("x-stainless-retry-count", "0") == "0":
+        # The raw headers: to look one up by name decodes them all.
+        if self._warned:
+            return
+        for name, value in request.headers.raw:
+            if name == b"x-stainless-retry-count" and value != b"0":
+                break
+        else:
             return
         self._warned = True
         logger.warning(
@@ -411,6 +393,36 @@ class _Alone:
             self._shell.broke_off(self._job, error)
 
 
+class _Further:
+    """A further send under a lease: settled by itself, while the lease's slot is held for it."""
+
+    __slots__ = ("_job", "_permit", "_shell")
+
+    def __init__(self, shell: Shell, job: Job, permit: Permit) -> None:
+        self._shell = shell
+        self._job = job
+        self._permit = permit
+
+    def refused(self) -> None:
+        """It opened no stream; the lease's holder learns from the refusal."""
+        self._shell.cancel(self._job, 0.0)
+
+    def stream_ended(self, used: float | None) -> None:
+        if self._job.status == STARTED:
+            self._shell.finish(self._job, used)
+        self._permit.stream_ended(None)
+
+    def stream_failed(self, error: BaseException) -> None:
+        self._shell.cancel(self._job)
+        self._permit.stream_failed(error)
+
+
+async def _nothing() -> AsyncGenerator[bytes, None]:
+    """The rest of a body of which all was read."""
+    for chunk in list[bytes]():
+        yield chunk
+
+
 def _final(response: Any) -> Any:
     """A refusal that is handed on: the SDK above must not repeat it."""
     response.headers["x-should-retry"] = "false"
@@ -431,3 +443,7 @@ def _json_of(request: Any) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return body if isinstance(body, dict) else {}
+
+
+def _model_of(body: Mapping[str, Any]) -> str:
+    return str(body.get("model"))

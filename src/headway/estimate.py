@@ -32,9 +32,11 @@ class Estimator:
         self._quantile = quantile
         self._answers: dict[str, float] = {}  # by model: tokens that 9 of 10 answers stay below
 
-    def __call__(self, body: Mapping[str, Any]) -> float:
-        """An estimate of the tokens of a request with this JSON body."""
-        prompt = len(json.dumps(_prompt(body))) / _BYTES_PER_TOKEN
+    def __call__(self, body: Mapping[str, Any], size: int | None = None) -> float:
+        """An estimate of the tokens of a request with this JSON body, of `size` bytes."""
+        if size is None:
+            size = len(json.dumps(_prompt(body)))
+        prompt = size / _BYTES_PER_TOKEN
         counts = (_count(body.get(name)) for name in _MAX_NAMES)
         stated = next((count for count in counts if count is not None), None)
         learned = self._answers.get(str(body.get("model")))

@@ -91,7 +91,8 @@ class Refused(Event):
     """An attempt was refused. `episode` is its number in the present episode, from 1.
 
     `wait` is the server's hint in seconds, None where it gave none; `closed_until` the moment
-    before which nothing more is sent (where the gate is closed); `binds` what held jobs back.
+    before which nothing more is sent (where the gate is closed); `binds` what held jobs back;
+    `odd` what of its hints was ignored or bounded, normally "".
     """
 
     job: int
@@ -102,6 +103,7 @@ class Refused(Event):
     closed_until: float | None
     episode: int
     binds: str
+    odd: str = ""
 
 
 @dataclass(frozen=True, slots=True)

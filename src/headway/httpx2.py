@@ -12,7 +12,8 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
         "Install it with: pip install 'headway[httpx2]'"
     ) from error
 
-from headway._transport import Face, HeldStream, PeekedStream
+from headway._held import HeldStream, PeekedStream
+from headway._transport import Face
 
 __all__ = ["AsyncTransport"]
 
@@ -33,6 +34,8 @@ class AsyncTransport(Face, httpx2.AsyncBaseTransport):
     as large as the concurrency. A view (`Scheduler.with_options`) gives requests its options.
     `tokens` is a function of a request's JSON body that says what to reserve. `together_unit` says
     what Together's ``x-ratelimit-limit`` counts by; without it that header is not relied on.
+    `is_refused` is asked about each whole success (an `httpx2.Response` that has been read; a
+    stream is not asked about): true or a `Kind` makes it the refusal that it is, status and all.
     """
 
     _library = httpx2

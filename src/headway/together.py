@@ -1,6 +1,6 @@
-"""A ready `together.AsyncTogether` for use under a scheduler.
+"""A ready `together.AsyncTogether` whose calls a scheduler sends.
 
-One place retries, and that is the scheduler: the SDK's own retries are off. Its connection pool is
+One place retries, and that is the scheduler: the SDK's own retries are off. The connection pool is
 at least as large as the scheduler's concurrency; the SDK's 100 would queue what the scheduler has
 let through, and count the wait as a timeout.
 """
@@ -8,7 +8,8 @@ let through, and count the wait as a timeout.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from headway.errors import HeadwayError, MissingExtra
@@ -16,6 +17,9 @@ from headway.errors import HeadwayError, MissingExtra
 try:
     import httpx
     import together
+
+    from headway._pool import Pool
+    from headway.httpx import AsyncTransport
 except ImportError as error:  # pragma: no cover - needs an environment without the extra
     raise MissingExtra(
         "headway.together wraps Together's SDK, which is not installed. "
@@ -23,60 +27,70 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
     ) from error
 
 if TYPE_CHECKING:
-    from headway.scheduler import Scheduler
+    from headway.scheduler import View
 
 __all__ = ["KEY_VARIABLE", "URL_VARIABLE", "InvalidSettings", "client"]
 
 KEY_VARIABLE = "TOGETHER_API_KEY"
 URL_VARIABLE = "TOGETHER_BASE_URL"
 
-# The SDK's own defaults: below them nothing is gained.
+# The SDK's own default: below it nothing is gained.
 _MIN_CONNECTIONS = 100
-_KEEP_ALIVE = 20
+_KEYS_PAGE = "https://api.together.ai/settings/api-keys"
+_SDK_URL = "https://api.together.ai"
 
 
 class InvalidSettings(HeadwayError, ValueError):
     """A key or an address that cannot be used; the message names the variable to set."""
 
 
-def client(scheduler: Scheduler, **options: Any) -> together.AsyncTogether:
-    """An `AsyncTogether` whose retries are off and whose pool fits `scheduler`.
+def client(
+    scheduler: View,
+    *,
+    tokens: Callable[[Mapping[str, Any]], float] | None = None,
+    together_unit: Literal["second", "minute"] | None = None,
+    **options: Any,
+) -> together.AsyncTogether:
+    """An `AsyncTogether` whose calls are sent under `scheduler` (or a view), and retried by it.
 
-    `options` are the SDK's own (``api_key``, ``base_url``, ``timeout`` in seconds, …); without
-    them the key is read from ``TOGETHER_API_KEY`` and the address from ``TOGETHER_BASE_URL``.
+    A call waits for its permit wherever it is made; inside ``scheduler.submit`` or a lease it is
+    what that paid for. `tokens` and `together_unit` are those of `headway.httpx.AsyncTransport`,
+    `options` the SDK's own (``api_key``, ``base_url``, ``timeout`` in seconds, …); without them the
+    key is read from ``TOGETHER_API_KEY`` and the address from ``TOGETHER_BASE_URL``. Connections
+    are aiohttp's where ``httpx-aiohttp`` is installed and the loop is asyncio's. A client given as
+    ``http_client`` is used as it is: give it headway's transport.
     Close it with ``async with`` or ``await client.close()``. It works on asyncio and on trio.
 
     Raises `InvalidSettings` when there is no key, or one that no header can carry, or an address
     that is not an http one or ends in ``/v1``; `MissingExtra` (at import) without the SDK.
     """
-    key = options.pop("api_key", None) or os.environ.get(KEY_VARIABLE)
-    url = options.pop("base_url", None) or os.environ.get(URL_VARIABLE) or None
+    key = check_key(options.pop("api_key", None) or os.environ.get(KEY_VARIABLE))
+    url = check_url(options.pop("base_url", None) or os.environ.get(URL_VARIABLE) or None)
     options.setdefault("max_retries", 0)
     if "http_client" not in options:
-        options["http_client"] = together.DefaultAsyncHttpxClient(limits=_pool(scheduler))
-    return together.AsyncTogether(api_key=check_key(key), base_url=check_url(url), **options)
-
-
-def _pool(scheduler: Scheduler) -> httpx.Limits:
-    concurrency = scheduler.limits.concurrency
-    if concurrency is None:
-        return httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    return httpx.Limits(
-        max_connections=max(concurrency, _MIN_CONNECTIONS),
-        max_keepalive_connections=max(concurrency, _KEEP_ALIVE),
-    )
-
-
-def check_key(key: str | None) -> str:
-    """`key`, or `InvalidSettings` when there is none or no request could carry it."""
-    if not key or not key.strip():
-        raise InvalidSettings(
-            f"no API key. Set it first: export {KEY_VARIABLE}=… "
-            "(https://api.together.ai/settings/api-keys)"
+        capacity = scheduler._shell.state.whole.capacity
+        connections = None if capacity == float("inf") else max(int(capacity), _MIN_CONNECTIONS)
+        transport = AsyncTransport(
+            scheduler,
+            Pool(connections, url or _SDK_URL),
+            tokens=tokens,
+            together_unit=together_unit,
         )
+        options["http_client"] = together.DefaultAsyncHttpxClient(transport=transport)
+    return together.AsyncTogether(api_key=key, base_url=url, **options)
+
+
+def check_key(key: str | None, variable: str = KEY_VARIABLE) -> str:
+    """`key`, or `InvalidSettings` when there is none or no request could carry it.
+
+    `variable` is the one of the environment that should hold it.
+    """
+    if not key or not key.strip():
+        where = f" ({_KEYS_PAGE})" if variable == KEY_VARIABLE else ""
+        raise InvalidSettings(f"no API key. Set it first: export {variable}=…{where}")
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise InvalidSettings(
-            f"the API key in {KEY_VARIABLE} holds a space, a line break or another character that "
+            f"the API key in {variable} holds a space, a line break or another character that "
             "a key cannot have. Copy it again, without what stands around it"
         )
     return key

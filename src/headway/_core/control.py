@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
-__all__ = ["ConcurrencyControl", "Evidence", "RateControl"]
+__all__ = ["ConcurrencyControl", "Evidence", "RateControl", "Tally"]
 
 INFINITY = float("inf")
 
@@ -19,13 +19,16 @@ _CUT = 0.85
 _PLATEAU = 30.0  # seconds from a cut until the curve is back where the cut was made
 _CONCURRENCY_CUT = 0.9
 _LEAST = 0.01  # of the stated rate
+_DEEPEST = 0.4  # a window that held less of the rate in force is not what the server counts
 _DOUBLING = 10.0  # seconds in which a rate doubles that has never been cut
 
 # Of the evidence for the kind of an untyped refusal:
 _SPAN = 3.0  # seconds over which the rate is measured
 _MOST_STARTS = 4096
+_PARTS = 32  # slots a window
 _FORGET = 600.0  # seconds in which what was accepted fades to 1/e
 _AS_MANY = 0.95
+_CROWD = 8.0  # in flight: with fewer, a rate that is lower by a cut shows in nothing
 _LOWER = 0.9
 
 
@@ -48,13 +51,20 @@ class RateControl:
         self._grown = 0.0  # seconds that counted since
         self._at = -INFINITY
 
-    def cut(self, sent_at: float, now: float) -> bool:
-        """Slow down for a refusal of an attempt sent at `sent_at`; False in the same epoch."""
+    def cut(self, sent_at: float, now: float, held: float = INFINITY) -> bool:
+        """Slow down for a refusal of an attempt sent at `sent_at`; False in the same epoch.
+
+        `held` is the factor of which one window was full when it was refused. Where that is lower
+        than the cut it is taken for the limit, and becomes the plateau of the curve.
+        """
         if sent_at <= self._cut_at:
             return False
         self._searching = False
         self._origin = self.factor
-        self.factor = max(_LEAST * min(1.0, self.ceiling), self.factor * _CUT)
+        cut = self.factor * _CUT
+        if self.factor * _DEEPEST <= held < cut:
+            self._origin = cut = held
+        self.factor = max(_LEAST * min(1.0, self.ceiling), cut)
         self._cut_at = self._at = now
         self._grown = 0.0
         return True
@@ -83,6 +93,53 @@ class RateControl:
         """Move to another clock, which shows `seconds` more."""
         self._cut_at += seconds
         self._at += seconds
+
+
+class Tally:
+    """How many attempts started in the window of a stated rate, in slots of a part of it.
+
+    Who states twice what a server allows is mostly right about its window. Then what one window
+    held when it was full is the limit, and it takes one refusal to find it and not five.
+    """
+
+    __slots__ = ("_share", "_slots", "_span", "_width")
+
+    def __init__(self, share: float, span: float) -> None:
+        self._share = share
+        self._span = span
+        self._width = span / _PARTS
+        self._slots: deque[list[float]] = deque(maxlen=2 * _PARTS)  # [index, attempts]
+
+    def started(self, now: float) -> None:
+        """An attempt starts."""
+        index = now // self._width
+        slots = self._slots
+        if slots and slots[-1][0] == index:
+            slots[-1][1] += 1
+        else:
+            slots.append([index, 1])
+
+    def held(self, sent_at: float, now: float) -> float:
+        """The part of the limit that the window up to `sent_at` held, that attempt left out; or
+        what two windows held on average: a server that counts by two takes the older one for even.
+        """
+        last = self._inside(sent_at - self._span, sent_at, now) - 1.0
+        two = self._inside(sent_at - 2 * self._span, sent_at, now) - 1.0
+        return max(last, two / 2) / self._share
+
+    def _inside(self, since: float, until: float, now: float) -> float:
+        total = 0.0
+        for index, attempts in self._slots:
+            begins = index * self._width
+            ends = min(begins + self._width, now)
+            inside = min(ends, until) - max(begins, since)
+            if inside > 0:
+                total += attempts * inside / (ends - begins)
+        return total
+
+    def shift(self, seconds: float) -> None:
+        """Move to another clock: what was counted on this one is forgotten."""
+        self._slots.clear()
 
 
 class ConcurrencyControl:
@@ -155,7 +212,7 @@ class Evidence:
     def is_concurrency(self, seen: tuple[int, float], now: float) -> bool:
         """Whether the refusal of that attempt was about how many were in flight."""
         self._decay(now)
-        crowded = seen[0] >= _AS_MANY * self._most_in_flight
+        crowded = seen[0] >= max(_CROWD, _AS_MANY * self._most_in_flight)
         return crowded and seen[1] < _LOWER * self._top_rate
 
     def shift(self, seconds: float) -> None:

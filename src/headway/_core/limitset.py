@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import TypeVar
 
-from headway._core.control import ConcurrencyControl, Evidence, RateControl
+from headway._core.control import ConcurrencyControl, Evidence, RateControl, Tally
 from headway._core.gate import Gate
 from headway._core.job import Job
 from headway._core.limiter import Pace, TokenBudget
@@ -31,7 +31,7 @@ class LimitSet:
 
     __slots__ = (
         "_stated", "budgets", "capacity", "concurrency", "credit", "evidence", "gate", "in_flight",
-        "key", "last", "paces", "request_rate", "token_rate",
+        "key", "last", "paces", "request_rate", "tally", "token_rate", "told_at",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, key: Hashable = None) -> None:
@@ -43,6 +43,7 @@ class LimitSet:
         self.budgets: list[TokenBudget] = []
         self.evidence: Evidence | None = None  # gathered where a limit has to be found
         self.credit = 0.0  # attempts that a server says remain, for those that spend them eagerly
+        self.told_at = -INFINITY  # when the attempt was sent whose answer was followed last
         self._state(limits, None)
 
     def _state(self, limits: Limits, old: Limits | None) -> None:
@@ -51,6 +52,9 @@ class LimitSet:
         if old is None or limits.requests != old.requests:
             self.paces = [Pace(rate) for rate in limits.requests]
             self.request_rate = RateControl()
+            self.tally: Tally | None = None  # of several rates it would not say which one is wrong
+            if len(limits.requests) == 1:
+                self.tally = Tally(limits.requests[0].share, limits.requests[0].span)
         if old is None or limits.tokens != old.tokens:
             self.budgets = [TokenBudget(rate) for rate in limits.tokens]
             self.token_rate = RateControl()
@@ -116,6 +120,8 @@ class LimitSet:
         self.last = job
         if self.gate.shut:
             self.gate.passed(job, now)
+        if self.tally is not None:
+            self.tally.started(now)
         held = False  # whether a pace is what kept this attempt from starting earlier
         if self.credit >= 1.0:
             self.credit -= 1.0
@@ -148,7 +154,8 @@ class LimitSet:
         """
         if not self.paces:
             self._search(max(1.0, lately))
-        if not self.request_rate.cut(sent_at, now):
+        held = INFINITY if self.tally is None else self.tally.held(sent_at, now)
+        if not self.request_rate.cut(sent_at, now, held):
             return False
         for pace in self.paces:
             pace.slow_to(self.request_rate.factor, now)
@@ -196,6 +203,7 @@ class LimitSet:
     def shift(self, seconds: float) -> None:
         """Move to another clock, which shows `seconds` more."""
         self.gate.shift(seconds)
+        self.told_at += seconds
         for pace in self.paces:
             pace.shift(seconds)
         for budget in self.budgets:
@@ -204,6 +212,8 @@ class LimitSet:
             control.shift(seconds)
         if self.evidence is not None:
             self.evidence.shift(seconds)
+        if self.tally is not None:
+            self.tally.shift(seconds)
 
     def follow_requests(self, rate: float, now: float) -> bool:
         """Keep below `rate`, attempts a second that the server states; False where that is old."""

@@ -261,7 +261,7 @@ class Refusals:
         self._events.append(
             Refused(
                 now, job.number, job.flow.key, kind, refusal.status, refusal.wait, until, number,
-                binds,
+                binds, refusal.odd,
             )
         )  # fmt: skip
         self._shut(scope, now, told=closed)

@@ -191,9 +191,17 @@ class SchedulerState:
         own = self.flow(key).limits
         return own is not None and bool(own.budgets)
 
-    def observe(self, hints: Iterable[LimitHint], flow: Flow, now: float) -> None:
-        """Follow what a response says of the limits that hold for `flow`."""
+    def observe(
+        self, hints: Iterable[LimitHint], flow: Flow, now: float, sent_at: float = INFINITY
+    ) -> None:
+        """Follow what the answer to an attempt that was sent at `sent_at` says of the limits that
+        hold for `flow`: not where one that was sent later has been followed, which knows better.
+        """
         scope = flow.limits or self.whole
+        sent_at = min(sent_at, now)
+        if sent_at < scope.told_at:
+            return
+        scope.told_at = sent_at
         for hint in hints:
             if not hint.limit or hint.per is None:
                 continue  # a limit without its period says nothing that can be kept

@@ -50,7 +50,8 @@ class Log:
         )
         logger.warning(
             "refused (%s, %s, %s); what binds here: %s; nothing is sent until %s",
-            event.kind, status, hint, event.binds or "nothing", until,
+            event.kind, status, f"{hint}; {event.odd}" if event.odd else hint,
+            event.binds or "nothing", until,
         )  # fmt: skip
 
     def _give_up(self, event: GaveUp) -> None:

@@ -1,0 +1,44 @@
+"""What responses state of the limits, told to the scheduler."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+from headway._core.job import Flow
+from headway._shell import Shell
+from headway.hints import limits_from
+
+__all__ = ["Observer"]
+
+# Reading the headers costs half as much as the rest of a call: seconds between two readings.
+_EVERY = 0.25
+
+
+class Observer:
+    """Reads the limits that responses state: of every refusal, of successes now and then.
+
+    `together_unit` is what Together's ``x-ratelimit-limit`` counts by, where that is known.
+    """
+
+    def __init__(
+        self, shell: Shell, together_unit: Literal["second", "minute"] | None = None
+    ) -> None:
+        self._shell = shell
+        self._together_unit: Literal["second", "minute"] | None = together_unit
+        self._next = 0.0
+
+    def __call__(self, headers: Any, flow: Flow, sent_at: float, body: bytes | None = None) -> None:
+        """Read `headers`, and a refusal's `body`, of the answer to an attempt of `flow` that was
+        sent at `sent_at`, seconds on the clock of the event loop.
+        """
+        shell = self._shell
+        now = shell.clock()
+        if body is None and now < self._next:
+            return
+        self._next = now + _EVERY
+        hints = limits_from(headers, body, wall_time=time.time(), together_unit=self._together_unit)
+        if hints:
+            shell.state.observe(hints, flow, now, sent_at)
+            if shell.state.events:
+                shell.poll()

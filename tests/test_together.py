@@ -1,0 +1,103 @@
+"""The ready client: its calls are scheduled, its pool fits, its connections are the cheap ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from llmock.pytest_plugin import LLMock
+
+import headway.together
+from headway import Kind, Scheduler
+from headway._pool import Pool
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """A real server: real time."""
+    return request.param
+
+
+def ask(client: Any) -> Any:
+    return client.chat.completions.create(
+        model="Qwen/Qwen2.5-72B-Instruct-Turbo", messages=[{"role": "user", "content": "why?"}]
+    )
+
+
+def pool_of(client: Any) -> Pool:
+    pool = client._client._transport._transport
+    assert isinstance(pool, Pool)
+    return pool
+
+
+async def test_every_call_is_scheduled_and_retried(llmock: LLMock, anyio_backend: str) -> None:
+    scheduler = Scheduler("6000/min", concurrency=2)
+    llmock.rate_limit(times=1, retry_after=0.05)
+    async with headway.together.client(
+        scheduler, api_key="k", base_url=f"{llmock.url}/together"
+    ) as client:
+        async with anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(ask, client)
+        await scheduler.submit(ask, client)  # what submit paid for is not paid for twice
+        inner = type(pool_of(client)._inner).__module__
+    stats = scheduler.statistics()
+    assert (stats.sent, stats.succeeded, stats.in_flight) == (6, 5, 0)
+    assert stats.refused == {Kind.RATE: 1}
+    assert {request.sdk_retry_count for request in llmock.requests} == {0}
+    assert inner.startswith("httpx_aiohttp" if anyio_backend == "asyncio" else "httpx")
+
+
+async def test_httpx_where_aiohttp_is_missing(
+    llmock: LLMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "httpx_aiohttp", None)
+    async with headway.together.client(
+        Scheduler(), api_key="k", base_url=f"{llmock.url}/together"
+    ) as client:
+        await ask(client)
+        assert isinstance(pool_of(client)._inner, httpx.AsyncHTTPTransport)
+
+
+@pytest.mark.parametrize(("concurrency", "most"), [(None, None), (8, 100), (500, 500)])
+async def test_the_pool_is_as_large_as_the_concurrency(
+    concurrency: int | None, most: int | None
+) -> None:
+    async with headway.together.client(Scheduler(concurrency=concurrency), api_key="k") as client:
+        assert pool_of(client)._connections == most
+        assert client.max_retries == 0
+
+
+async def test_no_limit_is_no_limit_of_aiohttp_either(anyio_backend: str) -> None:
+    pool = Pool(None, "http://server")
+    inner: Any = pool._open()
+    if anyio_backend == "asyncio":
+        assert inner.client.connector.limit == 0
+    await pool.aclose()
+    await inner.aclose()
+
+
+@pytest.mark.parametrize(
+    ("variables", "proxy"),
+    [
+        ({}, None),
+        ({"HTTPS_PROXY": "http://proxy:3128"}, "http://proxy:3128"),
+        ({"HTTPS_PROXY": "proxy:3128"}, "http://proxy:3128"),
+        ({"ALL_PROXY": "http://all:1"}, "http://all:1"),
+        ({"HTTP_PROXY": "http://plain:1"}, None),
+        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "api.together.ai"}, None),
+    ],
+)
+async def test_the_proxy_of_the_environment(
+    variables: dict[str, str], proxy: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert Pool(1, "https://api.together.ai")._proxy == proxy

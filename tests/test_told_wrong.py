@@ -1,0 +1,72 @@
+"""A limit that is told twice too high: nothing is lost, and few are refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import anyio
+import httpx
+import pytest
+from simulate import FixedWindow, Server, SlidingCounter, SlidingLog, TokenBucket
+
+import headway.httpx
+from headway import Scheduler
+
+pytestmark = pytest.mark.anyio
+
+JOBS = 1000
+MOST_REFUSED = 60
+
+SERVERS: dict[str, Callable[[float, float, float], Server]] = {
+    "fixed window": FixedWindow,
+    "sliding log": lambda limit, window, phase: SlidingLog(limit, window),
+    "sliding counter": SlidingCounter,
+    "token bucket": lambda limit, window, phase: TokenBucket(limit, limit / window),
+}
+
+
+@pytest.mark.parametrize(
+    ("limit", "window", "hint"),
+    [(100, 2.0, True), (100, 2.0, False), (600, 60.0, True)],
+    ids=["100/2s, hint", "100/2s, no hint", "600/min, hint"],
+)
+@pytest.mark.parametrize("name", SERVERS)
+async def test_nothing_is_lost_and_few_are_refused(
+    name: str, limit: float, window: float, hint: bool
+) -> None:
+    server = SERVERS[name](limit, window, 0.317 * window)
+    served = refused = 0
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal served, refused
+        await anyio.sleep(0.005)
+        if server.admit(anyio.current_time()):
+            served += 1
+            await anyio.sleep(0.005)
+            return httpx.Response(200)
+        refused += 1
+        # The end of a window by the clock; others would let one pass sooner, and say as little.
+        wait = math.ceil(window - (anyio.current_time() - 0.317 * window) % window)
+        return httpx.Response(429, headers={"retry-after": str(wait)} if hint else {})
+
+    scheduler = Scheduler(f"{2 * limit}/{window:g}s", concurrency=32)
+    transport = headway.httpx.AsyncTransport(scheduler, httpx.MockTransport(answer))
+    statuses: list[int] = []
+    async with httpx.AsyncClient(transport=transport) as client:
+
+        async def call() -> None:
+            statuses.append((await client.get("http://server/")).status_code)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(JOBS):
+                group.start_soon(call)
+    assert statuses == [200] * JOBS
+    assert served == JOBS
+    # A bucket of a minute's calls outlasts the run.
+    assert bool(refused) is not (name == "token bucket" and window == 60)
+    assert refused <= MOST_REFUSED
+    statistics = scheduler.statistics()
+    assert statistics.sent == JOBS + refused
+    assert sum(statistics.refused.values()) == refused
+    assert (statistics.queued, statistics.in_flight) == (0, 0)
