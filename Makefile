@@ -37,11 +37,13 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-# About eleven minutes; prints a table each, with the peers measured in the same run.
+# About a quarter of an hour; prints a table each, with the peers measured in the same run.
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/no_refusals.py
 	$(BIN)/python benchmarks/control.py
+	$(BIN)/python benchmarks/told_wrong.py
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/clients.py
 	$(BIN)/python benchmarks/admission.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/pacing.py

@@ -13,11 +13,22 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 TINY = {
     "overhead.py": ["--jobs", "200", "--rounds", "1", "--concurrency", "10"],
+    "clients.py": ["--requests", "2", "--rounds", "1"],
     "admission.py": ["--long", "2000", "--tasks", "700", "--slices", "2"],
     "memory.py": ["--items", "3000", "--peer-items", "2000", "--slow", "2", "--leases", "200"],
+    "told_wrong.py": ["--jobs", "8", "--rate", "20/s"],
+    "control.py": ["--hours", "0.05", "--seeds", "1"],
 }
 ROWS = {
     "overhead.py": ["a bare pool", "tasklane", "aiometer", "aiolimiter", "headway map", "lease"],
+    "clients.py": [
+        "httpx: client.post",
+        "httpx2: client.stream, 256 callers queue",
+        "httpx2 on httpx-aiohttp",
+        "openai on httpx2",
+        "together on httpx",
+        "anthropic on httpx2",
+    ],
     "admission.py": ["SchedulerState, one key", "Scheduler, one key", "headway lease"],
     "memory.py": [
         "headway map",
@@ -25,6 +36,22 @@ ROWS = {
         "aiometer",
         "asyncio: headway",
         "trio: headway",
+    ],
+    "told_wrong.py": [
+        "fixed window, hint",
+        "sliding log, no hint",
+        "sliding counter, hint",
+        "token bucket, no hint",
+    ],
+    "control.py": [
+        "headway",
+        "headway, headers",
+        "Netflix Gradient2",
+        "Netflix Vegas",
+        "Netflix AIMD",
+        "Vector ARC",
+        "inspect_ai",
+        "botocore adaptive",
     ],
 }
 

@@ -1,0 +1,246 @@
+"""A limit that is told twice too high, over real HTTP: what is lost, refused and wasted.
+
+A server in a process of its own enforces a limit by one of four algorithms, and refuses with 429
+and a `Retry-After` in whole seconds (rounded up), or without one. An httpx client over
+``headway.httpx.AsyncTransport``, whose Scheduler was told twice that limit, makes 1,000 calls.
+Exits with 1, and says which, where a target is missed.
+
+The ideal makespan is ``(jobs - 1) / rate``: that of a client that knows the rate and spends it
+evenly. Shown beside it is the soonest that any client could be done: one that sees through the
+server and takes at once all that its algorithm lets pass at once. Windows by the clock are entered
+at three phases, which take turns in the mean.
+
+    python benchmarks/told_wrong.py [--jobs 1000] [--rate 100/2s]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import math
+import multiprocessing
+import sys
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import httpx
+from _table import environment, table, targets
+
+import headway.httpx
+from headway import Rate, Scheduler
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from simulate import FixedWindow, Server, SlidingCounter, SlidingLog, TokenBucket
+
+MOST_REFUSED = 60  # of 1,000 jobs
+LEAST_SHARE = 0.93  # of the ideal
+CHECKED_FROM = 2.0  # seconds: to wait for a whole second is to lose a whole window of one second
+CONCURRENCY = 32
+TOLD = 2.0  # times the limit that is enforced
+HINTS = ("hint", "no hint")
+PHASES = {  # parts of a window that are over when the first call comes
+    "fixed window": (0.0, 0.33, 0.67),
+    "sliding log": (0.0,),
+    "sliding counter": (0.0, 0.33, 0.67),
+    "token bucket": (0.0,),
+}
+
+
+def server_of(name: str, rate: Rate, phase: float, now: float) -> Server:
+    """The limiter called `name`, of whose window the part `phase` is over now."""
+    limit, window = rate.limit, rate.per
+    if name == "fixed window":
+        return FixedWindow(limit, window, now - phase * window)
+    if name == "sliding log":
+        return SlidingLog(limit, window)
+    if name == "sliding counter":
+        return SlidingCounter(limit, window, now - phase * window)
+    return TokenBucket(limit, limit / window)
+
+
+def wait_of(server: Any, now: float) -> float:
+    """Seconds after which `server`, which refuses at `now`, would let one more pass."""
+    if isinstance(server, FixedWindow):
+        return float((server.index + 1) * server.window + server.phase - now)
+    if isinstance(server, SlidingLog):
+        return server.log[0][0] + server.window - now
+    if isinstance(server, TokenBucket):
+        return (1 - server.level) / server.rate
+    assert isinstance(server, SlidingCounter)
+    begins = server.index * server.window + server.phase
+    room = server.limit - server.used  # the floor of what the older window adds stays below it
+    at = begins + server.window
+    if room > 0:
+        at = begins + server.window * (1 - room / server.before)
+    return at - now
+
+
+def serve(pipe: Connection, rate: Rate) -> None:
+    """The server: its port goes into `pipe`; when asked, what the limiter of each path refused."""
+    limiters: dict[str, Any] = {}
+    refused: dict[str, int] = {}
+
+    def answer(path: str) -> bytes:
+        now = time.monotonic()
+        _, name, hint, phase = path.split("/")
+        server = limiters.get(path)
+        if server is None:
+            server = limiters[path] = server_of(name.replace("-", " "), rate, float(phase), now)
+            refused[path] = 0
+        if server.admit(now):
+            return b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+        refused[path] += 1
+        seconds = max(1, math.ceil(wait_of(server, now)))
+        told = b"retry-after: %d\r\n" % seconds if hint == "hint" else b""
+        return b"HTTP/1.1 429 Too Many Requests\r\n%scontent-length: 0\r\n\r\n" % told
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(answer(head.split(b" ", 2)[1].decode()))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async def run() -> None:
+        server = await asyncio.start_server(connected, "127.0.0.1", 0)
+        pipe.send(server.sockets[0].getsockname()[1])
+        await asyncio.to_thread(pipe.recv)
+        server.close()
+
+    asyncio.run(run())
+    pipe.send(refused)
+
+
+def soonest(server: Any, jobs: int, began: float) -> float:
+    """Seconds in which `jobs` calls can pass `server`, for a client that sees through it."""
+    now = began
+    while jobs:
+        if server.admit(now):
+            jobs -= 1
+        else:
+            now += wait_of(server, now) + 1e-6
+    return now - began
+
+
+@dataclass
+class Run:
+    """What came of the calls to one path."""
+
+    path: str
+    seconds: float = 0.0
+    lost: int = 0
+    refused: int = 0
+
+
+async def call_all(root: str, run: Run, told: Rate, jobs: int) -> None:
+    """`jobs` calls under a limit that is not what the server enforces."""
+    scheduler = Scheduler(told, concurrency=CONCURRENCY)
+    transport = headway.httpx.AsyncTransport(scheduler)
+    async with httpx.AsyncClient(transport=transport) as client:
+
+        async def call() -> None:
+            try:
+                run.lost += (await client.get(root + run.path)).status_code != 200
+            except Exception:
+                run.lost += 1
+
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(jobs):
+                group.create_task(call())
+        run.seconds = time.monotonic() - began
+
+
+def measure(rate: Rate, jobs: int) -> dict[tuple[str, str], list[Run]]:
+    """The runs for each algorithm, with hints and without: one a phase."""
+    told = Rate(rate.limit * TOLD, per=rate.per)
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    process = spawn.Process(target=serve, args=(there, rate), daemon=True)
+    process.start()
+    root = f"http://127.0.0.1:{here.recv()}"
+    found = {
+        (name, hint): [
+            Run(f"/{name.replace(' ', '-')}/{hint.replace(' ', '-')}/{phase}") for phase in phases
+        ]
+        for name, phases in PHASES.items()
+        for hint in HINTS
+    }
+
+    async def side_by_side(runs: list[Run]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for run in runs:
+                group.create_task(call_all(root, run, told, jobs))
+
+    for hint in HINTS:
+        for turn in range(max(map(len, PHASES.values()))):
+            # Four at most: more would measure what requests cost on a small machine.
+            asyncio.run(
+                side_by_side([found[name, hint][turn] for name in PHASES if PHASES[name][turn:]])
+            )
+    here.send("stop")
+    refused = here.recv()
+    process.join()
+    for runs in found.values():
+        for run in runs:
+            run.refused = refused[run.path]
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="A limit that is told twice too high, over HTTP.")
+    parser.add_argument("--jobs", type=int, default=1000)
+    parser.add_argument(
+        "--rate", action="append", help="what is enforced (100/2s); may be repeated"
+    )
+    parser.add_argument("--no-check", action="store_true", help="exit with 0 whatever is missed")
+    options = parser.parse_args()
+    logging.getLogger("headway").setLevel(logging.ERROR)  # refusals are what is asked for here
+
+    print(environment("headway", "httpx"))
+    print(f"{options.jobs:,} jobs each, concurrency {CONCURRENCY}, told {TOLD:g} times the limit\n")
+    checks: list[tuple[str, float, float]] = []
+    for text in options.rate or ["100/2s"]:
+        rate = Rate.parse(text)
+        ideal = (options.jobs - 1) * rate.per / rate.limit
+        rows = []
+        for (name, hint), runs in measure(rate, options.jobs).items():
+            seconds = [run.seconds for run in runs]
+            refused = max(run.refused for run in runs) * 1000 / options.jobs
+            lost = sum(run.lost for run in runs)
+            best = fmean(
+                soonest(server_of(name, rate, phase, 0.0), options.jobs, 0.0)
+                for phase in PHASES[name]
+            )
+            rows.append(
+                [f"{name}, {hint}", f"{refused:.0f}", str(lost), f"{fmean(seconds):.2f}",
+                 f"{ideal / fmean(seconds):.1%}", f"{ideal / max(seconds):.1%}",
+                 f"{best / fmean(seconds):.1%}"]
+            )  # fmt: skip
+            what = f"{text}, {name}, {hint}"
+            checks.append((f"jobs lost, {what}", lost, 0))
+            checks.append((f"429s in 1,000 jobs, {what}", refused, MOST_REFUSED))
+            if rate.per >= CHECKED_FROM:
+                checks.append(
+                    (f"makespan to the ideal, {what}", fmean(seconds) / ideal, 1 / LEAST_SHARE)
+                )
+        headings = ["server", "429s in 1,000", "lost", "seconds", "of the ideal", "at the worst",
+                    "of the soonest"]  # fmt: skip
+        title = f"{text} enforced, {TOLD:g} times that told: ideal {ideal:.2f} s"
+        print(table(title, headings, rows), flush=True)
+    text, met = targets(checks)
+    print(text)
+    return not met and not options.no_check
+
+
+if __name__ == "__main__":
+    sys.exit(main())
