@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import warnings
 from typing import Any
 
 import anyio
@@ -101,3 +104,21 @@ async def test_the_proxy_of_the_environment(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert Pool(1, "https://api.together.ai")._proxy == proxy
+
+
+def test_a_client_at_module_level_works_on_one_loop_after_another(
+    llmock: LLMock, capfd: pytest.CaptureFixture[str]
+) -> None:
+    url = f"{llmock.url}/together"
+    clients = [headway.together.client(Scheduler("100/s"), api_key="k", base_url=url)]
+
+    async def work() -> None:
+        assert (await ask(clients[0])).usage.total_tokens > 0
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # it is not closed, and may say so
+        for _ in range(2):
+            asyncio.run(work())
+        clients.clear()
+        gc.collect()
+    assert "Unclosed" not in capfd.readouterr().err

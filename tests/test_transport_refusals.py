@@ -231,3 +231,26 @@ async def test_a_further_send_that_fails_leaks_nothing(how: str, site: Site) -> 
             assert (await client.get(URL)).text == "ok"
     assert site.open == 0
     assert idle(scheduler)
+
+
+@pytest.mark.parametrize("how", ["submit", "map", "lease"])
+async def test_what_a_job_does_not_tell_its_sends_do(how: str, site: Site) -> None:
+    """A function that returns the text of its answer says nothing of tokens."""
+    scheduler = Scheduler("1000/s", tokens="180k/min", concurrency=1)
+    usage = b'{"usage": {"total_tokens": 40, "prompt_tokens": 30, "completion_tokens": 10}}'
+    site.answers = [(200, PLAIN, usage)] * 3
+
+    async def ask(n: int) -> str:
+        text: str = (await client.post(URL, json={"n": n})).text
+        return text
+
+    async with site.client(scheduler) as client:
+        if how == "submit":
+            await scheduler.submit(ask, 1)
+        elif how == "map":
+            await scheduler.map(ask, [1])
+        else:
+            async with scheduler.lease():
+                await ask(1)
+    assert scheduler.statistics().tokens == 40
+    assert idle(scheduler)

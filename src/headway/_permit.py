@@ -41,9 +41,10 @@ class Permit:
     def finish(self, used: float | None) -> None:
         """The function returned. The slot is given back now, or with the last open stream."""
         self._ending = True
-        self._used = used
+        if used is not None:  # else what its sends have used, as far as that is known
+            self._used = used
         if not self.open:
-            self.shell.finish(self.job, used)
+            self.shell.finish(self.job, self._used)
 
     def stream_ended(self, used: float | None) -> None:
         """A stream that was opened under it has ended, and used that many tokens."""

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import socket
 from asyncio import get_running_loop
+from contextlib import suppress
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
+from anyio.lowlevel import current_token
 
 __all__ = ["Pool"]
 
@@ -20,7 +23,8 @@ _KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
 
 
 class Pool(httpx.AsyncBaseTransport):
-    """A transport with at most `connections` (None: no limit), made when the loop is known.
+    """A transport with at most `connections` (None: no limit), made when the loop is known, and
+    anew on another: a client at module level works under `asyncio.run` twice.
 
     It goes through the proxy that the environment names for `url`: httpx's clients ask for that
     only where they are given no transport.
@@ -30,17 +34,23 @@ class Pool(httpx.AsyncBaseTransport):
         self._connections = connections
         self._proxy = _proxy_of(url)
         self._inner: httpx.AsyncBaseTransport | None = None
+        self._loop: object = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send `request`. Raises what the transport inside raises."""
-        if self._inner is None:
-            self._inner = self._open()
+        loop = current_token()
+        if self._inner is None or loop != self._loop:
+            _let_go(self._inner)
+            self._inner, self._loop = self._open(), loop
         return await self._inner.handle_async_request(request)
 
     async def aclose(self) -> None:
         """Close the connections."""
         if self._inner is not None:
             await self._inner.aclose()
+
+    def __del__(self) -> None:
+        _let_go(getattr(self, "_inner", None))
 
     def _open(self) -> httpx.AsyncBaseTransport:
         most = self._connections
@@ -63,6 +73,18 @@ def _aiohttp(connections: int | None, proxy: str | None) -> httpx.AsyncBaseTrans
     connector = TCPConnector(limit=connections or 0, ssl=context, keepalive_timeout=30)
     session = ClientSession(connector=connector, cookie_jar=DummyCookieJar())
     return AiohttpTransport(client=session, proxy=None if proxy is None else httpx.Proxy(proxy))
+
+
+def _let_go(transport: Any) -> None:
+    """Close the connections of aiohttp at once, where nobody can await that any more: it would
+    complain on standard error, in the name of a class that its user has never heard of.
+    """
+    session: Any = getattr(transport, "client", None)
+    connector: Any = getattr(session, "connector", None)
+    if connector is not None:
+        session.detach()
+        with suppress(Exception):  # their event loop may be closed
+            connector._close(abort_ssl=True)
 
 
 def _proxy_of(url: str) -> str | None:

@@ -19,6 +19,8 @@ _CUT = 0.85
 _PLATEAU = 30.0  # seconds from a cut until the curve is back where the cut was made
 _CONCURRENCY_CUT = 0.9
 _LEAST = 0.01  # of the stated rate
+_TRIM = 0.97
+_STEADY = 5.0  # seconds without a cut after which a known limit still holds
 _DEEPEST = 0.4  # a window that held less of the rate in force is not what the server counts
 _DOUBLING = 10.0  # seconds in which a rate doubles that has never been cut
 
@@ -40,30 +42,39 @@ class RateControl:
     its first cut follows the curve. Only time in which the rate was what held jobs back counts.
     """
 
-    __slots__ = ("_at", "_cut_at", "_grown", "_origin", "_searching", "ceiling", "factor")
+    __slots__ = ("_at", "_cut_at", "_grown", "_origin", "_searching", "ceiling", "factor", "found",
+                 "known")  # fmt: skip
 
     def __init__(self, factor: float = 1.0, ceiling: float = 1.0) -> None:
         self.factor = factor
         self.ceiling = ceiling
+        self.found = False  # whether the last cut was to what a window held
+        self.known = False  # whether that is still taken for the limit
         self._origin = factor  # what it was when it was last cut, or when it began
         self._searching = factor < ceiling  # never cut so far
         self._cut_at = -INFINITY
         self._grown = 0.0  # seconds that counted since
         self._at = -INFINITY
 
-    def cut(self, sent_at: float, now: float, held: float = INFINITY) -> bool:
+    def cut(self, sent_at: float, now: float, held: float = INFINITY, span: float = 0.0) -> bool:
         """Slow down for a refusal of an attempt sent at `sent_at`; False in the same epoch.
 
-        `held` is the factor of which one window was full when it was refused. Where that is lower
-        than the cut it is taken for the limit, and becomes the plateau of the curve.
+        `held` is the factor of which one window, of `span` seconds, was full when it was refused.
+        Where that is lower than the cut it is taken for the limit, and becomes the plateau of the
+        curve. What is refused in the `span` after that met the same full window; later refusals are
+        taken for attempts that came late, and trim the plateau, where none was soon before.
         """
-        if sent_at <= self._cut_at:
+        if sent_at <= self._cut_at + (span if self.found else 0.0):
             return False
         self._searching = False
         self._origin = self.factor
         cut = self.factor * _CUT
-        if self.factor * _DEEPEST <= held < cut:
+        self.found = self.factor * _DEEPEST <= held < cut
+        if self.found:
             self._origin = cut = held
+        elif self.known and self._grown >= _STEADY:
+            cut = self.factor * _TRIM
+        self.known = self.found or (self.known and self._grown >= _STEADY)
         self.factor = max(_LEAST * min(1.0, self.ceiling), cut)
         self._cut_at = self._at = now
         self._grown = 0.0
@@ -126,6 +137,15 @@ class Tally:
         last = self._inside(sent_at - self._span, sent_at, now) - 1.0
         two = self._inside(sent_at - 2 * self._span, sent_at, now) - 1.0
         return max(last, two / 2) / self._share
+
+    def clears_in(self, now: float) -> float:
+        """Seconds until the oldest attempts have left the window that is full now."""
+        since = now - self._span
+        for index, _ in self._slots:
+            ends = (index + 1) * self._width
+            if ends > since:
+                return max(0.0, ends - since)
+        return 0.0
 
     def _inside(self, since: float, until: float, now: float) -> float:
         total = 0.0

@@ -12,7 +12,7 @@ from headway._core.gate import Gate
 from headway._core.job import Job
 from headway._core.limiter import Pace, TokenBudget
 from headway.errors import NeverFits
-from headway.rates import Limits, Rate
+from headway.rates import LATENESS, Limits, Rate
 
 __all__ = ["LimitSet"]
 
@@ -22,6 +22,8 @@ INFINITY = float("inf")
 _FIRST_RATE = 5.0
 _BELOW = 0.99  # of what a server states: its clock is not ours
 _ONE_A_SECOND = Rate(1.0, per=1.0, jitter=0.0)
+
+_PROBE_EVERY = 1 / 16  # of a window whose limit is known, at first
 
 _Part = TypeVar("_Part", Pace, TokenBudget)
 
@@ -154,12 +156,29 @@ class LimitSet:
         """
         if not self.paces:
             self._search(max(1.0, lately))
-        held = INFINITY if self.tally is None else self.tally.held(sent_at, now)
-        if not self.request_rate.cut(sent_at, now, held):
+        if self.tally is None:
+            cut = self.request_rate.cut(sent_at, now)
+        else:
+            held, span = self.tally.held(sent_at, now), self.paces[0].rate.span
+            cut = self.request_rate.cut(sent_at, now, held, span)
+        if not cut:
             return False
         for pace in self.paces:
             pace.slow_to(self.request_rate.factor, now)
         return True
+
+    def reopens_in(self, strikes: int, now: float) -> float | None:
+        """Seconds until a window of the stated rate may have room again, whose limit is known by
+        what it held: at first when that has left it, then parts of it, more after each of `strikes`
+        probes in vain. None where it is not known.
+        """
+        control = self.request_rate
+        if self.tally is None or not control.known:
+            return None
+        rate = self.paces[0].rate
+        if control.found and not strikes:
+            return self.tally.clears_in(now) + rate.delay_bound + LATENESS
+        return rate.span * _PROBE_EVERY * 2.0**strikes
 
     def cut_tokens(self, sent_at: float, now: float) -> bool:
         """Slow the pace of tokens for a refusal; False in the same epoch or with no pace."""

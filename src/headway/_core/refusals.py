@@ -253,6 +253,8 @@ class Refusals:
         else:
             wait = self.retry.reopening(kind, strikes, refusal.wait, random)
             if refusal.wait is None:
+                if kind is Kind.RATE and (known := scope.reopens_in(strikes, now)) is not None:
+                    wait = min(wait, known)
                 wait = min(wait, self.retry.patience)  # our own guess must not end the job
             gate.shut_until(now + wait)
         until = None if gate.until_slot else gate.opens
