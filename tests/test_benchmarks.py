@@ -18,7 +18,12 @@ TINY = {
     "memory.py": ["--items", "3000", "--peer-items", "2000", "--slow", "2", "--leases", "200"],
     "told_wrong.py": ["--jobs", "8", "--rate", "20/s"],
     "control.py": ["--hours", "0.05", "--seeds", "1"],
-}
+    "bulk.py": [
+        "--kill-lines", "300", "--kills", "1", "--resume-rows", "500", "--lines", "1000",
+        "--memory-lines", "5000", "--speed-lines", "200", "--peer-lines", "100", "--rounds", "1",
+        "--eta-lines", "20", "--eta-rate", "1200/min",
+    ],
+}  # fmt: skip
 ROWS = {
     "overhead.py": ["a bare pool", "tasklane", "aiometer", "aiolimiter", "headway map", "lease"],
     "clients.py": [
@@ -53,6 +58,18 @@ ROWS = {
         "inspect_ai",
         "botocore adaptive",
     ],
+    "bulk.py": [
+        "rows in the output",
+        "all 500 rows are there",
+        "nothing is sent",
+        "httpx over memory",
+        "duplicates found",
+        "ids trusted",
+        "headway run",
+        "bare loop",
+        "openai-cookbook",
+        "the worst of all",
+    ],
 }
 
 
@@ -65,8 +82,8 @@ def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("name", TINY)
 def test_it_runs_and_prints_its_tables(name: str) -> None:
-    if name == "memory.py" and not sys.platform.startswith("linux"):
-        pytest.skip("memory.py reads /proc")
+    if name in ("memory.py", "bulk.py") and not sys.platform.startswith("linux"):
+        pytest.skip(f"{name} reads /proc")
     done = run(name, "--no-check")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()

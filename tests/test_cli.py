@@ -1,75 +1,48 @@
-"""The command line as a user meets it: what it prints, what it returns, what it leaves behind."""
+"""``headway run`` as a user meets it: what it prints, what it returns, what it leaves behind."""
 
 from __future__ import annotations
 
 import json
-import signal
+import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from commands import (
+    command,
+    headway,
+    ids_of,
+    prepare,
+    request_line,
+    requests,
+    rows_of,
+    run_process,
+    said,
+    write_requests,
+)  # fmt: skip
 from llmock.pytest_plugin import LLMock
-from rich.console import Console
-from typer.testing import CliRunner, Result
 
 from headway import __version__, cli
-from headway.bulk import progress
-from headway.bulk.run import Report
-from headway.events import Kind
+from headway.bulk import PROVIDERS
 
 
 @pytest.fixture(autouse=True)
 def folder(llmock: LLMock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with ten requests in it and a server in the environment."""
-    monkeypatch.setenv("TOGETHER_API_KEY", "a-key")
-    monkeypatch.setenv("TOGETHER_BASE_URL", llmock.url + "/together")
-    monkeypatch.chdir(tmp_path)
-    write_requests(tmp_path / "requests.jsonl", 10)
-    return tmp_path
-
-
-@pytest.fixture
-def signals() -> Iterator[None]:
-    """What a run that was stopped leaves ignored is heard again."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
-
-
-def write_requests(path: Path, count: int) -> None:
-    lines = (
-        {"custom_id": f"q{number}", "body": {"model": "m", "messages": [message(number)]}}
-        for number in range(count)
-    )
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-
-def message(number: int) -> dict[str, str]:
-    return {"role": "user", "content": f"question {number}"}
-
-
-def headway(*arguments: str) -> Result:
-    return CliRunner().invoke(cli.build(), list(arguments), catch_exceptions=False)
-
-
-def said(result: Result) -> str:
-    """What the user reads, with the spaces that lay it out taken together."""
-    assert result.stdout == ""
-    return " ".join(result.stderr.split())
+    return prepare(tmp_path, llmock.url, monkeypatch)
 
 
 def test_a_run_ends_with_a_summary_and_0(folder: Path) -> None:
     result = headway("run", "requests.jsonl", "-o", "results.jsonl", "--rate", "60000/min")
     text = said(result)
     assert result.exit_code == 0, text
-    assert "done 10 of 10 lines" in text
+    assert "done 10 of 10 lines (100.0%)" in text
     assert "refused none" in text
     assert "of 60,000/min" in text
     assert "rows results.jsonl" in text
-    assert len((folder / "results.jsonl").read_text().splitlines()) == 10
+    assert len(rows_of(folder / "results.jsonl")) == 10
 
 
 def test_the_output_is_beside_the_input_by_default(folder: Path) -> None:
@@ -79,18 +52,31 @@ def test_the_output_is_beside_the_input_by_default(folder: Path) -> None:
     assert (folder / "requests.results.jsonl").exists()
 
 
-def test_a_failed_line_is_1(llmock: LLMock, folder: Path) -> None:
+def test_a_path_is_no_markup(folder: Path) -> None:
+    result = headway("run", "requests.jsonl", "-o", "[red]x[b].jsonl")
+    assert "rows [red]x[b].jsonl" in said(result)
+
+
+def test_a_failed_line_is_1_and_stands_in_a_file_of_its_own(llmock: LLMock, folder: Path) -> None:
     llmock.fail(400, times=2)
     result = headway("run", "requests.jsonl")
     assert result.exit_code == 1
-    assert "done 8 of 10 lines failed 2 (2 http_400)" in said(result)
+    text = said(result)
+    assert "done 8 of 10 lines (100.0%) failed 2 (2 http_400)" in text
+    assert text.endswith("headway: 2 lines failed. Take them up with --retry-failed")
+    failed = rows_of(folder / "requests.results.errors.jsonl")
+    assert [row["error"]["code"] for row in failed] == ["http_400"] * 2
 
 
 def test_refusals_are_counted_and_lose_nothing(llmock: LLMock) -> None:
     llmock.rate_limit(times=2, retry_after=0.01)
+    write_requests(Path("requests.jsonl"), 4)  # without a limit it is careful after a refusal
     result = headway("run", "requests.jsonl", "--concurrency", "1")
     assert result.exit_code == 0
     assert "refused 2 rate" in said(result)
+
+
+# -- what is refused before anything is sent -------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -121,15 +107,23 @@ def test_refusals_are_counted_and_lose_nothing(llmock: LLMock) -> None:
         (("-o", "requests.jsonl"), "the output requests.jsonl is the input itself"),
         (("-o", ""), "the output's name is empty. Give the path of a file with -o"),
         (("-o", "."), "the output . is a folder. Give a file with -o"),
-        (
-            ("-o", "-"),
-            "rows cannot go to standard output yet. Give the path of a file with -o "
-            "(./- for a file of that name)",
-        ),
         (("-o", "x" * 300), f"cannot write {'x' * 300}: File name too long. Give another file"),
-        (("-o", "/proc/out.jsonl"), "cannot write /proc/out.jsonl: No such file or directory"),
+        (("-o", "/proc/out.jsonl"), "cannot write /proc/out.run: No such file or directory"),
         (("-o", "no/out.jsonl"), "the folder no does not exist. Make it first: mkdir -p no"),
         (("--nonsense",), "No such option: --nonsense"),
+        (("--limit", "0"), "Invalid value for '--limit'"),
+        (("--shard", "3/3"), "there is no shard 3/3. Give i/N with i from 0 to N - 1, like 0/8"),
+        (("--shard", "1"), "'1' is no shard. Give i/N with i from 0 to N - 1, like 0/8"),
+        (("--max-cost", "nan"), "Invalid value for '--max-cost'"),
+        (("--max-tokens", "0"), "Invalid value for '--max-tokens'"),
+        (("--prices", "no.toml"), "no.toml: cannot be read: No such file or directory"),
+        (("--param", "t"), "--param 't' is not KEY=VALUE. Use one like temperature=0"),
+        (("--param", "t=0"), "are for tables of prompts, and requests.jsonl is read as requests"),
+        (("--endpoint", "chess"), "'chess'"),
+        (("--model", "x"), "model"),
+        (("--ambiguous", "maybe"), "Invalid value for '--ambiguous'"),
+        (("--provider", "nope"), "the provider 'nope' is not known. Use one of together, openai"),
+        (("--base-url", "here:80"), "--base-url 'here:80' is not a web address. Use one like http"),
     ],
 )
 def test_bad_usage_is_2_before_anything_is_sent(
@@ -158,38 +152,36 @@ def test_bad_input_is_2(data: bytes | None, message: str, folder: Path) -> None:
     assert message in said(result)
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("-", "standard input cannot be read yet. Write the requests to a file, and give its path"),
-        ("", "the input's name is empty. Give the path of a file"),
-    ],
-)
-def test_names_that_are_no_input(name: str, message: str, folder: Path) -> None:
-    (folder / "-").write_bytes((folder / "requests.jsonl").read_bytes())
-    result = headway("run", name)
+def test_names_that_are_no_input(folder: Path) -> None:
+    (folder / "-").write_bytes(requests(1))
+    result = headway("run", "")
     assert result.exit_code == 2
-    assert message in said(result)
+    assert "the input's name is empty. Give the path of a file" in said(result)
     assert headway("run", "./-").exit_code == 0
+    assert "/dev/zero is a device, not a file" in said(headway("run", "/dev/zero"))
+    assert "/dev is a folder" in said(headway("run", "/dev"))
 
 
-def test_an_existing_output_is_2_and_says_the_way_out(folder: Path) -> None:
-    (folder / "out.jsonl").write_text("precious\n")
-    result = headway("run", "requests.jsonl", "-o", "out.jsonl")
+VARIABLES = {
+    "together": "TOGETHER_API_KEY", "openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY",
+    "deepseek": "DEEPSEEK_API_KEY", "fireworks": "FIREWORKS_API_KEY", "gemini": "GEMINI_API_KEY",
+    "groq": "GROQ_API_KEY", "huggingface": "HF_TOKEN", "mistral": "MISTRAL_API_KEY",
+    "openrouter": "OPENROUTER_API_KEY", "xai": "XAI_API_KEY",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_missing_key_names_its_variable(
+    provider: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VARIABLES[provider], raising=False)
+    result = headway("run", "requests.jsonl", "--provider", provider)
     assert result.exit_code == 2
-    assert said(result) == (
-        "headway: out.jsonl exists already, and may hold results. "
-        "Give another file with -o, or replace it with --overwrite"
-    )
-    assert headway("run", "requests.jsonl", "-o", "out.jsonl", "--overwrite").exit_code == 0
-    assert "precious" not in (folder / "out.jsonl").read_text()
+    assert f"headway: no API key. Set it first: export {VARIABLES[provider]}=…" in said(result)
+    assert [path.name for path in folder.iterdir()] == ["requests.jsonl"]
 
 
-def test_a_missing_key_is_2(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TOGETHER_API_KEY")
-    result = headway("run", "requests.jsonl")
-    assert result.exit_code == 2
-    assert said(result).startswith("headway: no API key. Set it first: export TOGETHER_API_KEY=…")
+# -- what ends a run -------------------------------------------------------------------------------
 
 
 def test_a_wrong_key_is_2_and_names_the_variable(llmock: LLMock, folder: Path) -> None:
@@ -220,104 +212,148 @@ def test_an_empty_account_is_1(llmock: LLMock) -> None:
     assert "reset()" not in text
 
 
-def test_404_for_every_line_names_the_address(llmock: LLMock) -> None:
+@pytest.mark.parametrize(
+    ("where", "checked"),
+    [
+        ((), "the address in TOGETHER_BASE_URL, and the names of the models"),
+        (("--base-url",), "the address in --base-url, and the names of the models"),
+    ],
+)
+def test_404_for_every_line_names_the_address(
+    where: tuple[str, ...], checked: str, llmock: LLMock
+) -> None:
+    where = (*where, llmock.url) if where else where
     llmock.fail(404, times=9)
-    assert "TOGETHER_BASE_URL" not in said(headway("run", "requests.jsonl"))
+    assert "not found" not in said(headway("run", "requests.jsonl", *where))
     llmock.fail(404, times=None)
-    result = headway("run", "requests.jsonl", "--overwrite")
+    result = headway("run", "requests.jsonl", "--overwrite", *where)
     assert result.exit_code == 1
     assert said(result).endswith(
-        "headway: every line was answered with 404, not found. "
-        "Check the address in TOGETHER_BASE_URL, and the names of the models"
+        f"headway: every line was answered with 404, not found. Check {checked}"
     )
 
 
-def test_a_full_disk_is_1() -> None:
+@pytest.mark.parametrize("provider", ["openai", "groq"])
+def test_404_at_a_known_address_is_the_model(provider: str) -> None:
+    from headway.cli import run
+
+    wanted = run._Wanted(**{**dict.fromkeys(run._Wanted.__slots__), "provider": provider})
+    report = SimpleNamespace(stopped=None, done=0, failed={"http_404": 10})
+    assert run._problem(report, wanted).endswith("not found. Check the names of the models")
+
+
+def test_a_full_device_is_1() -> None:
     result = headway("run", "requests.jsonl", "-o", "/dev/full")
     assert result.exit_code == 1
     assert said(result).endswith(
         "headway: cannot go on: [Errno 28] No space left on device: '/dev/full'. Free some space, "
-        "then run again with another -o: rows written are kept"
+        "then run the same command again: rows written are kept"
     )
 
 
-def test_an_output_that_breaks_says_what_to_do() -> None:
-    assert cli._cannot_go_on(OSError(5, "Input/output error", "out.jsonl")) == (
-        "cannot go on: [Errno 5] Input/output error: 'out.jsonl'. Correct that, "
-        "then run again with another -o: rows written are kept"
+def test_a_full_disk_stops_and_resumes_once_there_is_room(llmock: LLMock, folder: Path) -> None:
+    disk = folder / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=48k", "none", str(disk)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        write_requests(folder / "many.jsonl", 300)
+        arguments = ("run", "many.jsonl", "-o", "disk/out.jsonl")
+        result = headway(*arguments)
+        assert result.exit_code == 1
+        assert "No space left on device: 'disk/" in said(result)
+        assert "Free some space, then run the same command again: rows written are k" in said(
+            result
+        )
+        kept = ids_of(disk / "out.jsonl")
+        assert 0 < len(kept) < 300
+        subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
+        before = len(llmock.requests)
+        result = headway(*arguments)
+        assert result.exit_code == 0, said(result)
+        assert f"before {len(kept)} lines had their row already" in said(result)
+        assert len(ids_of(disk / "out.jsonl")) == 300
+        assert len(llmock.requests) - before == 300 - len(kept)
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_a_folder_that_cannot_be_written_is_2(folder: Path) -> None:
+    """As root everything can be written: but not where a file system is read-only."""
+    closed = Path("/proc/sys") if not os.geteuid() else folder / "closed"
+    if os.geteuid():
+        closed.mkdir(0o500)
+    result = headway("run", "requests.jsonl", "-o", str(closed / "out.jsonl"))
+    assert result.exit_code == 2
+    assert f"headway: cannot write {closed}/out." in said(result)
+    assert said(result).endswith("Give another file with -o")
+
+
+def test_a_device_keeps_nothing(folder: Path) -> None:
+    result = headway("run", "requests.jsonl", "-o", "/dev/null")
+    assert result.exit_code == 0
+    assert "rows /dev/null" in said(result)
+    assert [path.name for path in folder.iterdir()] == ["requests.jsonl"]
+    assert not list(Path("/dev").glob("null*run"))
+
+
+# -- bounds ----------------------------------------------------------------------------------------
+
+
+def test_a_bound_of_tokens_is_kept_over_sessions(llmock: LLMock, folder: Path) -> None:
+    lines = (json.dumps(request_line(number, max_tokens=20)) for number in range(40))
+    (folder / "requests.jsonl").write_text("\n".join(lines))
+    arguments = ("run", "requests.jsonl", "--concurrency", "2", "--max-tokens")
+    first = headway(*arguments, "300")
+    assert first.exit_code == 1
+    assert "headway: --max-tokens 300 is reached:" in said(first)
+    assert said(first).endswith("Run the rest with a higher --max-tokens")
+    done = len(ids_of(folder / "requests.results.jsonl"))
+    assert 0 < done < 40
+    again = headway(*arguments, "10")
+    assert again.exit_code == 1
+    assert len(llmock.requests) == done  # what was spent before counts
+    assert headway(*arguments, "1000000").exit_code == 0
+    assert len(ids_of(folder / "requests.results.jsonl")) == len(llmock.requests) == 40
+
+
+def test_a_bound_of_money(llmock: LLMock, folder: Path) -> None:
+    arguments = ("run", "requests.jsonl", "--max-cost")
+    unknown = headway(*arguments, "20")
+    assert unknown.exit_code == 1
+    assert said(unknown).endswith(
+        "headway: no price is known for the model 'm' (line 1), so --max-cost cannot be kept. "
+        "Give one with --prices, or leave --max-cost away"
     )
+    assert not llmock.requests
+    (folder / "prices.toml").write_text("[m]\ninput = 1\noutput = 1000\n")
+    prices = ("--prices", "prices.toml")
+    few = headway(*arguments, "0.5", *prices)
+    assert few.exit_code == 1
+    assert "--max-cost 0.5 is reached: $0.0000 are spent, and the next request may cost $1.0" in (
+        said(few)
+    )
+    enough = headway(*arguments, "20", *prices)
+    assert enough.exit_code == 0
+    assert re.search(r"cost \$0\.\d{4} ", said(enough))
 
 
-# A process of its own, and the signals as a shell gives them: not ignored, as in the background.
-CHILD = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from headway.cli import main
-main()
-"""
-
-
-@pytest.mark.parametrize(
-    ("first", "later", "code", "reason"),
-    [
-        (signal.SIGINT, None, 130, "stopped by Ctrl-C"),
-        (signal.SIGTERM, None, 143, "stopped by SIGTERM"),
-        (signal.SIGINT, signal.SIGINT, 130, "stopped by Ctrl-C"),
-        (signal.SIGINT, signal.SIGTERM, 130, "stopped by Ctrl-C"),
-    ],
-)
-def test_a_signal_ends_a_run_in_order(
-    first: signal.Signals, later: signal.Signals | None, code: int, reason: str, llmock: LLMock
-) -> None:
-    llmock.rate_limit(times=None, retry_after=300)
-    command = [sys.executable, "-c", CHILD, "run", "requests.jsonl"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
-        assert child.stderr is not None
-        log = child.stderr.readline()  # the warning that nothing is sent for a while
-        child.send_signal(first)
-        text = ""
-        for line in child.stderr:
-            text += line
-            if later is not None:  # while it says how far it is, and while it ends
-                child.send_signal(later)
-        assert child.wait() == code, log + text
-    assert "refused (rate" in log
-    assert "done 0 of 10 lines" in " ".join(text.split())
-    assert text.splitlines()[-1] == f"headway: {reason}"
-
-
-@pytest.mark.usefixtures("signals")
-def test_ctrl_c_is_130_and_says_how_far_it_is(
-    llmock: LLMock, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Impatient(progress.PlainDisplay):
-        def __call__(self, report: Report) -> None:
-            super().__call__(report)
-            if report.in_flight:
-                signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(progress, "display", Impatient)
-    llmock.delay(2, times=None)
-    write_requests(folder / "requests.jsonl", 500)
-    result = headway("run", "requests.jsonl")
-    assert result.exit_code == 130
-    text = said(result)
-    assert "done 0 of 500 lines not answered 500 lines have no row" in text
-    assert text.endswith("headway: stopped by Ctrl-C")
+# -- the rest --------------------------------------------------------------------------------------
 
 
 def test_without_arguments_it_shows_its_help() -> None:
     assert "run" in headway().output
     assert headway("--version").output == f"headway {__version__}\n"
     text = headway("run", "--help").output
-    for option in ("--output", "--rate", "--tokens", "--concurrency", "--overwrite"):
+    for option in ("--output", "--rate", "--tokens", "--concurrency", "--overwrite", "--max-cost"):
         assert option in text
 
 
-LAZY = ("headway.bulk", "headway.together")
+LAZY = ("headway.bulk", "headway.together", "headway.cli.")
 
 
-@pytest.mark.parametrize("package", ["typer", "rich.console", "msgspec", "together"])
+@pytest.mark.parametrize("package", ["typer", "rich.console", "msgspec", "filelock", "httpx"])
 def test_a_missing_package_says_what_to_install(
     package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -331,86 +367,20 @@ def test_a_missing_package_says_what_to_install(
     assert "Install it with: pip install 'headway[" in capsys.readouterr().err
 
 
-# -- what a run shows --------------------------------------------------------------------------
-
-
-def a_report(**changes: object) -> Report:
-    fields: dict[str, object] = {
-        "input": Path("in.jsonl"),
-        "output": Path("out.jsonl"),
-        "total": 4000,
-        "done": 1000,
-        "failed": {},
-        "in_flight": 32,
-        "sent": 1040,
-        "refused": {},
-        "tokens": 1_234_567,
-        "limit": 10.0,
-        "seconds": 100.0,
-        "stopped": None,
-    }
-    return Report(**{**fields, **changes})  # type: ignore[arg-type]
-
-
-def shown(*reports: Report, terminal: bool) -> str:
-    console = Console(record=True, force_terminal=terminal, width=100, file=sys.stderr)
-    with progress.display(console) as display:
-        for report in reports:
-            display(report)
-        assert display.last is reports[-1]
-    return console.export_text()
-
-
-def test_a_log_gets_a_line_now_and_then() -> None:
-    reports = [a_report(seconds=seconds) for seconds in (1.0, 9.9, 10.1, 12.0, 20.2)]
-    text = shown(*reports, terminal=False)
-    assert text.splitlines() == [
-        "1,000 of 4,000 done, 0 failed, 32 in flight; 6,172/min of 600/min; refused: none; "
-        "about 30.3 s left",
-        "1,000 of 4,000 done, 0 failed, 32 in flight; 3,086/min of 600/min; refused: none; "
-        "about 1 min 1 s left",
-    ]
-
-
-def test_a_terminal_gets_a_bar() -> None:
-    refused = {Kind.RATE: 7, Kind.TRANSIENT: 2}
-    report = a_report(failed={"http_400": 3}, refused=refused, fault="ConnectError")
-    text = shown(report, terminal=True)
-    assert "1,003 of 4,000 lines, 1,000 done, 3 (3 http_400) failed, 32 in flight" in text
-    assert (
-        "623/min of 600/min; refused: 7 rate; faults: 2 (the last: ConnectError); "
-        "about 4 min 59 s left"
-    ) in text
-
-
-def test_an_outage_is_seen_in_the_pace() -> None:
-    report = a_report(seconds=11.0, refused={Kind.TRANSIENT: 12}, fault="http_500", done=0)
-    assert shown(report, terminal=False) == (
-        "0 of 4,000 done, 0 failed, 32 in flight; 5,667/min of 600/min; refused: none; "
-        "faults: 12 (the last: http_500); no line finished yet\n"
-    )
-
-
-def test_a_summary_has_what_matters() -> None:
-    console = Console(record=True, width=100, file=sys.stderr)
-    console.print(
-        progress.summary(
-            a_report(
-                failed={"http_400": 3},
-                refused={Kind.RATE: 7, Kind.TRANSIENT: 2, Kind.PERMANENT: 3},
-                seconds=3725.0,
-                limit=None,
-            )
+def test_closed_streams_are_told() -> None:
+    for arguments, closed, message in (
+        (("run", "-"), 0, "standard input is closed. Give the path of a file, or pipe into it"),
+        (("run", "requests.jsonl", "-o", "-"), 1, "standard output is closed. Give the path of"),
+    ):
+        child = subprocess.run(
+            ["sh", "-c", f'exec "$@" {closed}{"<>"[closed]}&-', "sh", *command(*arguments)],
+            stderr=subprocess.PIPE,
         )
-    )
-    assert [" ".join(line.split()) for line in console.export_text().splitlines()] == [
-        "done 1,000 of 4,000 lines",
-        "failed 3 (3 http_400)",
-        "not answered 2,997 lines have no row",
-        "refused 7 rate",
-        "faults 2",
-        "tokens 1,234,567",
-        "time 1 h 2 min",
-        "rate 1,040 attempts, 17/min (no limit given)",
-        "rows out.jsonl",
-    ]
+        assert child.returncode == 2
+        assert f"headway: {message}" in child.stderr.decode()
+
+
+def test_the_command_runs_in_a_process_of_its_own(folder: Path) -> None:
+    result = run_process("run", "requests.jsonl")
+    assert (result.returncode, result.stdout) == (0, b"")
+    assert len(ids_of(folder / "requests.results.jsonl")) == 10

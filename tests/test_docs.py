@@ -22,6 +22,41 @@ BLOCKS = [
 ]
 
 
+COMMANDS = [
+    pytest.param("\n".join(found), id=page.name)
+    for page in PAGES
+    if (found := [
+        block
+        for block in re.findall(r"^```sh\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+        if "pip install" not in block
+    ])
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("commands", COMMANDS)
+def test_commands_run(commands: str, llmock: LLMock, tmp_path: Path) -> None:
+    prompts = (ROOT / "benchmarks" / "data" / "prompts.jsonl").read_text("utf-8").splitlines()
+    (tmp_path / "requests.jsonl").write_text("\n".join(prompts[:6]), "utf-8")
+    done = subprocess.run(
+        ["bash", "-euc", commands],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "TOGETHER_API_KEY": "key",
+            "TOGETHER_BASE_URL": f"{llmock.url}/together",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+    if (merged := tmp_path / "all.jsonl").exists():
+        assert len(merged.read_text().splitlines()) == 6
+
+
 @pytest.mark.parametrize("block", BLOCKS)
 def test_runs(block: str, llmock: LLMock, tmp_path: Path) -> None:
     script = tmp_path / "block.py"
@@ -33,6 +68,7 @@ def test_runs(block: str, llmock: LLMock, tmp_path: Path) -> None:
     }
     done = subprocess.run(
         [sys.executable, "-W", "error", str(script)],
+        cwd=tmp_path,
         env=environment,
         capture_output=True,
         text=True,

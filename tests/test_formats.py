@@ -17,9 +17,9 @@ CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_toke
 
 
 def parse(*texts: bytes) -> list[Request | BadLine]:
-    seen = SeenIds()
+    reader, seen = formats.RequestReader(), SeenIds()
     read = lines.read_lines(io.BytesIO(b"\n".join(texts) + b"\n"))
-    return [formats.parse_line(line, seen) for line in read]
+    return [reader.parse(line, seen) for line in read]
 
 
 def line_of(**fields: Any) -> bytes:
@@ -29,13 +29,61 @@ def line_of(**fields: Any) -> bytes:
 # -- what is read ------------------------------------------------------------------------------
 
 
-def test_both_forms_are_told_apart_line_by_line() -> None:
+def test_the_first_line_tells_the_form_of_a_batch_file() -> None:
     openai = line_of(custom_id="a", method="POST", url="/v1/embeddings", body={"input": "x"})
     together = line_of(custom_id="b", body=CHAT)
-    first, second = parse(openai, together)
-    assert first == Request(1, "a", "/v1/embeddings", b'{"input": "x"}', max_tokens=0)
-    assert second == Request(
-        2, "b", "/v1/chat/completions", json.dumps(CHAT).encode(), max_tokens=20
+    first, other = parse(openai, together)
+    assert first == Request(1, "a", "/v1/embeddings", b'{"input": "x"}', 0, None)
+    assert other == BadLine(
+        2,
+        "b",
+        "mixed_forms",
+        "line 2 has no url, and the first line of the file has one. Make a file of each form",
+    )
+    first, other = parse(together, openai)
+    assert first == Request(1, "b", "/v1/chat/completions", json.dumps(CHAT).encode(), 20, "m")
+    assert other == BadLine(
+        2,
+        "a",
+        "mixed_forms",
+        "line 2 has a url, and the first line of the file has none. Make a file of each form",
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "url"),
+    [
+        ({"messages": []}, "/v1/chat/completions"),
+        ({"prompt": "x"}, "/v1/completions"),
+        ({"input": "x"}, "/v1/embeddings"),
+        ({"query": "x", "documents": []}, "/v1/rerank"),
+    ],
+)
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_body_tells_its_endpoint(body: dict[str, object], url: str, plain: bool) -> None:
+    (request,) = parse(line_of(**body) if plain else line_of(custom_id="1", body=body))
+    assert request == Request(1, "1", url, json.dumps(body).encode(), 0, None)
+
+
+def test_a_plain_body_without_a_model_gets_the_one_given() -> None:
+    reader = formats.RequestReader("/v1/moderations", "m")
+    bodies = [b'{ "model": "own" }', b"{}", b' { "input": "x"} ']
+    read = [reader.parse(Line(n, len(b), b), None) for n, b in enumerate(bodies, 1)]
+    assert [r.body for r in read if isinstance(r, Request)] == [
+        b'{ "model": "own" }',
+        b'{"model":"m"}',
+        b'{"model":"m","input": "x"}',
+    ]
+    assert [r.model for r in read if isinstance(r, Request)] == ["own", "m", "m"]
+
+
+def test_a_model_for_a_batch_file_is_refused() -> None:
+    reader = formats.RequestReader(None, "m")
+    with pytest.raises(InvalidInput) as raised:
+        reader.parse(Line(1, 30, line_of(custom_id="a", body=CHAT)), None)
+    assert str(raised.value) == (
+        "the lines of a batch file name their models themselves, and --model m would change "
+        "nothing. Leave --model out"
     )
 
 
@@ -90,6 +138,26 @@ def test_the_estimate_is_a_quarter_of_the_bytes_and_the_answers_budget(
 # -- what is wrong with a line -----------------------------------------------------------------
 
 BAD_LINES = {
+    "a NUL byte": (
+        b'{"custom_id": "a\x00", "body": {}}',
+        None,
+        "invalid_json",
+        "line 1 is not valid JSON: it holds a NUL byte (byte 17). Correct the line",
+    ),
+    "half a surrogate pair in the id": (
+        b'{"custom_id": "\\ud800", "body": {}}',
+        None,
+        "invalid_json",
+        "line 1 is not valid JSON: it holds half of a surrogate pair, \\ud800 (byte 16). "
+        "Correct the line",
+    ),
+    "half a surrogate pair in the body": (
+        b'{"custom_id": "a", "body": {"x": "\\udc00"}}',
+        None,
+        "invalid_json",
+        "line 1 is not valid JSON: it holds half of a surrogate pair, \\udc00 (byte 35). "
+        "Correct the line",
+    ),
     "broken": (
         b'{"custom_id": "a", "body": {',
         None,
@@ -146,11 +214,11 @@ BAD_LINES = {
         "line 1 has a body that is not a JSON object. Make it one",
     ),
     "another url": (
-        line_of(custom_id="a", url="/v1/responses", body=CHAT),
+        line_of(custom_id="a", url="/v1/files", body=CHAT),
         "a",
         "unsupported_url",
-        "line 1 has the url '/v1/responses'. Use one of /v1/chat/completions, "
-        "/v1/completions, /v1/embeddings",
+        "line 1 has the url '/v1/files'. Use one of /v1/chat/completions, /v1/completions, "
+        "/v1/embeddings, /v1/images/generations, /v1/rerank, /v1/responses, /v1/moderations",
     ),
     "another method": (
         line_of(custom_id="a", method="GET", body=CHAT),
@@ -389,3 +457,19 @@ def test_seen_ids_keep_the_first_line() -> None:
 
 def test_a_line_is_measured_without_its_break() -> None:
     assert list(lines.read_lines(io.BytesIO(b"{}\r\n"))) == [Line(1, 2, b"{}")]
+
+
+def test_a_row_with_half_a_surrogate_pair_is_written() -> None:
+    row = json.loads(formats.error_row(3, "a\ud800", "http_400", "no \udc00"))
+    assert (row["custom_id"], row["error"]["message"]) == ("a?", "no ?")
+
+
+def test_what_rows_have_spent() -> None:
+    body = b'{"model":"m","usage":{"prompt_tokens":3,"completion_tokens":4}}'
+    rows = [
+        formats.answer_row(REQUEST, Answer(200, None, body, 7)),
+        formats.answer_row(REQUEST, Answer(200, None, b"[]", None)),
+        formats.error_row(3, None, "x", "y"),
+        b"{torn",
+    ]
+    assert list(formats.spent_by(rows)) == [("m", 3, 4)]

@@ -51,14 +51,54 @@ ORDER = [
     "httpx",
     "httpx2",
     "_pool",
+    "_settings",
+    "prices",
     "scheduler",
     "",  # headway itself: the public names
     "together",
+    "simulation",
+    "_plan_text",
+    "plan",
+    "bulk.bitmap",
+    "bulk.lines",
+    "bulk.seen",
+    "bulk.rows",
+    "bulk.formats",
+    "bulk.tables",
+    "bulk.source",
+    "bulk.check",
+    "bulk.output",
+    "bulk.journal",
+    "bulk.pipe",
+    "bulk.merge",
+    "bulk.measures",
+    "bulk.record",
+    "bulk.earlier",
+    "bulk.report.figures",
+    "bulk.report.failures",
+    "bulk.report.axis",
+    "bulk.report.charts",
+    "bulk.report.summary",
+    "bulk.report.sections",
+    "bulk.report.page",
+    "bulk.report",
+    "bulk.providers",
+    "bulk.probe",
+    "bulk.status",
+    "bulk.send",
+    "bulk.budget",
+    "bulk.feed",
+    "bulk.meter",
+    "bulk.progress",
+    "bulk.run",
     "bulk",
+    "cli.options",
+    "cli.others",
+    "cli.run",
     "cli",
     "__main__",
 ]
-PACKAGES = {"hints", "bulk"}
+PACKAGES = {"hints"}
 EMPTY = {"_core", "hooks"}  # packages that hold nothing by themselves
 
 IMPURE = {
@@ -67,8 +107,9 @@ IMPURE = {
     "sys", "threading", "time", "trio", "uuid",
 }  # fmt: skip
 EXTRAS = {
-    "aiolimiter", "genai_prices", "httpx", "httpx_sse", "httpx2", "llmock", "msgspec",
-    "opentelemetry", "rich", "together", "trio", "typer",
+    "aiohttp", "aiolimiter", "filelock", "genai_prices", "httpx", "httpx_aiohttp", "httpx_sse",
+    "httpx2", "llmock", "msgspec", "opentelemetry", "rich", "together", "trio", "typer",
+    "zstandard",
 }  # fmt: skip
 
 

@@ -1,8 +1,15 @@
 """Bulk runs: a file of requests in, a file of answers out."""
 
-import headway.together  # noqa: F401 - the first: it says what to install where the SDK is missing
+from headway._settings import InvalidSettings
+from headway.bulk.check import Check, check
 from headway.bulk.lines import InvalidInput
 from headway.bulk.output import InvalidOutput
-from headway.bulk.run import Report, Stop, run
+from headway.bulk.providers import PROVIDERS, Endpoint, find_endpoint
+from headway.bulk.run import run
+from headway.bulk.source import Shape, Shard, Source, open_source
+from headway.bulk.status import Report, Stop
 
-__all__ = ["InvalidInput", "InvalidOutput", "Report", "Stop", "run"]
+__all__ = [
+    "PROVIDERS", "Check", "Endpoint", "InvalidInput", "InvalidOutput", "InvalidSettings", "Report",
+    "Shape", "Shard", "Source", "Stop", "check", "find_endpoint", "open_source", "run",
+]  # fmt: skip

@@ -1,53 +1,64 @@
-"""Batch files: lines in, rows out.
+"""Batch files: what a line asks for, and what is wrong with it.
 
-A line is a request in the OpenAI batch form, ``{"custom_id", "method", "url", "body"}``, or in the
-Together form, ``{"custom_id", "body"}``; they are told apart line by line, by the ``url``. A row is
-the OpenAI batch output form, ``{"id", "custom_id", "response", "error"}``, one for each line.
+A line is a request in the OpenAI batch form, ``{"custom_id", "method", "url", "body"}``, in the
+Together form, ``{"custom_id", "body"}``, or in the plain form, a body alone; a file is of one
+form, which its first valid line tells. Prompts are in `headway.bulk.tables`, rows in
+`headway.bulk.rows`.
 
 Nothing here reads a clock or a network. Bodies pass through as the bytes they are: what the file
-says is what is sent, and what was answered is what is written.
+says is what is sent.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+import re
+from typing import Any, Literal
 
-from headway.bulk.lines import MAX_LINE, Line, undecodable
-from headway.errors import MissingExtra
+import msgspec
 
-try:
-    import msgspec
-except ImportError as error:  # pragma: no cover - needs an environment without the extra
-    raise MissingExtra(
-        "bulk runs read their files with msgspec, which is not installed. "
-        "Install it with: pip install 'headway[cli]'"
-    ) from error
+from headway.bulk.lines import MAX_LINE, InvalidInput, Line, undecodable
+from headway.bulk.rows import Answer, answer_row, error_row, read_answer, spent_by
+from headway.bulk.seen import SeenIds
 
 __all__ = [
     "DEFAULT_URL",
+    "ENDPOINTS",
     "SUPPORTED_URLS",
     "Answer",
     "BadLine",
     "Request",
+    "RequestReader",
     "SeenIds",
     "answer_row",
+    "check_id",
     "error_row",
     "estimate_tokens",
+    "max_tokens_of",
     "parse_line",
     "read_answer",
+    "resolve_endpoint",
+    "spent_by",
+    "unreadable",
 ]
 
-SUPPORTED_URLS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
-DEFAULT_URL = "/v1/chat/completions"
+ENDPOINTS = {
+    "chat": "/v1/chat/completions",
+    "completions": "/v1/completions",
+    "embeddings": "/v1/embeddings",
+    "images": "/v1/images/generations",
+    "rerank": "/v1/rerank",
+}
+SUPPORTED_URLS = (*ENDPOINTS.values(), "/v1/responses", "/v1/moderations")
+DEFAULT_URL = ENDPOINTS["chat"]
 
 # No count of tokens is above this; and what no float can hold, no limiter can count.
 _MAX_TOKENS = 10**12
 
+Form = Literal["openai", "together", "plain"]
 
-@dataclass(frozen=True, slots=True)
-class Request:
+
+class Request(msgspec.Struct, frozen=True, gc=False):
     """A line that can be sent. `body` is the JSON object as the file has it."""
 
     line: int
@@ -55,10 +66,10 @@ class Request:
     url: str
     body: bytes
     max_tokens: int
+    model: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BadLine:
+class BadLine(msgspec.Struct, frozen=True, gc=False):
     """A line that cannot be sent. `message` names the line, what is wrong and the fix."""
 
     line: int
@@ -67,76 +78,223 @@ class BadLine:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the provider answered: the body as it came, and the tokens it says were used."""
-
-    status: int
-    request_id: str | None
-    body: bytes
-    tokens: int | None
-
-
-class SeenIds:
-    """Which `custom_id` came on which line: about 150 bytes for each, whatever its length.
-
-    Python's own string hash (64 bits, keyed anew in each process) stands for the id: among a
-    million ids two different ones are taken for the same once in 37 million runs.
-    """
-
-    def __init__(self) -> None:
-        self._lines: dict[int, int] = {}
-
-    def first_line(self, custom_id: str, line: int) -> int:
-        """The line on which `custom_id` came first, which is `line` itself when it is new."""
-        return self._lines.setdefault(hash(custom_id), line)
-
-
-# -- reading -----------------------------------------------------------------------------------
-
-
-class _LineForm(msgspec.Struct):
+class _LineForm(msgspec.Struct, gc=False):
     custom_id: Any = None
     method: Any = "POST"
-    url: Any = DEFAULT_URL
+    url: Any = None
     body: msgspec.Raw = msgspec.Raw(b"")
 
 
-class _BodyForm(msgspec.Struct):
+class _BodyForm(msgspec.Struct, gc=False):
     stream: Any = None
     max_tokens: Any = None
     max_completion_tokens: Any = None
+    max_output_tokens: Any = None
+    model: Any = None
+
+
+_ABSENT = msgspec.Raw(b"")
+
+
+class _KindForm(msgspec.Struct, gc=False):
+    """The members of a body that tell which endpoint it is for."""
+
+    messages: msgspec.Raw = _ABSENT
+    prompt: msgspec.Raw = _ABSENT
+    input: msgspec.Raw = _ABSENT
+    query: msgspec.Raw = _ABSENT
+    documents: msgspec.Raw = _ABSENT
 
 
 _decode_line = msgspec.json.Decoder(_LineForm).decode
 _decode_body = msgspec.json.Decoder(_BodyForm).decode
+_decode_kind = msgspec.json.Decoder(_KindForm).decode
+_decode_names = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+_HALF_PAIR = re.compile(
+    rb"(?i)\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f])|(?<!\\ud[89ab]..)\\ud[c-f][0-9a-f]{2}"
+)
 
 
-def parse_line(line: Line, seen: SeenIds) -> Request | BadLine:
-    """The request that `line` holds, or what is wrong with it. Notes its `custom_id` in `seen`."""
-    if line.size > MAX_LINE:
-        return _bad(
-            line,
-            None,
-            "line_too_long",
-            f"is {line.size / 2**20:.1f} MiB long; the limit is {MAX_LINE // 2**20} MiB. "
-            "Make the request smaller, or split it",
+def resolve_endpoint(endpoint: str) -> str:
+    """The url of a short name or a path; `InvalidInput` for what is neither."""
+    url = ENDPOINTS.get(endpoint, endpoint)
+    if url not in SUPPORTED_URLS:
+        raise InvalidInput(
+            f"there is no endpoint {endpoint!r}. Use one of {', '.join(ENDPOINTS)}, "
+            f"or a path: {', '.join(SUPPORTED_URLS)}"
         )
-    if (position := undecodable(line.data)) is not None:
-        return _bad(
-            line, None, "not_utf8", f"is not UTF-8 (byte {position + 1}). Convert it to UTF-8"
-        )
-    try:
-        form = _decode_line(line.data)
-    except msgspec.ValidationError as error:
-        return _bad(line, None, "invalid_line", f"is not a JSON object of the batch form: {error}")
-    except (msgspec.DecodeError, RecursionError) as error:
-        return _bad(line, None, "invalid_json", f"is not valid JSON: {error}. Correct the line")
-    return _check_id(line, form, seen) or _check_request(line, form)
+    return url
 
 
-def _check_id(line: Line, form: _LineForm, seen: SeenIds) -> BadLine | None:
-    custom_id = form.custom_id
+class RequestReader:
+    """Lines of one file to requests. `url` is that of lines without one (None: by their body).
+
+    `model` is for bodies of the plain form that have none. `form` is None until a line told it.
+    """
+
+    def __init__(self, url: str | None = None, model: str | None = None) -> None:
+        self.form: Form | None = None
+        self.strange: tuple[str, ...] = ()  # the members of the first object that is no request
+        self._url = url
+        self._model = model
+        self._model_member = b'"model":' + msgspec.json.encode(model) if model else b""
+
+    def detect(self, line: Line) -> Form | None:
+        """Take `line` as the file's first, if it is valid; the form as far as it is known.
+
+        Raises `InvalidInput` when a model was given for a form whose lines name their own.
+        """
+        if self.form is None and unreadable(line) is None:
+            try:
+                names = _decode_names(line.data)
+            except (msgspec.DecodeError, RecursionError):
+                return None
+            self.form = self._form_of(names.keys())
+            if self.form is None:
+                self.strange = self.strange or tuple(names)
+            if self.form in ("openai", "together") and self._model is not None:
+                raise InvalidInput(
+                    "the lines of a batch file name their models themselves, and --model "
+                    f"{self._model} would change nothing. Leave --model out"
+                )
+        return self.form
+
+    def _form_of(self, names: Any) -> Form | None:
+        if "url" in names:
+            return "openai"
+        if "body" in names or "custom_id" in names:
+            return "together"
+        known = {"model", "messages", "prompt", "input", "query", "documents"}
+        return "plain" if self._url is not None or names & known else None
+
+    def parse(self, line: Line, seen: SeenIds | None) -> Request | BadLine:
+        """The request in `line`, or what is wrong with it. Notes its `custom_id` in `seen`."""
+        if (bad := unreadable(line)) is not None:
+            return bad
+        form = self.form
+        if form is None:
+            try:
+                form = self.detect(line) or "together"
+            except msgspec.ValidationError:
+                form = "together"
+        if form == "plain":
+            return self._check_body(line, str(line.number), None, line.data.strip())
+        try:
+            read = _decode_line(line.data)
+        except (msgspec.DecodeError, RecursionError) as error:
+            return _not_json(line, error)
+        custom_id = check_id(line, read.custom_id, seen)
+        if not isinstance(custom_id, str):
+            return custom_id
+        if (read.url is None) == (form == "openai"):
+            has, others = ("no url", "one") if form == "openai" else ("a url", "none")
+            return _bad(
+                line,
+                custom_id,
+                "mixed_forms",
+                f"has {has}, and the first line of the file has {others}. Make a file of each form",
+            )
+        if read.method != "POST":
+            said = _shown(read.method)
+            return _bad(line, custom_id, "invalid_method", f"has the method {said}. Use POST")
+        url = read.url
+        if url is not None and url not in SUPPORTED_URLS:
+            return _bad(
+                line,
+                custom_id,
+                "unsupported_url",
+                f"has the url {_shown(url)}. Use one of {', '.join(SUPPORTED_URLS)}",
+            )
+        body = bytes(read.body)
+        if not body:
+            return _bad(
+                line,
+                custom_id,
+                "missing_body",
+                'has no body. Give it one, like "body": {"model": "…", "messages": […]}',
+            )
+        return self._check_body(line, custom_id, url, body)
+
+    def _check_body(
+        self, line: Line, custom_id: str, url: str | None, body: bytes
+    ) -> Request | BadLine:
+        plain = self.form == "plain"
+        name = None if plain else custom_id
+        if not body.startswith(b"{"):
+            what = "is not a JSON object" if plain else "has a body that is not a JSON object"
+            return _bad(line, name, "invalid_body", f"{what}. Make it one")
+        try:
+            options = _decode_body(body)
+            url = url or self._url or _url_of(body)
+        except (msgspec.DecodeError, RecursionError) as error:
+            if plain and not isinstance(error, msgspec.ValidationError):
+                return _not_json(line, error)
+            return _bad(
+                line, name, "invalid_body", f"has a body that cannot be read: {error}. Correct it"
+            )
+        if plain and b'"custom_id"' in body and "custom_id" in _decode_names(body):
+            return _bad(
+                line,
+                None,
+                "mixed_forms",
+                "has a custom_id, and the first line of the file is a body alone. "
+                "Make a file of each form",
+            )
+        if options.stream not in (None, False):
+            return _bad(
+                line,
+                name,
+                "stream_not_supported",
+                'has "stream" in its body, and a stream is not one row. Remove it',
+            )
+        tokens = max_tokens_of(options)
+        if isinstance(tokens, str):
+            return _bad(
+                line,
+                name,
+                "invalid_max_tokens",
+                f"has a {tokens} that is no count of tokens: it is above {_MAX_TOKENS:,}. "
+                "Correct it",
+            )
+        model = options.model if isinstance(options.model, str) else None
+        if plain and options.model is None and self._model is not None:
+            model = self._model
+            rest = body[1:].lstrip()
+            body = b"{" + self._model_member + (b"" if rest.startswith(b"}") else b",") + rest
+        return Request(line.number, custom_id, url, body, tokens, model)
+
+
+def _url_of(body: bytes) -> str:
+    """The endpoint that a body is for, by what it holds."""
+    kind = _decode_kind(body)
+    if kind.messages is not _ABSENT:
+        return DEFAULT_URL
+    if kind.prompt is not _ABSENT:
+        return ENDPOINTS["completions"]
+    if kind.input is not _ABSENT:
+        return ENDPOINTS["embeddings"]
+    if kind.query is not _ABSENT and kind.documents is not _ABSENT:
+        return ENDPOINTS["rerank"]
+    return DEFAULT_URL
+
+
+def max_tokens_of(options: Any) -> int | str:
+    """The most that an answer may take by `options`, or the name of a number that is none."""
+    if options.max_completion_tokens:
+        name, budget = "max_completion_tokens", options.max_completion_tokens
+    elif options.max_output_tokens:
+        name, budget = "max_output_tokens", options.max_output_tokens
+    else:
+        name, budget = "max_tokens", options.max_tokens
+    # Text and numbers below 0 are for the provider to judge: they only count for nothing here.
+    if not isinstance(budget, int | float) or budget <= 0:
+        return 0
+    return name if budget > _MAX_TOKENS else math.ceil(budget)
+
+
+def check_id(line: Line, custom_id: object, seen: SeenIds | None) -> str | BadLine:
+    """`custom_id` if it is one, and new to `seen`; else what is wrong with it."""
     if custom_id is None or custom_id == "":
         return _bad(
             line,
@@ -153,162 +311,61 @@ def _check_id(line: Line, form: _LineForm, seen: SeenIds) -> BadLine | None:
             "invalid_custom_id",
             f"has a custom_id that is not a string: {shown}. Put it in quotes",
         )
-    first = seen.first_line(custom_id, line.number)
-    if first != line.number:
+    if seen is not None and (first := seen.first_line(custom_id, line.number)) != line.number:
         return _bad(
             line,
             custom_id,
             "duplicate_custom_id",
-            f"has the custom_id {custom_id!r}, which line {first} has too. "
+            f"has the custom_id {_shown(custom_id)}, which line {first} has too. "
             "Give each line one of its own",
+        )
+    return custom_id
+
+
+def unreadable(line: Line) -> BadLine | None:
+    """What keeps `line` from being text at all."""
+    if line.size > MAX_LINE:
+        return _bad(
+            line,
+            None,
+            "line_too_long",
+            f"is {line.size / 2**20:.1f} MiB long; the limit is {MAX_LINE // 2**20} MiB. "
+            "Make the request smaller, or split it",
+        )
+    if (position := undecodable(line.data)) is not None:
+        return _bad(
+            line, None, "not_utf8", f"is not UTF-8 (byte {position + 1}). Convert it to UTF-8"
         )
     return None
 
 
-def _check_request(line: Line, form: _LineForm) -> Request | BadLine:
-    custom_id: str = form.custom_id
-    if form.method != "POST":
-        return _bad(line, custom_id, "invalid_method", f"has the method {form.method!r}. Use POST")
-    if form.url not in SUPPORTED_URLS:
-        return _bad(
-            line,
-            custom_id,
-            "unsupported_url",
-            f"has the url {form.url!r}. Use one of {', '.join(SUPPORTED_URLS)}",
-        )
-    body = bytes(form.body)
-    if not body:
-        return _bad(
-            line,
-            custom_id,
-            "missing_body",
-            'has no body. Give it one, like "body": {"model": "…", "messages": […]}',
-        )
-    if not body.startswith(b"{"):
-        return _bad(
-            line, custom_id, "invalid_body", "has a body that is not a JSON object. Make it one"
-        )
-    try:
-        options = _decode_body(body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        return _bad(
-            line,
-            custom_id,
-            "invalid_body",
-            f"has a body that cannot be read: {error}. Correct it",
-        )
-    if options.stream not in (None, False):
-        return _bad(
-            line,
-            custom_id,
-            "stream_not_supported",
-            'has "stream" in its body, and a stream is not one row. Remove it',
-        )
-    name = "max_completion_tokens" if options.max_completion_tokens else "max_tokens"
-    budget = getattr(options, name)
-    # Text and numbers below 0 are for the provider to judge: they only count for nothing here.
-    budget = max(budget, 0) if isinstance(budget, int | float) else 0
-    if budget > _MAX_TOKENS:
-        return _bad(
-            line,
-            custom_id,
-            "invalid_max_tokens",
-            f"has a {name} that is no count of tokens: it is above {_MAX_TOKENS:,}. Correct it",
-        )
-    return Request(
-        line=line.number,
-        custom_id=custom_id,
-        url=form.url,
-        body=body,
-        max_tokens=math.ceil(budget),
-    )
+def _not_json(line: Line, error: Exception) -> BadLine:
+    if isinstance(error, msgspec.ValidationError):
+        what = f"is not a JSON object of the batch form: {error}"
+        return _bad(line, None, "invalid_line", what)
+    why = str(error)
+    if b"\x00" in line.data:
+        why = f"it holds a NUL byte (byte {line.data.index(0) + 1})"
+    elif half := _HALF_PAIR.search(line.data):
+        why = f"it holds half of a surrogate pair, {half[0].decode()} (byte {half.start() + 1})"
+    return _bad(line, None, "invalid_json", f"is not valid JSON: {why}. Correct the line")
+
+
+def _shown(value: object) -> str:
+    """`value` for a message, cut to a readable length."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def _bad(line: Line, custom_id: str | None, code: str, what: str) -> BadLine:
     return BadLine(line.number, custom_id, code, f"line {line.number} {what}")
 
 
+def parse_line(line: Line, seen: SeenIds) -> Request | BadLine:
+    """The request in a line of the batch form, with a url or without, whatever the others have."""
+    return RequestReader().parse(line, seen)
+
+
 def estimate_tokens(request: Request) -> int:
     """The tokens to reserve for `request`: four bytes of its body each, and all it may answer."""
     return len(request.body) // 4 + request.max_tokens
-
-
-# -- writing -----------------------------------------------------------------------------------
-
-
-class _AnswerForm(msgspec.Struct):
-    usage: Any = None
-
-
-_decode_answer = msgspec.json.Decoder(_AnswerForm).decode
-
-
-def read_answer(status: int, request_id: str | None, body: bytes) -> Answer | None:
-    """The answer in a response's `body`, or None when that is not JSON."""
-    if undecodable(body) is not None:
-        return None
-    try:
-        return Answer(status, request_id, body, _total_tokens(body))
-    except (msgspec.DecodeError, RecursionError):
-        return None
-
-
-def _total_tokens(body: bytes) -> int | None:
-    try:
-        usage = _decode_answer(body).usage
-    except msgspec.ValidationError:
-        msgspec.json.decode(body)  # not an object: the rest of it was not looked at
-        return None
-    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return tokens if isinstance(tokens, int) and 0 <= tokens <= _MAX_TOKENS else None
-
-
-def answer_row(request: Request, answer: Answer) -> bytes:
-    """The output row of a request that was answered, with its line break."""
-    response: dict[str, object] = {
-        "status_code": answer.status,
-        "request_id": answer.request_id,
-        "body": _one_line(answer.body),
-    }
-    return _row(request.line, request.custom_id, response, None)
-
-
-def error_row(
-    line: int, custom_id: str | None, code: str, message: str, response: Answer | None = None
-) -> bytes:
-    """The output row of a line that failed, with its line break.
-
-    `response` is the provider's last answer, where there was one; a body that is not JSON is
-    written as a string.
-    """
-    shown: dict[str, object] | None = None
-    if response is not None:
-        parsed = read_answer(response.status, response.request_id, response.body)
-        shown = {
-            "status_code": response.status,
-            "request_id": response.request_id,
-            "body": _one_line(parsed.body) if parsed else response.body.decode(errors="replace"),
-        }
-    return _row(line, custom_id, shown, {"code": code, "message": message})
-
-
-def _row(
-    line: int,
-    custom_id: str | None,
-    response: dict[str, object] | None,
-    error: dict[str, str] | None,
-) -> bytes:
-    row = {
-        "id": f"batch_req_{line}",
-        "custom_id": custom_id,
-        "response": response,
-        "error": error,
-    }
-    return msgspec.json.encode(row) + b"\n"
-
-
-def _one_line(body: bytes) -> msgspec.Raw:
-    """`body` without line breaks: in JSON they can only stand between tokens, as white space."""
-    if b"\n" in body or b"\r" in body:
-        body = body.replace(b"\r", b" ").replace(b"\n", b" ")
-    return msgspec.Raw(body)

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import codecs
+import gzip
+import io
+import stat
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
 
-from headway.errors import HeadwayError
+from headway.errors import HeadwayError, MissingExtra
 
 __all__ = [
     "MAX_LINE",
+    "BoundedFile",
+    "Compression",
     "InvalidInput",
     "Line",
+    "check_compression",
+    "check_head",
     "check_start",
+    "compression_of",
+    "copy_stream",
     "count_lines",
+    "decompressed",
+    "open_file",
     "read_lines",
+    "skip_line",
     "undecodable",
 ]
 
@@ -23,6 +37,11 @@ MAX_LINE = 16 * 1024 * 1024
 """The longest line that is taken, in bytes without its line break."""
 
 _CHUNK = 1024 * 1024
+_EXAMPLE = 'one request a line, like {"custom_id": "1", "body": {"model": "…", "messages": […]}}'
+
+Compression = Literal["gzip", "zstd"]
+_MAGIC: dict[bytes, Compression] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_SUFFIX: dict[str, str] = {"gzip": ".gz", "zstd": ".zst"}
 
 
 class InvalidInput(HeadwayError, ValueError):
@@ -42,27 +61,32 @@ class Line:
 
 
 def check_start(file: BinaryIO, name: str) -> None:
-    """Read the first line and raise `InvalidInput` when `file` cannot be JSONL; then rewind."""
-    head = file.read(4)
+    """Read the start of `file`, raise `InvalidInput` when it can be no JSONL, and rewind."""
+    head = file.read(_CHUNK)
     file.seek(0)
-    if (found := _not_text(head)) is not None:
+    check_head(head, name)
+
+
+def check_head(head: bytes, name: str, *, table: bool = False) -> None:
+    """Raise `InvalidInput` when a file that starts with `head` can be no JSONL, or no CSV."""
+    if (found := _not_text(head[:4])) is not None:
         what, fix = found
         raise InvalidInput(
             f"{name} is {what}, not UTF-8 text. Convert it first: {fix} {name} > utf8.jsonl"
         )
-    first = next(read_lines(file), None)
-    file.seek(0)
+    first = next(read_lines(io.BytesIO(head)), None)
     if first is None:
-        raise InvalidInput(
-            f"{name} is empty. It should hold one request a line, like "
-            '{"custom_id": "1", "body": {"model": "…", "messages": […]}}'
-        )
-    if (position := undecodable(first.data)) is not None:
+        example = "a header and one record a prompt" if table else _EXAMPLE
+        raise InvalidInput(f"{name} is empty. It should hold {example}")
+    # A line that goes on beyond the head may be cut inside a character.
+    whole = len(first.data) < len(head) - 4 or len(head) < _CHUNK
+    position = undecodable(first.data if whole else first.data[:-4])
+    if position is not None and (whole or position < len(first.data) - 8):
         raise InvalidInput(
             f"{name} is not UTF-8 text (line {first.number}, byte {position + 1}). "
             f"Convert it first, for example: iconv -f LATIN1 -t UTF-8 {name} > utf8.jsonl"
         )
-    if first.data.lstrip().startswith(b"["):
+    if not table and first.data.lstrip().startswith(b"["):
         raise InvalidInput(
             f"{name} starts with '[': a JSON array, not JSONL. Write one request a line, "
             f"for example: jq -c '.[]' {name} > lines.jsonl"
@@ -103,7 +127,7 @@ def read_lines(file: BinaryIO) -> Iterator[Line]:
         if not data.endswith(b"\n") and len(data) > MAX_LINE:
             size = len(data)
             del data  # before the rest is read: a long line costs its limit once
-            yield Line(number, size + _skip_line(file), b"")
+            yield Line(number, size + skip_line(file), b"")
             continue
         data = data.rstrip(b"\r\n")
         if len(data) > MAX_LINE:
@@ -112,7 +136,7 @@ def read_lines(file: BinaryIO) -> Iterator[Line]:
             yield Line(number, len(data), data)
 
 
-def _skip_line(file: BinaryIO) -> int:
+def skip_line(file: BinaryIO) -> int:
     """Read to the end of the line; how many bytes that were, without the break."""
     size = 0
     while chunk := file.readline(_CHUNK):
@@ -131,3 +155,163 @@ def undecodable(data: bytes) -> int | None:
     except UnicodeDecodeError as error:
         return error.start
     return None
+
+
+# -- what a file is stored as ------------------------------------------------------------------
+
+
+def compression_of(head: bytes) -> Compression | None:
+    """How a file that starts with `head` (4 bytes) is compressed."""
+    return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+
+
+def check_compression(head: bytes, name: str) -> Compression | None:
+    """`compression_of` the file `name`; `InvalidInput` where its suffix says something else."""
+    found = compression_of(head)
+    said = next((kind for kind, end in _SUFFIX.items() if name.lower().endswith(end)), None)
+    if head and found != said:
+        is_ = f"is compressed with {found}" if found else f"is not compressed with {said}"
+        ends = f"its name ends in {_SUFFIX[said]}" if said else "its name does not say so"
+        stem = name[: -len(_SUFFIX[said])] if said else name
+        to = stem + (_SUFFIX[found] if found else "")
+        raise InvalidInput(f"{name} {is_}, but {ends}. Rename it: mv {name} {to}")
+    return found
+
+
+def decompressed(file: BinaryIO, kind: Compression | None, name: str) -> BinaryIO:
+    """What `file` holds. Reading raises `InvalidInput` where it is cut off or damaged."""
+    if kind is None:
+        return file
+    raw = gzip.GzipFile(fileobj=file) if kind == "gzip" else _zstd(file)
+    return io.BufferedReader(_Checked(raw, kind, name), 128 * 1024)
+
+
+class BoundedFile(io.RawIOBase):
+    """The first `end` bytes of a seekable `file`, from where it stands now, whatever it grows to.
+
+    Reading raises `InvalidInput` where the file has become shorter.
+    """
+
+    def __init__(self, file: BinaryIO, end: int, name: str) -> None:
+        self._file, self._left, self._name = file, end - file.tell(), name
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into `buffer`; how many bytes that were."""
+        data = self._file.read(min(len(buffer), self._left))
+        if not data and self._left > 0 and len(buffer):
+            raise InvalidInput(
+                f"{self._name} became shorter while it was read. "
+                "Run again once nothing writes to it"
+            )
+        self._left -= len(data)
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class _Checked(io.RawIOBase):
+    """A decompressed stream whose errors are `InvalidInput`."""
+
+    def __init__(self, raw: Any, kind: Compression, name: str) -> None:
+        self._raw, self._kind, self._name = raw, kind, name
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into `buffer`; how many bytes that were."""
+        try:
+            data = self._raw.read(len(buffer))
+        except EOFError:
+            raise InvalidInput(
+                f"{self._name} ends in the middle of its {self._kind} data. "
+                "It was not copied whole: fetch it again"
+            ) from None
+        except (OSError, zlib.error, ValueError) as error:
+            raise InvalidInput(
+                f"{self._name} holds something that is not {self._kind} data ({error}). "
+                "It is damaged, or more was appended to it: fetch it again"
+            ) from None
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _zstd(file: BinaryIO) -> _ZstdFrames:
+    try:
+        import zstandard
+    except ImportError as error:  # pragma: no cover - needs an environment without the extra
+        raise MissingExtra(
+            "reading .zst files takes zstandard, which is not installed. "
+            "Install it with: pip install 'headway[cli]'"
+        ) from error
+    return _ZstdFrames(file, zstandard.ZstdDecompressor().decompressobj, zstandard.ZstdError)
+
+
+class _ZstdFrames:
+    """The frames of a zstd file one after another. (`stream_reader` does not tell a cut one.)"""
+
+    # 512 bytes of zeros compressed unfold to 16 MiB: a longer step could fill the memory.
+    _STEP = 512
+
+    def __init__(self, file: BinaryIO, new_frame: Any, failure: type[Exception]) -> None:
+        self._file, self._new_frame, self._failure = file, new_frame, failure
+        self._frame: Any = None
+        self._waiting = b""  # compressed
+        self._data, self._at = b"", 0  # decompressed
+
+    def read(self, size: int) -> bytes:
+        while self._at >= len(self._data):
+            step = self._waiting or self._file.read(self._STEP)
+            self._waiting = b""
+            if not step:
+                if self._frame is not None:
+                    raise EOFError
+                return b""
+            if self._frame is None:
+                self._frame = self._new_frame()
+            try:
+                self._data, self._at = self._frame.decompress(step), 0
+            except self._failure as error:
+                raise ValueError(str(error)) from None
+            if self._frame.eof:
+                self._waiting, self._frame = self._frame.unused_data, None
+        data = self._data[self._at : self._at + size]
+        self._at += len(data)
+        return data
+
+
+# -- opening -----------------------------------------------------------------------------------
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file or a pipe; `InvalidInput` for what is neither, or cannot be read."""
+    try:
+        # Looked at before it is opened: to open some devices waits, or does something.
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise InvalidInput(f"{path} is a folder. Give the path of a file")
+        if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
+            kind = "a socket" if stat.S_ISSOCK(mode) else "a device"
+            raise InvalidInput(f"{path} is {kind}, not a file. Write the requests to a file first")
+        return path.open("rb")
+    except FileNotFoundError:
+        raise InvalidInput(f"{path} does not exist. Check the path") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, InvalidInput):
+            raise
+        said = error.strerror if isinstance(error, OSError) else error
+        raise InvalidInput(f"cannot read {path}: {said}. Check the path") from None
+
+
+def copy_stream(file: BinaryIO, spool: Path) -> None:
+    """Copy a stream to `spool`, which is there only once it is whole."""
+    spool.parent.mkdir(parents=True, exist_ok=True)
+    part = spool.with_name(spool.name + ".part")
+    with part.open("wb") as out:
+        while data := file.read(_CHUNK):
+            out.write(data)
+    part.replace(spool)

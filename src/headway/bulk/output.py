@@ -1,4 +1,4 @@
-"""The output of a run: rows appended to a file, each with one write."""
+"""Files that are only appended to: the rows of a run, each with one write."""
 
 from __future__ import annotations
 
@@ -9,62 +9,80 @@ from pathlib import Path
 
 from headway.errors import HeadwayError
 
-__all__ = ["InvalidOutput", "RowFile", "default_output"]
+__all__ = [
+    "ANSWERED", "AppendFile", "InvalidOutput", "cannot_write", "check_output", "default_output",
+    "errors_file", "is_device",
+]  # fmt: skip
+
+# How a row ends that was answered, and no other.
+ANSWERED = b'"error":null}\n'
+
+_sync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
 class InvalidOutput(HeadwayError, ValueError):
     """An output path that cannot be written, or holds something already: nothing was sent."""
 
 
-def default_output(source: Path) -> Path:
-    """``requests.results.jsonl`` for ``requests.jsonl``, beside it."""
-    return source.with_name(f"{source.stem}.results.jsonl")
+def default_output(source: Path, shard: tuple[int, int] | None = None) -> Path:
+    """``requests.results.jsonl`` for ``requests.jsonl`` (``.gz`` or not), beside it; with a shard
+    ``requests.results.3-of-8.jsonl``.
+    """
+    name = source.name
+    for suffix in (".gz", ".zst"):
+        name = name.removesuffix(suffix)
+    stem = Path(name).stem or "requests"
+    part = "" if shard is None else f".{shard[0]}-of-{shard[1]}"
+    return source.with_name(f"{stem}.results{part}.jsonl")
 
 
-class RowFile:
-    """The output: one append descriptor, one write a row; `InvalidOutput` if it cannot be had.
+def errors_file(output: Path) -> Path:
+    """Where the failed rows of `output` stand a second time."""
+    return output.with_name(f"{output.name.removesuffix('.jsonl')}.errors.jsonl")
 
-    A file that is to be replaced keeps what it holds until the first row is there.
+
+class AppendFile:
+    """One append descriptor, one `os.write` for each piece: a killed process loses none of them.
+
+    Raises `OSError`, with the path, where it cannot be written (any more); what could be written
+    in part is cut off again.
     """
 
-    def __init__(self, path: Path, source: Path, overwrite: bool) -> None:
-        self._path = path
-        self._size = 0
+    def __init__(self, path: Path, fd: int | None = None) -> None:
+        self.path = path
+        self.dirty = False  # whether something was written since the last `sync`
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        self._fd = os.open(path, flags, 0o666) if fd is None else fd
+        self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
+        self.size = os.fstat(self._fd).st_size if self._regular else 0
+
+    def write(self, data: bytes) -> None:
+        """Append `data`, all of it or nothing."""
         try:
-            mode = _look_at(path, source)
-            # A device such as /dev/null holds nothing that would be lost.
-            exclusive = not overwrite and not stat.S_ISCHR(mode)
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | (os.O_EXCL if exclusive else 0)
-            self._created = not mode
-            self._fd = os.open(path, flags, 0o666)
+            written = os.write(self._fd, data)
+            while written < len(data):
+                written += os.write(self._fd, data[written:])
         except OSError as error:
-            raise InvalidOutput(_why_not(path, error)) from None
+            if self._regular:
+                with suppress(OSError):
+                    os.truncate(self._fd, self.size)
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
+        self.size += len(data)
+        self.dirty = True
 
-    def write(self, row: bytes) -> None:
-        """Append `row`; where only a part of it can be written, that part is cut off again."""
-        if self._size == 0 and not self._created:
-            os.close(os.open(self._path, os.O_WRONLY | os.O_TRUNC))
-        try:
-            written = os.write(self._fd, row)
-            while written < len(row):
-                written += os.write(self._fd, row[written:])
-        except OSError as error:
-            with suppress(OSError):  # a device cannot be cut
-                os.truncate(self._fd, self._size)
-            raise OSError(error.errno, error.strerror, str(self._path)) from None
-        self._size += len(row)
+    def sync(self) -> None:
+        """Bring to the disk what was written: for a power failure, a kill loses nothing."""
+        if self.dirty and self._regular:
+            self.dirty = False
+            _sync(self._fd)
 
-    def __enter__(self) -> RowFile:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
+    def close(self) -> None:
+        """Close the descriptor."""
         os.close(self._fd)
-        if self._size == 0 and self._created:
-            self._path.unlink()  # so that the next try does not find it in its way
 
 
-def _look_at(path: Path, source: Path) -> int:
-    """The mode of what is at `path`, 0 for nothing; `InvalidOutput` for what can be no output."""
+def check_output(path: Path, source: Path | None) -> None:
+    """Raise `InvalidOutput` for a path that can be no output."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -73,26 +91,31 @@ def _look_at(path: Path, source: Path) -> int:
                 f"the output {path} is a link to {path.readlink()}, which does not exist. "
                 "Remove the link, or give another file with -o"
             ) from None
-        return 0
-    if os.path.samestat(found, source.stat()):
+        if not path.parent.exists():
+            raise InvalidOutput(
+                f"cannot write {path}: the folder {path.parent} does not exist. "
+                f"Make it first: mkdir -p {path.parent}"
+            ) from None
+        return
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    if source is not None and source.exists() and os.path.samestat(found, source.stat()):
         raise InvalidOutput(
             f"the output {path} is the input itself, which would be lost. Give another file with -o"
         )
     if stat.S_ISDIR(found.st_mode):
         raise InvalidOutput(f"the output {path} is a folder. Give a file with -o")
-    return found.st_mode
 
 
-def _why_not(path: Path, error: OSError) -> str:
-    """What keeps `path` from being the output, and the way out."""
-    if isinstance(error, FileExistsError):
-        return (
-            f"{path} exists already, and may hold results. "
-            "Give another file with -o, or replace it with --overwrite"
-        )
-    if isinstance(error, FileNotFoundError) and not path.parent.exists():
-        return (
-            f"cannot write {path}: the folder {path.parent} does not exist. "
-            f"Make it first: mkdir -p {path.parent}"
-        )
-    return f"cannot write {path}: {error.strerror}. Give another file with -o"
+def is_device(path: Path) -> bool:
+    """Whether `path` is a pipe or a device such as /dev/null, which keeps nothing."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def cannot_write(path: Path, error: OSError) -> InvalidOutput:
+    """The error of an output that cannot be opened."""
+    return InvalidOutput(f"cannot write {path}: {error.strerror}. Give another file with -o")

@@ -1,14 +1,17 @@
-"""What a run shows while it goes on, and the summary at its end. Everything goes to stderr."""
+"""What a run shows while it goes on, and the summary at its end. Everything goes to stderr, but for
+the lines of ``--json``, which go to standard output where the rows do not.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, TextIO
 
-from headway.bulk.run import Report
+from headway.bulk.status import Report
 from headway.errors import MissingExtra
 from headway.events import Kind
 
@@ -25,24 +28,29 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
         "Install it with: pip install 'headway[cli]'"
     ) from error
 
-__all__ = [
-    "Display",
-    "PlainDisplay",
-    "TerminalDisplay",
-    "display",
-    "logging_to",
-    "stderr",
-    "summary",
-]
+__all__ = ["Display", "as_json", "display", "logging_to", "stderr", "summary"]
 
 _PLAIN_EVERY = 10.0  # seconds
+_JSON_EVERY = 1.0
 _REFUSALS = (Kind.RATE, Kind.TOKENS, Kind.CONCURRENCY, Kind.CAPACITY)
+_BINDS = {
+    "requests": "the limit of requests",
+    "tokens": "the limit of tokens",
+    "concurrency": "the concurrency",
+    "gate": "a pause after a refusal",
+    "closed": "nothing more can be sent",
+    "paused": "paused",
+    "": "nothing: reading as fast as it can",
+}
 
 
 class Display(Protocol):
-    """Shows reports of a run; `last` is the latest, None before the first."""
+    """Shows reports of a run."""
 
-    last: Report | None
+    @property
+    def last(self) -> Report | None:
+        """The latest, None before the first."""
+        ...
 
     def __enter__(self) -> Self: ...
 
@@ -61,16 +69,38 @@ def stderr() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def display(console: Console) -> Display:
-    """A live display on a terminal, plain lines now and then elsewhere."""
-    return TerminalDisplay(console) if console.is_terminal else PlainDisplay(console)
+def display(console: Console, *, as_lines: TextIO | None = None) -> Display:
+    """A live display on a terminal, plain lines now and then elsewhere, JSON to `as_lines`."""
+    if as_lines is not None:
+        return _Json(as_lines)
+    return _Terminal(console) if console.is_terminal else _Plain(console)
 
 
-class TerminalDisplay:
-    """A bar and two lines, drawn in place."""
+class _Shown:
+    """What the displays share."""
+
+    last: Report | None
+
+    def __init__(self) -> None:
+        self.last = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        pass
+
+
+class _Terminal(_Shown):
+    """A bar and some lines, drawn in place."""
 
     def __init__(self, console: Console) -> None:
-        self.last: Report | None = None
+        super().__init__()
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> Self:
@@ -87,31 +117,58 @@ class TerminalDisplay:
 
     def __call__(self, report: Report) -> None:
         self.last = report
-        bar = ProgressBar(total=max(1, report.total), completed=report.rows)
-        counts = Text.assemble(
-            (f"{report.rows:,}", "bold"),
-            f" of {report.total:,} lines, ",
-            (f"{report.done:,} done", "green"),
-            ", ",
-            (f"{_failures(report)} failed", "red" if report.failed else ""),
-            f", {report.in_flight:,} in flight",
-        )
         drawn = Table.grid(expand=True)
-        for row in (bar, counts, Text(_pace(report))):
-            drawn.add_row(row)
+        if report.total is not None:
+            drawn.add_row(ProgressBar(total=max(1, report.total), completed=report.rows))
+        counts = f" {_of_total(report)}, "
+        drawn.add_row(
+            Text.assemble((f"{report.rows:,}", "bold"), counts, (_left(report), "bold cyan"))
+        )
+        lines = Table.grid(padding=(0, 2))
+        for name, value, style in _lines(report):
+            lines.add_row(Text(name, "dim"), Text(value, style))
+        drawn.add_row(lines)
         self._live.update(drawn, refresh=True)
 
 
-class PlainDisplay:
+class _Plain(_Shown):
     """A line every ten seconds, for logs."""
 
     def __init__(self, console: Console) -> None:
-        self.last: Report | None = None
+        super().__init__()
         self._console = console
         self._due = _PLAIN_EVERY
 
-    def __enter__(self) -> Self:
-        return self
+    def __call__(self, report: Report) -> None:
+        self.last = report
+        if report.seconds < self._due:
+            return
+        self._due = report.seconds + _PLAIN_EVERY
+        parts = [
+            f"{report.done:,} {_of_total(report)} done, {_failures(report)} failed, "
+            f"{report.in_flight:,} in flight",
+            _rate(report),
+            f"refused: {_refusals(report)}",
+        ]
+        if faults := _faults(report):
+            parts.append(f"faults: {faults}")
+        line = "; ".join([*parts, _left(report)])
+        self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+class _Json(_Shown):
+    """A JSON object a second, for machines."""
+
+    def __init__(self, file: TextIO) -> None:
+        super().__init__()
+        self._file = file
+        self._due = 0.0
+
+    def __call__(self, report: Report) -> None:
+        self.last = report
+        if report.seconds >= self._due:
+            self._due = report.seconds + _JSON_EVERY
+            self._write({"event": "progress", **as_json(report)})
 
     def __exit__(
         self,
@@ -119,19 +176,42 @@ class PlainDisplay:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        pass
+        if self.last is not None:
+            self._write({"event": "end", **as_json(self.last)})
 
-    def __call__(self, report: Report) -> None:
-        self.last = report
-        if report.seconds < self._due:
-            return
-        self._due = report.seconds + _PLAIN_EVERY
-        self._console.print(
-            f"{report.done:,} of {report.total:,} done, {_failures(report)} failed, "
-            f"{report.in_flight:,} in flight; {_pace(report)}",
-            soft_wrap=True,
-            highlight=False,
-        )
+    def _write(self, value: dict[str, Any]) -> None:
+        print(json.dumps(value), file=self._file, flush=True)
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """`report` for machines: counts, seconds, dollars; null for what is not known or unlimited."""
+    infinite = float("inf")
+    return {
+        "input": report.input,
+        "output": None if report.output is None else str(report.output),
+        "total": report.total,
+        "done": report.done,
+        "failed": dict(report.failed),
+        "before": report.before,
+        "ambiguous": report.ambiguous,
+        "remaining": report.remaining,
+        "in_flight": report.in_flight,
+        "sent": report.sent,
+        "refused": {str(kind): count for kind, count in report.refused.items()},
+        "input_tokens": report.input_tokens,
+        "output_tokens": report.output_tokens,
+        "tokens": report.tokens,
+        "cost": round(report.cost, 6),
+        "unpriced": report.unpriced,
+        "limit": report.limit,
+        "pace": None if report.pace == infinite else report.pace,
+        "concurrency": None if report.concurrency == infinite else report.concurrency,
+        "binds": report.binds,
+        "seconds": round(report.seconds, 3),
+        "eta": None if report.eta is None else round(report.eta, 1),
+        "stopped": None if report.stopped is None else report.stopped.reason,
+        "fault": report.fault,
+    }
 
 
 @contextmanager
@@ -155,7 +235,11 @@ def _is_news(record: logging.LogRecord) -> bool:
 def summary(report: Report) -> Table:
     """How a run ended, as a table of two columns."""
     table = Table.grid(padding=(0, 2))
-    table.add_row("done", f"{report.done:,} of {report.total:,} lines")
+    table.add_row("done", f"{report.done:,} {_of_total(report)}")
+    if report.before:
+        table.add_row("before", f"{report.before:,} lines had their row already")
+    if report.ambiguous:
+        table.add_row("again", f"{report.ambiguous:,} lines that were in flight at a kill")
     if report.failed:
         table.add_row("failed", _failures(report))
     if report.remaining:
@@ -163,18 +247,40 @@ def summary(report: Report) -> Table:
     table.add_row("refused", _refusals(report))
     if faults := _faults(report):
         table.add_row("faults", faults)
-    table.add_row("tokens", f"{report.tokens:,}")
-    table.add_row("time", _duration(report.seconds))
+    table.add_row("tokens", _tokens(report))
+    if cost := _cost(report):
+        table.add_row("cost", cost)
+    table.add_row("time", duration(report.seconds))
     table.add_row("rate", f"{report.sent:,} attempts, {_rate(report)}")
-    table.add_row("rows", str(report.output) if report.rows else "none written")
+    if report.output is not None:
+        # A path is no markup, whatever brackets it holds.
+        table.add_row("rows", Text(str(report.output)) if report.rows else "none written")
     return table
 
 
-def _pace(report: Report) -> str:
-    parts = [_rate(report), f"refused: {_refusals(report)}"]
+def _lines(report: Report) -> Iterator[tuple[str, str, str]]:
+    """Name, value and style of what the live display shows below the bar."""
+    most = "" if report.concurrency == float("inf") else f" of {report.concurrency:,.0f}"
+    yield "done", f"{report.done:,}", "green"
+    if report.failed:
+        yield "failed", _failures(report), "red"
+    yield "in flight", f"{report.in_flight:,}{most}", ""
+    yield "rate", _rate(report), ""
+    yield "held back by", _BINDS.get(report.binds, report.binds), ""
+    refusals = _refusals(report)
+    yield "refused", refusals, "" if refusals == "none" else "yellow"
     if faults := _faults(report):
-        parts.append(f"faults: {faults}")
-    return "; ".join([*parts, _eta(report)])
+        yield "faults", faults, "yellow"
+    yield "tokens", _tokens(report), ""
+    if cost := _cost(report):
+        yield "cost", cost, ""
+
+
+def _of_total(report: Report) -> str:
+    if report.total is None:
+        return "lines"
+    share = f" ({report.rows / report.total:.1%})" if report.total else ""
+    return f"of {report.total:,} lines{share}"
 
 
 def _rate(report: Report) -> str:
@@ -206,15 +312,32 @@ def _faults(report: Report) -> str:
     return f"{count:,} (the last: {report.fault})" if report.fault else f"{count:,}"
 
 
-def _eta(report: Report) -> str:
-    if not report.rows:
-        return "no line finished yet"
-    return f"about {_duration(report.seconds / report.rows * report.remaining)} left"
+def _tokens(report: Report) -> str:
+    split = f" ({report.input_tokens:,} in, {report.output_tokens:,} out)"
+    return f"{report.tokens:,}{split if report.tokens else ''}"
 
 
-def _duration(seconds: float) -> str:
+def _cost(report: Report) -> str:
+    """What was spent, as far as it is known; "" where nothing is."""
+    if not report.cost:
+        return ""
+    note = f", {report.unpriced:,} answers without a known price" if report.unpriced else ""
+    return f"${report.cost:,.4f}{note}" if report.cost < 1 else f"${report.cost:,.2f}{note}"
+
+
+def _left(report: Report) -> str:
+    if report.eta is not None:
+        return f"about {duration(report.eta)} left"
+    return "no line finished yet" if report.rows == report.before else "time left not known"
+
+
+def duration(seconds: float) -> str:
+    """`seconds` as people say them."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    if hours < 48:
+        return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    days, hours = divmod(hours, 24)
+    return f"{days} days {hours} h"

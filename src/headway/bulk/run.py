@@ -1,94 +1,48 @@
-"""A bulk run: every line of a file sent once under the limits, one row written for each.
+"""A bulk run: every line of an input sent under the limits, one row written for each.
 
-The file is read as fast as the scheduler takes requests and no faster, so that memory follows the
-concurrency. A row is one `os.write` to one append descriptor: a killed run loses none that it
-counted.
+The input is read as fast as the scheduler takes requests and no faster, so that memory follows the
+concurrency. A row is written where its answer arrives, before anything else can happen: what was
+answered is never lost, and a run that was killed goes on where it was.
 """
 
 from __future__ import annotations
 
 import os
-import stat
-import time
-from collections import Counter
+import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import ExitStack, aclosing
-from dataclasses import dataclass, field
+from contextlib import ExitStack, aclosing, suppress
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 import httpx
-import together
+from anyio.lowlevel import checkpoint
 
-from headway import hints
-from headway import together as ready
 from headway.bulk import formats
-from headway.bulk.lines import InvalidInput, check_start, count_lines, read_lines
-from headway.bulk.output import InvalidOutput, RowFile, default_output
-from headway.errors import HeadwayError, Latched, NeverFits, Unavailable
-from headway.events import Kind
+from headway.bulk.budget import Budget
+from headway.bulk.feed import feed
+from headway.bulk.journal import Journal
+from headway.bulk.meter import Meter, count_spent
+from headway.bulk.output import InvalidOutput, check_output, default_output, is_device
+from headway.bulk.pipe import Pipe, Rows
+from headway.bulk.providers import Endpoint, find_endpoint
+from headway.bulk.send import Answered, Sender, describe, fault_of, stop_of
+from headway.bulk.source import InvalidInput, Shape, Shard, Source, open_source
+from headway.bulk.status import Report, Stop
+from headway.errors import HeadwayError, Latched
+from headway.prices import Prices
 
 if TYPE_CHECKING:
     from headway.scheduler import Scheduler
     from headway.streams import Outcome
 
-__all__ = ["InvalidAnswer", "Report", "Stop", "run"]
+__all__ = ["run"]
 
-# A long answer takes minutes; the SDK's 60 s would cut it off, bill it, and try again.
-_TIMEOUT = httpx.Timeout(600, connect=10)
 _WATCH_EVERY = 0.25  # seconds
-
-
-class InvalidAnswer(HeadwayError):
-    """A success whose body is not JSON; it is in ``.answer``."""
-
-    def __init__(self, message: str, answer: formats.Answer) -> None:
-        super().__init__(message)
-        self.answer = answer
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Why a run ended before its file did."""
-
-    kind: Kind
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """How far a run is, or how it ended.
-
-    `total`, `done`, `failed` (by code) and `in_flight` count lines, `sent` and `refused` (by
-    kind) attempts; `tokens` is what the answers say they used; `limit` is attempts a second,
-    `seconds` since the first line was read. `fault` is what the last attempt without an answer, or
-    with a 5xx, ran into: ``"ConnectError"``, ``"http_500"``.
-    """
-
-    input: Path
-    output: Path
-    total: int
-    done: int
-    failed: Mapping[str, int]
-    in_flight: int
-    sent: int
-    refused: Mapping[Kind, int]
-    tokens: int
-    limit: float | None
-    seconds: float
-    stopped: Stop | None
-    fault: str | None = None
-
-    @property
-    def rows(self) -> int:
-        """Rows written: lines done and lines failed."""
-        return self.done + sum(self.failed.values())
-
-    @property
-    def remaining(self) -> int:
-        """Lines that have no row yet."""
-        return max(0, self.total - self.rows)
+_SYNC_EVERY = 0.2
+_BEFORE_CLOSING = 3  # turns of the event loop, for failures that are on their way to their rows
 
 
 async def run(
@@ -96,110 +50,249 @@ async def run(
     output: str | os.PathLike[str] | None = None,
     *,
     scheduler: Scheduler,
+    endpoint: Endpoint | None = None,
+    client: httpx.AsyncClient | None = None,
+    shape: Shape | None = None,
+    shard: Shard | None = None,
+    limit: int | None = None,
+    trust_ids: bool = False,
+    ordered: bool = False,
     overwrite: bool = False,
-    client: together.AsyncTogether | None = None,
+    retry_failed: bool = False,
+    ambiguous: Literal["retry", "report"] = "retry",
+    max_cost: float | None = None,
+    max_tokens: int | None = None,
+    prices: Prices | None = None,
     watch: Callable[[Report], None] | None = None,
+    drain: anyio.Event | None = None,
 ) -> Report:
-    """Send every line of the batch file `source` and write one row for each to `output`.
+    """Send every line of `source` and write one row for each to `output`; resume what was begun.
 
-    `output` is ``requests.results.jsonl`` beside ``requests.jsonl`` by default, and must not
-    exist unless `overwrite` is true. `client` is made from the environment by default. `watch` is
-    called with the run's `Report` four times a second, and at the end, however it ends.
+    `source` is a file (gzip and zstd by their suffix) or ``"-"``, standard input; `output` a file,
+    by default ``requests.results.jsonl`` beside ``requests.jsonl``, or ``"-"``, standard output,
+    from which nothing can be resumed. `shape` says how lines become requests, `shard` which part
+    of the file is this run's, `limit` how many lines of it are done. `endpoint` is Together's by
+    default, with the key of the environment; `client` is used in place of one of headway's own.
 
-    A line that fails gets a row that says why, and the run goes on. A wrong key, an empty account
-    or a provider that stays away ends it: `Report.stopped` says so, and the lines that are left
-    have no row.
+    A run whose output is there already goes on with the lines that have no row: `retry_failed`
+    takes those up again that failed, `overwrite` begins anew. Rows that a killed process had in
+    flight are sent again, or, with ``ambiguous="report"``, failed. `ordered` writes the output in
+    the order of the input, when the run ends. With `trust_ids` no memory is spent on finding a
+    `custom_id` that comes twice.
 
-    Raises, before anything is sent, `headway.bulk.InvalidInput` for a file that cannot be read as
-    JSONL, `InvalidOutput`, and `headway.together.InvalidSettings` for a missing key; later
-    `OSError` when the output cannot be written any more.
+    `max_cost` (dollars, by `prices`) and `max_tokens` bound the whole run, its earlier sessions
+    too. `watch` is called with a `Report` four times a second, and at the end, however it ends.
+    When `drain` is set nothing more is sent, and the run ends with what is in flight.
+
+    A line that fails gets a row that says why, and the run goes on. A wrong key, an empty account,
+    a provider that stays away or a bound ends it: `Report.stopped` says so, and the lines that are
+    left have no row.
+
+    Raises, before anything is sent, `headway.bulk.InvalidInput` and `InvalidOutput` for files that
+    cannot be used, and `headway.together.InvalidSettings` for a missing key; later `OSError` when
+    the output cannot be written any more.
     """
-    if os.fspath(source) == "":
-        raise InvalidInput("the input's name is empty. Give the path of a file")
-    if output is not None and os.fspath(output) == "":
-        raise InvalidOutput("the output's name is empty. Give the path of a file with -o")
-    source = Path(source)
+    endpoint = find_endpoint() if endpoint is None else endpoint
+    shape = Shape() if shape is None else shape
     with ExitStack() as stack:
-        lines = stack.enter_context(_open_input(source))
-        output = default_output(source) if output is None else Path(output)
-        owned = client is None
-        if client is None:
-            client = ready.client(scheduler, timeout=_TIMEOUT)
-        total = await anyio.to_thread.run_sync(count_lines, lines)
-        lines.seek(0)
-        rows = stack.enter_context(RowFile(output, source, overwrite))
-        state = _Run(source, output, scheduler, client, lines, rows, total)
+        paths = _paths(source, output, shard)
         try:
-            await state.execute(watch or _nobody)
+            lines = await anyio.to_thread.run_sync(
+                lambda: open_source(
+                    paths.source, shape, shard=shard, limit=limit, trust_ids=trust_ids,
+                    spool=paths.spool,
+                )
+            )  # fmt: skip
         finally:
-            if owned:
-                with anyio.CancelScope(shield=True):
-                    await client.close()
-        return state.report()
+            if paths.spool is not None:  # it is open, and nobody needs its name
+                paths.spool.unlink(missing_ok=True)
+                paths.spool.with_name(f"{paths.spool.name}.part").unlink(missing_ok=True)
+        stack.callback(lines.close)
+        rows: Rows
+        if paths.output is None:
+            standard = Path("standard output")
+            rows = stack.enter_context(Pipe(standard, sys.stdout.fileno(), ordered=ordered))
+        elif is_device(paths.output):
+            rows = stack.enter_context(Pipe(paths.output, ordered=ordered))
+        else:
+            open_journal = partial(
+                Journal,
+                paths.output,
+                _header(lines, shape, shard, limit, endpoint),
+                ordered=ordered,
+                overwrite=overwrite,
+                retry_failed=retry_failed,
+            )
+            rows = stack.enter_context(await anyio.to_thread.run_sync(open_journal))
+        prices = Prices() if prices is None else prices
+        budget = Budget(
+            lambda model, read, written, cached: prices.cost(
+                endpoint.provider, model, read, written, cached
+            ),
+            max_cost,
+            max_tokens,
+        )
+        if budget.bounded and isinstance(rows, Journal):
+            await anyio.to_thread.run_sync(count_spent, budget, rows)
+        meter = Meter(lines, paths.output, scheduler, rows, budget, endpoint)
+        stack.callback(meter.close)
+        async with Sender(endpoint, scheduler, client) as sender:
+            state = _Run(
+                source=lines,
+                scheduler=scheduler,
+                endpoint=endpoint,
+                rows=rows,
+                budget=budget,
+                meter=meter,
+                sender=sender,
+                report_ambiguous=ambiguous == "report",
+                drain=drain,
+            )
+            try:
+                await state.execute(watch or _nobody)
+            finally:
+                if ordered:
+                    with anyio.CancelScope(shield=True):
+                        await anyio.to_thread.run_sync(rows.arrange)
+        return meter.report()
 
 
 def _nobody(report: Report) -> None:
     """The watch of a run that nobody watches."""
 
 
-def _open_input(source: Path) -> BinaryIO:
-    try:
-        # Looked at before it is opened: to open a pipe waits for whoever writes to it.
-        if not stat.S_ISREG(source.stat().st_mode):
-            raise InvalidInput(
-                f"{source} is not a regular file. Write the requests to a file first"
-            )
-        file = source.open("rb")
-    except FileNotFoundError:
-        raise InvalidInput(f"{source} does not exist. Check the path") from None
-    except OSError as error:
-        raise InvalidInput(f"cannot read {source}: {error.strerror}") from None
-    try:
-        check_start(file, str(source))
-    except BaseException:
-        file.close()
-        raise
-    return file
+@dataclass(frozen=True, slots=True)
+class _Paths:
+    source: str
+    output: Path | None
+    spool: Path | None
+
+
+def _paths(
+    source: str | os.PathLike[str], output: str | os.PathLike[str] | None, shard: Shard | None
+) -> _Paths:
+    name, target = os.fspath(source), None if output is None else os.fspath(output)
+    if name == "":
+        raise InvalidInput("the input's name is empty. Give the path of a file")
+    if target == "":
+        raise InvalidOutput("the output's name is empty. Give the path of a file with -o")
+    if name == "-" and target is None:
+        target = "-"  # as any other filter
+    if name == "-" and sys.stdin is None:
+        raise InvalidInput("standard input is closed. Give the path of a file, or pipe into it")
+    if target == "-":
+        if sys.stdout is None:
+            raise InvalidOutput("standard output is closed. Give the path of a file with -o")
+        return _Paths(name, None, None)
+    part = None if shard is None else (shard.index, shard.count)
+    path = default_output(Path(name), part) if target is None else Path(target)
+    check_output(path, None if name == "-" else Path(name))
+    # A resumption reads standard input, or a pipe, anew: the copy is for this process alone, and
+    # tells whether the input is still the same.
+    streamed = name == "-" or Path(name).is_fifo()
+    copied = streamed and not is_device(path)  # a run to /dev/null keeps nothing either
+    spool = path.with_name(f".{path.name}.{os.getpid()}.input") if copied else None
+    return _Paths(name, path, spool)
+
+
+def _header(
+    lines: Source, shape: Shape, shard: Shard | None, limit: int | None, endpoint: Endpoint
+) -> Mapping[str, object]:
+    """What may not differ between a run and its resumption."""
+    return {
+        "input": lines.fingerprint,
+        "provider": [endpoint.provider, endpoint.base_url],
+        "shape": {**asdict(shape), "parameters": dict(shape.parameters)},
+        "shard": None if shard is None else [shard.index, shard.count],
+        "lines": lines.lines,
+        "limit": limit,
+    }
+
+
+class _Draining(HeadwayError):
+    """Nothing more is sent."""
+
+
+class _CannotWrite(HeadwayError):
+    """The output or the journal cannot be written any more: an `OSError` that is no connection's,
+    so that what was answered is not sent again for it.
+    """
 
 
 @dataclass(slots=True)
 class _Run:
-    """The state of one run. Its tasks are the scheduler's; every row is written by one of them."""
+    """One run. Its tasks are the scheduler's; each writes the row of its answer."""
 
-    source: Path
-    output: Path
+    source: Source
     scheduler: Scheduler
-    client: together.AsyncTogether
-    lines: BinaryIO
-    rows: RowFile
-    total: int
-    done: int = 0
-    tokens: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
-    stopped: Stop | None = None
-    fault: str | None = None
-    began: float = field(default_factory=time.monotonic)
+    endpoint: Endpoint
+    rows: Rows
+    budget: Budget
+    meter: Meter
+    sender: Sender
+    report_ambiguous: bool
+    drain: anyio.Event | None
+    draining: bool = False
+    unsynced: OSError | None = None  # the disk does not keep what was written
+    _taken: int = 0  # lines
+    _idle: anyio.Event = field(default_factory=anyio.Event)
 
     async def execute(self, watch: Callable[[Report], None]) -> None:
-        """Run to the end of the file, or to what stops it, while `watch` is told."""
+        """Run to the end of the input, or to what stops it, while `watch` is told."""
         raised: Exception | None = None
+        meter = self.meter
+        meter.sample()
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(self._keep_watched, watch)
-                try:
-                    await self._send_all()
-                except Exception as error:
-                    raised = error  # leaves the group as itself, not inside an exception group
+                with anyio.CancelScope() as sending:
+                    group.start_soon(self._keep_watched, watch)
+                    group.start_soon(self._keep_synced, sending)
+                    if self.drain is not None:
+                        group.start_soon(self._keep_drain, self.drain, sending)
+                    try:
+                        await self._send_all()
+                    except Exception as error:
+                        raised = error  # leaves the group as itself, not inside an exception group
                 group.cancel_scope.cancel()
+            raised = raised or self.unsynced
+        except ExceptionGroup as errors:  # of the watch
+            raised = raised or _first_of(errors)
         finally:
-            watch(self.report())
+            meter.end(raised)
+            with suppress(OSError):
+                self.rows.sync()
+            watch(meter.report())
         if raised is not None:
             raise raised
 
     async def _keep_watched(self, watch: Callable[[Report], None]) -> None:
         while True:
-            watch(self.report())
+            self.meter.sample()
+            watch(self.meter.report())
             await anyio.sleep(_WATCH_EVERY)
+
+    async def _keep_synced(self, sending: anyio.CancelScope) -> None:
+        while True:
+            await anyio.sleep(_SYNC_EVERY)
+            try:
+                await anyio.to_thread.run_sync(self.rows.sync)
+            except OSError as error:
+                self.unsynced = error
+                sending.cancel()
+                return
+
+    async def _keep_drain(self, drain: anyio.Event, sending: anyio.CancelScope) -> None:
+        """When told to, let what is in flight end, and cancel what waits to be sent."""
+        await drain.wait()
+        self.draining = True
+        while self.meter.in_flight:
+            self._idle = anyio.Event()
+            await self._idle.wait()
+        for _ in range(_BEFORE_CLOSING):
+            await checkpoint()
+        sending.cancel()
+
+    # One line's way
 
     async def _send_all(self) -> None:
         scheduler = self.scheduler.with_options(tokens=formats.estimate_tokens, usage=_tokens_used)
@@ -211,145 +304,109 @@ class _Run:
                 self._settle(outcome)
 
     async def _requests(self) -> AsyncGenerator[formats.Request, None]:
-        """The lines that can be sent; the others get their row here."""
-        seen = formats.SeenIds()
-        read = 0
-        for line in read_lines(self.lines):
-            if self.stopped is not None:
-                return
-            read += 1
-            request = formats.parse_line(line, seen)
-            if isinstance(request, formats.Request):
-                yield request
-            else:
-                self._fail(request.line, request.custom_id, request.code, request.message)
-                await anyio.lowlevel.checkpoint()
-        self.total = read  # the count had taken in the blank ones
-
-    async def _ask(self, request: formats.Request) -> formats.Answer:
-        try:
-            response = await self.client.post(
-                request.url, content=request.body, cast_to=httpx.Response
-            )
-        except together.APIError as error:
-            self.fault = _fault(error) or self.fault
-            raise
-        return _read_response(response)
-
-    def _settle(self, outcome: Outcome[formats.Request, formats.Answer]) -> None:
-        request, error = outcome.item, outcome.error
-        if error is None:
-            self.rows.write(formats.answer_row(request, outcome.result))
-            self.done += 1
-            self.tokens += outcome.result.tokens or 0
-        elif (stop := _stop(error)) is not None:
-            # The first refusal says more than the jobs that were not sent because of it.
-            if self.stopped is None or not isinstance(error, Latched):
-                self.stopped = stop
+        """The lines that are to be sent; those that cannot be get their row here."""
+        meter = self.meter
+        lines = self.source.requests(self.rows.__contains__)
+        if self.source.lines is None:
+            async with aclosing(feed(lines)) as fed:
+                async for line in fed:
+                    if meter.stopped is not None or self.draining:
+                        return
+                    if (request := await self._prepare(line)) is not None:
+                        yield request
         else:
-            code, message, answer = _describe(error)
-            self._fail(request.line, request.custom_id, code, message, answer)
+            for line in lines:
+                if meter.stopped is not None or self.draining:
+                    return
+                if (request := await self._prepare(line)) is not None:
+                    yield request
+        if meter.stopped is None:
+            meter.total = meter.before + self._taken  # the count may have taken in the blank ones
 
-    def _fail(
-        self,
-        line: int,
-        custom_id: str | None,
-        code: str,
-        message: str,
-        answer: formats.Answer | None = None,
-    ) -> None:
-        self.rows.write(formats.error_row(line, custom_id, code, message, answer))
-        self.failed[code] += 1
+    async def _prepare(self, line: formats.Request | formats.BadLine) -> formats.Request | None:
+        """`line`, if it is to be sent now."""
+        meter = self.meter
+        self._taken += 1
+        if not isinstance(line, formats.Request):
+            self._fail(line, line.code, line.message)
+            await checkpoint()
+            return None
+        if line.line in self.rows.ambiguous:
+            if self.report_ambiguous:
+                self._fail(line, "ambiguous", _AMBIGUOUS)
+                return None
+            meter.ambiguous += 1
+        if self.budget.bounded and (why := await self.budget.admit(line)):
+            meter.stopped = meter.stopped or Stop(None, why)
+            return None
+        return line
 
-    def report(self) -> Report:
-        """How far it is, now."""
-        statistics = self.scheduler.statistics()
-        return Report(
-            input=self.source,
-            output=self.output,
-            total=self.total,
-            done=self.done,
-            failed=dict(self.failed),
-            in_flight=statistics.in_flight,
-            sent=statistics.sent,
-            refused=statistics.refused,
-            tokens=self.tokens,
-            limit=min((r.limit / r.per for r in self.scheduler.limits.requests), default=None),
-            seconds=time.monotonic() - self.began,
-            stopped=self.stopped,
-            fault=self.fault,
-        )
+    async def _ask(self, request: formats.Request) -> Answered:
+        if self.draining:
+            raise _Draining
+        meter, rows = self.meter, self.rows
+        try:
+            rows.start(request.line)
+        except OSError as error:
+            raise _CannotWrite from error
+        meter.in_flight += 1
+        try:
+            answered = await self.sender.ask(request)
+        except httpx.HTTPError as error:
+            meter.fault = fault_of(error) or meter.fault
+            raise
+        else:
+            # At once, before anything can be cancelled: what was answered has its row.
+            try:
+                rows.write(request.line, formats.answer_row(request, answered.answer), None)
+            except OSError as error:
+                raise _CannotWrite from error
+            return answered
+        finally:
+            meter.in_flight -= 1
+            if not meter.in_flight:
+                self._idle.set()
 
+    def _settle(self, outcome: Outcome[formats.Request, Answered]) -> None:
+        request, error, meter = outcome.item, outcome.error, self.meter
+        if error is None:
+            meter.answered(request, outcome.result, outcome.attempts, outcome.waited)
+            return
+        self.budget.settle(request, None, 0, 0)
+        if isinstance(error, _Draining):
+            return
+        if isinstance(error, _CannotWrite):
+            raise error.__cause__ or error
+        stop = stop_of(error, self.endpoint, meter.unanswered_for())
+        if stop is not None:
+            # The first refusal says more than the jobs that were not sent because of it.
+            if meter.stopped is None or not isinstance(error, Latched):
+                meter.stopped = stop
+            if isinstance(error, httpx.HTTPStatusError):
+                self.rows.refused(request.line)
+            return
+        code, message, answer = describe(error)
+        row = formats.error_row(request.line, request.custom_id, code, message, answer)
+        self.rows.write(request.line, row, code)
+        meter.failed(request, code, outcome.attempts, outcome.waited)
 
-# -- what came back ----------------------------------------------------------------------------
-
-
-def _tokens_used(answer: formats.Answer) -> int | None:
-    return answer.tokens
-
-
-def _read_response(response: httpx.Response) -> formats.Answer:
-    request_id = response.headers.get("x-request-id")
-    answer = formats.read_answer(response.status_code, request_id, response.content)
-    if answer is None:
-        raw = formats.Answer(response.status_code, request_id, response.content, None)
-        kind = response.headers.get("content-type", "no content-type")
-        raise InvalidAnswer(f"the answer is not JSON ({kind}): {response.text[:80]!r}", raw)
-    return answer
-
-
-def _stop(error: BaseException) -> Stop | None:
-    """Why `error` ends the whole run, or None when it is one line's own."""
-    if isinstance(error, Unavailable):
-        return Stop(Kind.TRANSIENT, str(error))
-    if isinstance(error, Latched):
-        return Stop(Kind(error.kind), str(error))
-    if not isinstance(error, together.APIStatusError):
-        return None
-    kind = hints.classify(error, wall_time=time.time()).kind
-    said = f"{error.status_code}: {_message(error)}"
-    if kind is Kind.AUTH:
-        return Stop(
-            kind,
-            f"the provider refuses the key ({said}). Set {ready.KEY_VARIABLE} to a valid one",
-        )
-    if kind is Kind.QUOTA:
-        return Stop(kind, f"the account has no credit left ({said}). Top it up, then run the rest")
-    return None
-
-
-def _fault(error: together.APIError) -> str | None:
-    """The name of what kept an attempt from an answer, or None where the provider said no."""
-    if isinstance(error, together.APIConnectionError):
-        return type(error.__cause__ or error).__name__
-    if isinstance(error, together.APIStatusError) and error.status_code >= 500:
-        return f"http_{error.status_code}"
-    return None
-
-
-def _describe(error: BaseException) -> tuple[str, str, formats.Answer | None]:
-    """The code and the message of a failed line's row, and the provider's last answer."""
-    answer: formats.Answer | None = None
-    if isinstance(error, InvalidAnswer):
-        code, message, answer = "invalid_answer", str(error), error.answer
-    elif isinstance(error, together.APIStatusError):
-        code, message = f"http_{error.status_code}", _message(error)
-        request_id = error.response.headers.get("x-request-id")
-        answer = formats.Answer(error.status_code, request_id, error.response.content, None)
-    elif isinstance(error, together.APITimeoutError):
-        code, message = "timeout", f"no answer within {_TIMEOUT.read:g} s"
-    elif isinstance(error, together.APIConnectionError):
-        code, message = "connection_error", f"{error} {error.__cause__ or ''}".strip()
-    elif isinstance(error, NeverFits):
-        code, message = "never_fits", str(error)
-    else:
-        code, message = type(error).__name__, str(error)
-    return code, ". ".join([message, *getattr(error, "__notes__", ())]), answer
+    def _fail(self, line: formats.Request | formats.BadLine, code: str, message: str) -> None:
+        """Write the row of a line that is not sent."""
+        row = formats.error_row(line.line, line.custom_id, code, message)
+        self.rows.write(line.line, row, code)
+        self.meter.failed(line, code, 0, 0.0)
 
 
-def _message(error: together.APIStatusError) -> str:
-    """What the provider says in the body of a refusal, or its status line."""
-    said = error.body.get("error", error.body) if isinstance(error.body, dict) else error.body
-    if isinstance(said, dict):
-        said = said.get("message")
-    return str(said)[:500] if said else error.response.reason_phrase
+def _first_of(errors: ExceptionGroup[Exception]) -> Exception:
+    first = errors.exceptions[0]
+    return _first_of(first) if isinstance(first, ExceptionGroup) else first
+
+
+_AMBIGUOUS = (
+    "it was sent by a run that was killed before the answer came, and may have been billed. "
+    "Send it again with --retry-failed"
+)
+
+
+def _tokens_used(answered: Answered) -> int | None:
+    return answered.tokens

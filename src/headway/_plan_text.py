@@ -1,0 +1,113 @@
+"""A `Plan` as text for a terminal, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headway.plan import Plan
+    from headway.simulation import Simulation
+
+__all__ = ["as_json", "describe", "time_of"]
+
+_WORTH = 0.98  # a change that leaves more of the time than this changes nothing
+
+
+def describe(plan: Plan) -> str:
+    """`plan` as text for a terminal."""
+    done = plan.simulation
+    lines = [f"{done.calls:,} requests would take {time_of(done.seconds)}.", ""]
+    if done.calls and done.seconds:
+        lines.append(f"  pace       {done.calls / done.seconds * 60:,.0f} requests/min")
+        mean = done.busy / done.seconds
+        lines.append(f"  in flight  {done.most_in_flight:,} at most, {mean:,.1f} on average")
+    lines.append(f"  tokens     {_count(plan.input_tokens)} in, {_count(plan.output_tokens)} out")
+    lines.append(f"  cost       {_cost(plan)}")
+    if plan.bad:
+        lines.append(f"  bad lines  {plan.bad:,}, which are not sent: headway run --check")
+    if done.too_large:
+        lines.append(
+            f"  too large  {done.too_large:,}, which reserve more tokens than the whole limit"
+        )
+    if done.seconds:
+        lines += ["", "What binds", *_binding_lines(done)]
+    if plan.changes:
+        lines += ["", "To be faster", *_change_lines(plan)]
+    return "\n".join([*lines, "", "Assumed", *(f"  {sentence}" for sentence in plan.assumed)])
+
+
+def _binding_lines(done: Simulation) -> Iterator[str]:
+    for name, seconds in sorted(done.binds.items(), key=lambda pair: -pair[1]):
+        shown = name or "nothing: what is in flight is all there is left"
+        if round(100 * seconds / done.seconds):
+            yield f"  {100 * seconds / done.seconds:3.0f}%  {shown}"
+
+
+def _change_lines(plan: Plan) -> Iterator[str]:
+    shares = {change.what: change.seconds / plan.seconds for change in plan.changes}
+    single = min(share for what, share in shares.items() if what != "all")
+    # All of them together are worth a line where that does more than the best one alone.
+    shown = [one for one in plan.changes if one.what != "all" or shares["all"] < 0.95 * single]
+    width = max(len(change.flags) for change in shown)
+    for change in shown:
+        same = shares[change.what] > _WORTH
+        yield f"  {change.flags:<{width}}  {'no change' if same else time_of(change.seconds)}"
+    if min(shares.values()) > _WORTH:
+        yield "  No limit is in the way: the calls themselves take this long."
+
+
+def _cost(plan: Plan) -> str:
+    if plan.cost is None:
+        return "unknown: no price is known for these models. Fix: --prices FILE"
+    known = f"${plan.cost:,.2f}"
+    if plan.unpriced:
+        return f"{known}, and {plan.unpriced:,} requests of models without a price (--prices FILE)"
+    return known
+
+
+def _count(tokens: float) -> str:
+    for size, name in ((1e9, "billion"), (1e6, "million")):
+        if tokens >= size:
+            return f"{tokens / size:.3g} {name}"
+    return f"{tokens:,.0f}"
+
+
+def time_of(seconds: float) -> str:
+    """`seconds` as people say them: "1 h 10 min"."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    if seconds < 599.5:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h" if hours else f"{days} d"
+    if hours:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{minutes} min"
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """`plan` as JSON holds it: numbers in seconds, tokens and dollars."""
+    done = plan.simulation
+    return {
+        "requests": done.calls,
+        "bad_lines": plan.bad,
+        "too_large": done.too_large,
+        "seconds": done.seconds,
+        "input_tokens": plan.input_tokens,
+        "output_tokens": plan.output_tokens,
+        "cost": plan.cost,
+        "unpriced": plan.unpriced,
+        "in_flight": {
+            "most": done.most_in_flight,
+            "mean": done.busy / done.seconds if done.seconds else 0.0,
+        },
+        "binds": {name or "nothing": seconds for name, seconds in done.binds.items()},
+        "changes": [
+            {"what": one.what, "flags": one.flags, "seconds": one.seconds} for one in plan.changes
+        ],
+        "assumed": list(plan.assumed),
+    }

@@ -1,0 +1,169 @@
+"""What a run measures of itself: for the report, for the record, and for its bounds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headway.bulk.budget import Budget
+from headway.bulk.formats import BadLine, Request, spent_by
+from headway.bulk.journal import Journal
+from headway.bulk.pipe import Rows
+from headway.bulk.providers import Endpoint
+from headway.bulk.record import Recorder
+from headway.bulk.send import Answered
+from headway.bulk.source import Source
+from headway.bulk.status import Pace, Report, Stop
+
+if TYPE_CHECKING:
+    from headway.scheduler import Scheduler
+
+__all__ = ["Meter", "count_spent"]
+
+
+class Meter:
+    """The counters of one run; what is public of them is written by the run itself."""
+
+    def __init__(
+        self,
+        source: Source,
+        output: Path | None,
+        scheduler: Scheduler,
+        rows: Rows,
+        budget: Budget,
+        endpoint: Endpoint,
+    ) -> None:
+        self.before = rows.done.count + sum(rows.failed.values())
+        self.total = source.lines
+        self.in_flight = 0
+        self.ambiguous = 0
+        self.stopped: Stop | None = None
+        self.fault: str | None = None
+        self._source = source
+        self._output = output
+        self._scheduler = scheduler
+        self._rows = rows
+        self._budget = budget
+        self._input_tokens = self._output_tokens = self._tokens = 0
+        self._unpriced = 0
+        self._pace = Pace()
+        self._began = self._answered_at = time.monotonic()
+        self._recorder: Recorder | None = None
+        if isinstance(rows, Journal):
+            self._recorder = Recorder(rows.folder / "trace.jsonl", self._session(endpoint))
+
+    def answered(self, request: Request, answered: Answered, attempts: int, waited: float) -> None:
+        """`request` was answered, by its last of so many `attempts`, having `waited` seconds."""
+        read, written = answered.input_tokens or 0, answered.output_tokens or 0
+        cost = self._budget.price(request.model, read, written, answered.cached_tokens)
+        self._budget.settle(request, cost, read, written)
+        self._input_tokens += read
+        self._output_tokens += written
+        self._tokens += answered.tokens or 0
+        self._answered_at = time.monotonic()
+        self._unpriced += cost is None
+        self._pace.took(answered.seconds)
+        if self._recorder is not None:
+            self._recorder.row(
+                model=request.model, code=None, attempts=attempts, waited=waited,
+                latency=answered.seconds, size=len(request.body),
+                input_tokens=answered.input_tokens, output_tokens=answered.output_tokens,
+                cost=cost,
+            )  # fmt: skip
+
+    def unanswered_for(self) -> float:
+        """Seconds since the last answer, or since the run began."""
+        return time.monotonic() - self._answered_at
+
+    def failed(self, line: Request | BadLine, code: str, attempts: int, waited: float) -> None:
+        """`line` failed with `code`."""
+        if self._recorder is None:
+            return
+        model, size = (line.model, len(line.body)) if isinstance(line, Request) else (None, 0)
+        self._recorder.row(
+            model=model, code=code, attempts=attempts, waited=waited, latency=0.0, size=size,
+            input_tokens=None, output_tokens=None, cost=None,
+        )  # fmt: skip
+
+    def sample(self) -> None:
+        """Look at the clock and at the scheduler: four times a second, and at both ends."""
+        done = self._rows.done.count + sum(self._rows.failed.values()) - self.before
+        self._pace.see(time.monotonic() - self._began, done)
+        if self._recorder is not None:
+            self._recorder.sample(time.time(), self._scheduler.statistics())
+
+    def end(self, raised: Exception | None) -> None:
+        """The run is over; `raised` is what ended it."""
+        self.sample()
+        if self._recorder is None:
+            return
+        if raised is not None:
+            reason, said = "failed", str(raised)
+        elif self.stopped is not None:
+            reason, said = "stopped", self.stopped.reason
+        else:
+            reason, said = ("interrupted" if self.report().remaining else "done"), ""
+        with suppress(OSError):
+            self._recorder.end(time.time(), reason, said)
+
+    def close(self) -> None:
+        """Close the record."""
+        if self._recorder is not None:
+            self._recorder.close()
+
+    def report(self) -> Report:
+        """How far the run is, now."""
+        statistics, rows, scheduler = self._scheduler.statistics(), self._rows, self._scheduler
+        done, failed = rows.done.count, dict(rows.failed)
+        left = None if self.total is None else self.total - done - sum(failed.values())
+        return Report(
+            input=self._source.name,
+            output=self._output,
+            total=self.total,
+            done=done,
+            failed=failed,
+            before=self.before,
+            ambiguous=self.ambiguous,
+            in_flight=self.in_flight,
+            sent=statistics.sent,
+            refused=statistics.refused,
+            tokens=self._tokens,
+            input_tokens=self._input_tokens,
+            output_tokens=self._output_tokens,
+            cost=self._budget.dollars,
+            unpriced=self._unpriced,
+            limit=min((r.limit / r.per for r in scheduler.limits.requests), default=None),
+            pace=statistics.pace,
+            concurrency=statistics.capacity,
+            binds=statistics.binds,
+            seconds=time.monotonic() - self._began,
+            eta=self._pace.eta(left, self.in_flight),
+            stopped=self.stopped,
+            fault=self.fault,
+        )
+
+    def _session(self, endpoint: Endpoint) -> Mapping[str, object]:
+        """What the record of this session begins with."""
+        limits = self._scheduler.limits
+        return {
+            "started": time.time(),
+            "input": self._source.name,
+            "output": str(self._output),
+            "provider": endpoint.provider,
+            "limits": {
+                "requests": [str(rate) for rate in limits.requests],
+                "tokens": [str(rate) for rate in limits.tokens],
+                "concurrency": limits.concurrency,
+            },
+            "total": self.total,
+            "already_done": self.before,
+        }
+
+
+def count_spent(budget: Budget, rows: Journal) -> None:
+    """Count what the rows that are there have cost; blocks."""
+    for model, read, written in spent_by(rows.lines()):
+        budget.spend(budget.price(model, read, written), read + written)

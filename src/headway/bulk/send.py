@@ -1,0 +1,294 @@
+"""One line's request over HTTP, and what the answer, or the lack of one, says."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import msgspec
+
+from headway import hints
+from headway._observer import Observer
+from headway._pool import Pool
+from headway.bulk import formats
+from headway.bulk.lines import undecodable
+from headway.bulk.providers import Endpoint
+from headway.bulk.status import Stop
+from headway.errors import HeadwayError, Latched, NeverFits, Unavailable
+from headway.events import Kind
+
+if TYPE_CHECKING:
+    from headway.scheduler import Scheduler
+
+__all__ = ["Answered", "InvalidAnswer", "Sender", "describe", "fault_of", "stop_of"]
+
+# A long answer takes minutes; 60 s would cut it off, bill it, and try again.
+_TIMEOUT = httpx.Timeout(600, connect=10, pool=None)
+_MIN_CONNECTIONS = 100
+_MAX_TOKENS = 10**12
+_REFUSED_FOR = re.compile(r"refused \(\w+\) for ([\d.e+]+) s")
+
+
+class InvalidAnswer(HeadwayError):
+    """A success whose body is not JSON; it is in ``.answer``."""
+
+    def __init__(self, message: str, answer: formats.Answer) -> None:
+        super().__init__(message)
+        self.answer = answer
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer, the tokens that it says were used (None: it does not say), and its seconds."""
+
+    answer: formats.Answer
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int
+    seconds: float
+
+    @property
+    def tokens(self) -> int | None:
+        """The tokens in all."""
+        return self.answer.tokens
+
+
+class Sender:
+    """A client for one endpoint, whose answers teach `scheduler`. Close it with ``async with``.
+
+    `client` is used as it is where given, and not closed.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, scheduler: Scheduler, client: httpx.AsyncClient | None
+    ) -> None:
+        self._endpoint = endpoint
+        self._shell = scheduler._shell
+        self._observe = Observer(self._shell)
+        self._flow = self._shell.state.flow(scheduler._options.key)
+        self._headers = dict(endpoint.headers)
+        self._pool: Pool | None = None
+        if client is None:
+            concurrency = scheduler.limits.concurrency
+            connections = None if concurrency is None else max(concurrency, _MIN_CONNECTIONS)
+            self._pool = Pool(connections, endpoint.base_url)
+            client = httpx.AsyncClient(transport=self._pool, timeout=_TIMEOUT)
+            headers = httpx.Headers(client.headers)
+            headers.update(self._headers)
+            self._own_headers = headers.raw
+            self._extensions = {"timeout": _TIMEOUT.as_dict()}
+        self._client = client
+        self._urls: dict[str, httpx.URL] = {}
+
+    async def __aenter__(self) -> Sender:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._pool is not None:
+            await self._client.aclose()
+
+    async def ask(self, request: formats.Request) -> Answered:
+        """Send `request` once. Raises `httpx.HTTPError` and `InvalidAnswer`."""
+        url = self._urls.get(request.url)
+        if url is None:
+            url = self._urls[request.url] = httpx.URL(self._endpoint.url(request.url))
+        sent_at = self._shell.clock()
+        response = await self._post(url, request.body)
+        if response.status_code < 300:
+            self._observe(response.headers, self._flow, sent_at)
+            return _read(response, self._shell.clock() - sent_at)
+        self._observe(response.headers, self._flow, sent_at, response.content)
+        raise httpx.HTTPStatusError(
+            f"{response.status_code} {response.reason_phrase}",
+            request=response.request,
+            response=response,
+        )
+
+    async def _post(self, url: httpx.URL, body: bytes) -> httpx.Response:
+        pool = self._pool
+        if pool is None:
+            return await self._client.post(url, content=body, headers=self._headers)
+        # Cookies, redirects and authentication, which nobody needs here, are a third of what a
+        # request costs httpx's client.
+        request = httpx.Request(
+            "POST", url, headers=self._own_headers, content=body, extensions=self._extensions
+        )
+        try:
+            response = await pool.handle_async_request(request)
+            response.request = request
+            try:
+                await response.aread()
+            finally:
+                await response.aclose()
+        except httpx.RequestError as error:
+            error.request = request
+            raise
+        return response
+
+
+# -- answers -----------------------------------------------------------------------------------
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: Any = None
+
+
+class _Usage(msgspec.Struct):
+    total_tokens: Any = None
+    prompt_tokens: Any = None
+    completion_tokens: Any = None
+    input_tokens: Any = None
+    output_tokens: Any = None
+    prompt_tokens_details: _Details | None = None
+
+
+class _Body(msgspec.Struct):
+    usage: _Usage | None = None
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+
+
+def _read(response: httpx.Response, seconds: float) -> Answered:
+    body = response.content
+    request_id = response.headers.get("x-request-id")
+    status = response.status_code
+    try:
+        if undecodable(body) is not None:
+            raise msgspec.DecodeError  # what is skipped is not looked at
+        usage = _decode(body).usage
+    except (msgspec.DecodeError, RecursionError):
+        usage = None
+        # Not of that shape; whether it is JSON at all is another question.
+        if formats.read_answer(status, request_id, body) is None:
+            raw = formats.Answer(status, request_id, body, None)
+            kind = response.headers.get("content-type", "no content-type")
+            raise InvalidAnswer(
+                f"the answer is not JSON ({kind}): {response.text[:80]!r}", raw
+            ) from None
+    if usage is None:
+        return Answered(formats.Answer(status, request_id, body, None), None, None, 0, seconds)
+    read = _count(usage.prompt_tokens)
+    if read is None:
+        read = _count(usage.input_tokens)
+    written = _count(usage.completion_tokens)
+    if written is None:
+        written = _count(usage.output_tokens)
+    total = _count(usage.total_tokens)
+    if total is None and not (read is None and written is None):
+        total = (read or 0) + (written or 0)
+    if total is not None and read is None and written is None:
+        read = total  # an embedding has no answer to count
+    details = usage.prompt_tokens_details
+    cached = 0 if details is None else _count(details.cached_tokens) or 0
+    answer = formats.Answer(status, request_id, body, total)
+    return Answered(answer, read, written, cached, seconds)
+
+
+def _count(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value <= _MAX_TOKENS else None
+
+
+# -- failures ----------------------------------------------------------------------------------
+
+
+def stop_of(error: BaseException, endpoint: Endpoint, unanswered_for: float) -> Stop | None:
+    """Why `error` ends the whole run, or None when it is one line's own. Nothing was answered for
+    so many seconds.
+    """
+    if isinstance(error, Unavailable):
+        return Stop(Kind.TRANSIENT, _later(str(error)))
+    if isinstance(error, Latched):
+        return Stop(Kind(error.kind), str(error))
+    if (why := _given_up(error, unanswered_for)) is not None:
+        return Stop(Kind.TRANSIENT, _later(why))
+    if not isinstance(error, httpx.HTTPStatusError):
+        return None
+    kind = hints.classify(error, wall_time=time.time()).kind
+    said = f"{error.response.status_code}: {_message(error)}"
+    if kind is Kind.AUTH:
+        return Stop(
+            kind,
+            f"the provider refuses the key ({said}). Set {endpoint.key_variable} to a valid one",
+        )
+    if kind is Kind.QUOTA:
+        return Stop(kind, f"the account has no credit left ({said}). Top it up, then run the rest")
+    return None
+
+
+def _later(why: str) -> str:
+    return f"{why.partition(' Fix: ')[0].rstrip('.')}. Run the rest when it is back"
+
+
+def _given_up(error: BaseException, unanswered_for: float) -> str | None:
+    """Why a line was tried, and then not again for what no line is to blame for; else None.
+
+    The scheduler gives such a job its own last error, with a note, and `Unavailable` to all that
+    were not tried yet. A line that was refused for as long as its patience, while others were
+    answered, has itself to blame.
+    """
+    for note in getattr(error, "__notes__", ()):
+        _, given_up, why = note.partition(", and not again: ")
+        if not given_up:
+            continue
+        if "an outage: " in why or " asks to wait " in why:
+            return str(why)
+        if (refused := _REFUSED_FOR.match(why)) and unanswered_for >= float(refused[1]):
+            return str(why)
+    return None
+
+
+def fault_of(error: BaseException) -> str | None:
+    """The name of what kept an attempt from an answer, or None where the provider said no."""
+    if isinstance(error, httpx.HTTPStatusError):
+        status = error.response.status_code
+        return f"http_{status}" if status >= 500 else None
+    return type(_lost(error) or error).__name__ if isinstance(error, httpx.RequestError) else None
+
+
+def _lost(error: BaseException) -> BaseException | None:
+    """What broke a connection, where httpx-aiohttp calls that a ConnectTimeout."""
+    cause = error.__cause__
+    if not isinstance(error, httpx.ConnectTimeout) or isinstance(cause, TimeoutError):
+        return None
+    return cause if type(cause).__module__.startswith("aiohttp") else None
+
+
+def describe(error: BaseException) -> tuple[str, str, formats.Answer | None]:
+    """The code and the message of a failed line's row, and the provider's last answer."""
+    answer: formats.Answer | None = None
+    if isinstance(error, InvalidAnswer):
+        code, message, answer = "invalid_answer", str(error), error.answer
+    elif isinstance(error, httpx.DecodingError):
+        code, message = "invalid_answer", f"the answer cannot be decompressed: {error}"
+    elif isinstance(error, httpx.HTTPStatusError):
+        status = error.response.status_code
+        code, message = f"http_{status}", _message(error)
+        request_id = error.response.headers.get("x-request-id")
+        answer = formats.Answer(status, request_id, error.response.content, None)
+    elif isinstance(error, httpx.TimeoutException) and _lost(error) is None:
+        what = "no connection" if isinstance(error, httpx.ConnectTimeout) else "no answer"
+        code, message = "timeout", f"{what} in time ({type(error).__name__})"
+    elif isinstance(error, httpx.RequestError):
+        cause = _lost(error) or error
+        code, message = "connection_error", f"{type(cause).__name__}: {cause}".rstrip(": ")
+    elif isinstance(error, NeverFits):
+        code, message = "never_fits", str(error)
+    else:
+        code, message = type(error).__name__, str(error)
+    return code, ". ".join([message, *getattr(error, "__notes__", ())]), answer
+
+
+def _message(error: httpx.HTTPStatusError) -> str:
+    """What the provider says in the body of a refusal, or its status line."""
+    try:
+        body = msgspec.json.decode(error.response.content)
+    except (msgspec.DecodeError, RecursionError):
+        body = None
+    said = body.get("error", body) if isinstance(body, dict) else body
+    if isinstance(said, dict):
+        said = said.get("message")
+    return str(said)[:500] if said else error.response.reason_phrase or "no message"

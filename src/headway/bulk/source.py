@@ -1,0 +1,407 @@
+"""The input of a run: opened, measured, and read request by request."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import io
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from headway.bulk.formats import BadLine, Request, RequestReader, resolve_endpoint
+from headway.bulk.lines import (
+    MAX_LINE,
+    BoundedFile,
+    Compression,
+    InvalidInput,
+    Line,
+    check_compression,
+    check_head,
+    compression_of,
+    copy_stream,
+    count_lines,
+    decompressed,
+    open_file,
+    skip_line,
+)
+from headway.bulk.seen import SeenIds
+from headway.bulk.tables import PromptReader, read_records
+
+__all__ = ["InvalidInput", "Shape", "Shard", "Source", "open_source"]
+
+_CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How lines become requests: what of the options changes the requests.
+
+    `endpoint` is the url of lines without one, a short name or a path. `model` is for prompts, and
+    for bodies of the plain form that name none. `parameters` are further members of a prompt's
+    body, such as ``{"temperature": 0}``.
+    """
+
+    endpoint: str | None = None
+    model: str | None = None
+    prompt_column: str | None = None
+    id_column: str | None = None
+    template: str | None = None
+    system: str | None = None
+    parameters: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The part `index` (from 0) of `count`: the lines that start in its share of the bytes."""
+
+    index: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise InvalidInput(
+                f"there is no shard {self.index}/{self.count}. "
+                "Give i/N with i from 0 to N - 1, like 0/8"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """The shard that "3/8" means; `InvalidInput` for what is none."""
+        index, slash, count = text.partition("/")
+        if not (
+            slash and index.isascii() and index.isdigit() and count.isascii() and count.isdigit()
+        ):
+            raise InvalidInput(f"{text!r} is no shard. Give i/N with i from 0 to N - 1, like 0/8")
+        return cls(int(index), int(count))
+
+
+class _IdForm(msgspec.Struct, gc=False):
+    custom_id: Any = None
+
+
+_decode_id = msgspec.json.Decoder(_IdForm).decode
+
+
+class Source:
+    """An input that was opened and measured; made by `open_source`.
+
+    `lines` counts what it will yield, blank lines among them until they were read; None for a
+    stream. `size` is in bytes, as stored; `fingerprint` the hex SHA-256 of those and of the size.
+    """
+
+    def __init__(
+        self, file: BinaryIO, name: str, shape: Shape, *, table: bool, limit: int | None,
+        trust_ids: bool,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.lines: int | None = None
+        self.size = 0
+        self.fingerprint = ""
+        self._file = file
+        self._limit = limit
+        self._trust_ids = trust_ids
+        self._table = table
+        self._compression: Compression | None = None
+        self._streamed: BinaryIO | None = None  # what is left of an input that is read once
+        self._start, self._first, self._count = 0, 1, -1  # of the shard: byte, line, lines
+        url = resolve_endpoint(shape.endpoint) if shape.endpoint is not None else None
+        self._prompts: PromptReader | None = None
+        self._batch = RequestReader(url, shape.model)
+        if table or shape.prompt_column is not None or shape.template is not None:
+            self._prompts = PromptReader(
+                url or resolve_endpoint("chat"), shape.model, shape.prompt_column,
+                shape.id_column, shape.template, shape.system, shape.parameters,
+            )  # fmt: skip
+        elif shape.id_column is not None or shape.system is not None or shape.parameters:
+            raise InvalidInput(
+                "an id column, a system prompt and parameters are for tables of prompts, and "
+                f"{name} is read as requests. Give --prompt-column or --template too, or leave "
+                "them out"
+            )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def requests(self, skip: Callable[[int], bool]) -> Iterator[Request | BadLine]:
+        """The lines in file order, but those whose number `skip` is true for.
+
+        The `custom_id` of a skipped line still counts for duplicates, unless ids are trusted.
+        Numbers are of the whole file, from 1, in shards too. Raises `InvalidInput` where the file
+        turns out to be cut off or damaged. A stream can be read once.
+        """
+        for _, request in self.sized_requests(skip):
+            yield request
+
+    def sized_requests(
+        self, skip: Callable[[int], bool]
+    ) -> Iterator[tuple[int, Request | BadLine]]:
+        """As `requests`, each with the size of its line in bytes."""
+        seen = None if self._trust_ids else SeenIds()
+        file = self._open_content()
+        return self._records(file, skip, seen) if self._table else self._lines(file, skip, seen)
+
+    def _lines(
+        self, file: BinaryIO, skip: Callable[[int], bool], seen: SeenIds | None
+    ) -> Iterator[tuple[int, Request | BadLine]]:
+        readline = file.readline
+        parse: Callable[[Line, SeenIds | None], Request | BadLine] = (
+            self._prompts.of_line if self._prompts is not None else self._batch.parse
+        )
+        note_ids = seen is not None
+        column = "custom_id" if self._prompts is None else self._prompts.id_column
+        left = -1 if self._limit is None else self._limit
+        number, last, count = self._first - 1, self._first - 1 + self._count, 0
+        while number != last and left != 0 and (data := readline(MAX_LINE + 2)):
+            number += 1
+            if skip(number):
+                count += 1
+                left -= 1
+                if len(data) > MAX_LINE and not data.endswith(b"\n"):
+                    skip_line(file)
+                elif note_ids and column is not None and self._batch.form != "plain":
+                    assert seen is not None
+                    try:
+                        custom_id = (
+                            _decode_id(data).custom_id
+                            if column == "custom_id"
+                            else msgspec.json.decode(data)[column]
+                        )
+                    except Exception:  # whatever it is, the line has its row
+                        continue
+                    if isinstance(custom_id, str) and custom_id:
+                        seen.first_line(custom_id, number)
+                continue
+            size = len(data)
+            if size > MAX_LINE and not data.endswith(b"\n"):
+                del data  # before the rest is read: a long line costs its limit once
+                line = Line(number, size + skip_line(file), b"")
+            else:
+                data = data.rstrip(b"\r\n")
+                if not data or data.isspace():
+                    continue
+                size = len(data)
+                line = Line(number, size, data if size <= MAX_LINE else b"")
+            count += 1
+            left -= 1
+            yield line.size, parse(line, seen)
+        if self.lines is not None:
+            self.lines = count
+
+    def _records(
+        self, file: BinaryIO, skip: Callable[[int], bool], seen: SeenIds | None
+    ) -> Iterator[tuple[int, Request | BadLine]]:
+        prompts = self._prompts
+        assert prompts is not None
+        records = read_records(file)
+        header = next(records, None)
+        if header is None or header.problem is not None:
+            why = header.problem[1] if header is not None and header.problem else "is missing"
+            raise InvalidInput(f"the header of {self.name} {why}")
+        prompts.bind(header.fields, self.name)
+        for record in records:
+            if self._limit is not None and record.number > self._limit:
+                return
+            if not skip(record.number):
+                yield record.size, prompts.of_record(record, seen)
+            elif seen is not None and prompts.id_column is not None and record.problem is None:
+                custom_id = record.fields[header.fields.index(prompts.id_column)]
+                if custom_id:
+                    seen.first_line(custom_id, record.number)
+
+    def _open_content(self) -> BinaryIO:
+        """The text from the start of the shard on, behind a byte order mark."""
+        if self.lines is None:
+            if self._streamed is None:
+                raise InvalidInput(f"{self.name} is a stream and was read already. Use a file")
+            content, self._streamed = self._streamed, None
+            return content
+        content = self._content(self._start)
+        if self._start == 0 and _peek(content).startswith(codecs.BOM_UTF8):
+            content.read(3)
+        return content
+
+    def _content(self, start: int) -> BinaryIO:
+        self._file.seek(start)
+        stored = io.BufferedReader(BoundedFile(self._file, self.size, self.name), _CHUNK)
+        return decompressed(stored, self._compression, self.name)
+
+    def measure(self, shard: Shard | None, *, named: bool = True) -> None:
+        """Take the size, the fingerprint and the number of lines of a regular file.
+
+        The suffix of a file that is `named` must fit what it holds.
+        """
+        self._file.seek(0)
+        head = self._file.read(4)
+        self._compression = check_compression(head, self.name) if named else compression_of(head)
+        self.size = opened = os.fstat(self._file.fileno()).st_size
+        if shard is not None and (self._table or self._compression):
+            raise no_shard(
+                self.name, "CSV" if self._table else f"compressed with {self._compression}"
+            )
+        check_head(self._content(0).read(_CHUNK), self.name, table=self._table)
+        shard = Shard(0, 1) if shard is None else shard
+        low = self.size * shard.index // shard.count
+        high = self.size * (shard.index + 1) // shard.count
+        before, through, cut = self._measure_bytes(low, high)
+        if os.fstat(self._file.fileno()).st_size > opened and cut != self.size:
+            self.size = cut  # the last line was not whole when the file was opened
+            through -= high == opened
+        if self._table:
+            self.lines = 0  # from here on no stream
+            self.lines = sum(1 for _ in read_records(self._open_content())) - 1
+            next(self.sized_requests(lambda number: False), None)  # that the columns are there
+        elif self._compression:
+            self.lines = count_lines(self._content(0))
+        else:
+            self.lines = max(0, through - before)
+            self._first, self._count = before + 1, self.lines
+            self._start = self._start_of(low)
+        if self._prompts is None:
+            self._detect()
+        if self._limit is not None:
+            self.lines = min(self.lines, self._limit)
+
+    def _measure_bytes(self, low: int, high: int) -> tuple[int, int, int]:
+        """How many lines start before `low` and before `high`; the end of the last whole line.
+
+        A line starts at 0 and behind each break: before `x` > 0, one more than breaks in front of
+        byte `x` - 1.
+        """
+        digest = hashlib.sha256()
+        stops = [max(0, low - 1), max(0, high - 1), self.size]
+        breaks, counts, at, cut = 0, [], 0, 0
+        self._file.seek(0)
+        stored = BoundedFile(self._file, self.size, self.name)
+        for stop in stops:
+            while at < stop and (data := stored.read(min(_CHUNK, stop - at))):
+                digest.update(data)
+                breaks += data.count(b"\n")
+                if (last := data.rfind(b"\n")) >= 0:
+                    cut = at + last + 1
+                at += len(data)
+            counts.append(breaks)
+        digest.update(self.size.to_bytes(8, "little"))
+        self.fingerprint = digest.hexdigest()
+        return counts[0] + (low > 0), counts[1] + (high > 0), cut
+
+    def _start_of(self, low: int) -> int:
+        """Where the first line that starts at `low` or later does."""
+        if low == 0:
+            return 0
+        self._file.seek(low - 1)
+        skip_line(self._file)
+        return self._file.tell()
+
+    def _detect(self) -> None:
+        """Tell the form of the file by its first valid line, in whatever shard that is."""
+        content = self._content(0)
+        if _peek(content).startswith(codecs.BOM_UTF8):
+            content.read(3)
+        number = 0
+        while data := content.readline(MAX_LINE + 2):
+            number += 1
+            if len(data) > MAX_LINE and not data.endswith(b"\n"):
+                skip_line(content)
+            elif self._batch.detect(Line(number, len(data), data)) is not None:
+                return
+        if strange := self._batch.strange:
+            raise InvalidInput(
+                f"{self.name} holds no requests: its first object has {', '.join(strange[:8])}. "
+                f"For prompts, say where they are: --prompt-column {strange[0]}, or a --template; "
+                "for bodies that only their url tells apart: --endpoint"
+            )
+
+    def stream(self) -> None:
+        """Take the file as one that is read once, as it comes."""
+        kind = compression_of(_peek(self._file))
+        content = decompressed(self._file, kind, self.name)
+        check_head(_peek(content), self.name, table=self._table)
+        if _peek(content).startswith(codecs.BOM_UTF8):
+            content.read(3)
+        self._streamed = content
+
+
+def no_shard(name: str, what: str) -> InvalidInput:
+    """The error for a shard of what has no byte ranges."""
+    return InvalidInput(
+        f"{name} is {what}, and a shard is a range of bytes of a plain JSONL file. "
+        "Fix: turn it into one first, or leave --shard out"
+    )
+
+
+def _peek(file: Any) -> bytes:
+    """What comes next, at least 4 bytes where there are so many, without taking it."""
+    head: bytes = file.peek(4)
+    return head
+
+
+# -- opening -----------------------------------------------------------------------------------
+
+
+def open_source(
+    path: str | os.PathLike[str] | BinaryIO,
+    shape: Shape,
+    *,
+    shard: Shard | None = None,
+    limit: int | None = None,
+    trust_ids: bool = False,
+    spool: Path | None = None,
+) -> Source:
+    """Open and measure an input; blocks, for about a second a gigabyte.
+
+    "-" is standard input; it, a pipe and an open file are copied to `spool` first, or read once as
+    they come. `limit` takes the first lines alone. `trust_ids` looks for no duplicates. Raises
+    `InvalidInput` for what cannot be read, and for options that do not fit it.
+    """
+    if limit is not None and limit < 1:
+        raise InvalidInput(f"a limit of {limit} lines leaves nothing. Give --limit 1 or more")
+    if isinstance(path, str | os.PathLike):
+        name = os.fspath(path)
+        file = sys.stdin.buffer if name == "-" else open_file(Path(path))
+        name = "standard input" if name == "-" else name
+    else:
+        file, name = path, str(getattr(path, "name", "the stream"))
+        if not name or name.startswith("<") or name.isdigit():
+            name = "the stream"
+    regular = (
+        isinstance(path, str | os.PathLike)
+        and file is not sys.stdin.buffer
+        and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+    )
+    try:
+        if not regular and shard is not None:
+            raise no_shard(name, "a stream")
+        if not regular and not isinstance(file, io.BufferedReader):
+            raw: Any = file
+            file = io.BufferedReader(raw)
+        csv_name = name.lower().removesuffix(".gz").removesuffix(".zst").endswith(".csv")
+        asked = shape.prompt_column is not None or shape.template is not None
+        if not regular and spool is not None:
+            copy_stream(file, spool)
+            file = spool.open("rb")
+        # A stream has no suffix: a table of JSONL starts with a brace.
+        table = csv_name
+        if not csv_name and asked and not regular:
+            head = _peek(file)
+            if compression_of(head) is None:
+                table = not head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{")
+        source = Source(file, name, shape, table=table, limit=limit, trust_ids=trust_ids)
+        if regular:
+            source.measure(shard)
+        elif spool is not None:
+            source.measure(None, named=False)
+        else:
+            source.stream()
+    except BaseException:
+        if file is not sys.stdin.buffer:
+            file.close()
+        raise
+    return source

@@ -1,0 +1,259 @@
+"""Tables of prompts, CSV or JSONL: each record becomes a request, by a column or a template."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from string import Formatter
+from typing import Any, BinaryIO
+
+import msgspec
+
+from headway.bulk.formats import (
+    ENDPOINTS,
+    BadLine,
+    Request,
+    SeenIds,
+    check_id,
+    max_tokens_of,
+    unreadable,
+)
+from headway.bulk.lines import MAX_LINE, InvalidInput, Line, skip_line
+
+__all__ = ["PromptReader", "Record", "read_records"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record of a CSV file; `number` counts from 1 after the header, `size` is in bytes.
+
+    `problem` is a code and what is wrong with the record, where it cannot be used.
+    """
+
+    number: int
+    size: int
+    fields: Sequence[str]
+    problem: tuple[str, str] | None = None
+
+
+class _LongLine(Exception):
+    pass
+
+
+class _Text:
+    """The lines of a file as text, for the csv module; notes their size and what is wrong."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.size = 0
+        self.problem: tuple[str, str] | None = None
+
+    def __iter__(self) -> _Text:
+        return self
+
+    def __next__(self) -> str:
+        data = self._file.readline(MAX_LINE + 2)
+        if not data:
+            raise StopIteration
+        self.size += len(data)
+        if len(data) > MAX_LINE and not data.endswith(b"\n"):
+            self.size += skip_line(self._file)
+            raise _LongLine
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            self.problem = ("not_utf8", "is not UTF-8. Convert it to UTF-8")
+            text = data.decode(errors="replace")
+        if "\x00" in text:
+            self.problem = ("nul_byte", "holds a NUL byte. Remove it")
+        return text
+
+
+def read_records(file: BinaryIO) -> Iterator[Record]:
+    """The records of a CSV file that are not blank, the header as number 0.
+
+    No more than one is in memory. `file` stands behind the byte order mark, if there is one.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
+    text = _Text(file)
+    reader = csv.reader(text, strict=True)
+    number, width = 0, None
+    while True:
+        text.size, text.problem = 0, None
+        fields: list[str] = []
+        problem: tuple[str, str] | None = None
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except _LongLine:
+            what = f"is {text.size / 2**20:.1f} MiB long; the limit is {MAX_LINE // 2**20} MiB"
+            problem = ("line_too_long", f"{what}. Make the prompt smaller, or split it")
+        except csv.Error as error:
+            why = "a quote is never closed" if "unexpected end" in str(error) else str(error)
+            problem = ("invalid_csv", f"is not valid CSV: {why}. Correct its quotes")
+        else:
+            if not fields:
+                continue
+            problem = text.problem
+            if problem is None and width is not None and len(fields) != width:
+                count = f"{len(fields)} field{'s' * (len(fields) != 1)}"
+                problem = (
+                    "wrong_fields",
+                    f"has {count}, and the header {width}. Put quotes around a comma in a field",
+                )
+        width = len(fields) if width is None else width
+        yield Record(number, text.size, fields, problem)
+        number += 1
+
+
+class _Options(msgspec.Struct):
+    stream: Any = None
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+    max_output_tokens: Any = None
+
+
+@dataclass
+class PromptReader:
+    """Records to requests. Raises `InvalidInput` for options that cannot make one of a record."""
+
+    url: str
+    model: str | None
+    prompt_column: str | None = None
+    id_column: str | None = None
+    template: str | None = None
+    system: str | None = None
+    parameters: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise InvalidInput("a table of prompts names no model. Give one with --model")
+        if self.prompt_column is not None and self.template is not None:
+            raise InvalidInput(
+                "a prompt column and a template were both given. Give --prompt-column, "
+                "or --template with {columns} in it"
+            )
+        self._parts = _template_parts(self.template) if self.template is not None else None
+        self._before, self._after = self._body_around_the_prompt()
+        options = msgspec.convert(dict(self.parameters), _Options)
+        tokens = max_tokens_of(options)
+        if isinstance(tokens, str):
+            raise InvalidInput(f"the parameter {tokens} is no count of tokens. Correct it")
+        if options.stream not in (None, False):
+            raise InvalidInput(
+                'the parameter "stream" was given, and a stream is not one row. Remove it'
+            )
+        self._max_tokens = tokens
+
+    def _body_around_the_prompt(self) -> tuple[bytes, bytes]:
+        chat, responses = self.url == ENDPOINTS["chat"], self.url == "/v1/responses"
+        if self.url == ENDPOINTS["rerank"]:
+            raise InvalidInput(
+                "a prompt is no request to rerank. Write lines with a query and documents"
+            )
+        if self.system is not None and not chat and not responses:
+            raise InvalidInput(f"{self.url} takes no system prompt. Leave --system out")
+        try:
+            start = msgspec.json.encode({"model": self.model, **self.parameters})[:-1] + b","
+            system = msgspec.json.encode(self.system)
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"the parameters cannot be JSON: {error}. Correct them") from None
+        if chat:
+            before = b'{"role":"system","content":' + system + b"}," if self.system else b""
+            return start + b'"messages":[' + before + b'{"role":"user","content":', b"}]}"
+        if responses and self.system:
+            start += b'"instructions":' + system + b","
+        prompt = self.url in (ENDPOINTS["completions"], ENDPOINTS["images"])
+        return start + (b'"prompt":' if prompt else b'"input":'), b"}"
+
+    def columns(self) -> list[str]:
+        """The columns that a record must have, that of the id last."""
+        if self._parts is not None:
+            needed = [name for _, name in self._parts if name is not None]
+        else:
+            needed = [self.prompt_column or "prompt"]
+        return needed if self.id_column is None else [*needed, self.id_column]
+
+    def bind(self, header: Sequence[str], name: str) -> None:
+        """Find the columns in a CSV file's `header`; `InvalidInput` lists those there are."""
+        for column in self.columns():
+            if header.count(column) != 1:
+                times = "no column" if column not in header else "more than one column"
+                raise InvalidInput(
+                    f"{name} has {times} {column!r}. Fix: name one of these with --prompt-column, "
+                    f"--template or --id-column: {', '.join(header[:50])}"
+                )
+        self._header = list(header)
+
+    def of_record(self, record: Record, seen: SeenIds | None) -> Request | BadLine:
+        """The request of a CSV record, after `bind`."""
+        if record.problem is not None:
+            code, what = record.problem
+            return BadLine(record.number, None, code, f"record {record.number} {what}")
+        row = dict(zip(self._header, record.fields, strict=True))
+        return self._request(Line(record.number, record.size, b""), row, seen, "record")
+
+    def of_line(self, line: Line, seen: SeenIds | None) -> Request | BadLine:
+        """The request of a line of JSONL, an object with the columns as its members."""
+        if (bad := unreadable(line)) is not None:
+            return bad
+        try:
+            row = msgspec.json.decode(line.data)
+        except (msgspec.DecodeError, RecursionError) as error:
+            what = f"line {line.number} is not valid JSON: {error}. Correct the line"
+            return BadLine(line.number, None, "invalid_json", what)
+        if not isinstance(row, dict):
+            what = f"line {line.number} is not a JSON object with the columns. Make it one"
+            return BadLine(line.number, None, "invalid_line", what)
+        return self._request(line, row, seen, "line")
+
+    def _request(
+        self, line: Line, row: Mapping[str, object], seen: SeenIds | None, noun: str
+    ) -> Request | BadLine:
+        where = f"{noun} {line.number}"
+        for column in self.columns():
+            if row.get(column) is None:
+                shown = ", ".join(list(row)[:50])
+                what = f"{where} has no column {column!r}, only: {shown}. Give it one"
+                return BadLine(line.number, None, "missing_column", what)
+        custom_id = str(line.number)
+        if self.id_column is not None:
+            found = check_id(line, _text(row[self.id_column]), seen)
+            if not isinstance(found, str):
+                what = found.message.replace(f"line {line.number}", where, 1)
+                return BadLine(found.line, found.custom_id, found.code, what)
+            custom_id = found
+        prompt = self._prompt(row)
+        if not prompt.strip():
+            what = f"{where} has an empty prompt. Fill it in, or remove the {noun}"
+            return BadLine(line.number, custom_id, "empty_prompt", what)
+        body = self._before + msgspec.json.encode(prompt) + self._after
+        return Request(line.number, custom_id, self.url, body, self._max_tokens, self.model)
+
+    def _prompt(self, row: Mapping[str, object]) -> str:
+        if self._parts is None:
+            return _text(row[self.prompt_column or "prompt"])
+        return "".join(
+            text + ("" if name is None else _text(row[name])) for text, name in self._parts
+        )
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _template_parts(template: str) -> list[tuple[str, str | None]]:
+    """A template as texts, each with the column that follows it."""
+    fix = "Write {column} for a column, and {{ or }} for a brace"
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise InvalidInput(f"the template {template!r} is wrong: {error}. {fix}") from None
+    for _, name, spec, conversion in parts:
+        if name == "" or spec or conversion:
+            raise InvalidInput(
+                f"the template {template!r} has a field that is no column's name alone. {fix}"
+            )
+    return [(text, name) for text, name, _, _ in parts]

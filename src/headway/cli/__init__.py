@@ -1,0 +1,82 @@
+"""The command ``headway``: arguments in, exit code out. What it does is elsewhere.
+
+Exit codes: 0 every line is done, 1 some are not, 2 bad usage, input, output or key, 130 Ctrl-C,
+143 SIGTERM.
+"""
+
+# No `from __future__ import annotations`: typer reads the annotations of commands that are defined
+# inside a function, once the extra is known to be there.
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+from headway.errors import MissingExtra
+
+if TYPE_CHECKING:
+    import typer
+
+__all__ = ["build", "main"]
+
+_BAD_USAGE = 2
+
+_EXTRA = ("filelock", "genai_prices", "httpx", "msgspec", "rich", "typer", "zstandard")
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        build()()
+    except MissingExtra as error:
+        sys.stderr.write(f"headway: {error}\n")
+        sys.exit(_BAD_USAGE)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in _EXTRA:
+            raise
+        sys.stderr.write(
+            f"headway: the command line needs {error.name}, which is not installed. "
+            "Install it with: pip install 'headway[cli]'\n"
+        )
+        sys.exit(_BAD_USAGE)
+
+
+def build() -> "typer.Typer":
+    """The command line. Raises `MissingExtra` without the extra ``headway[cli]``."""
+    try:
+        import typer
+    except ImportError as error:  # pragma: no cover - needs an environment without the extra
+        raise MissingExtra(
+            "the command line needs typer, which is not installed. "
+            "Install it with: pip install 'headway[cli]'"
+        ) from error
+
+    from headway.cli import others, run
+
+    app = typer.Typer(
+        name="headway",
+        help="Calls to rate-limited APIs: as fast as the limits allow, every one done.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+
+    def show_version(wanted: bool) -> None:
+        if wanted:
+            from headway import __version__
+
+            typer.echo(f"headway {__version__}")
+            raise typer.Exit
+
+    @app.callback()
+    def headway(
+        version: Annotated[
+            bool,
+            typer.Option(
+                "--version", callback=show_version, is_eager=True, help="Show the version."
+            ),
+        ] = False,
+    ) -> None:
+        """Each command by its name."""
+
+    run.add(app)
+    others.add(app)
+    return app

@@ -1,0 +1,198 @@
+"""What the commands have in common: options, and errors in the words of the command line."""
+
+import json
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+
+from headway.errors import InvalidLimit
+from headway.rates import Limits, Rate
+
+__all__ = [
+    "BaseUrl", "Concurrency", "EndpointName", "IdColumn", "Limit", "Model", "Parameters",
+    "PricesFile", "PromptColumn", "ProviderName", "RateText", "Source", "System", "Template",
+    "TokensText", "check_limits", "parameters", "shape",
+]  # fmt: skip
+
+_LINES = "How lines become requests"
+_WHERE = "Where requests go"
+_LIMITS = "Limits"
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="REQUESTS",
+        help="Requests, one a line (JSONL in the OpenAI or the Together batch form, or bodies "
+        "alone), or prompts (CSV, or JSONL with --prompt-column). .gz and .zst are read as they "
+        "are; - is standard input.",
+        show_default=False,
+    ),
+]
+RateText = Annotated[
+    str | None,
+    typer.Option(
+        "--rate",
+        help='The limit of requests, such as "600/min" or "10/s".',
+        rich_help_panel=_LIMITS,
+    ),
+]
+TokensText = Annotated[
+    str | None,
+    typer.Option(
+        "--tokens", help='The limit of tokens, such as "180k/min".', rich_help_panel=_LIMITS
+    ),
+]
+Concurrency = Annotated[
+    int, typer.Option(help="Requests in flight at most.", rich_help_panel=_LIMITS)
+]
+ProviderName = Annotated[
+    str | None,
+    typer.Option(
+        "--provider",
+        help="together (the default), openai, anthropic, groq, mistral, gemini, … The key is read "
+        "from the provider's variable, such as TOGETHER_API_KEY.",
+        rich_help_panel=_WHERE,
+    ),
+]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--base-url",
+        help="Any other server that speaks OpenAI's HTTP, such as http://localhost:8000/v1; its "
+        "key, if it needs one, is read from HEADWAY_API_KEY.",
+        rich_help_panel=_WHERE,
+    ),
+]
+EndpointName = Annotated[
+    str | None,
+    typer.Option(
+        "--endpoint",
+        help="chat, completions, embeddings, images or rerank, for lines that have no url.",
+        rich_help_panel=_LINES,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="The model of prompts, and of bodies that name none.",
+        rich_help_panel=_LINES,
+    ),
+]
+PromptColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt-column", help="The column, or key, that holds the prompt.", rich_help_panel=_LINES
+    ),
+]
+IdColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--id-column",
+        help="The column that holds the custom_id. [default: the number of the line]",
+        rich_help_panel=_LINES,
+    ),
+]
+Template = Annotated[
+    str | None,
+    typer.Option(
+        "--template",
+        help='A prompt with columns in it: "Translate into French: {text}".',
+        rich_help_panel=_LINES,
+    ),
+]
+System = Annotated[
+    str | None,
+    typer.Option("--system", help="The system message of prompts.", rich_help_panel=_LINES),
+]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--param",
+        metavar="KEY=VALUE",
+        help="A key of every prompt's request, its value in JSON: temperature=0. May be repeated.",
+        rich_help_panel=_LINES,
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", min=1, help="Only the first so many lines.", rich_help_panel=_LINES),
+]
+PricesFile = Annotated[
+    str | None,
+    typer.Option(
+        "--prices",
+        metavar="FILE",
+        help='Prices of models, TOML or JSON, in dollars per million tokens: {"model": {"input": '
+        '0.6, "output": 1.2}}. Known models need none.',
+    ),
+]
+
+
+def shape(
+    endpoint: str | None,
+    model: str | None,
+    prompt_column: str | None,
+    id_column: str | None,
+    template: str | None,
+    system: str | None,
+    params: Iterable[str] | None,
+) -> Any:
+    """The `headway.bulk.Shape` of these options. Raises `headway.bulk.InvalidInput`."""
+    from headway.bulk import Shape
+
+    return Shape(
+        endpoint=endpoint,
+        model=model,
+        prompt_column=prompt_column,
+        id_column=id_column,
+        template=template,
+        system=system,
+        parameters=parameters(params or ()),
+    )
+
+
+def parameters(texts: Iterable[str]) -> dict[str, object]:
+    """``["temperature=0"]`` as ``{"temperature": 0}``; what is no JSON is text."""
+    from headway.bulk import InvalidInput
+
+    found: dict[str, object] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise InvalidInput(f"--param {text!r} is not KEY=VALUE. Use one like temperature=0")
+        try:
+            found[name] = json.loads(value, parse_constant=_no_json)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def _no_json(constant: str) -> object:
+    raise ValueError(constant)  # NaN and Infinity, which Python would take
+
+
+def check_limits(rate: str | None, tokens: str | None, concurrency: int) -> None:
+    """Raise `InvalidLimit` in the words of the command line, not in those of the library."""
+
+    def check(option: str, example: str, make: Callable[[], object]) -> None:
+        try:
+            make()
+        except InvalidLimit as error:
+            what = str(error).partition(" Fix: ")[0].removeprefix("concurrency=")
+            raise InvalidLimit(f"{option} {what} Fix: {option} {example}") from None
+
+    def completed(text: str, example: str) -> str:
+        """`text` with the period that it lacks, or `example` where that is no rate either."""
+        try:
+            Rate.parse(f"{text}/min")
+        except InvalidLimit:
+            return example
+        return f"{text}/min"
+
+    for option, text, example in (("--rate", rate, "600/min"), ("--tokens", tokens, "180k/min")):
+        if text is not None:
+            check(option, completed(text.strip(), example), partial(Rate.parse, text))
+    check("--concurrency", "32", partial(Limits, concurrency=concurrency))

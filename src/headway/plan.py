@@ -1,0 +1,338 @@
+"""What a run would take, before it runs: how long, what binds, what it costs, what is faster.
+
+`plan` estimates the tokens of each request (nothing is downloaded), runs them through `simulate`
+as they are read, and tries what would be faster on an even sample of them: memory does not grow
+with the input. `describe` and `as_json` tell what it found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import TYPE_CHECKING
+
+from headway._plan_text import as_json, describe, time_of
+from headway.errors import InvalidLimit
+from headway.rates import Limits, Rate
+from headway.simulation import MOST_AT_ONCE, Simulation, Work, simulate
+
+if TYPE_CHECKING:
+    from headway.bulk.formats import BadLine, Request
+    from headway.prices import Prices
+
+__all__ = ["Calibration", "Change", "Plan", "Simulation", "Work", "as_json", "describe", "plan",
+           "simulate"]  # fmt: skip
+
+INFINITY = float("inf")
+
+_BYTES_PER_TOKEN = 4
+_UNKNOWN_ANSWER = 500  # tokens, where no request states a maximum and no run has shown any
+_FIRST_TOKEN = 0.5  # seconds
+_TOKENS_PER_SECOND = 60
+_NO_ANSWER = ("/embeddings", "/rerank", "/moderations")  # what is billed by its input alone
+_SAMPLE = 20_000  # requests on which changes are tried, where there are more
+_MOST_MODELS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """What the requests of one model turned out to use, summed."""
+
+    rows: float
+    size: float  # bytes of their bodies
+    input: float
+    output: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What earlier runs used: `models` by name, and the seconds that calls took, ascending."""
+
+    models: Mapping[str, _Use] = field(default_factory=dict)
+    latency: tuple[float, ...] = ()
+
+    @classmethod
+    def from_models(
+        cls, models: Mapping[str, Mapping[str, float]], latency: Sequence[float] = ()
+    ) -> Calibration:
+        """From sums by model (``rows``, ``bytes``, ``input`` and ``output`` tokens) and samples, or
+        evenly spaced quantiles, of the seconds that calls took. What counts no rows says nothing.
+        """
+        uses = {
+            model: _Use(
+                *(float(sums.get(key, 0.0)) for key in ("rows", "bytes", "input", "output"))
+            )
+            for model, sums in models.items()
+        }
+        known = {name: use for name, use in uses.items() if use.rows > 0 and use.size > 0}
+        return cls(known, tuple(sorted(one for one in latency if 0 <= one < INFINITY)))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Other limits, and the seconds that the same run would take under them."""
+
+    what: str  # "requests", "tokens", "concurrency" or "all"
+    flags: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would take. Times are in seconds, `cost` in dollars (None: no price is known).
+
+    `unpriced` requests are of models without a price, `bad` lines cannot be sent. `changes` are
+    sorted by their seconds. `assumed` says what the numbers rest on, a sentence each.
+    """
+
+    limits: Limits
+    simulation: Simulation
+    bad: int
+    input_tokens: float
+    output_tokens: float
+    cost: float | None
+    unpriced: int
+    changes: tuple[Change, ...]
+    assumed: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float:
+        """How long the run would take."""
+        return self.simulation.seconds
+
+
+class _Estimates:
+    """Requests in, work out; sums what they use, and keeps an even sample of them."""
+
+    def __init__(
+        self,
+        source: Iterable[Request | BadLine],
+        calibration: Calibration,
+        prices: Prices | None,
+        provider: str,
+        reserve: Callable[[Request], float],
+    ) -> None:
+        self.bad = self.unpriced = self.priced = 0
+        self.input = self.output = self.cost = 0.0
+        self.stated = self.guessed = self.others = 0  # answers: how they were estimated
+        self.sample: list[Work] = []
+        self._stride = 1
+        self._source = source
+        self._known: dict[str | None, tuple[float, float] | None] = {}
+        self._models = calibration.models
+        self._all = _shares(_Use(*map(sum, zip(*map(_fields, self._models.values()), strict=True)))
+                            if self._models else None)  # fmt: skip
+        self._prices = prices
+        self._provider = provider
+        self._reserve = reserve
+
+    def __iter__(self) -> Iterator[Work]:
+        number = 0
+        prices, reserve, sample = self._prices, self._reserve, self.sample
+        for request in self._source:
+            body: bytes | None = getattr(request, "body", None)
+            if body is None:
+                self.bad += 1
+                continue
+            model: str | None = getattr(request, "model", None)
+            try:
+                shares = self._known[model]
+            except KeyError:
+                shares = self._learn(model)
+            most: float = request.max_tokens  # type: ignore[union-attr]
+            if shares is not None:
+                asked = len(body) * shares[0]
+                answer = min(shares[1], most) if most else shares[1]
+            else:
+                asked = len(body) / _BYTES_PER_TOKEN
+                answer = most or _UNKNOWN_ANSWER
+                if most:
+                    self.stated += 1
+                else:
+                    self.guessed += 1
+            if request.url.endswith(_NO_ANSWER):  # type: ignore[union-attr]
+                answer = 0.0
+            self.input += asked
+            self.output += answer
+            if prices is not None:
+                cost = prices.cost(self._provider, model or "", asked, answer)
+                if cost is None:
+                    self.unpriced += 1
+                else:
+                    self.priced += 1
+                    self.cost += cost
+            work = Work(reserve(request), asked + answer, answer)  # type: ignore[arg-type]
+            if number % self._stride == 0:
+                sample.append(work)
+                if len(sample) >= 2 * _SAMPLE:
+                    del sample[1::2]
+                    self._stride *= 2
+            number += 1
+            yield work
+
+    def _learn(self, model: str | None) -> tuple[float, float] | None:
+        use = self._models.get(model or "")
+        if use is None and self._models:
+            self.others += 1
+        shares = self._all if use is None else _shares(use)
+        if len(self._known) < _MOST_MODELS:
+            self._known[model] = shares
+        return shares
+
+
+def _fields(use: _Use) -> tuple[float, float, float, float]:
+    return use.rows, use.size, use.input, use.output
+
+
+def _shares(use: _Use | None) -> tuple[float, float] | None:
+    """Tokens a byte of the body, and tokens an answer."""
+    return None if use is None else (use.input / use.size, use.output / use.rows)
+
+
+def reserved(request: Request) -> float:
+    """The tokens that a run reserves for `request`: as `headway.bulk.formats.estimate_tokens`."""
+    return len(request.body) // _BYTES_PER_TOKEN + request.max_tokens
+
+
+def plan(
+    source: Iterable[Request | BadLine],
+    limits: Limits,
+    *,
+    calibration: Calibration | None = None,
+    prices: Prices | None = None,
+    provider: str = "together",
+    latency_seconds: float | None = None,
+    reserve: Callable[[Request], float] = reserved,
+) -> Plan:
+    """What the run of `source` (read once, as it is needed) would take under `limits`.
+
+    Tokens and seconds follow the `calibration` where there is one; `latency_seconds`, where it is
+    given, is what every call takes. `reserve` gives the tokens that the run reserves for a
+    request. Raises `InvalidLimit` for an AsyncLimiter and for a latency that cannot be meant.
+    """
+    if latency_seconds is not None and not 0 <= latency_seconds < INFINITY:
+        raise InvalidLimit(
+            f"latency_seconds={latency_seconds:g} is not a time: it is the seconds that a call "
+            "takes. Fix: 2.5, or leave it out."
+        )
+    known = calibration or Calibration()
+    estimates = _Estimates(source, known, prices, provider, reserve)
+    done = simulate(estimates, limits, latency=_latency(known, latency_seconds))
+    return Plan(
+        limits=limits,
+        simulation=done,
+        bad=estimates.bad,
+        input_tokens=estimates.input,
+        output_tokens=estimates.output,
+        cost=estimates.cost if estimates.priced else None,
+        unpriced=estimates.unpriced,
+        changes=_changes(estimates.sample, limits, done, known, latency_seconds),
+        assumed=tuple(_assumed(estimates, limits, known, latency_seconds)),
+    )
+
+
+def _latency(known: Calibration, stated: float | None) -> Callable[[Work], float]:
+    if stated is not None:
+        return lambda work: stated
+    samples = known.latency
+    if samples:
+        last, draw = len(samples) - 1, Random(0).random
+
+        def sampled(work: Work) -> float:
+            at = draw() * last
+            below = int(at)
+            return samples[below] + (at - below) * (samples[min(below + 1, last)] - samples[below])
+
+        return sampled
+    return lambda work: _FIRST_TOKEN + work.output / _TOKENS_PER_SECOND
+
+
+# -- what would be faster ----------------------------------------------------------------------
+
+
+def _changes(
+    sample: Sequence[Work],
+    limits: Limits,
+    done: Simulation,
+    known: Calibration,
+    stated: float | None,
+) -> tuple[Change, ...]:
+    """Each limit doubled, and all of them: on the sample, whose share of the time is the run's."""
+    if not done.seconds or not limits:
+        return ()
+    whole = len(sample) >= done.calls
+
+    def seconds(under: Limits) -> float:
+        return simulate(sample, under, latency=_latency(known, stated)).seconds
+
+    base = done.seconds if whole else seconds(limits)
+    rates = [replace(rate, limit=2 * rate.limit) for rate in limits.requests]
+    tokens = [replace(rate, limit=2 * rate.limit) for rate in limits.tokens]
+    slots = 2 * (limits.concurrency or MOST_AT_ONCE)
+    crowded = limits.concurrency or done.binds.get("concurrency")
+    tries = {
+        "requests": (Limits(rates, tokens=limits.tokens, concurrency=limits.concurrency), rates),
+        "tokens": (Limits(limits.requests, tokens=tokens, concurrency=limits.concurrency), tokens),
+        "concurrency": (Limits(limits.requests, tokens=limits.tokens, concurrency=slots), crowded),
+        "all": (Limits(rates, tokens=tokens, concurrency=slots if crowded else None), True),
+    }
+    tries = {what: tried for what, tried in tries.items() if tried[1]}
+    if len(tries) == 2:
+        del tries["all"]  # there is one limit: all of them is that one
+    found = []
+    for what, (under, _) in tries.items():
+        share = min(1.0, seconds(under) / base) if base else 1.0
+        found.append(Change(what, _flags(under, what), done.seconds * share))
+    # All of them together come first only where that does more than the best one alone.
+    return tuple(sorted(found, key=lambda one: one.seconds / (0.95 if one.what == "all" else 1.0)))
+
+
+def _flags(limits: Limits, what: str = "all") -> str:
+    """What to write on the command line for `limits`, or for the one of them that `what` names."""
+    flags = []
+    if what in ("all", "requests"):
+        flags += [f"--rate {_stated(rate)}" for rate in limits.requests]
+    if what in ("all", "tokens"):
+        flags += [f"--tokens {_stated(rate)}" for rate in limits.tokens]
+    if what in ("all", "concurrency") and limits.concurrency:
+        flags.append(f"--concurrency {limits.concurrency}")
+    return " ".join(flags)
+
+
+def _stated(rate: Rate) -> str:
+    period = str(rate).partition("/")[2]
+    for prefix, size in (("M", 1e6), ("k", 1e3)):
+        if rate.limit >= 10 * size or (rate.limit >= size and rate.limit % size == 0):
+            return f"{rate.limit / size:.6g}{prefix}/{period}"
+    return f"{rate.limit:.6g}/{period}"
+
+
+def _assumed(
+    estimates: _Estimates, limits: Limits, known: Calibration, stated: float | None
+) -> Iterator[str]:
+    if known.models:
+        rows = sum(use.rows for use in known.models.values())
+        yield f"Tokens are as earlier runs used them ({rows:,.0f} answers)."
+        if estimates.others:
+            yield f"{estimates.others:,} models are new: they count as the others, on average."
+    else:
+        yield "The input is estimated: a token for 4 bytes of the request."
+        if estimates.stated:
+            yield "Answers count as long as their max_tokens: the cost and the time are at most so."
+        if estimates.guessed:
+            yield f"{estimates.guessed:,} requests state no max_tokens: {_UNKNOWN_ANSWER} a piece."
+        yield "For better numbers run some of it first: headway run … --limit 100."
+    if stated is not None:
+        yield f"A call takes {stated:g} s."
+    elif known.latency:
+        middle = known.latency[len(known.latency) // 2]
+        yield f"Calls take as long as in earlier runs, {time_of(middle)} in the middle."
+    else:
+        yield (
+            f"A call takes {_FIRST_TOKEN:g} s and 1 s more for every {_TOKENS_PER_SECOND} tokens "
+            "of its answer."
+        )
+    if not limits:
+        yield "No limit is stated: a run finds it, and this is as if the server had none."
+    yield "No call is refused or fails."

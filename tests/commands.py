@@ -1,0 +1,156 @@
+"""Commands as a user runs them, in this process and in one of their own, and servers to ask."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from headway import cli
+
+# The signals as a shell gives them: not ignored, as in the background.
+CHILD = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from headway.cli import main
+main()
+"""
+
+PATIENCE = 60  # seconds that nothing here takes; a test that hangs fails
+
+
+def headway(*arguments: str) -> Result:
+    """The command in this process."""
+    return CliRunner().invoke(cli.build(), list(arguments), catch_exceptions=False)
+
+
+def said(result: Result) -> str:
+    """What the user reads, with the spaces that lay it out taken together."""
+    assert result.stdout == ""
+    return " ".join(result.stderr.split())
+
+
+def command(*arguments: str) -> list[str]:
+    """The command for a process of its own."""
+    return [sys.executable, "-c", CHILD, *arguments]
+
+
+def run_process(
+    *arguments: str, stdin: bytes = b"", **options: Any
+) -> subprocess.CompletedProcess[bytes]:
+    """The command in a process of its own, with its bytes as they are."""
+    return subprocess.run(
+        command(*arguments), input=stdin, capture_output=True, timeout=PATIENCE, **options
+    )
+
+
+@contextmanager
+def started(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process of its own, which does not outlive the test."""
+    with subprocess.Popen(
+        command(*arguments), stderr=subprocess.PIPE, text=True, **options
+    ) as child:
+        timer = threading.Timer(PATIENCE, child.kill)
+        timer.start()
+        try:
+            yield child
+        finally:
+            timer.cancel()
+            child.kill()
+
+
+def prepare(folder: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make `folder` the working folder, with ten requests in it and a server in the environment."""
+    monkeypatch.setenv("TOGETHER_API_KEY", "a-key")
+    monkeypatch.setenv("TOGETHER_BASE_URL", server + "/together")
+    monkeypatch.chdir(folder)
+    write_requests(folder / "requests.jsonl", 10)
+    return folder
+
+
+def request_line(number: int, **body: Any) -> dict[str, Any]:
+    message = {"role": "user", "content": f"question {number}"}
+    return {"custom_id": f"q{number}", "body": {"model": "m", "messages": [message], **body}}
+
+
+def write_requests(path: Path, count: int) -> Path:
+    path.write_bytes(requests(count))
+    return path
+
+
+def requests(count: int) -> bytes:
+    return b"".join(json.dumps(request_line(n)).encode() + b"\n" for n in range(count))
+
+
+def rows_of(data: Path | bytes) -> list[dict[str, Any]]:
+    """The rows of an output, each whole and each of another line."""
+    if isinstance(data, Path):
+        data = data.read_bytes()
+    rows = [json.loads(line) for line in data.splitlines()]
+    assert len({row["id"] for row in rows}) == len(rows)
+    return rows
+
+
+def ids_of(data: Path | bytes) -> list[str]:
+    return [row["custom_id"] for row in rows_of(data)]
+
+
+class Gated:
+    """A server that holds every request until it is told to answer."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.gate = threading.Event()
+        self.arrived = threading.Semaphore(0)
+        gated = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                gated.asked.append(json.loads(body)["messages"][0]["content"])
+                gated.arrived.release()
+                gated.gate.wait(PATIENCE)
+                answer = b'{"id":"x","usage":{"prompt_tokens":1,"completion_tokens":2}}'
+                self.send_response(200)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+            def handle(self) -> None:
+                try:
+                    super().handle()
+                except ConnectionError:
+                    pass  # a client that stopped at once
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._server.block_on_close = False
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    def wait_for(self, count: int) -> None:
+        """Until `count` more requests are held."""
+        for _ in range(count):
+            assert self.arrived.acquire(timeout=PATIENCE)
+
+    def close(self) -> None:
+        self.gate.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()

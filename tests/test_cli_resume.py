@@ -1,0 +1,221 @@
+"""Ctrl-C, kills, and the same command again: what is there is kept, the rest alone is sent."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from commands import Gated, headway, ids_of, prepare, rows_of, said, started, write_requests
+from llmock.pytest_plugin import LLMock
+
+
+@pytest.fixture(autouse=True)
+def folder(llmock: LLMock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return prepare(tmp_path, llmock.url, monkeypatch)
+
+
+@pytest.fixture
+def gated() -> Iterator[Gated]:
+    server = Gated()
+    yield server
+    server.close()
+
+
+# -- signals ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")]
+)
+def test_a_signal_lets_what_is_in_flight_end(
+    number: signal.Signals, code: int, name: str, gated: Gated, folder: Path
+) -> None:
+    arguments = ("run", "requests.jsonl", "--base-url", gated.url, "--concurrency", "3")
+    with started(*arguments) as child:
+        gated.wait_for(3)
+        child.send_signal(number)
+        assert child.stderr is not None
+        line = child.stderr.readline()
+        assert line == (
+            f"{name}: waiting for 3 in flight, and sending nothing more. Once more to stop at once"
+            "\n"
+        )
+        gated.gate.set()
+        text = " ".join(child.stderr.read().split())
+        assert child.wait() == code
+    assert "done 3 of 10 lines (30.0%) not answered 7 lines have no row" in text
+    assert "tokens 9 (3 in, 6 out)" in text
+    assert text.endswith(f"headway: stopped by {name}. Run the same command again to go on")
+    assert sorted(ids_of(folder / "requests.results.jsonl")) == ["q0", "q1", "q2"]
+    resumed = headway(*arguments)
+    assert resumed.exit_code == 0
+    assert "before 3 lines had their row already" in said(resumed)
+    assert len(ids_of(folder / "requests.results.jsonl")) == 10
+    assert sorted(gated.asked) == sorted(f"question {number}" for number in range(10))
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_stops_at_once(second: signal.Signals, gated: Gated, folder: Path) -> None:
+    arguments = ("run", "requests.jsonl", "--base-url", gated.url, "--concurrency", "3")
+    with started(*arguments) as child:
+        gated.wait_for(3)
+        child.send_signal(signal.SIGINT)
+        assert child.stderr is not None
+        child.stderr.readline()
+        child.send_signal(second)
+        text = " ".join(child.stderr.read().split())
+        assert child.wait() == 130
+    assert not gated.gate.is_set()
+    assert "done 0 of 10 lines" in text
+    assert text.endswith("headway: stopped by Ctrl-C. Run the same command again to go on")
+    gated.gate.set()
+    resumed = headway(*arguments)
+    assert resumed.exit_code == 0
+    assert "again 3 lines that were in flight at a kill" in said(resumed)
+    assert len(ids_of(folder / "requests.results.jsonl")) == 10
+
+
+def test_a_signal_while_nothing_may_be_sent(llmock: LLMock) -> None:
+    llmock.rate_limit(times=None, retry_after=300)
+    with started("run", "requests.jsonl") as child:
+        assert child.stderr is not None
+        log = child.stderr.readline()  # the warning that nothing is sent for a while
+        child.send_signal(signal.SIGINT)
+        text = child.stderr.read()
+        assert child.wait() == 130, log + text
+    assert "refused (rate" in log
+    assert "done 0 of 10 lines" in " ".join(text.split())
+    assert text.splitlines()[-1] == (
+        "headway: stopped by Ctrl-C. Run the same command again to go on"
+    )
+
+
+def test_a_signal_while_standard_input_is_waited_for(folder: Path) -> None:
+    """Nothing was sent, and nobody hears the first: the second is enough."""
+    with started("run", "-", "-o", "out.jsonl", stdin=subprocess.PIPE) as child:
+        copy = folder / f".out.jsonl.{child.pid}.input.part"
+        while not copy.exists():
+            assert child.poll() is None
+        assert child.stderr is not None
+        while child.poll() is None:
+            child.send_signal(signal.SIGINT)
+            try:
+                child.wait(0.2)
+            except subprocess.TimeoutExpired:
+                pass
+        assert child.returncode == 130
+        assert child.stderr.read() == "headway: stopped by Ctrl-C\n"
+
+
+# -- resuming --------------------------------------------------------------------------------------
+
+
+def test_the_same_command_goes_on(llmock: LLMock, folder: Path) -> None:
+    assert headway("run", "requests.jsonl", "--limit", "5").exit_code == 0
+    assert sorted(ids_of(folder / "requests.results.jsonl")) == [f"q{n}" for n in range(5)]
+    result = headway("run", "requests.jsonl")
+    assert result.exit_code == 0
+    assert "done 10 of 10 lines (100.0%) before 5 lines had their row already" in said(result)
+    assert len(ids_of(folder / "requests.results.jsonl")) == 10
+    result = headway("run", "requests.jsonl")
+    assert (result.exit_code, len(llmock.requests)) == (0, 10)
+
+
+@pytest.mark.parametrize("ordered", [(), ("--ordered",)])
+def test_failed_lines_are_taken_up_when_asked_to(
+    ordered: tuple[str, ...], llmock: LLMock, folder: Path
+) -> None:
+    llmock.fail(400, times=3)
+    assert headway("run", "requests.jsonl", *ordered).exit_code == 1
+    assert headway("run", "requests.jsonl", *ordered).exit_code == 1  # they are still failed
+    assert len(llmock.requests) == 10
+    result = headway("run", "requests.jsonl", "--retry-failed", *ordered)
+    assert result.exit_code == 0
+    assert len(llmock.requests) == 13
+    assert all(row["error"] is None for row in rows_of(folder / "requests.results.jsonl"))
+    assert not (folder / "requests.results.errors.jsonl").exists()
+    if ordered:
+        assert ids_of(folder / "requests.results.jsonl") == [f"q{n}" for n in range(10)]
+
+
+def test_lines_that_may_have_been_billed(llmock: LLMock, folder: Path) -> None:
+    assert headway("run", "requests.jsonl", "--limit", "5").exit_code == 0
+    journal = folder / "requests.results.run" / "journal"
+    with journal.open("ab") as file:  # as a kill leaves them: sent, and no row
+        file.write((7).to_bytes(8, "little") + (9).to_bytes(8, "little") + b"torn")
+    result = headway("run", "requests.jsonl", "--ambiguous", "report")
+    assert result.exit_code == 1
+    assert "failed 2 (2 ambiguous)" in said(result)
+    assert len(llmock.requests) == 8
+    failed = rows_of(folder / "requests.results.errors.jsonl")
+    assert [row["custom_id"] for row in failed] == ["q6", "q8"]
+    assert "may have been billed. Send it again with --retry-failed" in str(failed[0]["error"])
+    assert headway("run", "requests.jsonl", "--retry-failed").exit_code == 0
+    assert len(llmock.requests) == 10
+    assert len(ids_of(folder / "requests.results.jsonl")) == 10
+
+
+def test_an_existing_output_is_2_and_says_the_way_out(folder: Path) -> None:
+    (folder / "out.jsonl").write_text("precious\n")
+    result = headway("run", "requests.jsonl", "-o", "out.jsonl")
+    assert result.exit_code == 2
+    assert said(result) == (
+        "headway: out.jsonl exists already, and no run that could be resumed has left it. "
+        "Give another file with -o, or replace it with --overwrite"
+    )
+    assert headway("run", "requests.jsonl", "-o", "out.jsonl", "--overwrite").exit_code == 0
+    assert "precious" not in (folder / "out.jsonl").read_text()
+
+
+def test_overwrite_begins_anew(llmock: LLMock, folder: Path) -> None:
+    assert headway("run", "requests.jsonl").exit_code == 0
+    llmock.fail(401, times=1)
+    refused = headway("run", "requests.jsonl", "--overwrite", "--concurrency", "1")
+    assert refused.exit_code == 2
+    assert len(ids_of(folder / "requests.results.jsonl")) == 10  # nothing was there to replace it
+    write_requests(folder / "requests.jsonl", 4)
+    assert headway("run", "requests.jsonl", "--overwrite").exit_code == 0
+    assert len(ids_of(folder / "requests.results.jsonl")) == 4
+    assert len(llmock.requests) == 15
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "why"),
+    [
+        (True, (), "the input has changed"),
+        (False, ("--base-url", "http://localhost:1/v1"), "the provider or its address is another"),
+        (False, ("--endpoint", "completions"), "the options that make requests (--endpoint, "),
+        (False, ("--ordered",), "--ordered was given to one of them only"),
+        (False, ("--shard", "0/2", "-o", "requests.results.jsonl"), "the shard is another"),
+    ],
+)
+def test_another_run_does_not_go_on(
+    change: bool, options: tuple[str, ...], why: str, llmock: LLMock, folder: Path
+) -> None:
+    assert headway("run", "requests.jsonl").exit_code == 0
+    kept = (folder / "requests.results.jsonl").read_bytes()
+    if change:
+        write_requests(folder / "requests.jsonl", 11)
+    result = headway("run", "requests.jsonl", *options)
+    assert result.exit_code == 2
+    assert f"requests.results.jsonl cannot be resumed: {why}" in said(result)
+    assert said(result).endswith("give another file with -o, or begin anew with --overwrite")
+    assert (folder / "requests.results.jsonl").read_bytes() == kept
+    assert len(llmock.requests) == 10
+
+
+def test_another_process_is_at_work(gated: Gated) -> None:
+    arguments = ("run", "requests.jsonl", "--base-url", gated.url)
+    with started(*arguments) as child:
+        gated.wait_for(10)
+        result = headway(*arguments)
+        assert result.exit_code == 2
+        assert said(result) == (
+            "headway: another process is at work on requests.results.jsonl. Wait for its end, or "
+            "give another file with -o"
+        )
+        gated.gate.set()
+        assert child.wait() == 0

@@ -1,0 +1,182 @@
+"""What a run shows while it goes on: on a terminal, in a log, and at its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Gated, command, request_line
+from rich.console import Console
+
+from headway.bulk import progress
+from headway.bulk.status import Report
+from headway.events import Kind
+
+
+@pytest.fixture
+def gated() -> Iterator[Gated]:
+    server = Gated()
+    yield server
+    server.close()
+
+
+def a_report(**changes: object) -> Report:
+    fields: dict[str, object] = {
+        "input": "in.jsonl",
+        "output": Path("out.jsonl"),
+        "total": 4000,
+        "done": 1000,
+        "failed": {},
+        "before": 0,
+        "ambiguous": 0,
+        "in_flight": 32,
+        "sent": 1040,
+        "refused": {},
+        "tokens": 1_234_567,
+        "input_tokens": 1_000_000,
+        "output_tokens": 234_567,
+        "cost": 0.0,
+        "unpriced": 0,
+        "limit": 10.0,
+        "pace": 10.0,
+        "concurrency": 64.0,
+        "binds": "requests",
+        "seconds": 100.0,
+        "eta": 300.0,
+        "stopped": None,
+    }
+    return Report(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def shown(*reports: Report, terminal: bool) -> str:
+    console = Console(record=True, force_terminal=terminal, width=100, file=sys.stderr)
+    with progress.display(console) as display:
+        for report in reports:
+            display(report)
+        assert display.last is reports[-1]
+    return console.export_text()
+
+
+def squeezed(text: str) -> list[str]:
+    return [" ".join(line.split()) for line in text.splitlines()]
+
+
+def test_a_log_gets_a_line_now_and_then() -> None:
+    reports = [a_report(seconds=seconds) for seconds in (1.0, 9.9, 10.1, 12.0, 20.2)]
+    text = shown(*reports, terminal=False)
+    assert text.splitlines() == [
+        "1,000 of 4,000 lines (25.0%) done, 0 failed, 32 in flight; 6,172/min of 600/min; "
+        "refused: none; about 5 min 0 s left",
+        "1,000 of 4,000 lines (25.0%) done, 0 failed, 32 in flight; 3,086/min of 600/min; "
+        "refused: none; about 5 min 0 s left",
+    ]
+
+
+def test_a_terminal_gets_a_bar() -> None:
+    refused = {Kind.RATE: 7, Kind.TRANSIENT: 2}
+    report = a_report(
+        failed={"http_400": 3}, refused=refused, fault="ConnectError", cost=1.5, unpriced=2
+    )
+    lines = squeezed(shown(report, terminal=True))
+    assert lines[1:10] == [
+        "1,003 of 4,000 lines (25.1%), about 5 min 0 s left",
+        "done 1,000",
+        "failed 3 (3 http_400)",
+        "in flight 32 of 64",
+        "rate 623/min of 600/min",
+        "held back by the limit of requests",
+        "refused 7 rate",
+        "faults 2 (the last: ConnectError)",
+        "tokens 1,234,567 (1,000,000 in, 234,567 out)",
+    ]
+    assert lines[10].startswith("cost $1.50, 2 answers without a known price")
+
+
+def test_an_outage_is_seen_in_the_pace() -> None:
+    report = a_report(
+        seconds=11.0, refused={Kind.TRANSIENT: 12}, fault="http_500", done=0, eta=None
+    )
+    assert shown(report, terminal=False) == (
+        "0 of 4,000 lines (0.0%) done, 0 failed, 32 in flight; 5,667/min of 600/min; refused: "
+        "none; faults: 12 (the last: http_500); no line finished yet\n"
+    )
+
+
+def test_a_summary_has_what_matters() -> None:
+    console = Console(record=True, width=100, file=sys.stderr)
+    console.print(
+        progress.summary(
+            a_report(
+                failed={"http_400": 3},
+                refused={Kind.RATE: 7, Kind.TRANSIENT: 2, Kind.PERMANENT: 3},
+                seconds=3725.0,
+                limit=None,
+                before=5,
+                ambiguous=2,
+                cost=0.25,
+            )
+        )
+    )
+    assert squeezed(console.export_text()) == [
+        "done 1,000 of 4,000 lines (25.1%)",
+        "before 5 lines had their row already",
+        "again 2 lines that were in flight at a kill",
+        "failed 3 (3 http_400)",
+        "not answered 2,997 lines have no row",
+        "refused 7 rate",
+        "faults 2",
+        "tokens 1,234,567 (1,000,000 in, 234,567 out)",
+        "cost $0.2500",
+        "time 1 h 2 min",
+        "rate 1,040 attempts, 17/min (no limit given)",
+        "rows out.jsonl",
+    ]
+
+
+def test_a_real_terminal_shows_it_live_and_gets_its_cursor_back(
+    gated: Gated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[Any] = [request_line(number) for number in range(5)]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.jsonl").write_text("{oops\n" + "".join(json.dumps(x) + "\n" for x in lines))
+    ours, its = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
+    environment.pop("NO_COLOR", None)
+    arguments = ("run", "in.jsonl", "--base-url", gated.url, "--rate", "6000/min")
+    with subprocess.Popen(
+        command(*arguments), stdin=its, stdout=its, stderr=its, env=environment
+    ) as child:
+        os.close(its)
+        drawn = b""
+        while b"in flight" not in drawn or b" 5 of 32" not in plain(drawn).encode():
+            drawn += os.read(ours, 65536)
+        gated.gate.set()
+        while True:
+            try:
+                data = os.read(ours, 65536)
+            except OSError:  # Linux says so at the end
+                break
+            drawn += data
+        assert child.wait() == 1
+    os.close(ours)
+    text = " ".join(plain(drawn).split())
+    for part in (
+        "of 6 lines", "failed 1 (1 invalid_json)", "in flight 5 of 32", "of 6,000/min",
+        "held back by", "tokens 0", "done 5 of 6 lines (100.0%)", "tokens 15 (5 in, 10 out)",
+    ):  # fmt: skip
+        assert part in text
+    assert drawn.index(b"\x1b[?25l") < drawn.rindex(b"\x1b[?25h")
+    assert b"\x1b[?25l" not in drawn[drawn.rindex(b"\x1b[?25h") :]
+
+
+def plain(drawn: bytes) -> str:
+    """What a terminal was sent, without what moves and colours."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn.decode(errors="replace"))
