@@ -37,7 +37,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-# About a quarter of an hour; prints a table each, with the peers measured in the same run.
+# About half an hour; prints a table each, with the peers measured in the same run.
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/no_refusals.py
 	$(BIN)/python benchmarks/control.py
@@ -46,6 +46,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/clients.py
 	$(BIN)/python benchmarks/admission.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/bulk.py
 	$(BIN)/python benchmarks/pacing.py
 
 clean:

@@ -1,9 +1,10 @@
 """The same prompts sent twice to a server with a real limit: as people do today, and with headway.
 
 The server is llmock, in a child process on loopback, with a limit of requests a minute. First
-`asyncio.gather` with a semaphore and the SDK's own retries (its defaults); then `headway.bulk.run`
-on the same file: same server, same SDK, same concurrency. What is printed is what was measured:
-the 429s are llmock's own count.
+`asyncio.gather` with a semaphore and the SDK's own retries (its defaults); then ``headway run`` on
+the same file: same server, same concurrency, and killed half-way with SIGKILL, then run again. What
+is printed is what was measured: the 429s are llmock's own count. A plan comes before, and the
+report of the run stays behind.
 
 llmock's bucket holds a whole minute of requests when it starts, a burst that a provider which
 enforces its limit by the second does not give, and that nobody has who has been sending for a
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -35,13 +37,10 @@ import together
 from rich.console import Console
 from rich.table import Table
 
-import headway.together
-from headway import Retry, Scheduler, bulk
-from headway.bulk import progress
-
 PROMPTS = Path(__file__).parent / "data" / "prompts.jsonl"
 KEY = "demo"
 _SPENDERS = 8
+_LOOK_EVERY = 0.02  # seconds
 
 # The child ends when its standard input does: also when this process is killed outright.
 _CHILD = """
@@ -160,20 +159,38 @@ async def todays_way(url: str, prompts: Path, concurrency: int, retries: int) ->
     return sum(not isinstance(reply, BaseException) for reply in replies)
 
 
-async def with_headway(
-    url: str, prompts: Path, concurrency: int, rpm: int, console: Console
-) -> int:
-    """`headway.bulk.run`, which is ``headway run``; how many prompts have an answer on disk."""
-    scheduler: Scheduler = Scheduler(
-        f"{rpm}/min", concurrency=concurrency, retry=Retry(patience=900)
-    )
+def headway(*arguments: str | Path) -> list[str]:
+    """The command line of ``headway`` with these arguments."""
+    return [sys.executable, "-m", "headway", *map(str, arguments)]
+
+
+def plan(prompts: Path, options: argparse.Namespace) -> None:
+    """What headway expects of the run."""
+    limits = ("--rate", f"{options.rpm}/min", "--concurrency", options.concurrency)
+    latency = ("--latency", options.latency_ms / 1000)
+    subprocess.run(headway("plan", prompts, *map(str, limits + latency)), check=True)
+
+
+def with_headway(url: str, prompts: Path, concurrency: int, rpm: int, console: Console) -> int:
+    """``headway run``, killed half-way, and run again; how many prompts have their answer."""
     output = prompts.with_name("results.jsonl")
-    async with headway.together.client(
-        scheduler, api_key=KEY, base_url=url + "/together"
-    ) as client:
-        with progress.display(console) as shown:
-            await bulk.run(prompts, output, scheduler=scheduler, client=client, watch=shown)
-    return len({row["custom_id"] for row in read_jsonl(output) if row["error"] is None})
+    environment = {**os.environ, "TOGETHER_API_KEY": KEY, "TOGETHER_BASE_URL": f"{url}/together"}
+    limits = ("--rate", f"{rpm}/min", "--concurrency", str(concurrency))
+    command = headway("run", prompts, "-o", output, *limits)
+    half = len(read_jsonl(prompts)) // 2
+    with subprocess.Popen(command, env=environment) as first:
+        while first.poll() is None and (not output.exists() or _rows(output) < half):
+            time.sleep(_LOOK_EVERY)
+        first.kill()
+    console.print(f"\nkilled after {_rows(output)} rows; the same command again …")
+    subprocess.run(command, env=environment, check=False)
+    answered = [row["custom_id"] for row in read_jsonl(output) if row["error"] is None]
+    assert len(set(answered)) == len(answered), "a prompt was answered twice"
+    return len(answered)
+
+
+def _rows(output: Path) -> int:
+    return output.read_bytes().count(b"\n")
 
 
 # -- side by side ------------------------------------------------------------------------------
@@ -188,10 +205,12 @@ async def compare(
     measured: dict[str, Measured] = {}
     for name in ("gather + semaphore", "headway"):
         console.print(f"{name}: {total} prompts …")
+        if name == "headway":
+            plan(prompts, options)
         await prepare(url, options.latency_ms)
         began = time.perf_counter()
         if name == "headway":
-            answered = await with_headway(url, prompts, concurrency, options.rpm, console)
+            answered = with_headway(url, prompts, concurrency, options.rpm, console)
         else:
             answered = await todays_way(url, prompts, concurrency, options.sdk_retries)
         seconds = time.perf_counter() - began
@@ -229,6 +248,7 @@ def main(argv: Sequence[str] | None = None, console: Console | None = None) -> d
         default=together.DEFAULT_MAX_RETRIES,
         help="of today's way (default: the SDK's own default, %(default)s)",
     )
+    parser.add_argument("--report", default="demo-report.html", help="where the report goes")
     options = parser.parse_args(argv)
     console = console or Console()
     # An end by SIGTERM must pass through the blocks that stop the server.
@@ -242,6 +262,8 @@ def main(argv: Sequence[str] | None = None, console: Console | None = None) -> d
             prompts = Path(folder) / "prompts.jsonl"
             prompts.write_text("".join(lines), "utf-8")
             measured = asyncio.run(compare(url, prompts, options, console))
+            results = prompts.with_name("results.jsonl")
+            subprocess.run(headway("report", results, "-o", options.report), check=True)
     finally:
         signal.signal(signal.SIGTERM, previous)
     console.print(table(measured))
@@ -249,7 +271,8 @@ def main(argv: Sequence[str] | None = None, console: Console | None = None) -> d
         f"{len(lines)} prompts, {options.rpm} requests a minute, "
         f"{options.latency_ms} ms an answer, {options.concurrency} at once.\n"
         f"The first way retries {options.sdk_retries} times, as the SDK does.\n"
-        "The minute of credit that the server starts with is spent before each run.",
+        "The minute of credit that the server starts with is spent before each run.\n"
+        f"The report of the run, for any browser: {options.report}",
         highlight=False,
     )
     return measured
