@@ -232,6 +232,17 @@ LEVELS = [
 ]
 
 
+def one_of(slots: int, ask: Ask) -> Ask:
+    """`ask` behind a semaphore: what whoever has more callers than slots does without headway."""
+    semaphore = asyncio.Semaphore(slots)
+
+    async def bounded() -> None:
+        async with semaphore:
+            await ask()
+
+    return bounded
+
+
 def over_nothing(library: Library, level: Level, requests: int, *, scheduled: bool) -> Spent:
     """One measurement, in an event loop of its own."""
 
@@ -240,6 +251,8 @@ def over_nothing(library: Library, level: Level, requests: int, *, scheduled: bo
         if scheduled:
             transport = library.face.AsyncTransport(generous(), transport)
         ask = level.ask(library, transport)
+        if not scheduled and level.workers > CONCURRENCY:
+            ask = one_of(CONCURRENCY, ask)
         await pool(ask, 10, 1)
         return await spent_by(ask, requests, level.workers)
 

@@ -25,7 +25,7 @@ from commands import (
 )  # fmt: skip
 from llmock.pytest_plugin import LLMock
 
-from headway import __version__, cli
+from headway import __version__
 from headway.bulk import PROVIDERS
 
 
@@ -38,7 +38,7 @@ def test_a_run_ends_with_a_summary_and_0(folder: Path) -> None:
     result = headway("run", "requests.jsonl", "-o", "results.jsonl", "--rate", "60000/min")
     text = said(result)
     assert result.exit_code == 0, text
-    assert "done 10 of 10 lines (100.0%)" in text
+    assert "done 10 of 10 lines" in text
     assert "refused none" in text
     assert "of 60,000/min" in text
     assert "rows results.jsonl" in text
@@ -62,8 +62,8 @@ def test_a_failed_line_is_1_and_stands_in_a_file_of_its_own(llmock: LLMock, fold
     result = headway("run", "requests.jsonl")
     assert result.exit_code == 1
     text = said(result)
-    assert "done 8 of 10 lines (100.0%) failed 2 (2 http_400)" in text
-    assert text.endswith("headway: 2 lines failed. Take them up with --retry-failed")
+    assert "done 8 of 10 lines failed 2 (2 http_400)" in text
+    assert text.endswith("headway: 2 failed: take them up with --retry-failed")
     failed = rows_of(folder / "requests.results.errors.jsonl")
     assert [row["error"]["code"] for row in failed] == ["http_400"] * 2
 
@@ -331,7 +331,7 @@ def test_a_bound_of_money(llmock: LLMock, folder: Path) -> None:
     prices = ("--prices", "prices.toml")
     few = headway(*arguments, "0.5", *prices)
     assert few.exit_code == 1
-    assert "--max-cost 0.5 is reached: $0.0000 are spent, and the next request may cost $1.0" in (
+    assert "--max-cost 0.5 is reached: $0 are spent, and the next request may cost $1.0" in (
         said(few)
     )
     enough = headway(*arguments, "20", *prices)
@@ -350,21 +350,15 @@ def test_without_arguments_it_shows_its_help() -> None:
         assert option in text
 
 
-LAZY = ("headway.bulk", "headway.together", "headway.cli.")
-
-
 @pytest.mark.parametrize("package", ["typer", "rich.console", "msgspec", "filelock", "httpx"])
-def test_a_missing_package_says_what_to_install(
-    package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for module in [name for name in sys.modules if name.startswith(LAZY)]:
-        monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.setattr(sys, "argv", ["headway", "run", "requests.jsonl"])
-    with pytest.raises(SystemExit) as exit_:
-        cli.main()
-    assert exit_.value.code == 2
-    assert "Install it with: pip install 'headway[" in capsys.readouterr().err
+def test_a_missing_package_says_what_to_install(package: str) -> None:
+    program = (
+        f"import sys; sys.modules[{package!r}] = None; sys.argv = ['headway', 'run', 'in.jsonl']\n"
+        "from headway.cli import main; main()"
+    )
+    child = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+    assert child.returncode == 2
+    assert "Install it with: pip install 'headway[" in child.stderr
 
 
 def test_closed_streams_are_told() -> None:

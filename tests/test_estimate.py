@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.estimate import Estimator, usage_in
+from headway.estimate import Estimator, is_plausible, usage_in
 
 ASK = [{"role": "user", "content": "x" * 368}]  # 400 bytes as JSON, about 100 tokens
 
@@ -72,10 +72,66 @@ def sse(*events: object) -> bytes:
                                          "total_tokens": 9}}), (9, 5)),
         (sse({"message": {"usage": {"input_tokens": 4, "output_tokens": 1}}},
              {"usage": {"output_tokens": 5}}), (9, 5)),
+        # Anthropic's cache, in one body and in a stream
+        (b'{"usage": {"input_tokens": 10, "cache_creation_input_tokens": 1000, '
+         b'"cache_read_input_tokens": 200, "output_tokens": 5}}', (1215, 5)),
+        (sse({"type": "message_start", "message": {"usage": {
+                "input_tokens": 4, "cache_read_input_tokens": 90, "output_tokens": 1}}},
+             {"type": "message_delta", "usage": {"output_tokens": 5}}), (99, 5)),
+        # closed before its last usage: what was read of the answer is not in the first
+        (sse({"type": "message_start", "message": {"usage": {
+                "input_tokens": 10, "output_tokens": 1}}}, *[{"text": "x"}] * 99), None),
+        # OpenAI's Responses API
+        (b'{"usage": {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}}', (15, 5)),
+        # what hides the real one
+        (sse({"usage": {"total_tokens": 9}}, *[{"choices": [], "usage": None}] * 99), (9, 0)),
+        (b'{"usage": {"total_tokens": 9}, "metadata": {"usage": {"purpose": 1}}}', (9, 0)),
+        (b'{"usage": {"total_tokens": 9}, "timings": {"usage": "x"}}', (9, 0)),
     ],
 )  # fmt: skip
 def test_usage(answer: bytes, usage: tuple[float, float] | None) -> None:
     assert usage_in(answer) == usage
+
+
+@pytest.mark.parametrize(
+    ("used", "reserved", "size", "plausible"),
+    [
+        (9e11, 1e9, 10**12, False),
+        (500_000, 500, 100, True),
+        (500_001, 500, 5_000, False),
+        (500_001, 500, 5_001, True),
+        (10_000, 0, 100, True),
+        (10_001, 0, 100, False),
+    ],
+)
+def test_what_a_call_can_have_used(
+    used: float, reserved: float, size: int, plausible: bool
+) -> None:
+    assert is_plausible(used, reserved, size) is plausible
+
+
+IMAGE = "iVBORw0KGgo/+Abc" * 20_000
+PROSE = "why is the sky blue? " * 20_000
+
+
+@pytest.mark.parametrize(
+    ("content", "tokens"),
+    [
+        ({"image_url": {"url": "data:image/png;base64," + IMAGE}}, 1_000),
+        ({"input_image": "data:image/png;base64," + IMAGE}, 1_000),
+        ({"source": {"type": "base64", "data": IMAGE}}, 1_000),
+        ({"input_audio": {"data": IMAGE, "format": "mp3"}}, 1_000),
+        ([{"inline_data": {"data": IMAGE}}] * 3, 3_000),
+        ({"text": IMAGE}, len(IMAGE) / 4),
+        ({"data": PROSE}, len(PROSE) / 4),
+        ({"url": "https://server/" + "x" * 30_000}, 30_000 / 4),
+    ],
+)
+@pytest.mark.parametrize("sized", [False, True])
+def test_images_and_sound_are_not_read_as_text(content: Any, tokens: float, sized: bool) -> None:
+    body = {"messages": [{"role": "user", "content": content}], "max_tokens": 0}
+    size = len(json.dumps(body)) if sized else None
+    assert Estimator()(body, size) == pytest.approx(tokens, abs=70)
 
 
 NAMES = st.sampled_from(

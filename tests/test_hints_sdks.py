@@ -17,6 +17,14 @@ import openai
 import pytest
 import together
 
+from headway.errors import (
+    DeadlineExceeded,
+    Latched,
+    NeverFits,
+    QueueFull,
+    SchedulerClosed,
+    Unavailable,
+)
 from headway.events import Kind
 from headway.hints import Refusal, classify, limits_from
 
@@ -295,3 +303,25 @@ def test_errors_of_aiohttp() -> None:
     )
     found = ask(refused)
     assert (found.kind, found.status, found.wait) == (Kind.RATE, 429, 8)
+
+
+@pytest.mark.parametrize(
+    "ours",
+    [
+        NeverFits("too large"), DeadlineExceeded("late"), SchedulerClosed("closed"),
+        Latched("wrong key", Kind.AUTH), Unavailable("down"), QueueFull("full"),
+    ],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+@pytest.mark.parametrize(("call", "library"), SDKS, ids=["together", "openai", "anthropic"])
+def test_an_error_of_headway_under_an_sdk_is_permanent(
+    call: Call, library: Any, ours: Exception
+) -> None:
+    def handler(request: Any) -> Any:
+        raise ours
+
+    error = call(handler)
+    assert ours in (error, error.__cause__)  # openai's raises it as it is
+    refusal = classify(error, wall_time=NOW)
+    assert (refusal.kind, refusal.status) == (Kind.PERMANENT, None)
+    assert refusal.message == f"{type(ours).__name__}: {ours}"

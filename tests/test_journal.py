@@ -277,7 +277,22 @@ def test_in_order_or_not_is_for_the_whole_run(tmp_path: Path) -> None:
         Journal(tmp_path / "out.jsonl", HEADER, ordered=True)
 
 
-@pytest.mark.parametrize("header", [b'{"version": 2, "input": "f00d"}\n', b"\x00\xff\n", b"[]\n"])
+@pytest.mark.parametrize("header", [b"\x00\xff\n", b"[]\n"])
+def test_a_damaged_journal(header: bytes, tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    output.write_bytes(row(1))
+    run_folder(output).mkdir()
+    (run_folder(output) / "journal").write_bytes(header)
+    with pytest.raises(InvalidOutput) as caught:
+        Journal(output, HEADER)
+    assert str(caught.value) == (
+        f"the journal of {output}, {run_folder(output) / 'journal'}, is damaged, so that it cannot "
+        "be told whether this is the same run. Restore it from a copy, or begin anew with "
+        "--overwrite: the rows that are there are whole"
+    )
+
+
+@pytest.mark.parametrize("header", [b'{"version": 2, "input": "f00d"}\n'])
 def test_a_journal_of_another_version(header: bytes, tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     output.write_bytes(row(1))
@@ -402,7 +417,7 @@ def shards(tmp_path: Path) -> list[Path]:
 
 def test_shards_are_merged_in_the_order_of_the_input(shards: list[Path], tmp_path: Path) -> None:
     target = tmp_path / "all.jsonl"
-    assert merge(list(reversed(shards)), target) == Merged(rows=7, failed=2, missing=0)
+    assert merge(list(reversed(shards)), target) == Merged(7, 2, 0, duplicates=6)
     assert numbers(target) == [1, 2, 3, 4, 5, 6, 7]
     assert numbers(errors_file(target)) == [2, 6]
     with pytest.raises(InvalidOutput, match="exists already"):
@@ -453,3 +468,54 @@ def test_what_is_no_shard(shards: list[Path], tmp_path: Path) -> None:
         write(journal, 4)
     with pytest.raises(InvalidOutput, match="are not shards of one run"):
         merge([shards[0], tmp_path / "s.jsonl", shards[2]], tmp_path / "all.jsonl")
+
+
+def test_a_shard_is_not_replaced_by_the_whole(shards: list[Path]) -> None:
+    with pytest.raises(InvalidOutput) as caught:
+        merge(shards, shards[0], overwrite=True)
+    assert str(caught.value) == (
+        f"the output {shards[0]} is one of the results to merge, which would be lost. Give another "
+        "file with -o"
+    )
+
+
+def test_a_shard_that_holds_rows_of_others(tmp_path: Path) -> None:
+    shards = [
+        shard(tmp_path, 0, [(1, None), (2, None)], 1),
+        shard(tmp_path, 1, [(2, None)], 1),
+        shard(tmp_path, 2, [(3, None)], 1),
+    ]
+    with pytest.raises(InvalidOutput, match="has 2 rows for 1 lines: it holds those of others"):
+        merge(shards, tmp_path / "all.jsonl")
+
+
+def test_what_was_refused_was_not_billed(tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    with Journal(output, HEADER) as journal:
+        write(journal, 1)
+        for number in (2, 3, 4):
+            journal.start(number)
+        journal.refused(2)
+        journal.refused(3)
+        journal.start(3)  # sent again, and in flight
+    with Journal(output, HEADER) as journal:
+        assert set(journal.ambiguous) == {3, 4}
+
+
+def test_a_full_disk_does_not_send_people_to_another_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out.jsonl"
+    with Journal(output, HEADER) as journal:
+        write(journal, 1)
+
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InvalidOutput) as caught:
+        Journal(output, HEADER)
+    assert str(caught.value) == (
+        "cannot write x: No space left on device. Correct that, and run the same command again: "
+        "another output would send, and bill, everything anew"
+    )

@@ -48,3 +48,16 @@ def test_keeps_no_more_jobs_than_it_needs() -> None:
     for job in range(10_000):
         outage.failed(job, 0.0)
     assert len(outage._jobs) == 3
+
+
+def test_one_job_is_not_to_blame_where_nobody_is_reached() -> None:
+    outage = Outage()
+    for now in range(4):
+        outage.failed(1, float(now), unreached=True)
+        assert not outage.on
+    outage.failed(1, 4.0, unreached=True)
+    assert (outage.on, outage.since) == (True, 0.0)
+    outage.answered()
+    for now in range(5):
+        outage.failed(1, 10.0 + now, unreached=now != 2)  # it was reached once: it may be the job
+    assert not outage.on

@@ -73,9 +73,11 @@ def test_a_log_gets_a_line_now_and_then() -> None:
     reports = [a_report(seconds=seconds) for seconds in (1.0, 9.9, 10.1, 12.0, 20.2)]
     text = shown(*reports, terminal=False)
     assert text.splitlines() == [
-        "1,000 of 4,000 lines (25.0%) done, 0 failed, 32 in flight; 6,172/min of 600/min; "
+        "1,000 of 4,000 lines finished (25.0%): 1,000 answered, 0 failed, 32 in flight; 6,172/min "
+        "of 600/min; held back by the limit of requests; "
         "refused: none; about 5 min 0 s left",
-        "1,000 of 4,000 lines (25.0%) done, 0 failed, 32 in flight; 3,086/min of 600/min; "
+        "1,000 of 4,000 lines finished (25.0%): 1,000 answered, 0 failed, 32 in flight; 3,086/min "
+        "of 600/min; held back by the limit of requests; "
         "refused: none; about 5 min 0 s left",
     ]
 
@@ -87,7 +89,7 @@ def test_a_terminal_gets_a_bar() -> None:
     )
     lines = squeezed(shown(report, terminal=True))
     assert lines[1:10] == [
-        "1,003 of 4,000 lines (25.1%), about 5 min 0 s left",
+        "1,003 of 4,000 lines finished (25.1%), about 5 min 0 s left",
         "done 1,000",
         "failed 3 (3 http_400)",
         "in flight 32 of 64",
@@ -105,8 +107,9 @@ def test_an_outage_is_seen_in_the_pace() -> None:
         seconds=11.0, refused={Kind.TRANSIENT: 12}, fault="http_500", done=0, eta=None
     )
     assert shown(report, terminal=False) == (
-        "0 of 4,000 lines (0.0%) done, 0 failed, 32 in flight; 5,667/min of 600/min; refused: "
-        "none; faults: 12 (the last: http_500); no line finished yet\n"
+        "0 of 4,000 lines finished (0.0%): 0 answered, 0 failed, 32 in flight; 5,667/min of "
+        "600/min; held back by the limit of requests; refused: none; faults: 12 (the last: "
+        "http_500); no line finished yet\n"
     )
 
 
@@ -126,7 +129,7 @@ def test_a_summary_has_what_matters() -> None:
         )
     )
     assert squeezed(console.export_text()) == [
-        "done 1,000 of 4,000 lines (25.1%)",
+        "done 1,000 of 4,000 lines",
         "before 5 lines had their row already",
         "again 2 lines that were in flight at a kill",
         "failed 3 (3 http_400)",
@@ -170,7 +173,7 @@ def test_a_real_terminal_shows_it_live_and_gets_its_cursor_back(
     text = " ".join(plain(drawn).split())
     for part in (
         "of 6 lines", "failed 1 (1 invalid_json)", "in flight 5 of 32", "of 6,000/min",
-        "held back by", "tokens 0", "done 5 of 6 lines (100.0%)", "tokens 15 (5 in, 10 out)",
+        "held back by", "tokens 0", "done 5 of 6 lines", "tokens 15 (5 in, 10 out)",
     ):  # fmt: skip
         assert part in text
     assert drawn.index(b"\x1b[?25l") < drawn.rindex(b"\x1b[?25h")

@@ -251,7 +251,7 @@ ENDS: dict[Any, tuple[StreamFault | None, tuple[int, int, int]]] = {
     abandoned_unread: (PAUSE, (1, 0, 0)),
     abandoned_half_read: (PAUSE, (1, 0, 0)),
     malformed: (StreamFault("malformed", after_chunks=3), (1, 0, 0)),
-    error_event: (None, (1, 0, 0)),
+    error_event: (None, (0, 1, 0)),
 }
 
 

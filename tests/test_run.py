@@ -184,17 +184,84 @@ async def test_a_request_that_is_refused_for_good_keeps_the_answer(
 
 
 async def test_an_answer_that_is_not_json_is_a_failure(source: Path) -> None:
-    scheduler = make_scheduler()
+    write_lines(source, *(chat(f"q{number}") for number in range(3)))
+    scheduler = make_scheduler(retry=Retry(attempts=1))
     page = httpx.Response(200, html="<html>busy</html>")
     async with scripted(lambda request: page) as client:
         report = await bulk.run(source, scheduler=scheduler, client=client, endpoint=SCRIPTED)
     row = read_rows(report.output)["batch_req_1"]
     assert row["response"]["body"] == "<html>busy</html>"
-    assert row["error"] == {
-        "code": "invalid_answer",
-        "message": "the answer is not JSON (text/html; charset=utf-8): '<html>busy</html>'",
-    }
-    assert report.failed == {"invalid_answer": 20}
+    assert row["error"]["code"] == "invalid_answer"
+    assert row["error"]["message"].startswith(
+        "the answer is not JSON (text/html; charset=utf-8): '<html>busy</html>'. headway: tried"
+    )
+    assert report.failed == {"invalid_answer": 3}
+
+
+async def test_a_beginning_without_hope_ends_the_run(tmp_path: Path) -> None:
+    source = write_lines(tmp_path / "in.jsonl", *(chat(f"q{number}") for number in range(500)))
+    refusal = httpx.Response(404, json={"error": {"message": "no such model"}})
+    async with scripted(lambda request: refusal) as client:
+        report = await bulk.run(
+            source, scheduler=make_scheduler(), client=client, endpoint=SCRIPTED
+        )
+    assert report.stopped == bulk.Stop(
+        None,
+        "the first 20 requests all failed alike, and none was answered (http_404: no such model). "
+        "Check the address, the names of the models and the lines, then run the rest, and those "
+        "again with --retry-failed",
+    )
+    assert 20 <= report.rows < 40
+
+
+async def test_an_error_in_a_success_is_no_answer(tmp_path: Path) -> None:
+    source = write_lines(tmp_path / "in.jsonl", *(chat(f"q{number}") for number in range(3)))
+    answers = [
+        {"error": {"message": "overloaded", "type": "overloaded_error"}},
+        {"error": {"message": "no such model", "code": 404}},
+    ]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json=answers.pop(0) if answers else {"id": "x"})
+
+    scheduler = make_scheduler(concurrency=1)
+    async with scripted(answer) as client:
+        report = await bulk.run(source, scheduler=scheduler, client=client, endpoint=SCRIPTED)
+    assert (report.done, report.failed) == (2, {"http_404": 1})
+    assert report.refused[Kind.CAPACITY] == 1
+
+
+async def test_what_was_refused_is_not_ambiguous(source: Path) -> None:
+    """A run that is stopped while the server refuses has nothing in flight that was billed."""
+    drain = anyio.Event()
+    busy = True
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if busy:
+            drain.set()
+            return httpx.Response(503)
+        return httpx.Response(200, content=ANSWER)
+
+    async with scripted(answer) as client:
+        options: Any = {"client": client, "endpoint": SCRIPTED}
+        await bulk.run(source, scheduler=make_scheduler(), drain=drain, **options)
+        busy = False
+        report = await bulk.run(source, scheduler=make_scheduler(), ambiguous="report", **options)
+    assert (report.done, report.failed) == (20, {})
+
+
+async def test_an_input_that_grew_is_told(source: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        with source.open("ab") as file:
+            file.write(b"{}\n")
+        return httpx.Response(200, content=ANSWER)
+
+    async with scripted(answer) as client:
+        report = await bulk.run(
+            source, scheduler=make_scheduler(), client=client, endpoint=SCRIPTED
+        )
+    assert report.done == report.total == 20
+    assert "has grown by 60 bytes since the run began" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -905,6 +972,9 @@ GOOD = reply(ANSWER)
         None,  # nothing, for longer than the client waits
         reply(ANSWER, length=len(ANSWER) + 10),
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{",
+        reply(b"", kind="text/plain"),
+        reply(b"<html>busy</html>", kind="text/html"),
+        b"HTTP/1.1 302 Found\r\nlocation: /login\r\ncontent-length: 0\r\n\r\n",
     ],
 )
 async def test_what_is_no_answer_is_tried_again(bad: bytes | None, source: Path) -> None:
@@ -919,7 +989,6 @@ async def test_what_is_no_answer_is_tried_again(bad: bytes | None, source: Path)
 @pytest.mark.parametrize(
     ("bad", "shown"),
     [
-        (reply(b"", kind="text/plain"), "the answer is not JSON (text/plain): ''"),
         (
             reply(b'{"a":"\xff\xfe"}'),
             'the answer is not JSON (application/json): \'{"a":"\ufffd\ufffd"}\'',

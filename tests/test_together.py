@@ -12,6 +12,7 @@ import httpx
 import pytest
 from llmock.pytest_plugin import LLMock
 
+import headway.httpx
 import headway.together
 from headway import Kind, Scheduler
 from headway._pool import Pool
@@ -73,6 +74,37 @@ async def test_the_pool_is_as_large_as_the_concurrency(
     async with headway.together.client(Scheduler(concurrency=concurrency), api_key="k") as client:
         assert pool_of(client)._connections == most
         assert client.max_retries == 0
+
+
+async def test_a_client_that_is_not_scheduled_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    scheduler = Scheduler()
+    plain = httpx.AsyncClient()
+    headway.together.client(scheduler, api_key="k", http_client=plain)
+    assert "its calls are not scheduled. Fix: leave http_client= out" in caplog.text
+    caplog.clear()
+    ours = httpx.AsyncClient(transport=headway.httpx.AsyncTransport(scheduler))
+    headway.together.client(scheduler, api_key="k", http_client=ours)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("", "api_key= is empty"),
+        ("k\n", "in api_key= holds a space, a line break"),
+        (5, "api_key= is int, not a string"),
+    ],
+)
+async def test_a_wrong_key_is_told_by_its_argument(key: Any, said: str) -> None:
+    with pytest.raises(headway.together.InvalidSettings, match=said) as caught:
+        headway.together.client(Scheduler(), api_key=key)
+    assert "in TOGETHER_API_KEY holds" not in str(caught.value)
+
+
+async def test_what_is_no_scheduler() -> None:
+    wrong: Any = "600/min"
+    with pytest.raises(TypeError, match="scheduler='600/min' is not a Scheduler"):
+        headway.together.client(wrong, api_key="k")
 
 
 async def test_no_limit_is_no_limit_of_aiohttp_either(anyio_backend: str) -> None:

@@ -120,6 +120,7 @@ def check_awaitable(fn: object, call: object) -> None:
     """Raise `TypeError` where calling `fn` gave nothing that can be awaited."""
     if isinstance(call, Awaitable):
         return
+    _close_inside(call)
     name = getattr(fn, "__qualname__", None) or repr(fn)
     if hasattr(call, "__aiter__"):
         raise TypeError(
@@ -130,6 +131,16 @@ def check_awaitable(fn: object, call: object) -> None:
         f"{name} is not async: it returned {type(call).__name__}, which cannot be awaited. Fix: "
         "pass an async def function; run blocking code with anyio.to_thread.run_sync."
     )
+
+
+def _close_inside(call: object) -> None:
+    """Close the coroutine objects that `call`, a context manager of an SDK, would have awaited:
+    Python would complain that they never were.
+    """
+    held = getattr(call, "__dict__", None)
+    for each in held.values() if isinstance(held, dict) else ():
+        if isinstance(each, Coroutine):
+            each.close()
 
 
 def usage_of(result: object) -> float | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
+import anyio
+
 __all__ = ["HeldStream", "PeekedStream"]
 
 # What is kept of an answer to find its usage.
@@ -24,12 +26,13 @@ class HeldStream:
         stream: Any,
         end: Callable[[bytes, BaseException | None], None],
         abandon: Callable[[], None],
+        until: float | None = None,
     ) -> None:
         self._stream = stream
         self._next: Any = None
-        self._size = 0  # of what is kept
         self._end: Callable[[bytes, BaseException | None], None] | None = end
         self._abandon = abandon
+        self._until = until  # the last moment at which it may be read
         self._kept = bytearray()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -41,25 +44,26 @@ class HeldStream:
 
     async def __anext__(self) -> bytes:
         try:
-            chunk: bytes = await self._next()
+            chunk: bytes
+            if self._until is None:
+                chunk = await self._next()
+            else:
+                with anyio.fail_after(self._until - anyio.current_time()):
+                    chunk = await self._next()
         except StopAsyncIteration:
             self._finish(None)
             raise
         except BaseException as error:
             self._finish(error)
             raise
-        self._size = size = self._size + len(chunk)
-        if size > _KEEP:
-            self._shorten(chunk)
-        else:
-            self._kept += chunk
+        kept = self._kept
+        kept += chunk
+        if len(kept) > _KEEP:
+            self._shorten()
         return chunk
 
-    def _shorten(self, chunk: bytes) -> None:
-        kept = self._kept
-        del kept[_ENDS:-_ENDS]  # usage stands at the beginning or at the end
-        kept += chunk if len(chunk) <= _KEEP else chunk[:_ENDS] + chunk[-_ENDS:]
-        self._size = len(kept)
+    def _shorten(self) -> None:
+        del self._kept[_ENDS:-_ENDS]  # usage stands at the beginning or at the end
 
     async def aclose(self) -> None:
         """Close the inner stream, and give the slot back."""

@@ -94,8 +94,10 @@ class Lease:
         elif error is None:
             self._shell.finish(self._job, used)
         elif isinstance(error, Exception):
-            self._shell.fail(self._job, error, used)
+            self._shell.fail(self._job, error, used, permit)
         else:
+            if permit is not None:
+                permit.failed(explained=False)
             self._shell.cancel(self._job, used)
         if late is not None:
             raise late

@@ -159,18 +159,25 @@ class Shell(LoopClock):
                 if self._is_refused is not None:
                     self.check_result(result)
                 usage = options.usage
-                used = usage_of(result) if usage is None else checked_usage(usage(result))
+                if job.permit is not None and job.permit.is_all(result):
+                    used = None  # a refusal: not for the user's function
+                else:
+                    used = usage_of(result) if usage is None else checked_usage(usage(result))
             except Exception as error:
                 self.again(job, error)
             except BaseException:
+                if job.permit is not None:
+                    job.permit.failed(explained=False)
                 self.cancel(job)
                 raise
             else:
-                if job.permit is None:
+                permit = job.permit
+                if permit is None:
                     self.finish(job, used)
-                else:
-                    job.permit.finish(used)
-                return result
+                    return result
+                if permit.refusal is None or not await permit.again(result):
+                    permit.finish(used)
+                    return result
             finally:
                 if job.permit is not None and PERMIT.get() is job.permit:
                     PERMIT.set(outer)  # a garbage collector may be here in another context
@@ -204,14 +211,28 @@ class Shell(LoopClock):
         self.state.cancel(job, self.clock(), used)
         self.poll()
 
-    def fail(self, job: Job, error: Exception, used: float | None = None) -> None:
-        """The attempt of `job` raised `error`, and the job ends with it."""
-        self.state.learn(job, self.refusal(error), self.clock(), random(), used)
+    def fail(
+        self,
+        job: Job,
+        error: Exception,
+        used: float | None = None,
+        permit: Permit | None = None,
+    ) -> None:
+        """The attempt of `job` under `permit` raised `error`, and the job ends with it."""
+        refusal = self.refusal(error)
+        if permit is not None:
+            permit.failed(explained=_explains(refusal))
+        self.state.learn(job, refusal, self.clock(), random(), used)
         self.poll()
 
-    def refused(self, job: Job, refusal: Refusal) -> None:
+    def refused(self, job: Job, refusal: Refusal, used: float | None = None) -> None:
         """The attempt of `job` was refused, and the job ends."""
-        self.state.learn(job, refusal, self.clock(), random())
+        self.state.learn(job, refusal, self.clock(), random(), used)
+        self.poll()
+
+    def heard(self, job: Job, refusal: Refusal) -> None:
+        """A send of `job` was refused, and its attempt goes on."""
+        self.state.refusals.learn(job, refusal, self.clock(), random())
         self.poll()
 
     def broke_off(self, job: Job, error: BaseException) -> None:
@@ -233,6 +254,8 @@ class Shell(LoopClock):
     def again(self, job: Job, error: Exception) -> None:
         """Queue `job` again, whose attempt raised `error`, or raise that."""
         refusal = self.refusal(error)
+        if job.permit is not None:
+            job.permit.failed(explained=_explains(refusal))
         job.last_error = error
         verdict = self.defer(job, refusal)
         if verdict is None:
@@ -428,6 +451,11 @@ class Shell(LoopClock):
                     sink(event)
                 except Exception:
                     logger.exception("on_event= raised for %r; the job goes on", event)
+
+
+def _explains(refusal: Refusal) -> bool:
+    """Whether an exception that was read as `refusal` is about what the provider said."""
+    return refusal.status is not None or refusal.kind is not Kind.PERMANENT
 
 
 class _RefusedResult(Exception):

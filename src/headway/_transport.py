@@ -8,7 +8,6 @@ read to its end or abandoned. Refusals are retried here, and the last one tells 
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -18,12 +17,23 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 import anyio
 
-from headway._calls import checked_tokens, kind_of
+from headway._arguments import check_connections, check_scheduler, check_transport, check_unit
+from headway._bodies import (
+    STREAMED,
+    error_in_stream,
+    is_text,
+    json_of,
+    model_of,
+    repeatable,
+    size_of,
+)
+from headway._calls import check_plain_function, checked_tokens, kind_of
 from headway._core.job import STARTED, Job
 from headway._observer import Observer
 from headway._permit import PERMIT, Permit
 from headway._shell import Shell
-from headway.estimate import Estimator, usage_in
+from headway.errors import HeadwayError
+from headway.estimate import Estimator, is_plausible, usage_in
 from headway.events import Kind
 from headway.hints import Refusal, refusal_from_response
 
@@ -41,10 +51,15 @@ _PEEK_FOR = 2.0
 
 INFINITY = float("inf")
 
-_STREAMED = (
-    "the body of this request is a stream, which cannot be sent again, so it was not retried. "
-    "Fix: send it as bytes, or retry where the stream can be opened anew."
+_NOT_SENT = (
+    "headway: this is the scheduler's answer, not the server's. An SDK shows it as the cause of a "
+    "connection error, and would repeat the request: build its client with max_retries=0."
 )
+
+_HOW_TO_COUNT = (
+    "tokens=lambda body: ..., a function of a request's JSON body that returns what to reserve"
+)
+_HOW_TO_REFUSE = "is_refused=lambda response: ..., or a def that returns True, False or a Kind"
 
 # What a success becomes that the user's predicate calls a refusal: every SDK knows these.
 _STATUS = {
@@ -78,6 +93,12 @@ class Face:
         together_unit: Literal["second", "minute"] | None = None,
         is_refused: Callable[[Any], bool | Kind | None] | None = None,
     ) -> None:
+        check_scheduler(scheduler)
+        check_unit(together_unit)
+        if tokens is not None:
+            check_plain_function(tokens, "tokens", _HOW_TO_COUNT)
+        if is_refused is not None:
+            check_plain_function(is_refused, "is_refused", _HOW_TO_REFUSE)
         self._shell = scheduler._shell
         self._options = scheduler._options
         if transport is None:
@@ -85,13 +106,7 @@ class Face:
             most = None if capacity == INFINITY else int(max(100, capacity))
             limits = self._library.Limits(max_connections=most, max_keepalive_connections=most)
             transport = self._library.AsyncHTTPTransport(limits=limits)
-        if not isinstance(transport, self._library.AsyncBaseTransport):
-            name = self._library.__name__
-            raise TypeError(
-                f"{type(transport).__module__}.{type(transport).__qualname__} is not an async "
-                f"transport of {name}. Fix: pass one of {name}'s (AsyncHTTPTransport), or use "
-                f"{self._other} for a client of the other library."
-            )
+        check_transport(transport, self._library, self._other, Face)
         self._transport = transport
         self._estimator = Estimator() if tokens is None else tokens
         self._observe = Observer(self._shell, together_unit)
@@ -114,19 +129,32 @@ class Face:
         """Close the wrapped transport and its connections."""
         await self._transport.aclose()
 
-    async def warm(self, url: str, connections: int = 1) -> None:
+    async def warm(self, url: str, connections: int = 1, *, timeout: float = 10) -> None:
         """Open `connections` (a number) to `url` at once, by HEAD requests that no limit counts.
 
         The first requests then do not arrive later than the next ones by a TLS handshake. What
-        the server answers is of no interest; raises what the wrapped transport raises.
+        the server answers is of no interest; raises what the wrapped transport raises, and
+        `TimeoutError` after `timeout` seconds.
         """
-        async with anyio.create_task_group() as group:
-            for _ in range(connections):
-                group.start_soon(self._open, url)
+        check_connections(connections)
+        failures: list[Exception] = []
 
-    async def _open(self, url: str) -> None:
-        response = await self._transport.handle_async_request(self._library.Request("HEAD", url))
-        await response.aclose()
+        async def open_one() -> None:
+            try:
+                response = await self._transport.handle_async_request(
+                    self._library.Request("HEAD", url)
+                )
+                await response.aclose()
+            except Exception as error:
+                failures.append(error)
+                group.cancel_scope.cancel()
+
+        with anyio.fail_after(timeout):
+            async with anyio.create_task_group() as group:
+                for _ in range(connections):
+                    group.start_soon(open_one)
+        if failures:
+            raise failures[0]
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send `request` when the limits allow it; a response, refusals of the last try included.
@@ -139,6 +167,13 @@ class Face:
                 f"{self._library.__name__}. Fix: give this client {self._other}.AsyncTransport."
             )
         self._look_for_repeats(request)
+        try:
+            return await self._scheduled(request)
+        except HeadwayError as error:
+            error.add_note(_NOT_SENT)
+            raise
+
+    async def _scheduled(self, request: Any) -> Any:
         shell, options = self._shell, self._options
         permit = PERMIT.get()
         if permit is None or permit.shell is not shell or not permit.valid:
@@ -148,9 +183,10 @@ class Face:
         elif not permit.sent:
             permit.sent = True
             counted = shell.state.counts_tokens(options.key)
-            model = _model_of(_json_of(request)) if counted else None
+            model = model_of(json_of(request)) if counted else None
             return await self._send_inside(permit, request, model)
         else:
+            permit.sends()
             tokens, model = self._cost(request)
             job = shell.new_job(options, tokens)
             call = self._send_again(permit, request, job, model)
@@ -159,7 +195,7 @@ class Face:
     async def _send(self, request: Any, job: Job, model: str | None) -> Any:
         """Send `request` by itself, again where it is refused and can be sent again."""
         shell = self._shell
-        repeatable = _repeatable(request)
+        again = repeatable(request)
         quick = self._options.attempt_timeout is None
         shell.check_open()
         if not shell.enter(job):
@@ -174,7 +210,7 @@ class Face:
                     response = await self._attempt(request)
                 refusal = await self._refusal(response, job)
             except Exception as error:
-                if not repeatable:
+                if not again:
                     self._fail(job, error)
                 shell.again(job, error)
             except BaseException:
@@ -183,10 +219,12 @@ class Face:
             else:
                 if refusal is None:
                     shell.answered(job)
-                    return self._hold(model, response, _Alone(shell, job))
-                if not repeatable:
+                    until = self._until(job.started_at)
+                    return self._hold(request, model, response, _Alone(shell, job), until)
+                if not again:
                     shell.refused(job, refusal)
-                    logger.warning("a request was refused (%s): %s", refusal.kind, _STREAMED)
+                    logger.warning("a request was refused (%s): %s", refusal.kind, STREAMED)
+                    response.extensions["headway"] = STREAMED
                     return _final(response)
                 if shell.defer(job, refusal) is not None:
                     return _final(response)
@@ -216,24 +254,25 @@ class Face:
         if shell.shared:
             await shell.acquire_shared(extra)
         try:
-            further = _Further(shell, extra, permit)
-            return await self._send_inside(permit, request, model, further)
+            return await self._send_inside(permit, request, model, extra)
         except BaseException:
             shell.cancel(extra)
             raise
 
     async def _send_inside(
-        self, permit: Permit, request: Any, model: str | None, further: _Further | None = None
+        self, permit: Permit, request: Any, model: str | None, extra: Job | None = None
     ) -> Any:
         """A send under a lease. It is not retried here: the one that holds the lease retries."""
+        until = self._until(anyio.current_time())
         response = await self._attempt(request)
-        if await self._refusal(response, permit.job) is not None:
-            if further is not None:
-                further.refused()
+        refusal = await self._refusal(response, permit.job)
+        if refusal is not None:
+            permit.refused(response, refusal, extra)
             return _final(response)
         self._shell.answered(permit.job)
         permit.open += 1
-        return self._hold(model, response, permit if further is None else further)
+        holder = permit if extra is None else _Further(self._shell, extra, permit)
+        return self._hold(request, model, response, holder, until)
 
     async def _refusal(self, response: Any, job: Job) -> Refusal | None:
         """What a response says that is no success; its stream can still be read after."""
@@ -246,7 +285,9 @@ class Face:
                 return None
             response.status_code = _STATUS[kind]
         body = await self._beginning(response)
-        self._observe(response.headers, job.flow, job.started_at, body)
+        # What other errors say may quote the request, whose numbers are no limits.
+        said = body if response.status_code == 429 else b""
+        self._observe(response.headers, job.flow, job.started_at, said)
         refusal = refusal_from_response(
             response.status_code, response.headers, body, wall_time=time.time()
         )
@@ -255,9 +296,9 @@ class Face:
         return replace(refusal, kind=kind, typed=True)
 
     async def _judge(self, response: Any) -> Kind | None:
-        """What the user's predicate says of a success, which is read for it unless it streams."""
+        """What the user's predicate says of a success, which is read for it where it is text."""
         assert self._is_refused is not None
-        if response.headers.get("content-type", "").startswith("text/event-stream"):
+        if not is_text(response.headers):
             return None
         stream = response.stream
         try:
@@ -310,17 +351,31 @@ class Face:
             return b""
         return plain
 
-    def _hold(self, model: str | None, response: Any, permit: Permit | _Alone | _Further) -> Any:
-        """`response`, whose stream holds the slot until it ends."""
+    def _hold(
+        self,
+        request: Any,
+        model: str | None,
+        response: Any,
+        permit: Permit | _Alone | _Further,
+        until: float | None,
+    ) -> Any:
+        """`response`, whose stream holds the slot until it ends; one that is text, by `until`."""
         shell = self._shell
         read = response.is_closed  # by the transport inside: a cache, a mock
+        events = response.headers.get("content-type", "").startswith("text/event-stream")
 
         def end(kept: bytes, error: BaseException | None) -> None:
             if error is not None:
                 permit.stream_failed(error)
                 return
-            usage = usage_in(kept if read else self._decoded(response, kept))
-            if usage is None:
+            plain = kept if read else self._decoded(response, kept)
+            if events and (refusal := error_in_stream(plain)) is not None:
+                permit.stream_refused(refusal)
+                return
+            usage = usage_in(plain)
+            if usage is None or not is_plausible(
+                usage[0], permit.job.cost, len(plain) + size_of(request)
+            ):
                 permit.stream_ended(None)
                 return
             if model is not None and isinstance(self._estimator, Estimator):
@@ -330,10 +385,16 @@ class Face:
         if read:
             end(response.content, None)
             return response
+        if until is not None and not is_text(response.headers):
+            until = None
         response.stream = self._held(
-            response.stream, end, lambda: shell.soon(lambda: permit.stream_ended(None))
+            response.stream, end, lambda: shell.soon(lambda: permit.stream_ended(None)), until
         )
         return response
+
+    def _until(self, sent_at: float) -> float | None:
+        limit = self._options.attempt_timeout
+        return None if limit is None else sent_at + limit
 
     def _cost(self, request: Any) -> tuple[float | None, str | None]:
         """The tokens to reserve for `request`, None where nothing counts them, and its model,
@@ -344,7 +405,7 @@ class Face:
             return options.tokens, None
         if not self._shell.state.counts_tokens(options.key):
             return None, None
-        body = _json_of(request)
+        body = json_of(request)
         if not body:
             return None, None
         estimator = self._estimator
@@ -352,11 +413,11 @@ class Face:
             tokens = estimator(body, len(request.content))
         else:
             tokens = checked_tokens(estimator(body))
-        return tokens, _model_of(body)
+        return tokens, model_of(body)
 
     def _fail(self, job: Job, error: Exception) -> NoReturn:
         self._shell.fail(job, error)
-        error.add_note(f"headway: {_STREAMED}")
+        error.add_note(f"headway: {STREAMED}")
         raise error
 
     def _look_for_repeats(self, request: Any) -> None:
@@ -378,42 +439,47 @@ class Face:
 class _Alone:
     """The permit of a request that was sent under no lease: it ends with its response."""
 
-    __slots__ = ("_job", "_shell")
+    __slots__ = ("_shell", "job")
 
     def __init__(self, shell: Shell, job: Job) -> None:
         self._shell = shell
-        self._job = job
+        self.job = job
 
     def stream_ended(self, used: float | None) -> None:
-        if self._job.status == STARTED:
-            self._shell.finish(self._job, used)
+        if self.job.status == STARTED:
+            self._shell.finish(self.job, used)
+
+    def stream_refused(self, refusal: Refusal) -> None:
+        if self.job.status == STARTED:
+            self._shell.refused(self.job, refusal)
 
     def stream_failed(self, error: BaseException) -> None:
-        if self._job.status == STARTED:
-            self._shell.broke_off(self._job, error)
+        if self.job.status == STARTED:
+            self._shell.broke_off(self.job, error)
 
 
 class _Further:
     """A further send under a lease: settled by itself, while the lease's slot is held for it."""
 
-    __slots__ = ("_job", "_permit", "_shell")
+    __slots__ = ("_permit", "_shell", "job")
 
     def __init__(self, shell: Shell, job: Job, permit: Permit) -> None:
         self._shell = shell
-        self._job = job
+        self.job = job
         self._permit = permit
 
-    def refused(self) -> None:
-        """It opened no stream; the lease's holder learns from the refusal."""
-        self._shell.cancel(self._job, 0.0)
-
     def stream_ended(self, used: float | None) -> None:
-        if self._job.status == STARTED:
-            self._shell.finish(self._job, used)
+        if self.job.status == STARTED:
+            self._shell.finish(self.job, used)
+        self._permit.stream_ended(None)
+
+    def stream_refused(self, refusal: Refusal) -> None:
+        if self.job.status == STARTED:
+            self._shell.refused(self.job, refusal)
         self._permit.stream_ended(None)
 
     def stream_failed(self, error: BaseException) -> None:
-        self._shell.cancel(self._job)
+        self._shell.cancel(self.job)
         self._permit.stream_failed(error)
 
 
@@ -427,23 +493,3 @@ def _final(response: Any) -> Any:
     """A refusal that is handed on: the SDK above must not repeat it."""
     response.headers["x-should-retry"] = "false"
     return response
-
-
-def _repeatable(request: Any) -> bool:
-    """Whether the body of `request` can be sent again: it is bytes, not a stream."""
-    return type(request.stream).__name__ == "ByteStream"
-
-
-def _json_of(request: Any) -> Mapping[str, Any]:
-    """The JSON object that is the body of `request`, empty where it is something else."""
-    if not _repeatable(request):
-        return {}
-    try:
-        body = json.loads(request.content)
-    except (ValueError, RecursionError):
-        return {}
-    return body if isinstance(body, dict) else {}
-
-
-def _model_of(body: Mapping[str, Any]) -> str:
-    return str(body.get("model"))

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 __all__ = [
+    "STATED",
     "Closed",
     "Event",
     "Finished",
     "GaveUp",
+    "Ignored",
     "Kind",
     "LimitChanged",
     "Queued",
@@ -25,6 +27,10 @@ __all__ = [
     "Retrying",
     "Started",
 ]
+
+
+STATED = "stated by the server"
+"""The reason of a `LimitChanged` that follows a server's word."""
 
 
 class Kind(StrEnum):
@@ -146,6 +152,14 @@ class LimitChanged(Event):
     limit: str
     value: float | None
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored(Event):
+    """A server stated a limit that cannot be meant: `what` says which. Told once."""
+
+    key: Hashable
+    what: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,13 @@ class AsyncTransport(Face, httpx.AsyncBaseTransport):
     as large as the concurrency. A view (`Scheduler.with_options`) gives requests its options.
     `tokens` is a function of a request's JSON body that says what to reserve. `together_unit` says
     what Together's ``x-ratelimit-limit`` counts by; without it that header is not relied on.
-    `is_refused` is asked about each whole success (an `httpx.Response` that has been read; a stream
-    is not asked about): true or a `Kind` makes it the refusal that it is, status and all.
+    `is_refused` is asked about each whole success that is JSON or text (an `httpx.Response` that
+    has been read; event streams, sound, images and files are not read for it): true or a `Kind`
+    makes it the refusal that it is, status and all. The `attempt_timeout` of a view covers the
+    headers, and the body of an answer that is JSON or text; not a stream or a file, which are read
+    for as long as they take. A body that comes too late is not asked for again.
+
+    Raises `TypeError` or `ValueError` for arguments that cannot be meant.
     """
 
     _library = httpx

@@ -7,10 +7,12 @@ let through, and count the wait as a timeout.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from headway._arguments import check_scheduler
 from headway._settings import KEY_VARIABLE, URL_VARIABLE, InvalidSettings, check_key, check_url
 from headway.errors import MissingExtra
 
@@ -35,6 +37,8 @@ __all__ = ["KEY_VARIABLE", "URL_VARIABLE", "InvalidSettings", "client"]
 _MIN_CONNECTIONS = 100
 _SDK_URL = "https://api.together.ai"
 
+logger = logging.getLogger("headway")
+
 
 def client(
     scheduler: View,
@@ -50,16 +54,26 @@ def client(
     `options` the SDK's own (``api_key``, ``base_url``, ``timeout`` in seconds, …); without them the
     key is read from ``TOGETHER_API_KEY`` and the address from ``TOGETHER_BASE_URL``. Connections
     are aiohttp's where ``httpx-aiohttp`` is installed and the loop is asyncio's. A client given as
-    ``http_client`` is used as it is: give it headway's transport.
+    ``http_client`` is used as it is: give it headway's transport, or nothing is scheduled.
     Close it with ``async with`` or ``await client.close()``. It works on asyncio and on trio.
 
     Raises `InvalidSettings` when there is no key, or one that no header can carry, or an address
     that is not an http one or ends in ``/v1``; `MissingExtra` (at import) without the SDK.
     """
-    key = check_key(options.pop("api_key", None) or os.environ.get(KEY_VARIABLE))
+    check_scheduler(scheduler)
+    given = options.pop("api_key", None)
+    key = check_key(os.environ.get(KEY_VARIABLE)) if given is None else _given_key(given)
     url = check_url(options.pop("base_url", None) or os.environ.get(URL_VARIABLE) or None)
     options.setdefault("max_retries", 0)
-    if "http_client" not in options:
+    http = options.get("http_client")
+    if http is not None:
+        if not isinstance(getattr(http, "_transport", None), AsyncTransport):
+            logger.warning(
+                "the http_client= of headway.together.client has a transport of its own, so its "
+                "calls are not scheduled. Fix: leave http_client= out, or build it with "
+                "transport=headway.httpx.AsyncTransport(scheduler)."
+            )
+    else:
         capacity = scheduler._shell.state.whole.capacity
         connections = None if capacity == float("inf") else max(int(capacity), _MIN_CONNECTIONS)
         transport = AsyncTransport(
@@ -70,3 +84,16 @@ def client(
         )
         options["http_client"] = together.DefaultAsyncHttpxClient(transport=transport)
     return together.AsyncTogether(api_key=key, base_url=url, **options)
+
+
+def _given_key(key: object) -> str:
+    """`key`, the argument: what `check_key` says of it names the argument, not the variable."""
+    try:
+        if not isinstance(key, str):
+            raise InvalidSettings(f"api_key= is {type(key).__name__}, not a string. Fix: the key")
+        return check_key(key, "api_key=")
+    except InvalidSettings as error:
+        if not isinstance(key, str) or key.strip():
+            raise
+        said = "api_key= is empty. Fix: the key, or leave it out for the one in " + KEY_VARIABLE
+        raise InvalidSettings(said) from error

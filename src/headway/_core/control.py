@@ -100,6 +100,15 @@ class RateControl:
         self.ceiling = self.factor = self._origin = factor
         self._searching = False
 
+    def release(self) -> bool:
+        """Forget what a server stated of a stated rate; False where there was nothing."""
+        if self.ceiling >= 1.0:
+            return False
+        if self.factor >= self.ceiling:
+            self.factor = self._origin = 1.0
+        self.ceiling = 1.0
+        return True
+
     def shift(self, seconds: float) -> None:
         """Move to another clock, which shows `seconds` more."""
         self._cut_at += seconds
@@ -137,6 +146,11 @@ class Tally:
         last = self._inside(sent_at - self._span, sent_at, now) - 1.0
         two = self._inside(sent_at - 2 * self._span, sent_at, now) - 1.0
         return max(last, two / 2) / self._share
+
+    def room(self, now: float) -> float:
+        """How many attempts the window still holds, as the user stated it."""
+        since = now - self._span - self._width
+        return self._share - sum(n for index, n in self._slots if index * self._width >= since)
 
     def clears_in(self, now: float) -> float:
         """Seconds until the oldest attempts have left the window that is full now."""

@@ -33,7 +33,8 @@ class LimitSet:
 
     __slots__ = (
         "_stated", "budgets", "capacity", "concurrency", "credit", "evidence", "gate", "in_flight",
-        "key", "last", "paces", "request_rate", "tally", "token_rate", "told_at",
+        "key", "last", "odd", "paces", "request_rate", "tally", "token_rate", "told_at",
+        "told_tokens",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, key: Hashable = None) -> None:
@@ -46,6 +47,8 @@ class LimitSet:
         self.evidence: Evidence | None = None  # gathered where a limit has to be found
         self.credit = 0.0  # attempts that a server says remain, for those that spend them eagerly
         self.told_at = -INFINITY  # when the attempt was sent whose answer was followed last
+        self.told_tokens = False  # whether the limit of tokens is the server's word alone
+        self.odd: set[str] = set()  # what it stated that cannot be meant
         self._state(limits, None)
 
     def _state(self, limits: Limits, old: Limits | None) -> None:
@@ -60,6 +63,7 @@ class LimitSet:
         if old is None or limits.tokens != old.tokens:
             self.budgets = [TokenBudget(rate) for rate in limits.tokens]
             self.token_rate = RateControl()
+            self.told_tokens = False
         if old is None or limits.concurrency != old.concurrency:
             ceiling = INFINITY if limits.concurrency is None else float(limits.concurrency)
             self.concurrency = ConcurrencyControl(ceiling)
@@ -85,6 +89,8 @@ class LimitSet:
 
     def check(self, cost: float) -> None:
         """Raise `NeverFits` for an attempt of `cost` tokens that can never be admitted."""
+        if self.told_tokens:
+            return  # it is the server's own to say so
         for budget in self.budgets:
             if cost > budget.rate.limit:
                 whose = "" if self.key is None else f" of key {self.key!r}"
@@ -100,10 +106,14 @@ class LimitSet:
         """
         return INFINITY if self.in_flight >= self.capacity else self.paced_at(cost, now)
 
-    def paced_at(self, cost: float, now: float) -> float:
-        """`ready_at` for a send that needs no slot of its own."""
+    def paced_at(self, cost: float, now: float, *, holds_slot: bool = False) -> float:
+        """`ready_at` for a send that needs no slot of its own. One that `holds_slot` does not wait
+        for a slot to end either: that may be the one it holds.
+        """
         gate = self.gate
-        at = gate.ready_at() if gate.shut else -INFINITY
+        at = -INFINITY
+        if gate.shut:
+            at = gate.opens if holds_slot and gate.until_slot else gate.ready_at()
         if self.credit < 1.0:
             for pace in self.paces:
                 ready = pace.next - pace.tolerance
@@ -111,7 +121,7 @@ class LimitSet:
                     at = ready
         if cost and self.budgets:
             for budget in self.budgets:
-                ready = budget.ready_at(cost, now)
+                ready = budget.ready_at(min(cost, budget.rate.limit), now)
                 if ready > at:
                     at = ready
         return at
@@ -120,7 +130,7 @@ class LimitSet:
         """Charge everything for an attempt of `job` that starts now."""
         self.in_flight += job.slots
         self.last = job
-        if self.gate.shut:
+        if self.gate.shut and (job.slots or not self.gate.until_slot):
             self.gate.passed(job, now)
         if self.tally is not None:
             self.tally.started(now)
@@ -132,7 +142,10 @@ class LimitSet:
                 held = held or now - pace.next < 2 * pace.interval
                 pace.take(now)
         if self.budgets:
-            charges = [(budget, budget.take(job.cost, now)) for budget in self.budgets]
+            charges = [
+                (budget, budget.take(min(job.cost, budget.rate.limit), now))
+                for budget in self.budgets
+            ]
             if job.charges is None:
                 job.charges = charges
             else:
@@ -244,13 +257,48 @@ class LimitSet:
 
     def follow_tokens(self, limit: float, per: float, now: float) -> bool:
         """Keep below `limit` tokens in `per` seconds, as the server states; False where old."""
-        if not self.budgets:
-            if self.evidence is None:
+        if self.budgets and not self.told_tokens:
+            paces = [budget.pace for budget in self.budgets]
+            return _follow_server(self.token_rate, paces, limit / per, now)
+        if self.evidence is None:
+            return False
+        if self.budgets:
+            (older,) = self.budgets
+            if abs(older.rate.limit - limit) <= 0.001 * limit and older.rate.per == per:
                 return False
-            self.budgets = [TokenBudget(Rate(limit, per=per))]
-            return True
-        paces = [budget.pace for budget in self.budgets]
-        return _follow_server(self.token_rate, paces, limit / per, now)
+        budget = TokenBudget(Rate(limit, per=per))
+        for older in self.budgets:
+            budget.adopt(older, now)
+        self.budgets, self.told_tokens = [budget], True
+        self.token_rate = RateControl()
+        return True
+
+    def spend_eagerly(self, remaining: float, now: float) -> None:
+        """Let so many attempts start at once as the server says remain, and the stated rates allow:
+        without their pace, but within their windows.
+        """
+        room = remaining - self.in_flight
+        stated = self._stated.requests
+        if stated:
+            room = min(room, 0.0 if self.tally is None else self.tally.room(now))
+        self.credit = max(0.0, room)
+
+    def forget_told(self, now: float) -> None:
+        """Forget what servers stated: the limits in force are the user's own again."""
+        self.told_at = -INFINITY
+        self.credit = 0.0
+        self.odd.clear()
+        if self.evidence is not None and not self._stated.requests:
+            if self.request_rate.ceiling < INFINITY:
+                self._search(_FIRST_RATE)
+        elif self.request_rate.release():
+            for pace in self.paces:
+                pace.slow_to(self.request_rate.factor, now)
+        if self.told_tokens:
+            self.budgets, self.told_tokens = [], False
+        elif self.token_rate.release():
+            for budget in self.budgets:
+                budget.pace.slow_to(self.token_rate.factor, now)
 
     def search(self) -> None:
         """Look for limits of which nothing is known, from a slow start on."""

@@ -9,33 +9,39 @@ from __future__ import annotations
 __all__ = ["Outage"]
 
 _FAILURES = 5  # in a row; retries of one poisonous job alone must not look like an outage,
-_JOBS = 3  # so they must be failures of this many jobs
+_JOBS = 3  # so they must be failures of this many jobs, or none of them reached the provider
 
 
 class Outage:
     """`on` while the provider seems to be away, `since` (seconds) the first of the failures."""
 
-    __slots__ = ("_failures", "_jobs", "on", "since")
+    __slots__ = ("_failures", "_jobs", "_reached", "on", "since")
 
     def __init__(self) -> None:
         self.on = False
         self.since = 0.0
         self._failures = 0
         self._jobs: set[int] = set()
+        self._reached = False
 
-    def failed(self, job: int, now: float) -> None:
-        """An attempt of `job` (its number) failed with a fault of the provider or the network."""
+    def failed(self, job: int, now: float, *, unreached: bool = False) -> None:
+        """An attempt of `job` (its number) failed with a fault of the provider or the network;
+        `unreached` where it never arrived, so that the job cannot be to blame.
+        """
         if not self._failures:
             self.since = now
         self._failures += 1
         if len(self._jobs) < _JOBS:
             self._jobs.add(job)
-        self.on = self._failures >= _FAILURES and len(self._jobs) >= _JOBS
+        self._reached = self._reached or not unreached
+        many = len(self._jobs) >= _JOBS or not self._reached
+        self.on = self._failures >= _FAILURES and many
 
     def answered(self) -> None:
         """The provider answered."""
         self.on = False
         self._failures = 0
+        self._reached = False
         self._jobs.clear()
 
     def shift(self, seconds: float) -> None:

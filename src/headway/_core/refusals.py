@@ -23,7 +23,16 @@ from headway._core.limitset import LimitSet
 from headway._core.outage import Outage
 from headway._core.retry import Delay, GiveUp, Retry, RetryBudget, Verdict
 from headway.errors import DeadlineExceeded, Latched, Unavailable
-from headway.events import Closed, Event, GaveUp, Kind, LimitChanged, Recovered, Refused
+from headway.events import (
+    STATED,
+    Closed,
+    Event,
+    GaveUp,
+    Kind,
+    LimitChanged,
+    Recovered,
+    Refused,
+)  # fmt: skip
 from headway.hints import Refusal
 
 if TYPE_CHECKING:
@@ -160,7 +169,7 @@ class Refusals:
 
     def followed(self, scope: LimitSet, limit: str, value: float, now: float) -> None:
         """Say that a limit in force follows what the server states, `value` a second."""
-        self._change(scope, limit, value, "stated by the server", now)
+        self._change(scope, limit, value, STATED, now)
 
     def reset(self, now: float) -> None:
         """Forget the latch and the outage."""
@@ -232,6 +241,8 @@ class Refusals:
         random: float,
     ) -> None:
         gate = scope.gate
+        scope.credit = 0.0
+        scope.told_at = max(scope.told_at, now)  # what was answered before knows less
         # Its own slot is free again by now, so concurrency is looked at as it was.
         full = scope.in_flight + 1 >= scope.capacity
         binds = "concurrency" if full else scope.binding(job.cost, now)[0]
@@ -302,7 +313,7 @@ class Refusals:
     def _fault(self, job: Job, refusal: Refusal, now: float, random: float) -> None:
         gate = self._whole.gate
         probe = gate.probe is job
-        self._outage.failed(job.number, now)
+        self._outage.failed(job.number, now, unreached=refusal.unreached)
         if not self._outage.on:
             (job.limits or self._whole).gate.answered(job)
             gate.answered(job)

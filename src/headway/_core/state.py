@@ -18,15 +18,17 @@ from headway._core.job import DONE, QUEUED, STARTED, Flow, Job
 from headway._core.limitset import LimitSet
 from headway._core.refusals import Refusals, too_late
 from headway._core.retry import Delay, GiveUp, Retry, Verdict
+from headway._core.told import believed
 from headway._core.waiting import Waiting
 from headway.errors import HeadwayError, NeverFits, QueueFull
-from headway.events import Event, Finished, Kind, Queued, Retrying, Started
+from headway.events import Event, Finished, Ignored, Kind, Queued, Retrying, Started
 from headway.hints import LimitHint, Refusal
 from headway.rates import Limits
 
 __all__ = ["SchedulerState"]
 
 INFINITY = float("inf")
+_MOST_ODD = 100  # remarks on what servers state that are told, each once
 
 
 class SchedulerState:
@@ -91,8 +93,7 @@ class SchedulerState:
         if (
             not self.paused
             and not self.waiting.size
-            and (whole.ready_at(job.cost, now) if job.slots else whole.paced_at(job.cost, now))
-            <= now
+            and _ready_at(whole, job, now) <= now
             and (own is None or _ready_at(own, job, now) <= now)
             and self.refusals.latch is None
         ):
@@ -201,20 +202,18 @@ class SchedulerState:
         sent_at = min(sent_at, now)
         if sent_at < scope.told_at:
             return
+        told = believed(hints)
+        for odd in told.odd:
+            if odd not in scope.odd and len(scope.odd) < _MOST_ODD:
+                scope.odd.add(odd)
+                self.events.append(Ignored(now, scope.key, odd))
         scope.told_at = sent_at
-        for hint in hints:
-            if not hint.limit or hint.per is None:
-                continue  # a limit without its period says nothing that can be kept
-            if hint.what == "requests":
-                new = scope.follow_requests(hint.limit / hint.per, now)
-                if self.eager and hint.remaining is not None:
-                    scope.credit = max(0.0, hint.remaining - scope.in_flight)
-            elif hint.what == "tokens":
-                new = scope.follow_tokens(hint.limit, hint.per, now)
-            else:
-                continue
-            if new:
-                self.refusals.followed(scope, hint.what, hint.limit / hint.per, now)
+        if told.requests is not None and scope.follow_requests(told.requests, now):
+            self.refusals.followed(scope, "requests", told.requests, now)
+        if told.tokens is not None and scope.follow_tokens(*told.tokens, now):
+            self.refusals.followed(scope, "tokens", told.tokens[0] / told.tokens[1], now)
+        if self.eager and told.remaining is not None:
+            scope.spend_eagerly(told.remaining, now)
 
     # What time and the user do
 
@@ -260,6 +259,7 @@ class SchedulerState:
         self.refusals.reset(now)
         for limits in self._limit_sets():
             limits.gate.open()
+            limits.forget_told(now)
         self._release_held()
 
     def guess(self, flow: Flow) -> float:
@@ -286,6 +286,8 @@ class SchedulerState:
         for gone in self._registry.retune(keys, weights, now):
             self.refusals.forget(gone)
         self.whole.retune(limits, now)
+        for each in self._limit_sets():
+            each.forget_told(now)
         self.refusals.why = "set_limits() was called"
         self._release_held()
         for job in self.waiting.jobs():
@@ -482,4 +484,6 @@ class SchedulerState:
 
 
 def _ready_at(limits: LimitSet, job: Job, now: float) -> float:
-    return limits.ready_at(job.cost, now) if job.slots else limits.paced_at(job.cost, now)
+    if job.slots:
+        return limits.ready_at(job.cost, now)
+    return limits.paced_at(job.cost, now, holds_slot=True)

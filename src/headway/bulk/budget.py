@@ -115,8 +115,8 @@ class Budget:
         most, spent = self._max_cost, self.dollars + self._dollars + dollars
         if most is not None and spent > most:
             return (
-                f"--max-cost {most:g} is reached: ${self.dollars:.4f} are spent, and the next "
-                f"request may cost ${dollars:.4f}. Run the rest with a higher --max-cost"
+                f"--max-cost {most:g} is reached: ${self.dollars:.4g} are spent, and the next "
+                f"request may cost ${dollars:.4g}. Run the rest with a higher --max-cost"
             )
         bound, total = self._max_tokens, self.tokens + self._tokens + tokens
         if bound is not None and total > bound:

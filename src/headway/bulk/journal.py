@@ -19,7 +19,7 @@ import shutil
 import struct
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ __all__ = ["Journal", "journal_header", "row_number", "run_folder"]
 _VERSION = 1
 _ROW = re.compile(rb'\{"id":"batch_req_(\d{1,18})",')
 _MARK = 8  # bytes: the number of a row, little-endian
+_TAKEN_BACK = 1 << 63  # added to the number of a row that was refused
 _COPY = 1024 * 1024
 _TOGETHER = 10_000  # row numbers
 
@@ -110,7 +111,12 @@ class Journal:
                 self._lock.release()
                 raise
         except OSError as error:
-            raise cannot_write(Path(error.filename or output), error) from None
+            if not (self.folder / "journal").exists():
+                raise cannot_write(Path(error.filename or output), error) from None
+            raise InvalidOutput(
+                f"cannot write {error.filename or output}: {error.strerror}. Correct that, and run "
+                "the same command again: another output would send, and bill, everything anew"
+            ) from None
 
     @property
     def resumed(self) -> bool:
@@ -127,8 +133,10 @@ class Journal:
             self._marks.write(number.to_bytes(_MARK, "little"))
 
     def refused(self, number: int) -> None:
-        """Note that the line `number` was refused for good reasons: it cannot have been billed."""
-        self._marked.discard(number)
+        """Note that the line `number` was refused: this attempt cannot have been billed."""
+        if number in self._marked:
+            self._marked.discard(number)
+            self._marks.write((number | _TAKEN_BACK).to_bytes(_MARK, "little"))
 
     def write(self, number: int, row: bytes, code: str | None) -> None:
         """Write the row of the line `number`, which failed with `code` (None: it was answered)."""
@@ -236,6 +244,12 @@ class Journal:
 
     def _check(self, told: Mapping[str, Any]) -> None:
         """Raise `InvalidOutput` where the run before was another one."""
+        if "version" not in told:
+            raise InvalidOutput(
+                f"the journal of {self.output}, {self.folder / 'journal'}, is damaged, so that it "
+                "cannot be told whether this is the same run. Restore it from a copy, or begin "
+                "anew with --overwrite: the rows that are there are whole"
+            )
         if told.get("version") != _VERSION:
             raise InvalidOutput(
                 f"{self.output} was begun by another version of headway, whose journal this one "
@@ -253,9 +267,18 @@ class Journal:
             file.readline()
             while data := file.read(_COPY):
                 whole = len(data) // _MARK
-                self._marked.update(struct.unpack_from(f"<{whole}Q", data))
+                self._take_marks(struct.unpack_from(f"<{whole}Q", data))
                 if torn := len(data) % _MARK:
                     file.truncate(file.tell() - torn)
+
+    def _take_marks(self, marks: Sequence[int]) -> None:
+        began = 0
+        for at, mark in enumerate(marks):
+            if mark >= _TAKEN_BACK:
+                self._marked.update(marks[began:at])
+                self._marked.discard(mark ^ _TAKEN_BACK)
+                began = at + 1
+        self._marked.update(marks[began:])
 
     def _read_rows(self) -> None:
         """Learn from the rows that are there what is done; cut a torn last one off."""

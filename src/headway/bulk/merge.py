@@ -11,21 +11,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from headway.bulk.journal import journal_header, row_number, run_folder
 from headway.bulk.output import ANSWERED, InvalidOutput, errors_file
+from headway.bulk.seen import SeenIds
 
 __all__ = ["Merged", "merge"]
 
+
+class _Row(msgspec.Struct):
+    custom_id: str | None = None
+
+
+_decode_id = msgspec.json.Decoder(_Row).decode
 _SAME = ("input", "provider", "shape")
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What was written: rows, how many of them failed, and lines of which no shard has a row."""
+    """What was written: rows, how many of them failed, lines of which no shard has a row, and rows
+    whose `custom_id` came before: no shard knows the ids of another.
+    """
 
     rows: int
     failed: int
     missing: int
+    duplicates: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +63,11 @@ def merge(
     latter not with `partial`; and where `target` exists, unless `overwrite` is true.
     """
     target = Path(target)
+    if any(target.exists() and Path(path).exists() and target.samefile(path) for path in outputs):
+        raise InvalidOutput(
+            f"the output {target} is one of the results to merge, which would be lost. Give "
+            "another file with -o"
+        )
     parts = sorted((_part(Path(path)) for path in outputs), key=lambda part: part.index)
     _check(parts)
     if target.exists() and not overwrite:
@@ -59,7 +76,8 @@ def merge(
         )
     draft = target.with_name(f".{target.name}.draft")
     failures = target.with_name(f".{target.name}.errors.draft")
-    rows = failed = missing = 0
+    rows = failed = missing = duplicates = 0
+    seen = SeenIds()
     try:
         with draft.open("wb") as kept, failures.open("wb") as errors:
             for part in parts:
@@ -67,6 +85,8 @@ def merge(
                 for row in _in_order(part.path):
                     kept.write(row)
                     rows += 1
+                    custom_id = _decode_id(row).custom_id
+                    duplicates += custom_id is not None and seen.first_line(custom_id, rows) != rows
                     if not row.endswith(ANSWERED):
                         errors.write(row)
                         failed += 1
@@ -76,6 +96,11 @@ def merge(
                         "first, or merge what is there with --partial"
                     )
                 left = part.lines - (rows - before)
+                if left < 0 and limit is None:
+                    raise InvalidOutput(
+                        f"{part.path} has {rows - before:,} rows for {part.lines:,} lines: it "
+                        "holds those of others. Run that shard anew with --overwrite"
+                    )
                 if left > 0 and not _is_done(part.path):
                     missing += left
                     if not partial:
@@ -92,7 +117,7 @@ def merge(
     finally:
         draft.unlink(missing_ok=True)
         failures.unlink(missing_ok=True)
-    return Merged(rows, failed, missing)
+    return Merged(rows, failed, missing, duplicates)
 
 
 def _part(path: Path) -> _Part:

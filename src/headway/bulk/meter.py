@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Meter", "count_spent"]
 
 
+_HOPELESS = 20  # failures of one kind, with no answer at all
+
+
 class Meter:
     """The counters of one run; what is public of them is written by the run itself."""
 
@@ -50,6 +53,9 @@ class Meter:
         self._input_tokens = self._output_tokens = self._tokens = 0
         self._unpriced = 0
         self._pace = Pace()
+        self._any = bool(rows.done.count)  # whether anything was answered, earlier runs included
+        self._first_code = ""
+        self._alike = 0
         self._began = self._answered_at = time.monotonic()
         self._recorder: Recorder | None = None
         if isinstance(rows, Journal):
@@ -64,6 +70,7 @@ class Meter:
         self._output_tokens += written
         self._tokens += answered.tokens or 0
         self._answered_at = time.monotonic()
+        self._any = True
         self._unpriced += cost is None
         self._pace.took(answered.seconds)
         if self._recorder is not None:
@@ -73,6 +80,19 @@ class Meter:
                 input_tokens=answered.input_tokens, output_tokens=answered.output_tokens,
                 cost=cost,
             )  # fmt: skip
+
+    def hopeless(self, code: str, message: str) -> Stop | None:
+        """Why the run is stopped whose first lines all failed alike, and none was answered."""
+        self._alike = self._alike + 1 if code == self._first_code else 1
+        self._first_code = code
+        if self._any or self._alike < _HOPELESS:
+            return None
+        return Stop(
+            None,
+            f"the first {self._alike} requests all failed alike, and none was answered ({code}: "
+            f"{message[:200]}). Check the address, the names of the models and the lines, then run "
+            "the rest, and those again with --retry-failed",
+        )
 
     def unanswered_for(self) -> float:
         """Seconds since the last answer, or since the run began."""

@@ -83,6 +83,11 @@ class AppendFile:
 
 def check_output(path: Path, source: Path | None) -> None:
     """Raise `InvalidOutput` for a path that can be no output."""
+    if path.suffix in (".gz", ".zst"):
+        raise InvalidOutput(
+            f"the output {path} would not be compressed, whatever its name says. Give it another "
+            "name with -o, and compress it when it is done"
+        )
     try:
         found = path.stat()
     except FileNotFoundError:

@@ -120,7 +120,7 @@ class _Terminal(_Shown):
         drawn = Table.grid(expand=True)
         if report.total is not None:
             drawn.add_row(ProgressBar(total=max(1, report.total), completed=report.rows))
-        counts = f" {_of_total(report)}, "
+        counts = f" {_of_total(report)}{_share(report)}, "
         drawn.add_row(
             Text.assemble((f"{report.rows:,}", "bold"), counts, (_left(report), "bold cyan"))
         )
@@ -145,9 +145,10 @@ class _Plain(_Shown):
             return
         self._due = report.seconds + _PLAIN_EVERY
         parts = [
-            f"{report.done:,} {_of_total(report)} done, {_failures(report)} failed, "
-            f"{report.in_flight:,} in flight",
+            f"{report.rows:,} {_of_total(report)}{_share(report)}: {report.done:,} answered, "
+            f"{_failures(report)} failed, {report.in_flight:,} in flight",
             _rate(report),
+            f"held back by {_BINDS.get(report.binds, report.binds)}",
             f"refused: {_refusals(report)}",
         ]
         if faults := _faults(report):
@@ -277,10 +278,11 @@ def _lines(report: Report) -> Iterator[tuple[str, str, str]]:
 
 
 def _of_total(report: Report) -> str:
-    if report.total is None:
-        return "lines"
-    share = f" ({report.rows / report.total:.1%})" if report.total else ""
-    return f"of {report.total:,} lines{share}"
+    return "lines" if report.total is None else f"of {report.total:,} lines"
+
+
+def _share(report: Report) -> str:
+    return f" finished ({report.rows / report.total:.1%})" if report.total else " finished"
 
 
 def _rate(report: Report) -> str:

@@ -7,6 +7,7 @@ answered is never lost, and a run that was killed goes on where it was.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from headway.streams import Outcome
 
 __all__ = ["run"]
+
+logger = logging.getLogger("headway")
 
 _WATCH_EVERY = 0.25  # seconds
 _SYNC_EVERY = 0.2
@@ -154,6 +157,11 @@ async def run(
                 if ordered:
                     with anyio.CancelScope(shield=True):
                         await anyio.to_thread.run_sync(rows.arrange)
+        if (grown := lines.grown()) and meter.stopped is None:
+            logger.warning(
+                "%s has grown by %s bytes since the run began; what was added is not in it. Put it "
+                "in a file of its own", lines.name, f"{grown:,}",
+            )  # fmt: skip
         return meter.report()
 
 
@@ -354,6 +362,8 @@ class _Run:
             answered = await self.sender.ask(request)
         except httpx.HTTPError as error:
             meter.fault = fault_of(error) or meter.fault
+            if isinstance(error, httpx.HTTPStatusError):
+                self._refused(request)
             raise
         else:
             # At once, before anything can be cancelled: what was answered has its row.
@@ -382,13 +392,19 @@ class _Run:
             # The first refusal says more than the jobs that were not sent because of it.
             if meter.stopped is None or not isinstance(error, Latched):
                 meter.stopped = stop
-            if isinstance(error, httpx.HTTPStatusError):
-                self.rows.refused(request.line)
             return
         code, message, answer = describe(error)
+        if (hopeless := meter.hopeless(code, message)) is not None:
+            meter.stopped = meter.stopped or hopeless
         row = formats.error_row(request.line, request.custom_id, code, message, answer)
         self.rows.write(request.line, row, code)
         meter.failed(request, code, outcome.attempts, outcome.waited)
+
+    def _refused(self, request: formats.Request) -> None:
+        try:
+            self.rows.refused(request.line)
+        except OSError as error:
+            raise _CannotWrite from error
 
     def _fail(self, line: formats.Request | formats.BadLine, code: str, message: str) -> None:
         """Write the row of a line that is not sent."""

@@ -32,12 +32,20 @@ _MAX_TOKENS = 10**12
 _REFUSED_FOR = re.compile(r"refused \(\w+\) for ([\d.e+]+) s")
 
 
-class InvalidAnswer(HeadwayError):
-    """A success whose body is not JSON; it is in ``.answer``."""
+class InvalidAnswer(Exception):
+    """A success that is no answer; it is in ``.answer``."""
 
     def __init__(self, message: str, answer: formats.Answer) -> None:
         super().__init__(message)
         self.answer = answer
+
+
+class BrokenAnswer(InvalidAnswer, HeadwayError):
+    """One that says it is JSON and is not. It was billed, and to ask again would be too."""
+
+
+class ForeignAnswer(InvalidAnswer, httpx.RemoteProtocolError):
+    """One of something else than the API: a web page, a redirect. A fault that may pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +107,14 @@ class Sender:
         response = await self._post(url, request.body)
         if response.status_code < 300:
             self._observe(response.headers, self._flow, sent_at)
-            return _read(response, self._shell.clock() - sent_at)
-        self._observe(response.headers, self._flow, sent_at, response.content)
+            answered = _read(response, self._shell.clock() - sent_at)
+            if answered is not None:
+                return answered
+        if 300 <= response.status_code < 400:
+            raise _invalid(response, f"a redirect to {response.headers.get('location', '?')[:80]}")
+        # What other errors say may quote the request, whose numbers are no limits.
+        body = response.content if response.status_code == 429 else b""
+        self._observe(response.headers, self._flow, sent_at, body)
         raise httpx.HTTPStatusError(
             f"{response.status_code} {response.reason_phrase}",
             request=response.request,
@@ -126,6 +140,13 @@ class Sender:
         except httpx.RequestError as error:
             error.request = request
             raise
+        except Exception as error:
+            if not type(error).__module__.startswith("aiohttp"):
+                raise
+            said = getattr(error, "message", "") or str(error)
+            raise httpx.RemoteProtocolError(
+                f"the answer is not HTTP: {said[:200]}", request=request
+            ) from error
         return response
 
 
@@ -147,45 +168,61 @@ class _Usage(msgspec.Struct):
 
 class _Body(msgspec.Struct):
     usage: _Usage | None = None
+    error: Any = None
+    choices: Any = None
+    data: Any = None
+    output: Any = None
+    results: Any = None
 
 
 _decode = msgspec.json.Decoder(_Body).decode
 
 
-def _read(response: httpx.Response, seconds: float) -> Answered:
+def _read(response: httpx.Response, seconds: float) -> Answered | None:
+    """The answer in a success; None where it is an error after all, with its status then."""
     body = response.content
     request_id = response.headers.get("x-request-id")
     status = response.status_code
     try:
         if undecodable(body) is not None:
             raise msgspec.DecodeError  # what is skipped is not looked at
-        usage = _decode(body).usage
+        read = _decode(body)
+        usage = read.usage
+        if read.error and not (read.choices or read.data or read.output or read.results):
+            code = read.error.get("code") if isinstance(read.error, dict) else None
+            response.status_code = code if type(code) is int and 400 <= code <= 599 else 400
+            return None
     except (msgspec.DecodeError, RecursionError):
         usage = None
         # Not of that shape; whether it is JSON at all is another question.
         if formats.read_answer(status, request_id, body) is None:
-            raw = formats.Answer(status, request_id, body, None)
             kind = response.headers.get("content-type", "no content-type")
-            raise InvalidAnswer(
-                f"the answer is not JSON ({kind}): {response.text[:80]!r}", raw
-            ) from None
+            raise _invalid(response, f"not JSON ({kind}): {response.text[:80]!r}") from None
     if usage is None:
         return Answered(formats.Answer(status, request_id, body, None), None, None, 0, seconds)
-    read = _count(usage.prompt_tokens)
-    if read is None:
-        read = _count(usage.input_tokens)
+    taken = _count(usage.prompt_tokens)
+    if taken is None:
+        taken = _count(usage.input_tokens)
     written = _count(usage.completion_tokens)
     if written is None:
         written = _count(usage.output_tokens)
     total = _count(usage.total_tokens)
-    if total is None and not (read is None and written is None):
-        total = (read or 0) + (written or 0)
-    if total is not None and read is None and written is None:
-        read = total  # an embedding has no answer to count
+    if total is None and not (taken is None and written is None):
+        total = (taken or 0) + (written or 0)
+    if total is not None and taken is None and written is None:
+        taken = total  # an embedding has no answer to count
     details = usage.prompt_tokens_details
     cached = 0 if details is None else _count(details.cached_tokens) or 0
     answer = formats.Answer(status, request_id, body, total)
-    return Answered(answer, read, written, cached, seconds)
+    return Answered(answer, taken, written, cached, seconds)
+
+
+def _invalid(response: httpx.Response, what: str) -> InvalidAnswer:
+    request_id = response.headers.get("x-request-id")
+    answer = formats.Answer(response.status_code, request_id, response.content, None)
+    says_json = "json" in response.headers.get("content-type", "")
+    kind = BrokenAnswer if says_json and response.status_code < 300 else ForeignAnswer
+    return kind(f"the answer is {what}", answer)
 
 
 def _count(value: object) -> int | None:
@@ -279,7 +316,9 @@ def describe(error: BaseException) -> tuple[str, str, formats.Answer | None]:
         code, message = "never_fits", str(error)
     else:
         code, message = type(error).__name__, str(error)
-    return code, ". ".join([message, *getattr(error, "__notes__", ())]), answer
+    if not isinstance(error, httpx.HTTPStatusError):  # its message is the provider's alone
+        message = ". ".join([message.rstrip("."), *getattr(error, "__notes__", ())])
+    return code, message, answer
 
 
 def _message(error: httpx.HTTPStatusError) -> str:

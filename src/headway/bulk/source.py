@@ -108,6 +108,8 @@ class Source:
         self._limit = limit
         self._trust_ids = trust_ids
         self._table = table
+        self._named = False
+        self._opened = 0
         self._compression: Compression | None = None
         self._streamed: BinaryIO | None = None  # what is left of an input that is read once
         self._start, self._first, self._count = 0, 1, -1  # of the shard: byte, line, lines
@@ -125,6 +127,15 @@ class Source:
                 f"{name} is read as requests. Give --prompt-column or --template too, or leave "
                 "them out"
             )
+
+    def grown(self) -> int:
+        """Bytes that were added to a regular file since it was measured."""
+        if self.lines is None or not self._named:
+            return 0
+        try:
+            return max(0, os.fstat(self._file.fileno()).st_size - self._opened)
+        except OSError:
+            return 0
 
     def close(self) -> None:
         """Close the file."""
@@ -241,7 +252,8 @@ class Source:
         self._file.seek(0)
         head = self._file.read(4)
         self._compression = check_compression(head, self.name) if named else compression_of(head)
-        self.size = opened = os.fstat(self._file.fileno()).st_size
+        self.size = opened = self._opened = os.fstat(self._file.fileno()).st_size
+        self._named = named
         if shard is not None and (self._table or self._compression):
             raise no_shard(
                 self.name, "CSV" if self._table else f"compressed with {self._compression}"

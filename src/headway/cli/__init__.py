@@ -26,6 +26,8 @@ def main() -> None:
     """Run the command line and exit."""
     try:
         build()()
+    except KeyboardInterrupt:  # before the command has come to its own ways
+        sys.exit(130)
     except MissingExtra as error:
         sys.stderr.write(f"headway: {error}\n")
         sys.exit(_BAD_USAGE)

@@ -131,6 +131,15 @@ PricesFile = Annotated[
 ]
 
 
+_NOT_PARAMETERS = {
+    "model": "the model. Use --model",
+    "messages": "the prompt. Use --prompt-column, --template and --system",
+    "prompt": "the prompt. Use --prompt-column or --template",
+    "input": "the prompt. Use --prompt-column or --template",
+    "stream": "the answer by a stream, which is not one row. Leave it out",
+}
+
+
 def shape(
     endpoint: str | None,
     model: str | None,
@@ -161,6 +170,8 @@ def parameters(texts: Iterable[str]) -> dict[str, object]:
     found: dict[str, object] = {}
     for text in texts:
         name, equals, value = text.partition("=")
+        if name in _NOT_PARAMETERS:
+            raise InvalidInput(f"--param {name} would take the place of {_NOT_PARAMETERS[name]}")
         if not (name and equals):
             raise InvalidInput(f"--param {text!r} is not KEY=VALUE. Use one like temperature=0")
         try:

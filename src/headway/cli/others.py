@@ -160,6 +160,8 @@ def merge(
     except (HeadwayError, OSError) as error:
         raise _refuse(error) from None
     parts = [f"{merged.rows:,} rows", f"{merged.failed:,} of them failed"]
+    if merged.duplicates:
+        parts.append(f"{merged.duplicates:,} have a custom_id that came before")
     if merged.missing:
         parts.append(f"{merged.missing:,} lines have no row")
     typer.echo(f"{output}: {', '.join(parts)}", file=sys.stderr)

@@ -24,11 +24,21 @@ __all__ = ["add"]
 ALL_DONE, SOME_FAILED, BAD_USAGE = 0, 1, 2
 
 _STOPS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    _STOPS[signal.SIGHUP] = "SIGHUP"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _PATIENCE = 900.0  # seconds: an hour's outage is for a resumed run, a quarter's is waited for
 
 _DEAF = 1.0  # seconds after which a signal that nobody has looked at will not be
+# Codes of lines that only their author can mend: the same lines would fail again.
+_YOURS = {
+    "duplicate_custom_id", "invalid_body", "invalid_csv", "invalid_custom_id", "invalid_json",
+    "invalid_line", "invalid_max_tokens", "invalid_method", "line_too_long", "missing_body",
+    "missing_column", "missing_custom_id", "mixed_forms", "never_fits", "not_utf8",
+    "stream_not_supported", "unsupported_url", "wrong_fields",
+}  # fmt: skip
+
 _SHOWN = 20  # urls and models that --check prints
 
 _RESUMING = "Resuming"
@@ -369,9 +379,19 @@ def _problem(report: "Report", wanted: _Wanted) -> str:
         elif wanted.provider in (None, "together"):
             check = f"the address in TOGETHER_BASE_URL, and {check}"
         return f"every line was answered with 404, not found. Check {check}"
-    if report.failed and not _rows_to_stdout(wanted):
-        return f"{sum(report.failed.values()):,} lines failed. Take them up with --retry-failed"
-    return ""
+    if not report.failed or _rows_to_stdout(wanted):
+        return ""
+    fixable = sum(n for code, n in report.failed.items() if code in _YOURS)
+    again = sum(report.failed.values()) - fixable
+    says = []
+    if again:
+        says.append(f"{again:,} failed: take them up with --retry-failed")
+    if fixable:
+        says.append(
+            f"{fixable:,} could not be sent: put them, corrected, in a file of their own "
+            "(see the errors file)"
+        )
+    return ". ".join(says)
 
 
 def _exit_code(report: "Report") -> int:

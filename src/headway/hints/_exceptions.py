@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from headway.errors import HeadwayError
@@ -101,8 +102,8 @@ def classify(error: BaseException, *, wall_time: float) -> Refusal:
     """What `error` is about. Never raises, and never makes a response be read.
 
     `wall_time` is in seconds since the epoch. An exception that is not recognised is
-    `Kind.PERMANENT` without a status; so is every error of headway itself, except that a result
-    which the user's predicate refused counts as a limit of unknown type.
+    `Kind.PERMANENT` without a status; so is every error of headway itself, and what was raised from
+    one, except that a result which the user's predicate refused counts as a limit of unknown type.
     """
     try:
         return _classify(error, wall_time)
@@ -122,8 +123,11 @@ def _classify(error: BaseException, wall_time: float) -> Refusal:
         return refusal_from_response(
             status, _headers(error, response), body or _text(error), wall_time=wall_time
         ) or Refusal(Kind.PERMANENT, message=_described(error))
+    ours = next((cause for cause in _causes(error) if isinstance(cause, HeadwayError)), None)
+    if ours is not None:  # an SDK calls what its transport raises a connection error
+        return Refusal(Kind.PERMANENT, message=_described(ours))
     if (fault := _fault(error)) is not None:
-        return fault
+        return replace(fault, unreached=True) if _unreached(error) else fault
     # An error inside a stream. The status (200) and the headers are those of a success and say
     # nothing; its body says all.
     parsed = read_body(body)
@@ -260,3 +264,17 @@ def _text(error: BaseException) -> str:
         return str(error)
     except Exception:
         return ""
+
+
+_NO_CONNECTION = frozenset(
+    {
+        "ClientConnectorError", "ConnectError", "ConnectionRefusedError", "NewConnectionError",
+        "gaierror",
+    }
+)  # fmt: skip
+
+
+def _unreached(error: BaseException) -> bool:
+    """Whether no connection was made at all."""
+    causes = (error, *_causes(error))
+    return any(base.__name__ in _NO_CONNECTION for one in causes for base in type(one).__mro__)

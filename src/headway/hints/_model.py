@@ -19,6 +19,7 @@ class Refusal:
     connection error, an error inside a stream). `message` is one line of at most 300 characters.
     `typed` is False where a limit was hit and the reply does not say which. `odd` says what was
     ignored or bounded in the hints (``"retry-after: 'banana' ignored"``), and is "" normally.
+    `unreached` is True where no connection was made: the provider has not seen the request.
     """
 
     kind: Kind
@@ -27,6 +28,7 @@ class Refusal:
     message: str = ""
     typed: bool = True
     odd: str = ""
+    unreached: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,24 @@ from __future__ import annotations
 
 import logging
 
-from headway.events import Closed, Event, GaveUp, Kind, Recovered, Refused
+from headway.events import (
+    STATED,
+    Closed,
+    Event,
+    GaveUp,
+    Ignored,
+    Kind,
+    LimitChanged,
+    Recovered,
+    Refused,
+)  # fmt: skip
 
 __all__ = ["Log", "logger"]
 
 logger = logging.getLogger("headway")
 
 _GAVE_UP_EVERY = 60.0  # seconds
+_FOLLOWED_EVERY = 60.0
 
 
 class Log:
@@ -25,6 +36,7 @@ class Log:
         self._gave_up_at = float("-inf")
         self._gave_up = 0
         self._closed_at = float("-inf")
+        self._followed_at = float("-inf")
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Refused):
@@ -39,6 +51,10 @@ class Log:
             self._closed_at = event.at
         elif isinstance(event, GaveUp):
             self._give_up(event)
+        elif isinstance(event, Ignored):
+            logger.warning("a server stated something that cannot be meant: %s", event.what)
+        elif isinstance(event, LimitChanged) and event.reason == STATED:
+            self._follow(event)
 
     def _began(self, event: Refused) -> None:
         hint = "no hint" if event.wait is None else f"hint {_seconds(event.wait)}"
@@ -53,6 +69,11 @@ class Log:
             event.kind, status, f"{hint}; {event.odd}" if event.odd else hint,
             event.binds or "nothing", until,
         )  # fmt: skip
+
+    def _follow(self, event: LimitChanged) -> None:
+        if event.at - self._followed_at >= _FOLLOWED_EVERY:
+            self._followed_at = event.at
+            logger.info("%s limit in force %.4g a second: %s", event.limit, event.value, STATED)
 
     def _give_up(self, event: GaveUp) -> None:
         if event.at == self._closed_at:

@@ -1,0 +1,64 @@
+"""What a transport is made of, checked where it is made."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from headway.rates import shown
+
+__all__ = ["check_connections", "check_scheduler", "check_transport", "check_unit"]
+
+
+def check_scheduler(scheduler: object) -> None:
+    """Raise `TypeError` for what is neither a scheduler nor a view of one."""
+    if inspect.isclass(scheduler) or not hasattr(scheduler, "_shell"):
+        raise TypeError(
+            f"scheduler={shown(scheduler)} is not a Scheduler. Fix: AsyncTransport(Scheduler(...)),"
+            " or a view that its with_options() made."
+        )
+
+
+def check_unit(unit: object) -> None:
+    """Raise `ValueError` for a unit that Together does not count by."""
+    if unit not in (None, "second", "minute"):
+        raise ValueError(
+            f"together_unit={shown(unit)} is no unit that Together counts by. Fix: "
+            'together_unit="second" or "minute", or leave it out.'
+        )
+
+
+def check_transport(transport: Any, library: Any, other: str, face: type) -> None:
+    """Raise `TypeError` for what is no async transport of `library`, or is headway's already."""
+    name = library.__name__
+    said = f"{type(transport).__module__}.{type(transport).__qualname__}"
+    if isinstance(transport, face):
+        raise TypeError(
+            f"{said} is headway's already: each request would wait for two permits, one inside the "
+            "other. Fix: wrap a transport once, and give the same one to every client."
+        )
+    if isinstance(transport, library.AsyncBaseTransport):
+        return
+    if inspect.isclass(transport):
+        what = f"{transport.__module__}.{transport.__qualname__} is a class"
+        fix = f"an instance, {transport.__qualname__}()"
+    elif isinstance(transport, library.AsyncClient | library.Client):
+        what = f"{said} is a client, not an async transport of {name}"
+        fix = f"the other way round, AsyncClient(transport=AsyncTransport(scheduler)); {other} "
+        fix += "for a client of the other library"
+    elif isinstance(transport, library.BaseTransport):
+        what = f"{said} is a sync transport, and headway schedules async calls"
+        fix = f"{name}.AsyncHTTPTransport(), in an AsyncClient"
+    else:
+        what = f"{said} is not an async transport of {name}"
+        fix = f"pass one of {name}'s (AsyncHTTPTransport), or use {other} for a client of the other"
+        fix += " library"
+    raise TypeError(f"{what}. Fix: {fix}.")
+
+
+def check_connections(connections: object) -> None:
+    """Raise `ValueError` for a number of connections that nobody can open."""
+    if isinstance(connections, bool) or not isinstance(connections, int) or connections < 1:
+        raise ValueError(
+            f"connections={shown(connections)} cannot be opened. Fix: a whole number from 1."
+        )

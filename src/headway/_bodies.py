@@ -1,0 +1,92 @@
+"""Bodies of requests and answers: what can be sent again, what they say, whom they may be shown."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from headway.hints import Refusal
+from headway.hints._kinds import refusal_from_parts, status_in_body
+from headway.hints._reply import read_body
+
+__all__ = ["STREAMED", "error_in_stream", "is_text", "json_of", "model_of", "repeatable", "size_of"]
+
+STREAMED = (
+    "the body of this request is a stream or an open file, which cannot be sent again, so it was "
+    "not retried. Fix: send it as bytes, or retry where the stream can be opened anew."
+)
+
+_TEXTS = frozenset({"", "application/json", "text/plain", "text/html"})
+_UNKNOWN_ERROR = 500  # an error inside a stream, of a type that no table knows
+_TAIL = 16_384
+
+
+def repeatable(request: Any) -> bool:
+    """Whether the body of `request` can be sent again: it is bytes, or a form of bytes."""
+    stream = request.stream
+    name = type(stream).__name__
+    if name == "MultipartStream":
+        return all(
+            isinstance(getattr(field, "file", b""), bytes | str)
+            for field in getattr(stream, "fields", (None,))
+            if field is not None
+        )
+    return name == "ByteStream"
+
+
+def json_of(request: Any) -> Mapping[str, Any]:
+    """The JSON object that is the body of `request`, empty where it is something else."""
+    if type(request.stream).__name__ != "ByteStream":
+        return {}
+    try:
+        body = json.loads(request.content)
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def size_of(request: Any) -> int:
+    """The bytes of the body of `request`, as its headers state them."""
+    stated: str = request.headers.get("content-length", "")
+    return int(stated) if stated.isdecimal() and len(stated) < 16 else 0
+
+
+def model_of(body: Mapping[str, Any]) -> str:
+    """The model that a request of this JSON body is for."""
+    return str(body.get("model"))
+
+
+def is_text(headers: Any) -> bool:
+    """Whether an answer with these headers is one whole text: no stream of events, and no file."""
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind in _TEXTS or (kind.endswith("+json") and not kind.endswith("stream+json"))
+
+
+def error_in_stream(events: bytes) -> Refusal | None:
+    """The error that ends a stream of server-sent events, None where it ends without one."""
+    name, data = "", b""
+    for block in events[-_TAIL:].replace(b"\r\n", b"\n").split(b"\n\n"):
+        lines = [line.partition(b":") for line in block.split(b"\n")]
+        found = b"".join(value for key, _, value in lines if key == b"data").strip()
+        if found and found != b"[DONE]":
+            data = found
+            name = (
+                b"".join(value for key, _, value in lines if key == b"event")
+                .strip()
+                .decode("utf-8", "replace")
+            )
+    if name != "error" and b'"error"' not in data:
+        return None
+    try:
+        said = json.loads(data)
+    except (ValueError, RecursionError):
+        said = None
+    if name != "error" and not (isinstance(said, dict) and said.get("error")):
+        return None
+    error = read_body(data)
+    meaning = status_in_body(error)
+    if meaning is None or not 400 <= meaning <= 599:
+        meaning = _UNKNOWN_ERROR
+    return refusal_from_parts(meaning, {}, error, None, time.time())

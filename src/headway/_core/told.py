@@ -1,0 +1,51 @@
+"""What a server states of its limits: which of it is believed, and what of that binds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from headway.hints import LimitHint
+
+__all__ = ["Told", "believed"]
+
+# A limit below one, or above this, is no count.
+_MOST = 1e9
+# Seconds. To pace what is allowed in a day would make a short run last a day: longer periods are
+# spent as it comes, and the server says when they are used up.
+_SHORTEST, _LONGEST = 1.0, 3_600.0
+
+
+@dataclass(slots=True)
+class Told:
+    """What one answer states: the least rate of requests (a second) and of tokens (limit, and its
+    period in seconds), the requests that remain of any limit, and what cannot be meant.
+    """
+
+    requests: float | None = None
+    tokens: tuple[float, float] | None = None
+    remaining: float | None = None
+    odd: list[str] = field(default_factory=list)
+
+
+def believed(hints: Iterable[LimitHint]) -> Told:
+    """What is believed of `hints`; of several limits on the same thing the one that is tighter."""
+    told = Told()
+    for hint in hints:
+        if hint.what == "requests" and hint.remaining is not None:
+            least = hint.remaining if told.remaining is None else told.remaining
+            told.remaining = max(0.0, min(least, hint.remaining))
+        if not hint.limit or hint.per is None:
+            continue  # a limit without its period says nothing that can be kept
+        if not (1.0 <= hint.limit <= _MOST and hint.per >= _SHORTEST):
+            told.odd.append(f"{hint.what} limit of {hint.limit:.4g} in {hint.per:.4g} s ignored")
+        elif hint.per > _LONGEST:
+            continue
+        elif hint.what == "requests":
+            rate = hint.limit / hint.per
+            told.requests = rate if told.requests is None else min(told.requests, rate)
+        elif hint.what == "tokens" and (
+            told.tokens is None or hint.limit / hint.per < told.tokens[0] / told.tokens[1]
+        ):
+            told.tokens = hint.limit, hint.per
+    return told
