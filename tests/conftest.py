@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 from clocks import VIRTUAL
+from hypothesis import HealthCheck, settings
 from sites import site
+
+# How long a machine takes is no property of the code: the first text alone builds a table for 1 s.
+settings.register_profile("headway", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("headway")
 
 
 @pytest.fixture(params=sorted(VIRTUAL))
