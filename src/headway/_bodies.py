@@ -11,7 +11,16 @@ from headway.hints import Refusal
 from headway.hints._kinds import refusal_from_parts, status_in_body
 from headway.hints._reply import read_body
 
-__all__ = ["STREAMED", "error_in_stream", "is_text", "json_of", "model_of", "repeatable", "size_of"]
+__all__ = [
+    "STREAMED",
+    "error_in_stream",
+    "is_events",
+    "is_text",
+    "json_of",
+    "model_of",
+    "repeatable",
+    "size_of",
+]
 
 STREAMED = (
     "the body of this request is a stream or an open file, which cannot be sent again, so it was "
@@ -58,6 +67,14 @@ def model_of(body: Mapping[str, Any]) -> str:
     return str(body.get("model"))
 
 
+def is_events(headers: Any) -> bool:
+    """Whether an answer with these headers is a stream of server-sent events."""
+    for name, value in headers.raw:  # to look one up by name decodes them all
+        if name.lower() == b"content-type":
+            return bool(value.lower().startswith(b"text/event-stream"))
+    return False
+
+
 def is_text(headers: Any) -> bool:
     """Whether an answer with these headers is one whole text: no stream of events, and no file."""
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -66,8 +83,11 @@ def is_text(headers: Any) -> bool:
 
 def error_in_stream(events: bytes) -> Refusal | None:
     """The error that ends a stream of server-sent events, None where it ends without one."""
+    tail = events[-_TAIL:]
+    if b"error" not in tail:
+        return None
     name, data = "", b""
-    for block in events[-_TAIL:].replace(b"\r\n", b"\n").split(b"\n\n"):
+    for block in tail.replace(b"\r\n", b"\n").split(b"\n\n"):
         lines = [line.partition(b":") for line in block.split(b"\n")]
         found = b"".join(value for key, _, value in lines if key == b"data").strip()
         if found and found != b"[DONE]":

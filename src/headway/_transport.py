@@ -21,6 +21,7 @@ from headway._arguments import check_connections, check_scheduler, check_transpo
 from headway._bodies import (
     STREAMED,
     error_in_stream,
+    is_events,
     is_text,
     json_of,
     model_of,
@@ -48,6 +49,9 @@ logger = logging.getLogger("headway")
 # held meanwhile, and the status and the headers have said enough.
 _PEEK = 65_536
 _PEEK_FOR = 2.0
+
+# Tokens of which one call need not be asked whether it can have used so many.
+_PLAUSIBLE = 1_000.0
 
 INFINITY = float("inf")
 
@@ -362,7 +366,7 @@ class Face:
         """`response`, whose stream holds the slot until it ends; one that is text, by `until`."""
         shell = self._shell
         read = response.is_closed  # by the transport inside: a cache, a mock
-        events = response.headers.get("content-type", "").startswith("text/event-stream")
+        events = is_events(response.headers)
 
         def end(kept: bytes, error: BaseException | None) -> None:
             if error is not None:
@@ -373,8 +377,9 @@ class Face:
                 permit.stream_refused(refusal)
                 return
             usage = usage_in(plain)
-            if usage is None or not is_plausible(
-                usage[0], permit.job.cost, len(plain) + size_of(request)
+            if usage is None or (
+                usage[0] > _PLAUSIBLE
+                and not is_plausible(usage[0], permit.job.cost, len(plain) + size_of(request))
             ):
                 permit.stream_ended(None)
                 return

@@ -10,7 +10,7 @@ from headway.hints import LimitHint
 __all__ = ["Told", "believed"]
 
 # A limit below one, or above this, is no count.
-_MOST = 1e9
+_MOST = 1e12
 # Seconds. To pace what is allowed in a day would make a short run last a day: longer periods are
 # spent as it comes, and the server says when they are used up.
 _SHORTEST, _LONGEST = 1.0, 3_600.0

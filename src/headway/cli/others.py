@@ -56,6 +56,7 @@ def plan(
     tokens: options.TokensText = None,
     concurrency: options.Concurrency = 32,
     provider: options.ProviderName = None,
+    base_url: options.BaseUrl = None,
     endpoint: options.EndpointName = None,
     model: options.Model = None,
     prompt_column: options.PromptColumn = None,
@@ -99,7 +100,8 @@ def plan(
                 lines.requests(lambda number: False),
                 Limits(rate, tokens=tokens, concurrency=concurrency),
                 prices=Prices() if prices is None else Prices.read(prices),
-                provider=provider or "together",
+                # As in a run: a server that is known by its address alone has no known prices.
+                provider=provider or ("together" if base_url is None else "custom"),
                 latency_seconds=latency,
                 calibration=calibration_of(source, run),
             )
