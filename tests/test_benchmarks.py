@@ -19,8 +19,9 @@ TINY = {
     "told_wrong.py": ["--jobs", "8", "--rate", "20/s"],
     "control.py": ["--hours", "0.05", "--seeds", "1"],
     "bulk.py": [
-        "--only", "kill,overhead,throughput", "--kill-lines", "200", "--kills", "1",
-        "--lines", "1000", "--speed-lines", "200", "--peer-lines", "50", "--rounds", "1",
+        "--kill-lines", "300", "--kills", "1", "--resume-rows", "500", "--lines", "1000",
+        "--memory-lines", "5000", "--speed-lines", "200", "--peer-lines", "100", "--rounds", "1",
+        "--eta-lines", "20", "--eta-rate", "1200/min",
     ],
 }  # fmt: skip
 ROWS = {
@@ -59,10 +60,15 @@ ROWS = {
     ],
     "bulk.py": [
         "rows in the output",
+        "all 500 rows are there",
+        "nothing is sent",
         "httpx over memory",
+        "duplicates found",
+        "ids trusted",
         "headway run",
         "bare loop",
         "openai-cookbook",
+        "the worst of all",
     ],
 }
 

@@ -14,9 +14,9 @@ from headway.hints._reply import read_body
 __all__ = [
     "STREAMED",
     "error_in_stream",
-    "is_events",
     "is_text",
     "json_of",
+    "kinds_of",
     "model_of",
     "repeatable",
     "size_of",
@@ -67,12 +67,17 @@ def model_of(body: Mapping[str, Any]) -> str:
     return str(body.get("model"))
 
 
-def is_events(headers: Any) -> bool:
-    """Whether an answer with these headers is a stream of server-sent events."""
+def kinds_of(headers: Any) -> tuple[bool, bool]:
+    """Whether an answer with these headers is a stream of events, and whether it is compressed."""
+    events = encoded = False
     for name, value in headers.raw:  # to look one up by name decodes them all
-        if name.lower() == b"content-type":
-            return bool(value.lower().startswith(b"text/event-stream"))
-    return False
+        if len(name) in (12, 16):
+            name = name.lower()
+            if name == b"content-type":
+                events = value.lower().startswith(b"text/event-stream")
+            elif name == b"content-encoding":
+                encoded = True
+    return events, encoded
 
 
 def is_text(headers: Any) -> bool:

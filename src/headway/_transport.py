@@ -21,9 +21,9 @@ from headway._arguments import check_connections, check_scheduler, check_transpo
 from headway._bodies import (
     STREAMED,
     error_in_stream,
-    is_events,
     is_text,
     json_of,
+    kinds_of,
     model_of,
     repeatable,
     size_of,
@@ -171,30 +171,29 @@ class Face:
                 f"{self._library.__name__}. Fix: give this client {self._other}.AsyncTransport."
             )
         self._look_for_repeats(request)
+        shell, options = self._shell, self._options
+        permit = PERMIT.get()
         try:
-            return await self._scheduled(request)
+            if permit is None or permit.shell is not shell or not permit.valid:
+                tokens, model = self._cost(request)
+                job = shell.new_job(options, tokens)
+                call = self._send(request, job, model)
+            elif not permit.sent:
+                permit.sent = True
+                counted = shell.state.counts_tokens(options.key)
+                model = model_of(json_of(request)) if counted else None
+                return await self._send_inside(permit, request, model)
+            else:
+                permit.sends()
+                tokens, model = self._cost(request)
+                job = shell.new_job(options, tokens)
+                call = self._send_again(permit, request, job, model)
+            if options.timeout is not None:
+                call = shell.within(job, options.timeout, call)
+            return await call
         except HeadwayError as error:
             error.add_note(_NOT_SENT)
             raise
-
-    async def _scheduled(self, request: Any) -> Any:
-        shell, options = self._shell, self._options
-        permit = PERMIT.get()
-        if permit is None or permit.shell is not shell or not permit.valid:
-            tokens, model = self._cost(request)
-            job = shell.new_job(options, tokens)
-            call = self._send(request, job, model)
-        elif not permit.sent:
-            permit.sent = True
-            counted = shell.state.counts_tokens(options.key)
-            model = model_of(json_of(request)) if counted else None
-            return await self._send_inside(permit, request, model)
-        else:
-            permit.sends()
-            tokens, model = self._cost(request)
-            job = shell.new_job(options, tokens)
-            call = self._send_again(permit, request, job, model)
-        return await (call if options.timeout is None else shell.within(job, options.timeout, call))
 
     async def _send(self, request: Any, job: Job, model: str | None) -> Any:
         """Send `request` by itself, again where it is refused and can be sent again."""
@@ -366,13 +365,13 @@ class Face:
         """`response`, whose stream holds the slot until it ends; one that is text, by `until`."""
         shell = self._shell
         read = response.is_closed  # by the transport inside: a cache, a mock
-        events = is_events(response.headers)
+        events, encoded = kinds_of(response.headers)
 
         def end(kept: bytes, error: BaseException | None) -> None:
             if error is not None:
                 permit.stream_failed(error)
                 return
-            plain = kept if read else self._decoded(response, kept)
+            plain = self._decoded(response, kept) if encoded and not read else kept
             if events and (refusal := error_in_stream(plain)) is not None:
                 permit.stream_refused(refusal)
                 return

@@ -94,7 +94,7 @@ def usage_in(answer: bytes) -> tuple[float, float] | None:
         google = _object_after(answer, answer.rfind(b'"usageMetadata"'), len(b'"usageMetadata"'))
         if google is None:
             return None
-        whole, asked = (_count(google.get(n)) for n in ("totalTokenCount", "promptTokenCount"))
+        whole, asked = _count(google.get("totalTokenCount")), _count(google.get("promptTokenCount"))
         return _sum(whole, asked, _count(google.get("candidatesTokenCount")))
     whole = _count(last.get("total_tokens"))
     given = _first_count(last, "completion_tokens", "output_tokens")
@@ -132,14 +132,16 @@ def _usage_before(text: bytes, end: int) -> tuple[int, dict[str, Any] | None]:
         if at < 0:
             break
         found = _object_after(text, at, len(b'"usage"'))
-        if found is not None and any(_count(found.get(name)) is not None for name in _COUNTS):
+        if found is not None and _first_count(found, *_COUNTS) is not None:
             return at, found
     return -1, None
 
 
 def _first_count(usage: Mapping[str, Any], *names: str) -> float | None:
-    counts = (_count(usage.get(name)) for name in names)
-    return next((count for count in counts if count is not None), None)
+    for name in names:
+        if (count := _count(usage.get(name))) is not None:
+            return count
+    return None
 
 
 def _sum(
