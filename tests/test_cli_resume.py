@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -93,21 +95,52 @@ def test_a_signal_while_nothing_may_be_sent(llmock: LLMock) -> None:
     )
 
 
+def is_copying(pid: int, folder: Path) -> bool:
+    """Whether the process has a file of `folder` open that has no name: a copy of its input."""
+    links = []
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            links.append(os.readlink(path))
+    return any(link.startswith(str(folder)) and "(deleted)" in link for link in links)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="there is no /proc here")
 def test_a_signal_while_standard_input_is_waited_for(folder: Path) -> None:
-    """Nothing was sent, and nobody hears the first: the second is enough."""
+    """Nothing was sent: the first is enough, and leaves nothing behind."""
+    before = sorted(path.name for path in folder.iterdir())
     with started("run", "-", "-o", "out.jsonl", stdin=subprocess.PIPE) as child:
-        copy = folder / f".out.jsonl.{child.pid}.input.part"
-        while not copy.exists():
+        while not is_copying(child.pid, folder):
             assert child.poll() is None
         assert child.stderr is not None
-        while child.poll() is None:
-            child.send_signal(signal.SIGINT)
-            try:
-                child.wait(0.2)
-            except subprocess.TimeoutExpired:
-                pass
-        assert child.returncode == 130
+        child.send_signal(signal.SIGINT)
+        assert child.wait(20) == 130
         assert child.stderr.read() == "headway: stopped by Ctrl-C\n"
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_a_signal_while_a_stream_has_nothing_to_give(llmock: LLMock, folder: Path) -> None:
+    """The writer keeps the pipe open: the run must not wait for it."""
+    with started("run", "-", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdin.write((folder / "requests.jsonl").read_text().splitlines()[0] + "\n")
+        child.stdin.flush()
+        assert '"error":null' in child.stdout.readline()
+        child.send_signal(signal.SIGINT)
+        assert child.wait(20) == 130
+        assert "headway: stopped by Ctrl-C" in child.stderr.read()
+
+
+def test_a_stop_while_a_stream_has_nothing_to_give(llmock: LLMock, folder: Path) -> None:
+    llmock.fail(401, times=None)
+    with started("run", "-", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stderr is not None
+        child.stdin.write((folder / "requests.jsonl").read_text().splitlines()[0] + "\n")
+        child.stdin.flush()
+        assert child.wait(20) == 2
+        assert "the provider refuses the key" in child.stderr.read()
 
 
 # -- resuming --------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from headway.bulk import formats, lines
+from headway.bulk.seen import SeenIds
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -30,9 +31,10 @@ def demo() -> ModuleType:
 
 
 def test_the_prompts_are_a_few_hundred_different_requests() -> None:
-    seen = formats.SeenIds()
+    seen = SeenIds()
     with (BENCHMARKS / "data" / "prompts.jsonl").open("rb") as file:
-        parsed = [formats.parse_line(line, seen) for line in lines.read_lines(file)]
+        parse = formats.RequestReader().parse
+        parsed = [parse(line, seen) for line in lines.read_lines(file)]
     requests = [request for request in parsed if isinstance(request, formats.Request)]
     assert len(requests) == len(parsed) == 300
     assert len({json.dumps(json.loads(request.body)["messages"]) for request in requests}) == 300

@@ -7,11 +7,14 @@ import json
 import tracemalloc
 from typing import Any
 
+import msgspec
 import pytest
 
-from headway.bulk import formats, lines
-from headway.bulk.formats import Answer, BadLine, Request, SeenIds
+from headway.bulk import formats, lines, rows
+from headway.bulk.formats import BadLine, Request
 from headway.bulk.lines import InvalidInput, Line
+from headway.bulk.rows import Answer, Tokens, Usage
+from headway.bulk.seen import SeenIds
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 20}
 
@@ -376,14 +379,12 @@ BAD_FILES = {
 def test_a_bad_file_says_what_why_and_the_fix(case: str) -> None:
     data, message = BAD_FILES[case]
     with pytest.raises(InvalidInput) as raised:
-        lines.check_start(io.BytesIO(data), "in.jsonl")
+        lines.check_head(data, "in.jsonl")
     assert str(raised.value) == message
 
 
-def test_a_good_file_is_left_at_its_start() -> None:
-    file = io.BytesIO(line_of(custom_id="a", body=CHAT))
-    lines.check_start(file, "in.jsonl")
-    assert file.tell() == 0
+def test_a_good_file_passes() -> None:
+    lines.check_head(line_of(custom_id="a", body=CHAT), "in.jsonl")
 
 
 # -- rows --------------------------------------------------------------------------------------
@@ -393,9 +394,7 @@ REQUEST = Request(7, "a", "/v1/chat/completions", b"{}", 0)
 
 def test_an_answer_is_written_as_it_came_on_one_line() -> None:
     body = b'{\r\n  "usage": {"total_tokens": 12},\n  "x": 1.50, "s": "a\\nb"\n}\n'
-    answer = formats.read_answer(200, "req-1", body)
-    assert answer == Answer(200, "req-1", body, 12)
-    row = formats.answer_row(REQUEST, answer)
+    row = rows.answer_row(REQUEST, Answer(200, "req-1", body))
     assert row.count(b"\n") == 1
     assert row.endswith(b"\n")
     assert b'"x": 1.50, "s": "a\\nb"' in row
@@ -407,33 +406,52 @@ def test_an_answer_is_written_as_it_came_on_one_line() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"[]",
-        b"3",
-        b"{}",
-        b'{"usage": null}',
-        b'{"usage": 3}',
-        b'{"usage": {}}',
-        b'{"usage": {"total_tokens": "12"}}',
-        b'{"usage": {"total_tokens": -1}}',
-        b'{"usage": {"total_tokens": 1' + b"0" * 400 + b"}}",
-    ],
-)
-def test_json_without_usage_is_an_answer(body: bytes) -> None:
-    assert formats.read_answer(200, None, body) == Answer(200, None, body, None)
+@pytest.mark.parametrize("body", [b"[]", b"3", b"{}", b' {"a": [1.5e3, null]} ', b'{"a": 1e400}'])
+def test_json_is_an_answer(body: bytes) -> None:
+    assert rows.is_json(body)
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"<html>", b'{"a":', b"[{}, oops]", b'{"a": "\xff"}', b"[" * 100_000]
 )
 def test_what_is_not_json_is_no_answer(body: bytes) -> None:
-    assert formats.read_answer(200, None, body) is None
+    assert not rows.is_json(body)
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ({"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}, Tokens(3, 4, 7)),
+        ({"prompt_tokens": 3, "completion_tokens": 4}, Tokens(3, 4, 7)),
+        ({"input_tokens": 10, "output_tokens": 20, "total_tokens": 30}, Tokens(10, 20, 30)),
+        ({"input_tokens": 10, "output_tokens": 20}, Tokens(10, 20, 30)),
+        ({"prompt_tokens": 5, "total_tokens": 5, "completion_tokens": None}, Tokens(5, None, 5)),
+        ({"total_tokens": 12}, Tokens(12, None, 12)),
+        ({"total_tokens": 12, "completion_tokens": 4}, Tokens(8, 4, 12)),
+        (
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 1,
+                "prompt_tokens_details": {"cached_tokens": 8},
+            },
+            Tokens(9, 1, 10, 8),
+        ),
+        ({"total_tokens": "12"}, Tokens()),
+        ({"total_tokens": -1}, Tokens()),
+        ({"total_tokens": True}, Tokens()),
+        ({"total_tokens": 10**13}, Tokens()),
+        ({}, Tokens()),
+    ],
+)
+def test_what_an_answer_says_it_used(usage: dict[str, Any], tokens: Tokens) -> None:
+    assert rows.tokens_of(msgspec.convert(usage, Usage)) == tokens
+    body = json.dumps({"model": "m", "usage": usage}).encode()
+    row = rows.answer_row(REQUEST, Answer(200, None, body))
+    assert list(rows.spent_by([row])) == [("m", tokens)]  # a resumed run counts the same
 
 
 def test_an_error_row_says_what_failed() -> None:
-    row = formats.error_row(3, None, "invalid_json", "line 3 is not valid JSON")
+    row = rows.error_row(3, None, "invalid_json", "line 3 is not valid JSON")
     assert json.loads(row) == {
         "id": "batch_req_3",
         "custom_id": None,
@@ -446,7 +464,7 @@ def test_an_error_row_says_what_failed() -> None:
     ("body", "shown"), [(b'{"error": 1}', {"error": 1}), (b"<html>\xff", "<html>\ufffd")]
 )
 def test_an_error_row_keeps_the_last_answer(body: bytes, shown: object) -> None:
-    row = formats.error_row(3, "a", "http_400", "no", Answer(400, None, body, None))
+    row = rows.error_row(3, "a", "http_400", "no", Answer(400, None, body))
     assert json.loads(row)["response"] == {"status_code": 400, "request_id": None, "body": shown}
 
 
@@ -460,16 +478,16 @@ def test_a_line_is_measured_without_its_break() -> None:
 
 
 def test_a_row_with_half_a_surrogate_pair_is_written() -> None:
-    row = json.loads(formats.error_row(3, "a\ud800", "http_400", "no \udc00"))
+    row = json.loads(rows.error_row(3, "a\ud800", "http_400", "no \udc00"))
     assert (row["custom_id"], row["error"]["message"]) == ("a?", "no ?")
 
 
 def test_what_rows_have_spent() -> None:
     body = b'{"model":"m","usage":{"prompt_tokens":3,"completion_tokens":4}}'
-    rows = [
-        formats.answer_row(REQUEST, Answer(200, None, body, 7)),
-        formats.answer_row(REQUEST, Answer(200, None, b"[]", None)),
-        formats.error_row(3, None, "x", "y"),
+    found = [
+        rows.answer_row(REQUEST, Answer(200, None, body)),
+        rows.answer_row(REQUEST, Answer(200, None, b"[]")),
+        rows.error_row(3, None, "x", "y"),
         b"{torn",
     ]
-    assert list(formats.spent_by(rows)) == [("m", 3, 4)]
+    assert list(rows.spent_by(found)) == [("m", Tokens(3, 4, 7))]

@@ -6,7 +6,6 @@ import json
 import math
 import tracemalloc
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -19,6 +18,7 @@ from hypothesis import strategies as st
 import headway.plan
 from headway import InvalidLimit, Limits, Rate, Scheduler
 from headway._plan_text import time_of
+from headway.bulk.formats import BadLine, Request
 from headway.plan import (
     Calibration,
     Simulation,
@@ -26,7 +26,6 @@ from headway.plan import (
     as_json,
     describe,
     plan,
-    reserved,
     simulate,
 )
 from headway.prices import Price, Prices
@@ -253,27 +252,25 @@ def test_what_nothing_can_simulate() -> None:
 # -- plans --
 
 
-@dataclass
-class Line:
-    """What `plan` reads of a request."""
+def a_line(
+    body: bytes,
+    max_tokens: int = 100,
+    url: str = "/v1/chat/completions",
+    model: str | None = "m",
+) -> Request:
+    return Request(1, "a", url, body, max_tokens, model)
 
-    body: bytes
-    max_tokens: int = 100
-    url: str = "/v1/chat/completions"
-    model: str | None = "m"
 
-
-@dataclass
-class Bad:
-    line: int = 1
+def a_bad_line() -> BadLine:
+    return BadLine(1, None, "invalid_json", "line 1 is not valid JSON")
 
 
 def lines(count: int, **options: Any) -> list[Any]:
-    return [Line(b"x" * 400, **options) for _ in range(count)]
+    return [a_line(b"x" * 400, **options) for _ in range(count)]
 
 
 def test_tokens_without_a_calibration() -> None:
-    found = plan([*lines(10), Bad(), *lines(5, max_tokens=0)], Limits(concurrency=4))
+    found = plan([*lines(10), a_bad_line(), *lines(5, max_tokens=0)], Limits(concurrency=4))
     assert (found.simulation.calls, found.bad) == (15, 1)
     assert found.input_tokens == 15 * 100
     assert found.output_tokens == 10 * 100 + 5 * 500
@@ -317,12 +314,6 @@ def test_tokens_as_earlier_runs_used_them() -> None:
     assert found.input_tokens == pytest.approx(10 * 400 * 2000 / 8000)
     assert found.output_tokens == pytest.approx(10 * 20)
     assert found.assumed[1] == "1 models are new: they count as the others, on average."
-
-
-def test_what_a_run_reserves_is_what_formats_estimates() -> None:
-    formats = pytest.importorskip("headway.bulk.formats")
-    for line in (Line(b"x" * 4001, max_tokens=7), Line(b"", max_tokens=0)):
-        assert reserved(line) == formats.estimate_tokens(line)  # type: ignore[arg-type]
 
 
 def test_costs_and_what_has_no_price() -> None:
@@ -375,7 +366,7 @@ def test_a_change_takes_the_time_that_it_says(limits: Limits, best: str, flags: 
 def test_changes_are_tried_on_a_sample_of_what_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(headway.plan, "_SAMPLE", 500)
     limits = Limits("600/min", tokens="500k/min", concurrency=8)
-    rising = [Line(b"x" * (4 * (1 + n // 10)), max_tokens=1 + n // 10) for n in range(9000)]
+    rising = [a_line(b"x" * (4 * (1 + n // 10)), max_tokens=1 + n // 10) for n in range(9000)]
     found = plan(rising, limits, latency_seconds=1.0)
     for change in found.changes:
         one = {"requests": limits.requests, "tokens": limits.tokens, "concurrency": 8}
@@ -390,9 +381,9 @@ def test_changes_are_tried_on_a_sample_of_what_is_large(monkeypatch: pytest.Monk
 
 
 def test_memory_does_not_grow_with_the_input() -> None:
-    def many(count: int) -> Iterator[Line]:
+    def many(count: int) -> Iterator[Request]:
         for n in range(count):
-            yield Line(b"x" * 40, max_tokens=1, model=f"model-{n}")
+            yield a_line(b"x" * 40, max_tokens=1, model=f"model-{n}")
 
     def peak(count: int) -> int:
         tracemalloc.start()
@@ -413,7 +404,7 @@ def test_memory_does_not_grow_with_the_input() -> None:
 def test_how_a_plan_reads() -> None:
     known = Calibration.from_models({"m": {"rows": 9, "bytes": 3600, "input": 900, "output": 450}})
     found = plan(
-        [*lines(6000), Bad()],
+        [*lines(6000), a_bad_line()],
         Limits("600/min", tokens="1M/min", concurrency=64),
         calibration=known,
         prices=Prices({"m": Price(1.0, 2.0)}),

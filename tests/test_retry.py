@@ -74,7 +74,12 @@ def test_decides(
     answer: float | str,
 ) -> None:
     verdict = Retry().decide(kind, failures, refused_for, hint, random)
-    assert verdict == (GiveUp(answer) if isinstance(answer, str) else Delay(answer))
+    if isinstance(answer, str):
+        beyond = answer.startswith("refused (")
+        away = 0.0 if not beyond else refused_for if hint is None else float("inf")
+        assert verdict == GiveUp(answer, away)  # for that long nobody was let through, or ever
+    else:
+        assert verdict == Delay(answer)
 
 
 @pytest.mark.parametrize("kind", sorted(RETRIED))

@@ -97,7 +97,7 @@ def test_a_file_is_read_however_it_is_stored(
         feeder.start()
     elif through != "file":
         given_to = io.BytesIO(stored)
-    spool = tmp_path / "run" / "input" if through == "spool" else None
+    spool = tmp_path if through == "spool" else None
     source = open_source(given_to, Shape(), spool=spool)
     assert (source.lines, source.size) == (
         (5, len(stored)) if through in ("file", "spool") else (None, 0)

@@ -27,10 +27,17 @@ from headway._calls import (
 )
 from headway._clock import LoopClock
 from headway._core.job import FAILED, QUEUED, STARTED, Job
-from headway._core.retry import RETRIED, GiveUp
+from headway._core.retry import RETRIED, GiveUp, mark
 from headway._core.state import SchedulerState
 from headway._permit import PERMIT, Permit
-from headway.errors import DeadlineExceeded, Refused, SchedulerClosed, Unavailable, WrongLoop
+from headway.errors import (
+    DeadlineExceeded,
+    Refused,
+    SchedulerClosed,
+    Unavailable,
+    WrongLoop,
+    without_fix,
+)
 from headway.events import Event, Kind
 from headway.hints import Refusal, classify
 from headway.hooks.log import Log, logger
@@ -39,6 +46,8 @@ from headway.rates import Limiter
 __all__ = ["Shell"]
 
 INFINITY = float("inf")
+_CONNECTIONS = 100  # of httpx's and the SDKs' own clients
+
 NO_KWARGS: Mapping[str, Any] = {}
 
 R = TypeVar("R")
@@ -125,7 +134,7 @@ class Shell(LoopClock):
         if job.status == FAILED:
             tried = job.last_error
             if tried is not None and isinstance(job.error, Unavailable):
-                raise self._final(job, tried, str(job.error).split(" Fix: ")[0].rstrip("."))
+                raise self._final(job, tried, GiveUp(without_fix(job.error), INFINITY))
             raise job.error from tried
 
     async def run(
@@ -261,7 +270,7 @@ class Shell(LoopClock):
         if verdict is None:
             return
         if refusal.kind in RETRIED or job.attempts > 1:
-            raise self._final(job, error, verdict.reason)
+            raise self._final(job, error, verdict)
         raise self.shown(error)
 
     def defer(self, job: Job, refusal: Refusal) -> GiveUp | None:
@@ -329,6 +338,14 @@ class Shell(LoopClock):
             await self._room.wait()
 
     @property
+    def connections(self) -> int | None:
+        """How many connections a client needs: one for each slot, and no fewer than clients have by
+        themselves; None for no limit.
+        """
+        capacity = self.state.whole.capacity
+        return None if capacity == INFINITY else max(_CONNECTIONS, int(capacity))
+
+    @property
     def busy(self) -> bool:
         """Whether anything is queued, in flight, or will be because a run has begun."""
         return bool(self.state.in_flight or self.state.waiting.size or self.runs)
@@ -393,12 +410,13 @@ class Shell(LoopClock):
 
     # Inside
 
-    def _final(self, job: Job, error: Exception, reason: str) -> Exception:
+    def _final(self, job: Job, error: Exception, verdict: GiveUp) -> Exception:
         """`error`, the last that `job` raised, with a note that says why it is the last."""
         tries = "once" if job.attempts == 1 else f"{job.attempts} times"
         final = self.shown(error)
         spent = self.clock() - job.submitted_at
-        final.add_note(f"headway: tried {tries} in {spent:.3g} s, and not again: {reason}.")
+        final.add_note(f"headway: tried {tries} in {spent:.3g} s, and not again: {verdict.reason}.")
+        mark(final, verdict)
         return final
 
     def shown(self, error: Exception) -> Exception:

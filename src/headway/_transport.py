@@ -106,8 +106,7 @@ class Face:
         self._shell = scheduler._shell
         self._options = scheduler._options
         if transport is None:
-            capacity = self._shell.state.whole.capacity
-            most = None if capacity == INFINITY else int(max(100, capacity))
+            most = self._shell.connections
             limits = self._library.Limits(max_connections=most, max_keepalive_connections=most)
             transport = self._library.AsyncHTTPTransport(limits=limits)
         check_transport(transport, self._library, self._other, Face)

@@ -66,7 +66,7 @@ def trio_waiters() -> Callable[[], Waiter]:
         def __await__(self) -> Generator[Any, Any, None]:
             if not self._set:
                 self._task = current_task()
-                yield from wait_task_rescheduled(self._abort).__await__()  # noqa: ASYNC105
+                yield from wait_task_rescheduled(self._abort).__await__()  # noqa: ASYNC105 - awaited, by yield from
 
         def _abort(self, _: object) -> Abort:
             self._task = None

@@ -30,6 +30,7 @@ __all__ = [
     "SchedulerClosed",
     "Unavailable",
     "WrongLoop",
+    "without_fix",
 ]
 
 
@@ -89,3 +90,8 @@ class Refused(HeadwayError):
 
 class MissingExtra(HeadwayError, ImportError):
     """An optional package that is not installed; the message says what to install."""
+
+
+def without_fix(error: object) -> str:
+    """What a message of headway says and why, without its fix and its last full stop."""
+    return str(error).partition(" Fix: ")[0].rstrip(".")

@@ -12,11 +12,19 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Estimator", "is_plausible", "usage_in"]
+__all__ = [
+    "BYTES_PER_TOKEN",
+    "UNKNOWN_ANSWER",
+    "WITHOUT_ANSWER",
+    "Estimator",
+    "is_plausible",
+    "usage_in",
+]
 
-_BYTES_PER_TOKEN = 4
+BYTES_PER_TOKEN = 4
 _MAX_NAMES = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-_UNKNOWN_ANSWER = 500  # tokens, before anything is known and with no maximum stated
+WITHOUT_ANSWER = ("/embeddings", "/rerank", "/moderations")  # what is billed by its input alone
+UNKNOWN_ANSWER = 500  # tokens, before anything is known and with no maximum stated
 _MODELS = 1024
 
 # Images and sound are sent as base64, and cost by their size in pixels or seconds, not in bytes.
@@ -54,7 +62,7 @@ class Estimator:
         if size is None:
             asked = _prompt(body)
             size = len(json.dumps(asked))
-        prompt = size / _BYTES_PER_TOKEN
+        prompt = size / BYTES_PER_TOKEN
         if size > _MEDIA_FROM:
             prompt += _media(asked)
         stated = None
@@ -63,7 +71,7 @@ class Estimator:
                 break
         learned = self._answers.get(str(body.get("model")))
         if learned is None:
-            answer = _UNKNOWN_ANSWER if stated is None else stated
+            answer = UNKNOWN_ANSWER if stated is None else stated
         else:
             answer = learned if stated is None else min(stated, learned)
         return float(prompt + answer)
@@ -166,7 +174,7 @@ def _media(body: object) -> float:
         elif isinstance(value, str) and len(value) > _MEDIUM:
             encoded = name in _MEDIA_NAMES and _BASE64.match(value)
             if encoded or value.startswith("data:"):
-                more += _MEDIUM_TOKENS - len(value) / _BYTES_PER_TOKEN
+                more += _MEDIUM_TOKENS - len(value) / BYTES_PER_TOKEN
     return more
 
 

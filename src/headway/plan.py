@@ -13,12 +13,13 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from headway._plan_text import as_json, describe, time_of
+from headway.bulk.formats import BadLine, Request, estimate_tokens
 from headway.errors import InvalidLimit
+from headway.estimate import BYTES_PER_TOKEN, UNKNOWN_ANSWER, WITHOUT_ANSWER
 from headway.rates import Limits, Rate
 from headway.simulation import MOST_AT_ONCE, Simulation, Work, simulate
 
 if TYPE_CHECKING:
-    from headway.bulk.formats import BadLine, Request
     from headway.prices import Prices
 
 __all__ = ["Calibration", "Change", "Plan", "Simulation", "Work", "as_json", "describe", "plan",
@@ -26,11 +27,8 @@ __all__ = ["Calibration", "Change", "Plan", "Simulation", "Work", "as_json", "de
 
 INFINITY = float("inf")
 
-_BYTES_PER_TOKEN = 4
-_UNKNOWN_ANSWER = 500  # tokens, where no request states a maximum and no run has shown any
 _FIRST_TOKEN = 0.5  # seconds
 _TOKENS_PER_SECOND = 60
-_NO_ANSWER = ("/embeddings", "/rerank", "/moderations")  # what is billed by its input alone
 _SAMPLE = 20_000  # requests on which changes are tried, where there are more
 _MOST_MODELS = 1000
 
@@ -111,7 +109,6 @@ class _Estimates:
         calibration: Calibration,
         prices: Prices | None,
         provider: str,
-        reserve: Callable[[Request], float],
     ) -> None:
         self.bad = self.unpriced = self.priced = 0
         self.input = self.output = self.cost = 0.0
@@ -125,33 +122,31 @@ class _Estimates:
                             if self._models else None)  # fmt: skip
         self._prices = prices
         self._provider = provider
-        self._reserve = reserve
 
     def __iter__(self) -> Iterator[Work]:
         number = 0
-        prices, reserve, sample = self._prices, self._reserve, self.sample
+        prices, sample = self._prices, self.sample
         for request in self._source:
-            body: bytes | None = getattr(request, "body", None)
-            if body is None:
+            if not isinstance(request, Request):
                 self.bad += 1
                 continue
-            model: str | None = getattr(request, "model", None)
+            body, model = request.body, request.model
             try:
                 shares = self._known[model]
             except KeyError:
                 shares = self._learn(model)
-            most: float = request.max_tokens  # type: ignore[union-attr]
+            most: float = request.max_tokens
             if shares is not None:
                 asked = len(body) * shares[0]
                 answer = min(shares[1], most) if most else shares[1]
             else:
-                asked = len(body) / _BYTES_PER_TOKEN
-                answer = most or _UNKNOWN_ANSWER
+                asked = len(body) / BYTES_PER_TOKEN
+                answer = most or UNKNOWN_ANSWER
                 if most:
                     self.stated += 1
                 else:
                     self.guessed += 1
-            if request.url.endswith(_NO_ANSWER):  # type: ignore[union-attr]
+            if request.url.endswith(WITHOUT_ANSWER):
                 answer = 0.0
             self.input += asked
             self.output += answer
@@ -162,7 +157,7 @@ class _Estimates:
                 else:
                     self.priced += 1
                     self.cost += cost
-            work = Work(reserve(request), asked + answer, answer)  # type: ignore[arg-type]
+            work = Work(estimate_tokens(request), asked + answer, answer)
             if number % self._stride == 0:
                 sample.append(work)
                 if len(sample) >= 2 * _SAMPLE:
@@ -190,11 +185,6 @@ def _shares(use: _Use | None) -> tuple[float, float] | None:
     return None if use is None else (use.input / use.size, use.output / use.rows)
 
 
-def reserved(request: Request) -> float:
-    """The tokens that a run reserves for `request`: as `headway.bulk.formats.estimate_tokens`."""
-    return len(request.body) // _BYTES_PER_TOKEN + request.max_tokens
-
-
 def plan(
     source: Iterable[Request | BadLine],
     limits: Limits,
@@ -203,13 +193,12 @@ def plan(
     prices: Prices | None = None,
     provider: str = "together",
     latency_seconds: float | None = None,
-    reserve: Callable[[Request], float] = reserved,
 ) -> Plan:
     """What the run of `source` (read once, as it is needed) would take under `limits`.
 
     Tokens and seconds follow the `calibration` where there is one; `latency_seconds`, where it is
-    given, is what every call takes. `reserve` gives the tokens that the run reserves for a
-    request. Raises `InvalidLimit` for an AsyncLimiter and for a latency that cannot be meant.
+    given, is what every call takes. Raises `InvalidLimit` for an AsyncLimiter and for a latency
+    that cannot be meant.
     """
     if latency_seconds is not None and not 0 <= latency_seconds < INFINITY:
         raise InvalidLimit(
@@ -217,7 +206,7 @@ def plan(
             "takes. Fix: 2.5, or leave it out."
         )
     known = calibration or Calibration()
-    estimates = _Estimates(source, known, prices, provider, reserve)
+    estimates = _Estimates(source, known, prices, provider)
     done = simulate(estimates, limits, latency=_latency(known, latency_seconds))
     return Plan(
         limits=limits,
@@ -321,7 +310,7 @@ def _assumed(
         if estimates.stated:
             yield "Answers count as long as their max_tokens: the cost and the time are at most so."
         if estimates.guessed:
-            yield f"{estimates.guessed:,} requests state no max_tokens: {_UNKNOWN_ANSWER} a piece."
+            yield f"{estimates.guessed:,} requests state no max_tokens: {UNKNOWN_ANSWER} a piece."
         yield "For better numbers run some of it first: headway run … --limit 100."
     if stated is not None:
         yield f"A call takes {stated:g} s."

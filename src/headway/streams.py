@@ -18,7 +18,7 @@ from collections.abc import (
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar, cast
 
 import anyio
 from anyio.abc import TaskGroup
@@ -56,7 +56,7 @@ class Outcome(Generic[T, R]):
         """What the call returned. Raises `error` where it failed."""
         if self.error is not None:
             raise self.error
-        return self.value  # type: ignore[return-value]
+        return cast("R", self.value)
 
 
 class _Bulk(Generic[R]):

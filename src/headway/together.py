@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["KEY_VARIABLE", "URL_VARIABLE", "InvalidSettings", "client"]
 
 
-# The SDK's own default: below it nothing is gained.
-_MIN_CONNECTIONS = 100
 _SDK_URL = "https://api.together.ai"
 
 logger = logging.getLogger("headway")
@@ -74,11 +72,9 @@ def client(
                 "transport=headway.httpx.AsyncTransport(scheduler)."
             )
     else:
-        capacity = scheduler._shell.state.whole.capacity
-        connections = None if capacity == float("inf") else max(int(capacity), _MIN_CONNECTIONS)
         transport = AsyncTransport(
             scheduler,
-            Pool(connections, url or _SDK_URL),
+            Pool(scheduler._shell.connections, url or _SDK_URL),
             tokens=tokens,
             together_unit=together_unit,
         )
@@ -88,12 +84,10 @@ def client(
 
 def _given_key(key: object) -> str:
     """`key`, the argument: what `check_key` says of it names the argument, not the variable."""
-    try:
-        if not isinstance(key, str):
-            raise InvalidSettings(f"api_key= is {type(key).__name__}, not a string. Fix: the key")
-        return check_key(key, "api_key=")
-    except InvalidSettings as error:
-        if not isinstance(key, str) or key.strip():
-            raise
-        said = "api_key= is empty. Fix: the key, or leave it out for the one in " + KEY_VARIABLE
-        raise InvalidSettings(said) from error
+    if not isinstance(key, str):
+        raise InvalidSettings(f"api_key= is {type(key).__name__}, not a string. Fix: the key")
+    if not key.strip():
+        raise InvalidSettings(
+            f"api_key= is empty. Fix: the key, or leave it out for the one in {KEY_VARIABLE}"
+        )
+    return check_key(key, "api_key=")

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Refusals"]
 
+INFINITY = float("inf")
+
 # Seconds without a refusal after which a success ends an episode: some limits refuse now and then,
 # and an operator wants one warning of that, not one a second.
 _CALM = 5.0
@@ -350,7 +352,7 @@ class Refusals:
         error = Unavailable(f"{reason}. Fix: submit again when the provider is back.")
         self._fail_all(self._whole, error, now)
         self.give_up(job, Kind.TRANSIENT, reason, now)
-        return GiveUp(reason)
+        return GiveUp(reason, INFINITY)
 
     def _close(self, kind: Kind, refusal: Refusal, now: float) -> None:
         error = Latched(

@@ -8,6 +8,7 @@ retry budget (Finagle's RetryBudget) keeps retries of transient faults to a shar
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,7 +16,10 @@ from headway.errors import InvalidLimit
 from headway.events import Kind
 from headway.rates import is_number, shown
 
-__all__ = ["RETRIED", "Delay", "GiveUp", "Retry", "RetryBudget", "Verdict", "spread"]
+__all__ = ["RETRIED", "Delay", "GiveUp", "Retry", "RetryBudget", "Verdict", "given_up",
+           "mark", "spread"]  # fmt: skip
+
+INFINITY = float("inf")
 
 RETRIED = frozenset({Kind.RATE, Kind.TOKENS, Kind.CONCURRENCY, Kind.CAPACITY, Kind.TRANSIENT})
 """The kinds that may be gone next time."""
@@ -33,9 +37,12 @@ class Delay:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Do not try again; `reason` says what bound."""
+    """Do not try again; `reason` says what bound. `away` is for how many seconds the provider has
+    let this job not through (infinity: it lets nobody), 0 where the job has itself to blame.
+    """
 
     reason: str
+    away: float = 0.0
 
 
 Verdict: TypeAlias = Delay | GiveUp
@@ -102,7 +109,8 @@ class Retry:
             waits = "" if hint is None else f", and the server asks to wait {hint:.3g} s more"
             return GiveUp(
                 f"refused ({kind}) for {refused_for:.3g} s{waits}: patience={self.patience:g} "
-                "seconds is over"
+                "seconds is over",
+                refused_for if hint is None else INFINITY,
             )
         return Delay(wait)
 
@@ -118,6 +126,21 @@ class Retry:
 
 
 _DEFAULTS = {"base": 0.5, "cap": 60.0, "patience": 120.0, "budget": 0.2}
+
+
+_GIVEN_UP = "__headway_given_up__"
+
+
+def mark(error: BaseException, verdict: GiveUp) -> None:
+    """Say on `error`, which a job ends with, why it is not tried again."""
+    with suppress(AttributeError):  # one that takes no attributes
+        setattr(error, _GIVEN_UP, verdict)
+
+
+def given_up(error: BaseException) -> GiveUp | None:
+    """Why the job was not tried again that ended with `error`; None where nothing says so."""
+    verdict = getattr(error, _GIVEN_UP, None)
+    return verdict if isinstance(verdict, GiveUp) else None
 
 
 def spread(hint: float, random: float) -> float:

@@ -20,7 +20,7 @@ from headway._core.refusals import Refusals, too_late
 from headway._core.retry import Delay, GiveUp, Retry, Verdict
 from headway._core.told import believed
 from headway._core.waiting import Waiting
-from headway.errors import HeadwayError, NeverFits, QueueFull
+from headway.errors import HeadwayError, NeverFits, QueueFull, Unavailable, without_fix
 from headway.events import Event, Finished, Ignored, Kind, Queued, Retrying, Started
 from headway.hints import LimitHint, Refusal
 from headway.rates import Limits
@@ -140,12 +140,12 @@ class SchedulerState:
         verdict = self.refusals.decide(job, refusal, now, random)
         if isinstance(verdict, Delay):
             not_before = now + verdict.seconds
-            reason = self._hopeless(job, not_before, now)
-            if not reason:
+            hopeless = self._hopeless(job, not_before, now)
+            if hopeless is None:
                 self._requeue(job, refusal.kind, not_before, now)
                 return verdict
-            self.refusals.give_up(job, refusal.kind, reason, now)
-            verdict = GiveUp(reason)
+            verdict = hopeless
+            self.refusals.give_up(job, refusal.kind, verdict.reason, now)
         self.counters.failed += 1
         self._ended(job, refusal.kind, 0.0, now)
         return verdict
@@ -401,7 +401,7 @@ class SchedulerState:
             return error
         return None
 
-    def _hopeless(self, job: Job, not_before: float, now: float) -> str:
+    def _hopeless(self, job: Job, not_before: float, now: float) -> GiveUp | None:
         """Why `job`, which would go back into the queue, could only fail there."""
         error: HeadwayError | None = self._never_fits(job)
         try:
@@ -410,7 +410,9 @@ class SchedulerState:
             error = hopeless
         if error is None and job.deadline is not None and not_before > job.deadline:
             error = too_late(not_before - now, job.deadline, now)
-        return "" if error is None else str(error).split(" Fix: ")[0].rstrip(".")
+        if error is None:
+            return None
+        return GiveUp(without_fix(error), INFINITY if isinstance(error, Unavailable) else 0.0)
 
     def _requeue(self, job: Job, kind: Kind, not_before: float, now: float) -> None:
         job.status = QUEUED

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import anyio
 
 from headway.bulk.formats import Request
+from headway.estimate import WITHOUT_ANSWER
 
 __all__ = ["Budget"]
 
@@ -97,7 +98,7 @@ class Budget:
     def _need(self, request: Request) -> tuple[float, int] | str:
         read = len(request.body) // 3 + 1  # on the safe side: four bytes a token is the rule
         written = request.max_tokens
-        if not written and not request.url.endswith(("/embeddings", "/rerank")):
+        if not written and not request.url.endswith(WITHOUT_ANSWER):
             answers = self._lengths.get(request.model)
             written = 2 * answers.tokens // answers.count if answers else _FIRST_GUESS
         if self._max_cost is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from headway.bulk.journal import run_folder
+from headway.bulk.journal import trace_file
 from headway.bulk.output import InvalidOutput, default_output
 from headway.bulk.record import read_trace
 from headway.plan import Calibration
@@ -20,7 +20,7 @@ def calibration_of(source: str, run: str | None = None) -> Calibration:
     Empty where there was none; raises `InvalidOutput` where `run` is given and is none.
     """
     trace = trace_file(Path(run) if run is not None else default_output(Path(source)))
-    if trace is None:
+    if not trace.is_file():
         if run is None:
             return Calibration()
         raise InvalidOutput(
@@ -37,10 +37,3 @@ def calibration_of(source: str, run: str | None = None) -> Calibration:
         },
         quantiles,
     )
-
-
-def trace_file(run: Path) -> Path | None:
-    """The measurements of a run, by its results or its folder; None where there are none."""
-    folder = run if run.is_dir() else run_folder(run)
-    path = folder / "trace.jsonl"
-    return path if path.is_file() else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import suppress
 from typing import TypeVar
 
@@ -43,9 +43,11 @@ async def feed(items: Iterator[T]) -> AsyncGenerator[T, None]:
             for item in items:
                 room.acquire()
                 if left:
-                    return
+                    break
                 ready.append(item)
                 from_thread.run_sync(tell, token=token)
+            if isinstance(items, Generator):
+                items.close()
         except BaseException as raised:
             error = raised
         ended.append(error)

@@ -18,27 +18,20 @@ from typing import Any, Literal
 import msgspec
 
 from headway.bulk.lines import MAX_LINE, InvalidInput, Line, undecodable
-from headway.bulk.rows import Answer, answer_row, error_row, read_answer, spent_by
 from headway.bulk.seen import SeenIds
+from headway.estimate import BYTES_PER_TOKEN
 
 __all__ = [
     "DEFAULT_URL",
     "ENDPOINTS",
     "SUPPORTED_URLS",
-    "Answer",
     "BadLine",
     "Request",
     "RequestReader",
-    "SeenIds",
-    "answer_row",
     "check_id",
-    "error_row",
     "estimate_tokens",
     "max_tokens_of",
-    "parse_line",
-    "read_answer",
     "resolve_endpoint",
-    "spent_by",
     "unreadable",
 ]
 
@@ -361,11 +354,6 @@ def _bad(line: Line, custom_id: str | None, code: str, what: str) -> BadLine:
     return BadLine(line.number, custom_id, code, f"line {line.number} {what}")
 
 
-def parse_line(line: Line, seen: SeenIds) -> Request | BadLine:
-    """The request in a line of the batch form, with a url or without, whatever the others have."""
-    return RequestReader().parse(line, seen)
-
-
 def estimate_tokens(request: Request) -> int:
     """The tokens to reserve for `request`: four bytes of its body each, and all it may answer."""
-    return len(request.body) // 4 + request.max_tokens
+    return len(request.body) // BYTES_PER_TOKEN + request.max_tokens

@@ -35,7 +35,7 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
         "Install it with: pip install 'headway[cli]'"
     ) from error
 
-__all__ = ["Journal", "journal_header", "row_number", "run_folder"]
+__all__ = ["Journal", "journal_header", "row_number", "run_folder", "trace_file"]
 
 _VERSION = 1
 _ROW = re.compile(rb'\{"id":"batch_req_(\d{1,18})",')
@@ -70,6 +70,11 @@ def row_number(row: bytes) -> int | None:
     return None if found is None else int(found[1])
 
 
+def trace_file(run: Path) -> Path:
+    """Where the measurements of a run are, given its results or its folder."""
+    return (run if run.is_dir() else run_folder(run)) / "trace.jsonl"
+
+
 class Journal:
     """The rows of one run, and what is known of them. Use it as a context manager.
 
@@ -94,7 +99,6 @@ class Journal:
         self.failed: Counter[str] = Counter()
         self._failed_rows = Bitmap()
         self._marked = Bitmap()
-        self._ordered = ordered
         self._rows_path = self.folder / "rows" if ordered else output
         self._offsets = array("Q") if ordered else None
         self._header = {**header, "ordered": ordered}

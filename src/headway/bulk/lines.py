@@ -6,11 +6,12 @@ import codecs
 import gzip
 import io
 import stat
+import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, cast
 
 from headway.errors import HeadwayError, MissingExtra
 
@@ -22,9 +23,8 @@ __all__ = [
     "Line",
     "check_compression",
     "check_head",
-    "check_start",
     "compression_of",
-    "copy_stream",
+    "copied",
     "count_lines",
     "decompressed",
     "open_file",
@@ -58,13 +58,6 @@ class Line:
     number: int
     size: int
     data: bytes
-
-
-def check_start(file: BinaryIO, name: str) -> None:
-    """Read the start of `file`, raise `InvalidInput` when it can be no JSONL, and rewind."""
-    head = file.read(_CHUNK)
-    file.seek(0)
-    check_head(head, name)
 
 
 def check_head(head: bytes, name: str, *, table: bool = False) -> None:
@@ -307,11 +300,12 @@ def open_file(path: Path) -> BinaryIO:
         raise InvalidInput(f"cannot read {path}: {said}. Check the path") from None
 
 
-def copy_stream(file: BinaryIO, spool: Path) -> None:
-    """Copy a stream to `spool`, which is there only once it is whole."""
-    spool.parent.mkdir(parents=True, exist_ok=True)
-    part = spool.with_name(spool.name + ".part")
-    with part.open("wb") as out:
-        while data := file.read(_CHUNK):
-            out.write(data)
-    part.replace(spool)
+def copied(file: BinaryIO, folder: Path) -> BinaryIO:
+    """What is left of `file`, in a file of its own in `folder`, which has no name and so is gone
+    with the process, whatever ends it.
+    """
+    copy: Any = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - the caller's
+    while data := file.read(_CHUNK):
+        copy.write(data)
+    copy.seek(0)
+    return cast("BinaryIO", copy)

@@ -103,8 +103,7 @@ class ModelUse(msgspec.Struct, omit_defaults=True):
         self.bytes += other.bytes
         self.input += other.input
         self.output += other.output
-        known = self.cost is not None and other.cost is not None
-        self.cost = self.cost + other.cost if known else None  # type: ignore[operator]
+        self.cost = None if self.cost is None or other.cost is None else self.cost + other.cost
 
 
 class Sample(msgspec.Struct, omit_defaults=True):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 from array import array
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +11,9 @@ from typing import Any
 
 import msgspec
 
-from headway.bulk.journal import journal_header, row_number, run_folder
+from headway.bulk.journal import journal_header, row_number, trace_file
 from headway.bulk.output import ANSWERED, InvalidOutput, errors_file
+from headway.bulk.record import read_trace
 from headway.bulk.seen import SeenIds
 
 __all__ = ["Merged", "merge"]
@@ -136,13 +135,10 @@ def _part(path: Path) -> _Part:
 
 def _is_done(path: Path) -> bool:
     """Whether its last session came to the end: a shard with blank lines has fewer rows."""
-    try:
-        with (run_folder(path) / "trace.jsonl").open("rb") as trace:
-            last = json.loads(*deque(trace, maxlen=1))
-    except (OSError, ValueError, TypeError):
-        return False
-    end = last.get("end") if isinstance(last, dict) else None
-    return isinstance(end, dict) and end.get("reason") == "done"
+    trace = trace_file(path)
+    sessions = read_trace(trace).sessions if trace.is_file() else []
+    end = sessions[-1].end if sessions else None
+    return end is not None and end.reason == "done"
 
 
 def _check(parts: Sequence[_Part]) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headway.bulk.budget import Budget
-from headway.bulk.formats import BadLine, Request, spent_by
-from headway.bulk.journal import Journal
+from headway.bulk.formats import BadLine, Request
+from headway.bulk.journal import Journal, trace_file
 from headway.bulk.pipe import Rows
 from headway.bulk.providers import Endpoint
 from headway.bulk.record import Recorder
+from headway.bulk.rows import spent_by
 from headway.bulk.send import Answered
 from headway.bulk.source import Source
 from headway.bulk.status import Pace, Report, Stop
@@ -39,7 +41,7 @@ class Meter:
         budget: Budget,
         endpoint: Endpoint,
     ) -> None:
-        self.before = rows.done.count + sum(rows.failed.values())
+        self.before = _written(rows)
         self.total = source.lines
         self.in_flight = 0
         self.ambiguous = 0
@@ -59,16 +61,17 @@ class Meter:
         self._began = self._answered_at = time.monotonic()
         self._recorder: Recorder | None = None
         if isinstance(rows, Journal):
-            self._recorder = Recorder(rows.folder / "trace.jsonl", self._session(endpoint))
+            self._recorder = Recorder(trace_file(rows.folder), self._session(endpoint))
 
     def answered(self, request: Request, answered: Answered, attempts: int, waited: float) -> None:
         """`request` was answered, by its last of so many `attempts`, having `waited` seconds."""
-        read, written = answered.input_tokens or 0, answered.output_tokens or 0
-        cost = self._budget.price(request.model, read, written, answered.cached_tokens)
+        tokens = answered.tokens
+        read, written = tokens.read or 0, tokens.written or 0
+        cost = self._budget.price(request.model, read, written, tokens.cached)
         self._budget.settle(request, cost, read, written)
         self._input_tokens += read
         self._output_tokens += written
-        self._tokens += answered.tokens or 0
+        self._tokens += tokens.total or 0
         self._answered_at = time.monotonic()
         self._any = True
         self._unpriced += cost is None
@@ -77,7 +80,7 @@ class Meter:
             self._recorder.row(
                 model=request.model, code=None, attempts=attempts, waited=waited,
                 latency=answered.seconds, size=len(request.body),
-                input_tokens=answered.input_tokens, output_tokens=answered.output_tokens,
+                input_tokens=tokens.read, output_tokens=tokens.written,
                 cost=cost,
             )  # fmt: skip
 
@@ -110,7 +113,7 @@ class Meter:
 
     def sample(self) -> None:
         """Look at the clock and at the scheduler: four times a second, and at both ends."""
-        done = self._rows.done.count + sum(self._rows.failed.values()) - self.before
+        done = _written(self._rows) - self.before
         self._pace.see(time.monotonic() - self._began, done)
         if self._recorder is not None:
             self._recorder.sample(time.time(), self._scheduler.statistics())
@@ -169,6 +172,7 @@ class Meter:
         """What the record of this session begins with."""
         limits = self._scheduler.limits
         return {
+            "version": version("headway"),
             "started": time.time(),
             "input": self._source.name,
             "output": str(self._output),
@@ -185,5 +189,10 @@ class Meter:
 
 def count_spent(budget: Budget, rows: Journal) -> None:
     """Count what the rows that are there have cost; blocks."""
-    for model, read, written in spent_by(rows.lines()):
-        budget.spend(budget.price(model, read, written), read + written)
+    for model, tokens in spent_by(rows.lines()):
+        read, written = tokens.read or 0, tokens.written or 0
+        budget.spend(budget.price(model, read, written, tokens.cached), read + written)
+
+
+def _written(rows: Rows) -> int:
+    return rows.done.count + sum(rows.failed.values())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headway.bulk.lines import undecodable
 from headway.errors import MissingExtra
@@ -24,81 +24,118 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
 if TYPE_CHECKING:
     from headway.bulk.formats import Request
 
-__all__ = ["Answer", "answer_row", "error_row", "read_answer", "spent_by"]
-
-_MAX_TOKENS = 10**12  # no count of tokens is above this
+__all__ = [
+    "Answer",
+    "Tokens",
+    "Usage",
+    "answer_row",
+    "error_row",
+    "is_json",
+    "spent_by",
+    "tokens_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the provider answered: the body as it came, and the tokens it says were used."""
+    """What the provider answered: the body as it came."""
 
     status: int
     request_id: str | None
     body: bytes
-    tokens: int | None
 
 
-class _AnswerForm(msgspec.Struct):
-    usage: Any = None
-
-
-_decode_answer = msgspec.json.Decoder(_AnswerForm).decode
-
-
-def read_answer(status: int, request_id: str | None, body: bytes) -> Answer | None:
-    """The answer in a response's `body`, or None when that is not JSON."""
+def is_json(body: bytes) -> bool:
+    """Whether `body` is JSON, of whatever kind."""
     if undecodable(body) is not None:
-        return None
+        return False
     try:
-        return Answer(status, request_id, body, _total_tokens(body))
+        _decode_any(body)
     except (msgspec.DecodeError, RecursionError):
-        return None
+        return False
+    return True
 
 
-def _total_tokens(body: bytes) -> int | None:
-    try:
-        usage = _decode_answer(body).usage
-    except msgspec.ValidationError:
-        msgspec.json.decode(body)  # not an object: the rest of it was not looked at
-        return None
-    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return tokens if isinstance(tokens, int) and 0 <= tokens <= _MAX_TOKENS else None
+_decode_any = msgspec.json.Decoder(msgspec.Raw).decode
 
 
-class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
+_MOST = 10**12  # no count of tokens is above this
 
 
-class _SpentBody(msgspec.Struct, gc=False):
+class Tokens(NamedTuple):
+    """Counts; None where the answer does not say. `cached` are part of `read`."""
+
+    read: int | None = None
+    written: int | None = None
+    total: int | None = None
+    cached: int = 0
+
+
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: Any = None
+
+
+class Usage(msgspec.Struct):
+    """The ``usage`` of a body: chat and completions, embeddings, and OpenAI's responses."""
+
+    total_tokens: Any = None
+    prompt_tokens: Any = None
+    completion_tokens: Any = None
+    input_tokens: Any = None
+    output_tokens: Any = None
+    prompt_tokens_details: _Details | None = None
+    input_tokens_details: _Details | None = None
+
+
+def tokens_of(usage: Usage | None) -> Tokens:
+    """The counts of `usage`; what is no count is not there."""
+    if usage is None:
+        return Tokens()
+    read = _count(usage.prompt_tokens)
+    if read is None:
+        read = _count(usage.input_tokens)
+    written = _count(usage.completion_tokens)
+    if written is None:
+        written = _count(usage.output_tokens)
+    total = _count(usage.total_tokens)
+    if total is None and not (read is None and written is None):
+        total = (read or 0) + (written or 0)
+    if total is not None and read is None:
+        read = max(0, total - (written or 0))  # an embedding has no answer to count
+    details = usage.prompt_tokens_details or usage.input_tokens_details
+    cached = None if details is None else _count(details.cached_tokens)
+    return Tokens(read, written, total, min(cached or 0, read or 0))
+
+
+def _count(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value <= _MOST else None
+
+
+class _SpentBody(msgspec.Struct):
     model: str | None = None
-    usage: _Usage | None = None
+    usage: Usage | None = None
 
 
-class _SpentResponse(msgspec.Struct, gc=False):
+class _SpentResponse(msgspec.Struct):
     body: _SpentBody
 
 
-class _SpentRow(msgspec.Struct, gc=False):
+class _SpentRow(msgspec.Struct):
     response: _SpentResponse | None = None
 
 
 _decode_spent = msgspec.json.Decoder(_SpentRow).decode
 
 
-def spent_by(rows: Iterable[bytes]) -> Iterator[tuple[str | None, int, int]]:
-    """The model, the input and the output tokens of each output row that says what it used."""
+def spent_by(rows: Iterable[bytes]) -> Iterator[tuple[str | None, Tokens]]:
+    """The model and the tokens of each output row that says what it used."""
     for row in rows:
         try:
             response = _decode_spent(row).response
         except (msgspec.DecodeError, RecursionError):
             continue
-        usage = response.body.usage if response is not None else None
-        if response is not None and usage is not None:
-            read = usage.prompt_tokens or usage.total_tokens - usage.completion_tokens
-            yield response.body.model, max(0, read), max(0, usage.completion_tokens)
+        if response is not None and response.body.usage is not None:
+            yield response.body.model, tokens_of(response.body.usage)
 
 
 def answer_row(request: Request, answer: Answer) -> bytes:
@@ -121,11 +158,11 @@ def error_row(
     """
     shown: dict[str, object] | None = None
     if response is not None:
-        parsed = read_answer(response.status, response.request_id, response.body)
+        whole = is_json(response.body)
         shown = {
             "status_code": response.status,
             "request_id": response.request_id,
-            "body": _one_line(parsed.body) if parsed else response.body.decode(errors="replace"),
+            "body": _one_line(response.body) if whole else response.body.decode(errors="replace"),
         }
     return _row(line, custom_id, shown, {"code": code, "message": message})
 

@@ -21,14 +21,15 @@ import anyio
 import httpx
 from anyio.lowlevel import checkpoint
 
-from headway.bulk import formats
 from headway.bulk.budget import Budget
 from headway.bulk.feed import feed
+from headway.bulk.formats import BadLine, Request, estimate_tokens
 from headway.bulk.journal import Journal
 from headway.bulk.meter import Meter, count_spent
 from headway.bulk.output import InvalidOutput, check_output, default_output, is_device
 from headway.bulk.pipe import Pipe, Rows
 from headway.bulk.providers import Endpoint, find_endpoint
+from headway.bulk.rows import answer_row, error_row
 from headway.bulk.send import Answered, Sender, describe, fault_of, stop_of
 from headway.bulk.source import InvalidInput, Shape, Shard, Source, open_source
 from headway.bulk.status import Report, Stop
@@ -99,17 +100,12 @@ async def run(
     shape = Shape() if shape is None else shape
     with ExitStack() as stack:
         paths = _paths(source, output, shard)
-        try:
-            lines = await anyio.to_thread.run_sync(
-                lambda: open_source(
-                    paths.source, shape, shard=shard, limit=limit, trust_ids=trust_ids,
-                    spool=paths.spool,
-                )
-            )  # fmt: skip
-        finally:
-            if paths.spool is not None:  # it is open, and nobody needs its name
-                paths.spool.unlink(missing_ok=True)
-                paths.spool.with_name(f"{paths.spool.name}.part").unlink(missing_ok=True)
+        lines = await anyio.to_thread.run_sync(
+            lambda: open_source(
+                paths.source, shape, shard=shard, limit=limit, trust_ids=trust_ids,
+                spool=paths.spool,
+            )
+        )  # fmt: skip
         stack.callback(lines.close)
         rows: Rows
         if paths.output is None:
@@ -129,9 +125,7 @@ async def run(
             rows = stack.enter_context(await anyio.to_thread.run_sync(open_journal))
         prices = Prices() if prices is None else prices
         budget = Budget(
-            lambda model, read, written, cached: prices.cost(
-                endpoint.provider, model, read, written, cached
-            ),
+            partial(prices.cost, endpoint.provider),
             max_cost,
             max_tokens,
         )
@@ -196,10 +190,9 @@ def _paths(
     path = default_output(Path(name), part) if target is None else Path(target)
     check_output(path, None if name == "-" else Path(name))
     # A resumption reads standard input, or a pipe, anew: the copy is for this process alone, and
-    # tells whether the input is still the same.
+    # tells whether the input is still the same. A run to /dev/null keeps nothing either.
     streamed = name == "-" or Path(name).is_fifo()
-    copied = streamed and not is_device(path)  # a run to /dev/null keeps nothing either
-    spool = path.with_name(f".{path.name}.{os.getpid()}.input") if copied else None
+    spool = path.parent if streamed and not is_device(path) else None
     return _Paths(name, path, spool)
 
 
@@ -244,6 +237,7 @@ class _Run:
     unsynced: OSError | None = None  # the disk does not keep what was written
     _taken: int = 0  # lines
     _idle: anyio.Event = field(default_factory=anyio.Event)
+    _stopping: anyio.Event = field(default_factory=anyio.Event)
 
     async def execute(self, watch: Callable[[Report], None]) -> None:
         """Run to the end of the input, or to what stops it, while `watch` is told."""
@@ -255,8 +249,9 @@ class _Run:
                 with anyio.CancelScope() as sending:
                     group.start_soon(self._keep_watched, watch)
                     group.start_soon(self._keep_synced, sending)
-                    if self.drain is not None:
-                        group.start_soon(self._keep_drain, self.drain, sending)
+                    for event in (self._stopping, self.drain):
+                        if event is not None:
+                            group.start_soon(self._drain_after, event, sending)
                     try:
                         await self._send_all()
                     except Exception as error:
@@ -289,9 +284,9 @@ class _Run:
                 sending.cancel()
                 return
 
-    async def _keep_drain(self, drain: anyio.Event, sending: anyio.CancelScope) -> None:
-        """When told to, let what is in flight end, and cancel what waits to be sent."""
-        await drain.wait()
+    async def _drain_after(self, event: anyio.Event, sending: anyio.CancelScope) -> None:
+        """Let what is in flight end then, and cancel what waits to be sent, or to be read."""
+        await event.wait()
         self.draining = True
         while self.meter.in_flight:
             self._idle = anyio.Event()
@@ -303,7 +298,7 @@ class _Run:
     # One line's way
 
     async def _send_all(self) -> None:
-        scheduler = self.scheduler.with_options(tokens=formats.estimate_tokens, usage=_tokens_used)
+        scheduler = self.scheduler.with_options(tokens=estimate_tokens, usage=_tokens_used)
         async with (
             aclosing(self._requests()) as requests,
             scheduler.as_completed(self._ask, requests) as outcomes,
@@ -311,7 +306,7 @@ class _Run:
             async for outcome in outcomes:
                 self._settle(outcome)
 
-    async def _requests(self) -> AsyncGenerator[formats.Request, None]:
+    async def _requests(self) -> AsyncGenerator[Request, None]:
         """The lines that are to be sent; those that cannot be get their row here."""
         meter = self.meter
         lines = self.source.requests(self.rows.__contains__)
@@ -331,11 +326,11 @@ class _Run:
         if meter.stopped is None:
             meter.total = meter.before + self._taken  # the count may have taken in the blank ones
 
-    async def _prepare(self, line: formats.Request | formats.BadLine) -> formats.Request | None:
+    async def _prepare(self, line: Request | BadLine) -> Request | None:
         """`line`, if it is to be sent now."""
         meter = self.meter
         self._taken += 1
-        if not isinstance(line, formats.Request):
+        if not isinstance(line, Request):
             self._fail(line, line.code, line.message)
             await checkpoint()
             return None
@@ -345,11 +340,11 @@ class _Run:
                 return None
             meter.ambiguous += 1
         if self.budget.bounded and (why := await self.budget.admit(line)):
-            meter.stopped = meter.stopped or Stop(None, why)
+            self._stop(Stop(None, why))
             return None
         return line
 
-    async def _ask(self, request: formats.Request) -> Answered:
+    async def _ask(self, request: Request) -> Answered:
         if self.draining:
             raise _Draining
         meter, rows = self.meter, self.rows
@@ -368,7 +363,7 @@ class _Run:
         else:
             # At once, before anything can be cancelled: what was answered has its row.
             try:
-                rows.write(request.line, formats.answer_row(request, answered.answer), None)
+                rows.write(request.line, answer_row(request, answered.answer), None)
             except OSError as error:
                 raise _CannotWrite from error
             return answered
@@ -377,7 +372,7 @@ class _Run:
             if not meter.in_flight:
                 self._idle.set()
 
-    def _settle(self, outcome: Outcome[formats.Request, Answered]) -> None:
+    def _settle(self, outcome: Outcome[Request, Answered]) -> None:
         request, error, meter = outcome.item, outcome.error, self.meter
         if error is None:
             meter.answered(request, outcome.result, outcome.attempts, outcome.waited)
@@ -390,25 +385,30 @@ class _Run:
         stop = stop_of(error, self.endpoint, meter.unanswered_for())
         if stop is not None:
             # The first refusal says more than the jobs that were not sent because of it.
-            if meter.stopped is None or not isinstance(error, Latched):
-                meter.stopped = stop
+            self._stop(stop, instead=not isinstance(error, Latched))
             return
         code, message, answer = describe(error)
         if (hopeless := meter.hopeless(code, message)) is not None:
-            meter.stopped = meter.stopped or hopeless
-        row = formats.error_row(request.line, request.custom_id, code, message, answer)
+            self._stop(hopeless)
+        row = error_row(request.line, request.custom_id, code, message, answer)
         self.rows.write(request.line, row, code)
         meter.failed(request, code, outcome.attempts, outcome.waited)
 
-    def _refused(self, request: formats.Request) -> None:
+    def _stop(self, stop: Stop, *, instead: bool = False) -> None:
+        """End the run for this reason, or for the one before unless this is to stand `instead`."""
+        if instead or self.meter.stopped is None:
+            self.meter.stopped = stop
+        self._stopping.set()
+
+    def _refused(self, request: Request) -> None:
         try:
             self.rows.refused(request.line)
         except OSError as error:
             raise _CannotWrite from error
 
-    def _fail(self, line: formats.Request | formats.BadLine, code: str, message: str) -> None:
+    def _fail(self, line: Request | BadLine, code: str, message: str) -> None:
         """Write the row of a line that is not sent."""
-        row = formats.error_row(line.line, line.custom_id, code, message)
+        row = error_row(line.line, line.custom_id, code, message)
         self.rows.write(line.line, row, code)
         self.meter.failed(line, code, 0, 0.0)
 
@@ -425,4 +425,4 @@ _AMBIGUOUS = (
 
 
 def _tokens_used(answered: Answered) -> int | None:
-    return answered.tokens
+    return answered.tokens.total

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,13 +10,15 @@ import httpx
 import msgspec
 
 from headway import hints
+from headway._core.retry import given_up
 from headway._observer import Observer
 from headway._pool import Pool
-from headway.bulk import formats
+from headway.bulk.formats import Request
 from headway.bulk.lines import undecodable
 from headway.bulk.providers import Endpoint
+from headway.bulk.rows import Answer, Tokens, Usage, is_json, tokens_of
 from headway.bulk.status import Stop
-from headway.errors import HeadwayError, Latched, NeverFits, Unavailable
+from headway.errors import HeadwayError, Latched, NeverFits, Unavailable, without_fix
 from headway.events import Kind
 
 if TYPE_CHECKING:
@@ -27,15 +28,13 @@ __all__ = ["Answered", "InvalidAnswer", "Sender", "describe", "fault_of", "stop_
 
 # A long answer takes minutes; 60 s would cut it off, bill it, and try again.
 _TIMEOUT = httpx.Timeout(600, connect=10, pool=None)
-_MIN_CONNECTIONS = 100
-_MAX_TOKENS = 10**12
-_REFUSED_FOR = re.compile(r"refused \(\w+\) for ([\d.e+]+) s")
+INFINITY = float("inf")
 
 
 class InvalidAnswer(Exception):
     """A success that is no answer; it is in ``.answer``."""
 
-    def __init__(self, message: str, answer: formats.Answer) -> None:
+    def __init__(self, message: str, answer: Answer) -> None:
         super().__init__(message)
         self.answer = answer
 
@@ -50,18 +49,11 @@ class ForeignAnswer(InvalidAnswer, httpx.RemoteProtocolError):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer, the tokens that it says were used (None: it does not say), and its seconds."""
+    """An answer, the tokens that it says were used, and the seconds that it took."""
 
-    answer: formats.Answer
-    input_tokens: int | None
-    output_tokens: int | None
-    cached_tokens: int
+    answer: Answer
+    tokens: Tokens
     seconds: float
-
-    @property
-    def tokens(self) -> int | None:
-        """The tokens in all."""
-        return self.answer.tokens
 
 
 class Sender:
@@ -80,9 +72,7 @@ class Sender:
         self._headers = dict(endpoint.headers)
         self._pool: Pool | None = None
         if client is None:
-            concurrency = scheduler.limits.concurrency
-            connections = None if concurrency is None else max(concurrency, _MIN_CONNECTIONS)
-            self._pool = Pool(connections, endpoint.base_url)
+            self._pool = Pool(self._shell.connections, endpoint.base_url)
             client = httpx.AsyncClient(transport=self._pool, timeout=_TIMEOUT)
             headers = httpx.Headers(client.headers)
             headers.update(self._headers)
@@ -98,7 +88,7 @@ class Sender:
         if self._pool is not None:
             await self._client.aclose()
 
-    async def ask(self, request: formats.Request) -> Answered:
+    async def ask(self, request: Request) -> Answered:
         """Send `request` once. Raises `httpx.HTTPError` and `InvalidAnswer`."""
         url = self._urls.get(request.url)
         if url is None:
@@ -153,26 +143,21 @@ class Sender:
 # -- answers -----------------------------------------------------------------------------------
 
 
-class _Details(msgspec.Struct):
-    cached_tokens: Any = None
-
-
-class _Usage(msgspec.Struct):
-    total_tokens: Any = None
-    prompt_tokens: Any = None
-    completion_tokens: Any = None
-    input_tokens: Any = None
-    output_tokens: Any = None
-    prompt_tokens_details: _Details | None = None
-
-
 class _Body(msgspec.Struct):
-    usage: _Usage | None = None
+    """What is looked at of a body; its parts are not taken apart: an embedding is long."""
+
+    usage: Usage | None = None
     error: Any = None
-    choices: Any = None
-    data: Any = None
-    output: Any = None
-    results: Any = None
+    choices: msgspec.Raw = msgspec.Raw(b"")
+    data: msgspec.Raw = msgspec.Raw(b"")
+    output: msgspec.Raw = msgspec.Raw(b"")
+    results: msgspec.Raw = msgspec.Raw(b"")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was answered."""
+        parts = (self.choices, self.data, self.output, self.results)
+        return all(bytes(part) in (b"", b"null", b"[]") for part in parts)
 
 
 _decode = msgspec.json.Decoder(_Body).decode
@@ -188,45 +173,25 @@ def _read(response: httpx.Response, seconds: float) -> Answered | None:
             raise msgspec.DecodeError  # what is skipped is not looked at
         read = _decode(body)
         usage = read.usage
-        if read.error and not (read.choices or read.data or read.output or read.results):
+        if read.error and read.is_empty:
             code = read.error.get("code") if isinstance(read.error, dict) else None
             response.status_code = code if type(code) is int and 400 <= code <= 599 else 400
             return None
     except (msgspec.DecodeError, RecursionError):
         usage = None
         # Not of that shape; whether it is JSON at all is another question.
-        if formats.read_answer(status, request_id, body) is None:
+        if not is_json(body):
             kind = response.headers.get("content-type", "no content-type")
             raise _invalid(response, f"not JSON ({kind}): {response.text[:80]!r}") from None
-    if usage is None:
-        return Answered(formats.Answer(status, request_id, body, None), None, None, 0, seconds)
-    taken = _count(usage.prompt_tokens)
-    if taken is None:
-        taken = _count(usage.input_tokens)
-    written = _count(usage.completion_tokens)
-    if written is None:
-        written = _count(usage.output_tokens)
-    total = _count(usage.total_tokens)
-    if total is None and not (taken is None and written is None):
-        total = (taken or 0) + (written or 0)
-    if total is not None and taken is None and written is None:
-        taken = total  # an embedding has no answer to count
-    details = usage.prompt_tokens_details
-    cached = 0 if details is None else _count(details.cached_tokens) or 0
-    answer = formats.Answer(status, request_id, body, total)
-    return Answered(answer, taken, written, cached, seconds)
+    return Answered(Answer(status, request_id, body), tokens_of(usage), seconds)
 
 
 def _invalid(response: httpx.Response, what: str) -> InvalidAnswer:
     request_id = response.headers.get("x-request-id")
-    answer = formats.Answer(response.status_code, request_id, response.content, None)
+    answer = Answer(response.status_code, request_id, response.content)
     says_json = "json" in response.headers.get("content-type", "")
     kind = BrokenAnswer if says_json and response.status_code < 300 else ForeignAnswer
     return kind(f"the answer is {what}", answer)
-
-
-def _count(value: object) -> int | None:
-    return value if type(value) is int and 0 <= value <= _MAX_TOKENS else None
 
 
 # -- failures ----------------------------------------------------------------------------------
@@ -257,7 +222,7 @@ def stop_of(error: BaseException, endpoint: Endpoint, unanswered_for: float) -> 
 
 
 def _later(why: str) -> str:
-    return f"{why.partition(' Fix: ')[0].rstrip('.')}. Run the rest when it is back"
+    return f"{without_fix(why)}. Run the rest when it is back"
 
 
 def _given_up(error: BaseException, unanswered_for: float) -> str | None:
@@ -267,15 +232,11 @@ def _given_up(error: BaseException, unanswered_for: float) -> str | None:
     were not tried yet. A line that was refused for as long as its patience, while others were
     answered, has itself to blame.
     """
-    for note in getattr(error, "__notes__", ()):
-        _, given_up, why = note.partition(", and not again: ")
-        if not given_up:
-            continue
-        if "an outage: " in why or " asks to wait " in why:
-            return str(why)
-        if (refused := _REFUSED_FOR.match(why)) and unanswered_for >= float(refused[1]):
-            return str(why)
-    return None
+    verdict = given_up(error)
+    if verdict is None or not verdict.away:
+        return None
+    nobody = verdict.away == INFINITY or unanswered_for >= verdict.away
+    return verdict.reason if nobody else None
 
 
 def fault_of(error: BaseException) -> str | None:
@@ -294,9 +255,9 @@ def _lost(error: BaseException) -> BaseException | None:
     return cause if type(cause).__module__.startswith("aiohttp") else None
 
 
-def describe(error: BaseException) -> tuple[str, str, formats.Answer | None]:
+def describe(error: BaseException) -> tuple[str, str, Answer | None]:
     """The code and the message of a failed line's row, and the provider's last answer."""
-    answer: formats.Answer | None = None
+    answer: Answer | None = None
     if isinstance(error, InvalidAnswer):
         code, message, answer = "invalid_answer", str(error), error.answer
     elif isinstance(error, httpx.DecodingError):
@@ -305,7 +266,7 @@ def describe(error: BaseException) -> tuple[str, str, formats.Answer | None]:
         status = error.response.status_code
         code, message = f"http_{status}", _message(error)
         request_id = error.response.headers.get("x-request-id")
-        answer = formats.Answer(status, request_id, error.response.content, None)
+        answer = Answer(status, request_id, error.response.content)
     elif isinstance(error, httpx.TimeoutException) and _lost(error) is None:
         what = "no connection" if isinstance(error, httpx.ConnectTimeout) else "no answer"
         code, message = "timeout", f"{what} in time ({type(error).__name__})"

@@ -25,7 +25,7 @@ from headway.bulk.lines import (
     check_compression,
     check_head,
     compression_of,
-    copy_stream,
+    copied,
     count_lines,
     decompressed,
     open_file,
@@ -111,6 +111,7 @@ class Source:
         self._named = False
         self._opened = 0
         self._compression: Compression | None = None
+        self._reading = False  # a stream, which may have nothing to give for a long time
         self._streamed: BinaryIO | None = None  # what is left of an input that is read once
         self._start, self._first, self._count = 0, 1, -1  # of the shard: byte, line, lines
         url = resolve_endpoint(shape.endpoint) if shape.endpoint is not None else None
@@ -138,8 +139,9 @@ class Source:
             return 0
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file, unless a thread waits in it for more: it would wait for that too."""
+        if not self._reading:
+            self._file.close()
 
     def requests(self, skip: Callable[[int], bool]) -> Iterator[Request | BadLine]:
         """The lines in file order, but those whose number `skip` is true for.
@@ -148,8 +150,12 @@ class Source:
         Numbers are of the whole file, from 1, in shards too. Raises `InvalidInput` where the file
         turns out to be cut off or damaged. A stream can be read once.
         """
-        for _, request in self.sized_requests(skip):
-            yield request
+        self._reading = self.lines is None
+        try:
+            for _, request in self.sized_requests(skip):
+                yield request
+        finally:
+            self._reading = False
 
     def sized_requests(
         self, skip: Callable[[int], bool]
@@ -369,9 +375,9 @@ def open_source(
 ) -> Source:
     """Open and measure an input; blocks, for about a second a gigabyte.
 
-    "-" is standard input; it, a pipe and an open file are copied to `spool` first, or read once as
-    they come. `limit` takes the first lines alone. `trust_ids` looks for no duplicates. Raises
-    `InvalidInput` for what cannot be read, and for options that do not fit it.
+    "-" is standard input; it, a pipe and an open file are copied into the folder `spool`, or read
+    once as they come. `limit` takes the first lines alone. `trust_ids` looks for no duplicates.
+    Raises `InvalidInput` for what cannot be read, and for options that do not fit it.
     """
     if limit is not None and limit < 1:
         raise InvalidInput(f"a limit of {limit} lines leaves nothing. Give --limit 1 or more")
@@ -397,8 +403,7 @@ def open_source(
         csv_name = name.lower().removesuffix(".gz").removesuffix(".zst").endswith(".csv")
         asked = shape.prompt_column is not None or shape.template is not None
         if not regular and spool is not None:
-            copy_stream(file, spool)
-            file = spool.open("rb")
+            file = copied(file, spool)
         # A stream has no suffix: a table of JSONL starts with a brace.
         table = csv_name
         if not csv_name and asked and not regular:

@@ -14,12 +14,12 @@ from headway.bulk.formats import (
     ENDPOINTS,
     BadLine,
     Request,
-    SeenIds,
     check_id,
     max_tokens_of,
     unreadable,
 )
 from headway.bulk.lines import MAX_LINE, InvalidInput, Line, skip_line
+from headway.bulk.seen import SeenIds
 
 __all__ = ["PromptReader", "Record", "read_records"]
 

@@ -7,7 +7,9 @@ Exit codes: 0 every line is done, 1 some are not, 2 bad usage, input, output or 
 # No `from __future__ import annotations`: typer reads the annotations of commands that are defined
 # inside a function, once the extra is known to be there.
 
+import os
 import sys
+import threading
 from typing import TYPE_CHECKING, Annotated
 
 from headway.errors import MissingExtra
@@ -26,6 +28,9 @@ def main() -> None:
     """Run the command line and exit."""
     try:
         build()()
+    except SystemExit as end:
+        _leave(end)
+        raise
     except KeyboardInterrupt:  # before the command has come to its own ways
         sys.exit(130)
     except MissingExtra as error:
@@ -39,6 +44,16 @@ def main() -> None:
             "Install it with: pip install 'headway[cli]'\n"
         )
         sys.exit(_BAD_USAGE)
+
+
+def _leave(end: SystemExit) -> None:
+    """End the process at once where a thread of it waits for an input that nobody wants any more:
+    no interpreter can end around one.
+    """
+    if any(thread.name == "headway input" for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code if isinstance(end.code, int) else _BAD_USAGE)
 
 
 def build() -> "typer.Typer":

@@ -218,7 +218,7 @@ def _run(wanted: _Wanted) -> int:
 
                 def watch(report: "Report") -> None:
                     shown(report)
-                    caught.heard = bool(caught)
+                    caught.begun, caught.heard = True, bool(caught)
                     if caught and not drain.is_set():
                         drain.set()
                         if not wanted.json:
@@ -309,8 +309,11 @@ def _found(check: "Check") -> Iterator[str]:
 
 
 class _Caught(list[signal.Signals]):
-    """Signals as they came; whether the run has looked at them; and when the first came."""
+    """Signals as they came; whether the run has begun, and has looked at them; and when the first
+    came.
+    """
 
+    begun = False
     heard = False
     since = 0.0  # of the monotonic clock
 
@@ -319,20 +322,21 @@ class _Caught(list[signal.Signals]):
 def _noting_signals() -> Iterator[_Caught]:
     """The signals that ask for an end, as they come; none of them interrupts anything.
 
-    Once there was one, the process is about to end, and no other changes how it does. Only where
-    nobody hears the first, since an input is waited for or measured, the next one ends it at once:
-    every row that is there was written whole.
+    Once there was one, the process is about to end, and no other changes how it does. Only before
+    anything is sent, while an input is waited for or measured, the first one ends it at once, and
+    the second where nobody hears the first: every row that is there was written whole.
     """
     caught = _Caught()
 
     def note(number: int, _: object) -> None:
         now = time.monotonic()
-        if caught and not caught.heard and now - caught.since > _DEAF:
+        caught.append(signal.Signals(number))
+        deaf = not caught.heard and caught.since and now - caught.since > _DEAF
+        if not caught.begun or deaf:
             show_cursor = "\x1b[?25h" if os.isatty(2) else ""
             os.write(2, f"{show_cursor}headway: stopped by {_STOPS[caught[0]]}\n".encode())
             os._exit(128 + caught[0])
         caught.since = caught.since or now
-        caught.append(signal.Signals(number))
 
     previous = {number: signal.getsignal(number) for number in _STOPS}
     for number, handler in previous.items():

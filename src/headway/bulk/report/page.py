@@ -17,7 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-from headway.bulk.output import InvalidOutput
+from headway.bulk.journal import run_folder, trace_file
+from headway.bulk.output import InvalidOutput, errors_file
 from headway.bulk.record import Trace, read_trace
 from headway.bulk.report import sections
 from headway.bulk.report.axis import Axis, make_axis
@@ -56,9 +57,9 @@ def write_report(run: Path, output: Path, *, redact: bool = False) -> None:
     """
     folder = _folder(run)
     try:
-        measured = folder / "trace.jsonl"
+        measured = trace_file(folder)
         trace = read_trace(measured) if measured.exists() else Trace()
-        errors = folder.with_name(f"{folder.stem}.errors.jsonl")
+        errors = errors_file(folder.with_suffix(""))
         failures = read_failures(errors, redact=redact) if errors.exists() else None
     except OSError as error:
         raise InvalidRun(
@@ -72,7 +73,7 @@ def write_report(run: Path, output: Path, *, redact: bool = False) -> None:
 def _folder(run: Path) -> Path:
     if run.suffix == ".run" and run.is_dir():
         return run
-    folder = run.with_name(f"{run.stem}.run")
+    folder = run_folder(run)
     if folder.is_dir():
         return folder
     if not run.exists():
