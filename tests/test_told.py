@@ -126,6 +126,26 @@ def test_eagerness_keeps_within_what_is_stated(stated: Any, hints: Any, most: in
     assert most <= starts_at_once(state, 100.0) <= most + 1
 
 
+@pytest.mark.parametrize(("stated", "limit", "window"), [("10/s", 10, 1.0), ("50/min", 50, 60.0)])
+def test_eager_or_not_no_window_holds_more_than_is_stated(
+    stated: str, limit: int, window: float
+) -> None:
+    """Whatever a server says remains, and however often."""
+    state = SchedulerState(Limits(stated), now=0.0, retry=Retry(), eager=True)
+    flow = state.flow(None)
+    starts: list[float] = []
+    for step in range(400):
+        now = 100.0 + step * window / 40
+        state.observe([requests(1e9, 60, 1e9)], flow, now)
+        starts += [now] * (len(state.poll(now)[0]))
+        while state.waiting.size < 3:
+            if state.submit(Job(flow), now):
+                starts.append(now)
+    assert len(starts) > 8 * limit
+    worst = max(sum(at <= one < at + window for one in starts) for at in starts)
+    assert worst <= limit
+
+
 def test_a_refusal_ends_eagerness() -> None:
     state = SchedulerState(Limits(), now=0.0, retry=Retry(), eager=True)
     state.whole.search()

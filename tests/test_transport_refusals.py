@@ -254,3 +254,35 @@ async def test_what_a_job_does_not_tell_its_sends_do(how: str, site: Site) -> No
                 await ask(1)
     assert scheduler.statistics().tokens == 40
     assert idle(scheduler)
+
+
+@pytest.mark.parametrize("status", [503, 429])
+@pytest.mark.parametrize("hint", [{}, {"retry-after": "1"}])
+async def test_one_that_is_always_refused_holds_nobody_up(
+    status: int, hint: dict[str, str], site: Site
+) -> None:
+    scheduler = Scheduler("100/s", concurrency=8, retry=Retry(patience=300))
+
+    async def handle(request: Any) -> Any:
+        site.requests.append(request)
+        await anyio.sleep(0.05)
+        if json.loads(request.content)["n"] == 20:
+            return site.library.Response(status, headers=hint)
+        return site.library.Response(200, json={})
+
+    ended: dict[int, tuple[float, int]] = {}
+    transport = site.face.AsyncTransport(scheduler, site.library.MockTransport(handle))
+    async with site.library.AsyncClient(transport=transport) as client:
+
+        async def ask(n: int) -> None:
+            response = await client.post(URL, json={"n": n})
+            ended[n] = anyio.current_time(), response.status_code
+
+        began = anyio.current_time()
+        await scheduler.map(ask, range(200))
+    others = [at for n, (at, code) in ended.items() if n != 20]
+    assert {code for n, (_, code) in ended.items() if n != 20} == {200}
+    assert ended[20][1] == status
+    assert max(others) - began < 60
+    assert len(site.requests) < 199 + 40
+    assert idle(scheduler)

@@ -49,7 +49,7 @@ class Job:
     """
 
     __slots__ = (
-        "attempts", "charges", "cost", "deadline", "error", "failures", "flow", "guessed",
+        "attempts", "blame", "charges", "cost", "deadline", "error", "failures", "flow", "guessed",
         "last_error", "limits", "line", "number", "owner", "permit", "priority", "queued_at",
         "refused_since", "seen", "slots", "started_at", "status", "submitted_at", "waited",
     )  # fmt: skip
@@ -71,6 +71,7 @@ class Job:
         self.number = 0
         self.attempts = 0
         self.failures = 0
+        self.blame = 0  # probes that it was, and that were refused
         self.waited = 0.0
         self.line: Line | None = None
         self.charges: list[tuple[TokenBudget, Charge]] | None = None

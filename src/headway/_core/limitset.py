@@ -135,12 +135,12 @@ class LimitSet:
         if self.tally is not None:
             self.tally.started(now)
         held = False  # whether a pace is what kept this attempt from starting earlier
-        if self.credit >= 1.0:
+        eager = self.credit >= 1.0
+        if eager:
             self.credit -= 1.0
-        else:
-            for pace in self.paces:
-                held = held or now - pace.next < 2 * pace.interval
-                pace.take(now)
+        for pace in self.paces:
+            held = held or (not eager and now - pace.next < 2 * pace.interval)
+            pace.take(now)  # eager ones too, or as many would follow at the pace
         if self.budgets:
             charges = [
                 (budget, budget.take(min(job.cost, budget.rate.limit), now))

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from headway._core.control import Evidence
+from headway._core.gate import PROBE_PATIENCE
 from headway._core.job import FAILED, Job
 from headway._core.limitset import LimitSet
 from headway._core.outage import Outage
@@ -163,6 +164,11 @@ class Refusals:
             )
             self.give_up(job, kind, reason, now)
             return GiveUp(reason)
+        if job.blame and self._waiting.size:
+            # It may be this job that is refused, and not everybody: another one is the next probe.
+            opens = (job.limits or self._whole).gate.opens
+            stands_back = min(self.retry.cap, PROBE_PATIENCE * 2.0 ** min(job.blame - 1, 63))
+            return Delay(max(verdict.seconds, opens - now + stands_back))
         return verdict
 
     def give_up(self, job: Job, kind: Kind, reason: str, now: float) -> None:
@@ -249,6 +255,7 @@ class Refusals:
         full = scope.in_flight + 1 >= scope.capacity
         binds = "concurrency" if full else scope.binding(job.cost, now)[0]
         probe = gate.probe is job
+        job.blame += probe
         closed = gate.opens - now > self.retry.patience + _DUST
         if self._began is None:
             self._began = now
