@@ -20,7 +20,8 @@ from unittest import mock
 import httpx
 
 from headway import Scheduler, bulk
-from headway.bulk.formats import Answer, Request
+from headway.bulk.formats import Request
+from headway.bulk.rows import Answer, Tokens
 from headway.bulk.send import Answered, Sender
 
 __all__ = ["ANSWER", "cpu", "growth", "line_of", "write_lines"]
@@ -74,8 +75,8 @@ def write_lines(
 
 # Without HTTP
 
-_CANNED = Answered(Answer(200, "req-1", ANSWER, 156), 57, 99, 0, 0.1)
-_SMALL = Answered(Answer(200, "req-1", b'{"id":"1"}', 3), 1, 2, 0, 0.1)
+_CANNED = Answered(Answer(200, "req-1", ANSWER), Tokens(57, 99, 156), 0.1)
+_SMALL = Answered(Answer(200, "req-1", b'{"id":"1"}'), Tokens(1, 2, 3), 0.1)
 
 
 async def _answer_at_once(self: Sender, request: Request) -> Answered:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from headway._shell import Shell
     from headway.hints import Refusal
 
-__all__ = ["PERMIT", "Permit"]
+__all__ = ["PERMIT", "Alone", "Further", "Permit"]
 
 logger = logging.getLogger("headway")
 
@@ -160,6 +160,56 @@ class Permit:
     @property
     def _is_over(self) -> bool:
         return self._ending and not self.open and self._alive
+
+
+class Alone:
+    """The permit of a request that was sent under no lease: it ends with its response."""
+
+    __slots__ = ("_shell", "job")
+
+    def __init__(self, shell: Shell, job: Job) -> None:
+        self._shell = shell
+        self.job = job
+
+    def stream_ended(self, used: float | None) -> None:
+        """Its response has ended, and used that many tokens (None: not known)."""
+        if self.job.status == STARTED:
+            self._shell.finish(self.job, used)
+
+    def stream_refused(self, refusal: Refusal) -> None:
+        """Its response ended with an error that the server sent in it."""
+        if self.job.status == STARTED:
+            self._shell.refused(self.job, refusal)
+
+    def stream_failed(self, error: BaseException) -> None:
+        """Its response broke off."""
+        if self.job.status == STARTED:
+            self._shell.broke_off(self.job, error)
+
+
+class Further(Alone):
+    """A further send under a lease: settled by itself, while the lease's slot is held for it."""
+
+    __slots__ = ("_permit",)
+
+    def __init__(self, shell: Shell, job: Job, permit: Permit) -> None:
+        super().__init__(shell, job)
+        self._permit = permit
+
+    def stream_ended(self, used: float | None) -> None:
+        """As of one alone; the lease has one open stream less."""
+        super().stream_ended(used)
+        self._permit.stream_ended(None)
+
+    def stream_refused(self, refusal: Refusal) -> None:
+        """As of one alone; the lease has one open stream less."""
+        super().stream_refused(refusal)
+        self._permit.stream_ended(None)
+
+    def stream_failed(self, error: BaseException) -> None:
+        """It broke off: the lease learns from that, once."""
+        self._shell.cancel(self.job)
+        self._permit.stream_failed(error)
 
 
 PERMIT: ContextVar[Permit | None] = ContextVar("headway_permit", default=None)

@@ -31,7 +31,7 @@ from headway._bodies import (
 from headway._calls import check_plain_function, checked_tokens, kind_of
 from headway._core.job import STARTED, Job
 from headway._observer import Observer
-from headway._permit import PERMIT, Permit
+from headway._permit import PERMIT, Alone, Further, Permit
 from headway._shell import Shell
 from headway.errors import HeadwayError
 from headway.estimate import Estimator, is_plausible, usage_in
@@ -222,7 +222,7 @@ class Face:
                 if refusal is None:
                     shell.answered(job)
                     until = self._until(job.started_at)
-                    return self._hold(request, model, response, _Alone(shell, job), until)
+                    return self._hold(request, model, response, Alone(shell, job), until)
                 if not again:
                     shell.refused(job, refusal)
                     logger.warning("a request was refused (%s): %s", refusal.kind, STREAMED)
@@ -273,7 +273,7 @@ class Face:
             return _final(response)
         self._shell.answered(permit.job)
         permit.open += 1
-        holder = permit if extra is None else _Further(self._shell, extra, permit)
+        holder = permit if extra is None else Further(self._shell, extra, permit)
         return self._hold(request, model, response, holder, until)
 
     async def _refusal(self, response: Any, job: Job) -> Refusal | None:
@@ -358,7 +358,7 @@ class Face:
         request: Any,
         model: str | None,
         response: Any,
-        permit: Permit | _Alone | _Further,
+        permit: Permit | Alone | Further,
         until: float | None,
     ) -> Any:
         """`response`, whose stream holds the slot until it ends; one that is text, by `until`."""
@@ -437,53 +437,6 @@ class Face:
             "the SDK above headway's transport repeats requests by itself, in its caller's slot "
             "and without the others' knowledge. Fix: build its client with max_retries=0."
         )
-
-
-class _Alone:
-    """The permit of a request that was sent under no lease: it ends with its response."""
-
-    __slots__ = ("_shell", "job")
-
-    def __init__(self, shell: Shell, job: Job) -> None:
-        self._shell = shell
-        self.job = job
-
-    def stream_ended(self, used: float | None) -> None:
-        if self.job.status == STARTED:
-            self._shell.finish(self.job, used)
-
-    def stream_refused(self, refusal: Refusal) -> None:
-        if self.job.status == STARTED:
-            self._shell.refused(self.job, refusal)
-
-    def stream_failed(self, error: BaseException) -> None:
-        if self.job.status == STARTED:
-            self._shell.broke_off(self.job, error)
-
-
-class _Further:
-    """A further send under a lease: settled by itself, while the lease's slot is held for it."""
-
-    __slots__ = ("_permit", "_shell", "job")
-
-    def __init__(self, shell: Shell, job: Job, permit: Permit) -> None:
-        self._shell = shell
-        self.job = job
-        self._permit = permit
-
-    def stream_ended(self, used: float | None) -> None:
-        if self.job.status == STARTED:
-            self._shell.finish(self.job, used)
-        self._permit.stream_ended(None)
-
-    def stream_refused(self, refusal: Refusal) -> None:
-        if self.job.status == STARTED:
-            self._shell.refused(self.job, refusal)
-        self._permit.stream_ended(None)
-
-    def stream_failed(self, error: BaseException) -> None:
-        self._shell.cancel(self.job)
-        self._permit.stream_failed(error)
 
 
 async def _nothing() -> AsyncGenerator[bytes, None]:

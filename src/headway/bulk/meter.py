@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Meter", "count_spent"]
 
+
+logger = logging.getLogger("headway")
 
 _HOPELESS = 20  # failures of one kind, with no answer at all
 
@@ -131,6 +134,8 @@ class Meter:
             reason, said = ("interrupted" if self.report().remaining else "done"), ""
         with suppress(OSError):
             self._recorder.end(time.time(), reason, said)
+        if self._recorder.fault is not None:
+            logger.warning("the record of the run is not whole: %s", self._recorder.fault)
 
     def close(self) -> None:
         """Close the record."""
