@@ -23,7 +23,7 @@ async def bare(source: str, output: str, url: str, concurrency: int) -> None:
     """Workers, a client, a file: what is lost with the process, retried by nobody."""
     import httpx
 
-    from headway._pool import Pool
+    from headway._http.pool import Pool
 
     headers = {"content-type": "application/json"}
     pool = Pool(100, url)  # as many as `headway run` opens at most

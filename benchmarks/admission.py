@@ -34,7 +34,7 @@ from statistics import median
 from _table import environment, table, targets
 
 from headway import Limits, Retry, Scheduler
-from headway._core.job import Job
+from headway._core.queue.job import Job
 from headway._core.state import SchedulerState
 
 SLICE = 500

@@ -25,8 +25,8 @@ from typing import Any
 from _controllers import PEERS, Attempt, Controller
 from _table import environment, table
 
-from headway._core.job import Job
-from headway._core.retry import Retry
+from headway._core.queue.job import Job
+from headway._core.refusals.retry import Retry
 from headway._core.state import SchedulerState
 from headway.events import Kind
 from headway.hints import Refusal, limits_from, refusal_from_response

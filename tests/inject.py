@@ -213,7 +213,7 @@ class World:
         scheduler, shell = self.scheduler, self.scheduler._shell
         await settle_down()
         self.check_idle()
-        for limits in shell.state._limit_sets():
+        for limits in shell.state._scopes():
             # The ledger does not tell the keys apart: theirs are checked to hold no more.
             for budget in limits.budgets:
                 if limits.key is None:
@@ -252,7 +252,7 @@ class World:
         assert not shell.parked
         assert shell._leader is None
         assert not shell.state.waiting.jobs()
-        for limits in shell.state._limit_sets():
+        for limits in shell.state._scopes():
             assert limits.in_flight == 0
         ended = stats.succeeded + stats.failed + stats.cancelled
         assert ended >= stats.sent - stats.retried, stats

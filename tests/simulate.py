@@ -16,8 +16,8 @@ from itertools import count
 from random import Random
 from typing import Protocol
 
-from headway._core.job import QUEUED, STARTED, Job
-from headway._core.retry import Retry
+from headway._core.queue.job import QUEUED, STARTED, Job
+from headway._core.refusals.retry import Retry
 from headway._core.state import SchedulerState
 from headway.rates import LATENESS, Limits, Rate
 

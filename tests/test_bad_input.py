@@ -25,7 +25,7 @@ from headway import (
     SchedulerClosed,
     WrongLoop,
 )
-from headway._calls import kind_of
+from headway._runtime.calls import kind_of
 
 pytestmark = pytest.mark.anyio
 

@@ -14,11 +14,11 @@ import anyio
 import pytest
 from inject import BACKENDS, Boom, Status, Steps, World, attack, mutate, run
 
-from headway import _shell
+from headway._core.queue.waiting import Waiting
 from headway._core.state import SchedulerState
-from headway._core.waiting import Waiting
-from headway._lease import Lease
-from headway._shell import Shell
+from headway._runtime import shell as _shell
+from headway._runtime.lease import Lease
+from headway._runtime.shell import Shell
 
 Victim = Callable[[World], Awaitable[object]]
 

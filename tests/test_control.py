@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway._core.control import ConcurrencyControl, Evidence, RateControl
-from headway._core.retry import Retry
+from headway._core.limits.control import ConcurrencyControl, RateControl
+from headway._core.limits.evidence import Evidence
+from headway._core.refusals.retry import Retry
 from headway._core.state import SchedulerState
 from headway.hints import LimitHint
 from headway.rates import Limits

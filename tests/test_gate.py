@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway._core.gate import PROBE_PATIENCE, Gate
+from headway._core.limits.gate import PROBE_PATIENCE, Gate
 
 INFINITY = float("inf")
 

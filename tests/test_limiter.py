@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from simulate import Ledger
 
 from headway import Limits, NeverFits, Rate
-from headway._core.job import QUEUED, STARTED, Job
-from headway._core.limiter import Charge, Pace, TokenBudget
-from headway._core.limitset import LimitSet
-from headway._core.queue import JobQueue
-from headway._core.retry import Retry
+from headway._core.limits.budget import Charge, TokenBudget
+from headway._core.limits.pace import Pace
+from headway._core.limits.scope import Scope
+from headway._core.queue.job import QUEUED, STARTED, Job
+from headway._core.queue.lines import JobQueue
+from headway._core.queue.waiting import Waiting
+from headway._core.refusals.retry import Retry
 from headway._core.state import SchedulerState
-from headway._core.waiting import Waiting
 from headway.events import Kind
 from headway.hints import Refusal
 from headway.rates import LATENESS
@@ -204,7 +205,7 @@ def test_one_larger_than_a_window_starts_alone_and_is_paid_off() -> None:
 
 
 def test_one_larger_than_the_limit_never_fits() -> None:
-    limits = LimitSet(Limits(tokens=[PER_SECOND, "1M/h"]), "chat")
+    limits = Scope(Limits(tokens=[PER_SECOND, "1M/h"]), "chat")
     limits.check(180)
     with pytest.raises(NeverFits, match=r"181 tokens .* of key 'chat' of 180/min: .* Fix: "):
         limits.check(181)
@@ -337,7 +338,7 @@ def test_a_retune_forgets_no_tokens(
 
 def test_a_refund_across_retunes() -> None:
     # Slots of another width: one that had left before must not be taken for one of the new.
-    limits = LimitSet(Limits(tokens="100/s"))
+    limits = Scope(Limits(tokens="100/s"))
     gone = limits.budgets[0].take(90, 10.0), limits.budgets[0]
     kept = limits.budgets[0].take(80, 11.9), limits.budgets[0]
     limits.retune(Limits(tokens="1000/min"), 12.0)

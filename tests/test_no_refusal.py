@@ -31,10 +31,11 @@ from simulate import (
 )
 
 from headway import Limits, Rate
-from headway._core import limiter
-from headway._core.job import Job
-from headway._core.limiter import Charge, Pace, TokenBudget
-from headway._core.limitset import LimitSet
+from headway._core.limits import budget as limiter
+from headway._core.limits.budget import Charge, TokenBudget
+from headway._core.limits.pace import Pace
+from headway._core.limits.scope import Scope
+from headway._core.queue.job import Job
 from headway._core.state import SchedulerState
 from headway.rates import LATENESS
 
@@ -311,15 +312,15 @@ def test_mutant_floors_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_mutant_checks_once_a_poll(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checks everything first and takes afterwards, not in one step."""
-    ready_at = LimitSet.ready_at
-    seen: dict[LimitSet, tuple[float, float]] = {}
+    ready_at = Scope.ready_at
+    seen: dict[Scope, tuple[float, float]] = {}
 
-    def remembered(self: LimitSet, cost: float, now: float) -> float:
+    def remembered(self: Scope, cost: float, now: float) -> float:
         if seen.get(self, (0.0, 0.0))[0] != now:
             seen[self] = now, ready_at(self, cost, now)
         return seen[self][1]
 
-    monkeypatch.setattr(LimitSet, "ready_at", remembered)
+    monkeypatch.setattr(Scope, "ready_at", remembered)
     limits = Limits("10/s", tokens="1000/s", concurrency=4)
     load = Load(tokens=tokens_up_to(100), backlog=20)
     # Each start leaves a job to be submitted, so the poll that takes too much comes to an end.
@@ -329,28 +330,28 @@ def test_mutant_checks_once_a_poll(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_mutant_charges_one_of_two_rates(monkeypatch: pytest.MonkeyPatch) -> None:
-    take = LimitSet.take
+    take = Scope.take
 
-    def partly(self: LimitSet, job: Job, now: float) -> None:
+    def partly(self: Scope, job: Job, now: float) -> None:
         paces, self.paces = self.paces, self.paces[:1]
         take(self, job, now)
         self.paces = paces
 
-    monkeypatch.setattr(LimitSet, "take", partly)
+    monkeypatch.setattr(Scope, "take", partly)
     limits = Limits(["20/s", "600/min"])
     assert "sliding log, 600/min" in caught(simulate(limits, seed=1, sends=5_000), limits)
 
 
 def test_mutant_charges_the_whole_and_not_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    take = LimitSet.take
+    take = Scope.take
 
-    def only_the_whole(self: LimitSet, job: Job, now: float) -> None:
+    def only_the_whole(self: Scope, job: Job, now: float) -> None:
         if self.key is None:
             take(self, job, now)
         else:
             self.in_flight += 1
 
-    monkeypatch.setattr(LimitSet, "take", only_the_whole)
+    monkeypatch.setattr(Scope, "take", only_the_whole)
     limits, keys = Limits("100/s"), {"a": Limits("10/s")}
     trace = simulate(limits, Load(keys=("a", "b")), seed=1, sends=5_000, keys=keys)
     assert "sliding log, 10/s of key a" in caught(trace, limits, keys)
@@ -382,13 +383,13 @@ def test_mutant_gives_a_cancelled_attempt_back(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_mutant_one_slot_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    state = LimitSet._state
+    state = Scope._state
 
-    def more(self: LimitSet, limits: Limits, old: Limits | None) -> None:
+    def more(self: Scope, limits: Limits, old: Limits | None) -> None:
         state(self, limits, old)
         self.capacity += 1
 
-    monkeypatch.setattr(LimitSet, "_state", more)
+    monkeypatch.setattr(Scope, "_state", more)
     limits = Limits(concurrency=8)
     assert "concurrency" in caught(simulate(limits, seed=1, sends=1_000), limits)
 

@@ -13,10 +13,11 @@ import pytest
 from anyio.abc import TaskGroup
 from inject import Status, mutate, run
 
-from headway import Limits, Retry, Scheduler, View, _shell
-from headway._core.gate import Gate
-from headway._core.queue import JobQueue
+from headway import Limits, Retry, Scheduler, View
+from headway._core.limits.gate import Gate
+from headway._core.queue.lines import JobQueue
 from headway._core.state import SchedulerState
+from headway._runtime import shell as _shell
 
 pytestmark = pytest.mark.anyio
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headway._core.outage import Outage
+from headway._core.refusals.outage import Outage
 
 
 @pytest.mark.parametrize(

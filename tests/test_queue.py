@@ -14,9 +14,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from headway._core.job import DONE, QUEUED, STARTED, Flow, Job
-from headway._core.queue import JobQueue
-from headway._core.waiting import Waiting
+from headway._core.queue.job import DONE, QUEUED, STARTED, Flow, Job
+from headway._core.queue.lines import JobQueue
+from headway._core.queue.waiting import Waiting
 
 
 class Bench:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from headway import DeadlineExceeded, HeadwayError, Kind, Latched, Limits, Retry, Unavailable
-from headway._core.job import FAILED, QUEUED, STARTED, Job
-from headway._core.limitset import LimitSet
-from headway._core.retry import Delay, GiveUp
+from headway._core.limits.scope import Scope
+from headway._core.queue.job import FAILED, QUEUED, STARTED, Job
+from headway._core.refusals.retry import Delay, GiveUp
 from headway._core.state import SchedulerState
 from headway.events import Closed, Event, GaveUp, LimitChanged, Recovered, Refused
 from headway.hints import Refusal
@@ -94,7 +94,7 @@ class World:
         return [event for event in self.state.events if isinstance(event, kind)]
 
 
-def knobs(limits: LimitSet) -> dict[str, float | bool]:
+def knobs(limits: Scope) -> dict[str, float | bool]:
     return {
         "shut": limits.gate.shut,
         "rate": round(limits.request_rate.factor, 4),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway import InvalidLimit, Kind, Retry
-from headway._core.retry import RETRIED, Delay, GiveUp, RetryBudget, spread
+from headway._core.refusals.retry import RETRIED, Delay, GiveUp, RetryBudget, spread
 
 DECISIONS = [
     # kind, failures, refused for, hint, random -> seconds, or why not

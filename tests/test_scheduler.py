@@ -38,8 +38,8 @@ from headway import (
     View,
     WrongLoop,
 )
-from headway._lease import Lease
-from headway._shell import Shell
+from headway._runtime.lease import Lease
+from headway._runtime.shell import Shell
 from headway.events import Event, Finished, LimitChanged, Queued, Refused, Retrying, Started
 
 pytestmark = pytest.mark.anyio

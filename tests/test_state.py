@@ -19,10 +19,10 @@ from hypothesis.stateful import (
 )
 
 from headway import HeadwayError, Kind, Limits, NeverFits, QueueFull, Rate, Retry
-from headway._core.job import DONE, FAILED, NEW, QUEUED, STARTED, Job
-from headway._core.limiter import Charge, TokenBudget
-from headway._core.limitset import LimitSet
-from headway._core.retry import Delay
+from headway._core.limits.budget import Charge, TokenBudget
+from headway._core.limits.scope import Scope
+from headway._core.queue.job import DONE, FAILED, NEW, QUEUED, STARTED, Job
+from headway._core.refusals.retry import Delay
 from headway._core.state import SchedulerState
 from headway.events import Finished, Queued, Started
 from headway.hints import Refusal
@@ -81,7 +81,7 @@ class StateMachine(RuleBasedStateMachine):
         self.jobs: list[Job] = []  # those that were accepted
         self.told: set[Job] = set()  # those whose failure in the queue a poll has told
         self.ledgers: dict[TokenBudget, Ledger] = {}
-        self.floors: dict[LimitSet, float] = {}  # what a refusal asked for
+        self.floors: dict[Scope, float] = {}  # what a refusal asked for
         self.wake_at = self.now
         self.starts = self.unsent = 0
 
@@ -90,7 +90,7 @@ class StateMachine(RuleBasedStateMachine):
     def having(self, status: int) -> list[Job]:
         return [job for job in self.jobs if job.status == status]
 
-    def scopes(self, job: Job) -> list[LimitSet]:
+    def scopes(self, job: Job) -> list[Scope]:
         own = job.flow.limits
         return [self.state.whole] if own is None else [self.state.whole, own]
 
@@ -246,7 +246,7 @@ class StateMachine(RuleBasedStateMachine):
         self.keys = KEYS.get if keyed else lambda key: None
         before = {flow: flow.limits for flow in self.state.flows.values()}
         self.state.retune(limits, self.keys, {"b": 2}, self.now)
-        for scope in self.state._limit_sets():
+        for scope in self.state._scopes():
             for budget in scope.budgets:  # one whose rate is stated as before goes on
                 self.ledgers.setdefault(budget, Ledger(budget))
         for flow, own in before.items():
@@ -282,7 +282,7 @@ class StateMachine(RuleBasedStateMachine):
 
     @invariant()
     def windows_hold_what_was_charged(self) -> None:
-        for scope in self.state._limit_sets():
+        for scope in self.state._scopes():
             for budget in scope.budgets:
                 ledger = self.ledgers.setdefault(budget, Ledger(TokenBudget(budget.rate)))
                 ledger.check(budget, self.now)
@@ -327,7 +327,7 @@ class StateMachine(RuleBasedStateMachine):
         queued = Counter(event.job for event in state.events if isinstance(event, Queued))
         assert queued == finished
         assert self.starts == sum(isinstance(event, Started) for event in state.events)
-        for limits in state._limit_sets():
+        for limits in state._scopes():
             assert limits.in_flight == 0
             for budget in limits.budgets:
                 budget._expire(self.now + 2 * budget.rate.span)

@@ -24,7 +24,7 @@ from headway import (
     Scheduler,
     SchedulerClosed,
 )
-from headway._run import Run
+from headway._runtime.workers import Run
 from headway.streams import Map, _Bulk
 
 pytestmark = pytest.mark.anyio

@@ -15,7 +15,7 @@ from llmock.pytest_plugin import LLMock
 import headway.httpx
 import headway.together
 from headway import Kind, Scheduler
-from headway._pool import Pool
+from headway._http.pool import Pool
 
 pytestmark = pytest.mark.anyio
 

@@ -9,10 +9,10 @@ import pytest
 from sites import URL, Site, idle
 
 from headway import Limits, Scheduler
-from headway._core.job import Job
-from headway._core.retry import Retry
+from headway._core.limits.stated import believed
+from headway._core.queue.job import Job
+from headway._core.refusals.retry import Retry
 from headway._core.state import SchedulerState
-from headway._core.told import believed
 from headway.events import Ignored, Kind
 from headway.hints import LimitHint, Refusal, limits_from
 

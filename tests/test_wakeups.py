@@ -15,9 +15,9 @@ from hypothesis.errors import NoSuchExample
 from inject import BACKENDS, Status, Steps, mutate, run, settle_down
 
 from headway import DeadlineExceeded, HeadwayError, Latched, Limits, Scheduler, View
+from headway._core.queue.waiting import Waiting
 from headway._core.state import SchedulerState
-from headway._core.waiting import Waiting
-from headway._shell import Shell
+from headway._runtime.shell import Shell
 
 pytestmark = pytest.mark.anyio
 

@@ -1,8 +1,8 @@
 """headway: an async scheduler for calls to rate-limited APIs, large language models first."""
 
 from headway._core.counters import Recent, Statistics
-from headway._core.retry import Retry
-from headway._lease import Lease
+from headway._core.refusals.retry import Retry
+from headway._runtime.lease import Lease
 from headway.errors import (
     DeadlineExceeded,
     HeadwayError,

@@ -156,7 +156,7 @@ class LimitChanged(Event):
 
 @dataclass(frozen=True, slots=True)
 class Ignored(Event):
-    """A server stated a limit that cannot be meant: `what` says which. Told once."""
+    """A server stated a limit that cannot be meant: `what` says which. StatedLimits once."""
 
     key: Hashable
     what: str

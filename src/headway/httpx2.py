@@ -12,8 +12,8 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
         "Install it with: pip install 'headway[httpx2]'"
     ) from error
 
-from headway._held import HeldStream, PeekedStream
-from headway._transport import Face
+from headway._http.streams import HeldStream, PeekedStream
+from headway._http.transport import Face
 
 __all__ = ["AsyncTransport"]
 

@@ -1,6 +1,6 @@
 """Limits as a user states them: ``Rate``, ``Limits``, and reading ``"600/min"``.
 
-Values only: what a limit does over time lives in `headway._core.limiter`.
+Values only: what a limit does over time lives in `headway._core.limits.budget`.
 """
 
 from __future__ import annotations

@@ -18,8 +18,11 @@ from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from headway import streams
-from headway._calls import Options, check_callable, check_plain_function, checked_tokens
-from headway._checks import (
+from headway._core.counters import Statistics
+from headway._core.refusals.retry import Retry
+from headway._core.state import SchedulerState
+from headway._runtime.calls import Options, check_callable, check_plain_function, checked_tokens
+from headway._runtime.checks import (
     KeyLimits,
     check_max_queue,
     check_options,
@@ -27,11 +30,8 @@ from headway._checks import (
     read_retry,
     read_weights,
 )
-from headway._core.counters import Statistics
-from headway._core.retry import Retry
-from headway._core.state import SchedulerState
-from headway._lease import Lease
-from headway._shell import Shell
+from headway._runtime.lease import Lease
+from headway._runtime.shell import Shell
 from headway.events import Event, Kind
 from headway.rates import ConcurrencyLike, Limits, RateLike
 

@@ -14,10 +14,10 @@ from heapq import heappop, heappush
 from types import MappingProxyType
 from typing import NamedTuple
 
-from headway._core.job import STARTED, Job
-from headway._core.retry import Retry
+from headway._core.queue.job import STARTED, Job
+from headway._core.refusals.retry import Retry
 from headway._core.state import SchedulerState
-from headway._run import _BREATH, _MOST_WORKERS, _STANDING_BY
+from headway._runtime.workers import _BREATH, _MOST_WORKERS, _STANDING_BY
 from headway.errors import InvalidLimit, NeverFits
 from headway.rates import Limits
 

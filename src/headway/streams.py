@@ -23,12 +23,12 @@ from typing import Any, Generic, NoReturn, TypeVar, cast
 import anyio
 from anyio.abc import TaskGroup
 
-from headway._calls import Options, check_callable, check_items, usage_of
-from headway._core.job import Job
-from headway._core.retry import RETRIED
-from headway._lease import Lease
-from headway._run import END, Execute, Run
-from headway._shell import Shell
+from headway._core.queue.job import Job
+from headway._core.refusals.retry import RETRIED
+from headway._runtime.calls import Options, check_callable, check_items, usage_of
+from headway._runtime.lease import Lease
+from headway._runtime.shell import Shell
+from headway._runtime.workers import END, Execute, Run
 
 __all__ = ["AsCompleted", "Map", "Outcome", "gather", "over"]
 

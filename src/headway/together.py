@@ -12,14 +12,14 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from headway._arguments import check_scheduler
+from headway._http.arguments import check_scheduler
 from headway._settings import KEY_VARIABLE, URL_VARIABLE, InvalidSettings, check_key, check_url
 from headway.errors import MissingExtra
 
 try:
     import together
 
-    from headway._pool import Pool
+    from headway._http.pool import Pool
     from headway.httpx import AsyncTransport
 except ImportError as error:  # pragma: no cover - needs an environment without the extra
     raise MissingExtra(

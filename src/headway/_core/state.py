@@ -13,13 +13,13 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from types import MappingProxyType
 
 from headway._core.counters import Counters, Statistics
-from headway._core.flows import Flows
-from headway._core.job import DONE, QUEUED, STARTED, Flow, Job
-from headway._core.limitset import LimitSet
-from headway._core.refusals import Refusals, too_late
-from headway._core.retry import Delay, GiveUp, Retry, Verdict
-from headway._core.told import believed
-from headway._core.waiting import Waiting
+from headway._core.limits.scope import Scope
+from headway._core.limits.stated import believed
+from headway._core.queue.flows import Flows
+from headway._core.queue.job import DONE, QUEUED, STARTED, Flow, Job
+from headway._core.queue.waiting import Waiting
+from headway._core.refusals.refusals import Refusals, too_late
+from headway._core.refusals.retry import Delay, GiveUp, Retry, Verdict
 from headway.errors import HeadwayError, NeverFits, QueueFull, Unavailable, without_fix
 from headway.events import Event, Finished, Ignored, Kind, Queued, Retrying, Started
 from headway.hints import LimitHint, Refusal
@@ -50,7 +50,7 @@ class SchedulerState:
         tracing: bool = False,
         eager: bool = False,
     ) -> None:
-        self.whole = LimitSet(limits)
+        self.whole = Scope(limits)
         self.counters = Counters(now)
         self.events: list[Event] = []
         self.waiting = Waiting()
@@ -257,7 +257,7 @@ class SchedulerState:
     def reset(self, now: float) -> None:
         """Forget a latch (a wrong key, an empty account), an outage and every gate."""
         self.refusals.reset(now)
-        for limits in self._limit_sets():
+        for limits in self._scopes():
             limits.gate.open()
             limits.forget_told(now)
         self._release_held()
@@ -286,7 +286,7 @@ class SchedulerState:
         for gone in self._registry.retune(keys, weights, now):
             self.refusals.forget(gone)
         self.whole.retune(limits, now)
-        for each in self._limit_sets():
+        for each in self._scopes():
             each.forget_told(now)
         self.refusals.why = "set_limits() was called"
         self._release_held()
@@ -301,14 +301,14 @@ class SchedulerState:
             self.cancel(job, now)
         self._abandoned = self._numbers
         self.in_flight = 0
-        for limits in self._limit_sets():
+        for limits in self._scopes():
             limits.in_flight = 0
         for flow in self.flows.values():
             flow.in_flight = 0
 
     def shift(self, seconds: float) -> None:
         """Move to another clock, which shows `seconds` more; nothing may be pending."""
-        for limits in self._limit_sets():
+        for limits in self._scopes():
             limits.shift(seconds)
         self.counters.shift(seconds)
         self.refusals.shift(seconds)
@@ -469,8 +469,8 @@ class SchedulerState:
             if flow.held_until is not None:
                 self.waiting.release(flow)
 
-    def _limit_sets(self) -> list[LimitSet]:
-        return [self.whole, *self._registry.limit_sets()]
+    def _scopes(self) -> list[Scope]:
+        return [self.whole, *self._registry.scopes()]
 
     def _binding(self, now: float) -> tuple[str, float]:
         if self.refusals.latch is not None:
@@ -485,7 +485,7 @@ class SchedulerState:
         return self.whole.binding(0.0 if head is None else head.cost, now)
 
 
-def _ready_at(limits: LimitSet, job: Job, now: float) -> float:
+def _ready_at(limits: Scope, job: Job, now: float) -> float:
     if job.slots:
         return limits.ready_at(job.cost, now)
     return limits.paced_at(job.cost, now, holds_slot=True)

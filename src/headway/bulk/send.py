@@ -10,9 +10,9 @@ import httpx
 import msgspec
 
 from headway import hints
-from headway._core.retry import given_up
-from headway._observer import Observer
-from headway._pool import Pool
+from headway._core.refusals.retry import given_up
+from headway._http.observer import Observer
+from headway._http.pool import Pool
 from headway.bulk.formats import Request
 from headway.bulk.lines import undecodable
 from headway.bulk.providers import Endpoint

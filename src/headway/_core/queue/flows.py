@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Mapping
 
-from headway._core.job import Flow
-from headway._core.limitset import LimitSet
+from headway._core.limits.scope import Scope
+from headway._core.queue.job import Flow
 from headway.rates import Limits
 
 __all__ = ["Flows"]
@@ -34,7 +34,7 @@ class Flows:
     def add(self, key: Hashable) -> Flow:
         """A flow for `key`, which has none. Raises what the user's function of the key raises."""
         own = self._keys(key)
-        limits = None if own is None else LimitSet(own, key)
+        limits = None if own is None else Scope(own, key)
         flow = self.table[key] = Flow(key, self._weights.get(key, 1.0), limits)
         return flow
 
@@ -46,11 +46,11 @@ class Flows:
                 del self.table[key]
         self._many = max(_MANY, 2 * len(self.table))
 
-    def limit_sets(self) -> list[LimitSet]:
+    def scopes(self) -> list[Scope]:
         """The limits of all keys that have some of their own."""
         return [flow.limits for flow in self.table.values() if flow.limits is not None]
 
-    def retune(self, keys: OfKey, weights: Mapping[Hashable, float], now: float) -> list[LimitSet]:
+    def retune(self, keys: OfKey, weights: Mapping[Hashable, float], now: float) -> list[Scope]:
         """Put other limits and weights in force; the limits that no longer hold for anyone.
 
         Raises what the user's function of the key raises, and then nothing has changed.
@@ -66,7 +66,7 @@ class Flows:
                     gone.append(flow.limits)
                 flow.limits = None
             elif flow.limits is None:
-                flow.limits = LimitSet(own, key)
+                flow.limits = Scope(own, key)
                 flow.limits.in_flight = flow.in_flight
             else:
                 flow.limits.retune(own, now)

@@ -17,7 +17,10 @@ from typing import Any, TypeVar
 
 import anyio
 
-from headway._calls import (
+from headway._core.queue.job import FAILED, QUEUED, STARTED, Job
+from headway._core.refusals.retry import RETRIED, GiveUp, mark
+from headway._core.state import SchedulerState
+from headway._runtime.calls import (
     Options,
     check_awaitable,
     checked_tokens,
@@ -25,11 +28,8 @@ from headway._calls import (
     kind_of,
     usage_of,
 )
-from headway._clock import LoopClock
-from headway._core.job import FAILED, QUEUED, STARTED, Job
-from headway._core.retry import RETRIED, GiveUp, mark
-from headway._core.state import SchedulerState
-from headway._permit import PERMIT, Permit
+from headway._runtime.clock import LoopClock
+from headway._runtime.permit import PERMIT, Permit
 from headway.errors import (
     DeadlineExceeded,
     Refused,

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import anyio
 from anyio.lowlevel import current_token
 
-from headway._waiter import Waiter, asyncio_waiters, trio_waiters
+from headway._runtime.waiter import Waiter, asyncio_waiters, trio_waiters
 
 __all__ = ["LoopClock"]
 

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 import anyio
 
-from headway._arguments import check_connections, check_scheduler, check_transport, check_unit
-from headway._bodies import (
+from headway._core.queue.job import STARTED, Job
+from headway._http.arguments import check_connections, check_scheduler, check_transport, check_unit
+from headway._http.bodies import (
     STREAMED,
     error_in_stream,
     is_text,
@@ -28,11 +29,10 @@ from headway._bodies import (
     repeatable,
     size_of,
 )
-from headway._calls import check_plain_function, checked_tokens, kind_of
-from headway._core.job import STARTED, Job
-from headway._observer import Observer
-from headway._permit import PERMIT, Alone, Further, Permit
-from headway._shell import Shell
+from headway._http.observer import Observer
+from headway._runtime.calls import check_plain_function, checked_tokens, kind_of
+from headway._runtime.permit import PERMIT, Alone, Further, Permit
+from headway._runtime.shell import Shell
 from headway.errors import HeadwayError
 from headway.estimate import Estimator, is_plausible, usage_in
 from headway.events import Kind

@@ -7,8 +7,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
-from headway._calls import check_plain_function, checked_tokens
-from headway._core.retry import Retry
+from headway._core.refusals.retry import Retry
+from headway._runtime.calls import check_plain_function, checked_tokens
 from headway.errors import InvalidLimit
 from headway.rates import Limits, is_number, shown
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any, Literal
 
-from headway._core.job import Flow
-from headway._shell import Shell
+from headway._core.queue.job import Flow
+from headway._runtime.shell import Shell
 from headway.hints import limits_from
 
 __all__ = ["Observer"]

@@ -5,16 +5,17 @@ everything; nothing waits while it holds part.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from headway._core.control import ConcurrencyControl, Evidence, RateControl, Tally
-from headway._core.gate import Gate
-from headway._core.job import Job
-from headway._core.limiter import Pace, TokenBudget
+from headway._core.limits.budget import Charge, TokenBudget
+from headway._core.limits.control import ConcurrencyControl, RateControl
+from headway._core.limits.evidence import Evidence, Tally
+from headway._core.limits.gate import Gate
+from headway._core.limits.pace import Pace
 from headway.errors import NeverFits
 from headway.rates import LATENESS, Limits, Rate
 
-__all__ = ["LimitSet"]
+__all__ = ["Load", "Scope"]
 
 INFINITY = float("inf")
 
@@ -28,7 +29,18 @@ _PROBE_EVERY = 1 / 16  # of a window whose limit is known, at first
 _Part = TypeVar("_Part", Pace, TokenBudget)
 
 
-class LimitSet:
+class Load(Protocol):
+    """What a scope is charged for: an attempt that holds `slots` and reserves `cost` tokens. The
+    scope leaves on it what it has to find again when the attempt ends.
+    """
+
+    cost: float
+    slots: int
+    charges: list[tuple[TokenBudget, Charge]] | None
+    seen: tuple[int, float] | None  # what `Evidence` remembers of the attempt
+
+
+class Scope:
     """The paces, token budgets, slots and gate of one scope (`key` is None for the whole)."""
 
     __slots__ = (
@@ -41,7 +53,7 @@ class LimitSet:
         self.key = key
         self.gate = Gate()
         self.in_flight = 0
-        self.last: Job | None = None  # the newest attempt, whose charge alone can be taken back
+        self.last: Load | None = None  # the newest attempt, whose charge alone can be taken back
         self.paces: list[Pace] = []
         self.budgets: list[TokenBudget] = []
         self.evidence: Evidence | None = None  # gathered where a limit has to be found
@@ -126,7 +138,7 @@ class LimitSet:
                     at = ready
         return at
 
-    def take(self, job: Job, now: float) -> None:
+    def take(self, job: Load, now: float) -> None:
         """Charge everything for an attempt of `job` that starts now."""
         self.in_flight += job.slots
         self.last = job

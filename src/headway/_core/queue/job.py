@@ -1,16 +1,16 @@
-"""A job as the core sees it, and the key that it belongs to."""
+"""A job as the core sees it, the key that it belongs to, and the line in which it waits."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any
+from heapq import heappop
+from typing import Any
 
-if TYPE_CHECKING:
-    from headway._core.limiter import Charge, TokenBudget
-    from headway._core.limitset import LimitSet
-    from headway._core.queue import Line
+from headway._core.limits.budget import Charge, TokenBudget
+from headway._core.limits.scope import Scope
 
-__all__ = ["DONE", "FAILED", "NEW", "QUEUED", "STARTED", "Flow", "Job"]
+__all__ = ["DONE", "FAILED", "NEW", "QUEUED", "STARTED", "Flow", "Job", "Line"]
 
 # A job is in one of these. Plain integers: they are compared once or twice an attempt.
 NEW = 0
@@ -25,7 +25,7 @@ class Flow:
 
     __slots__ = ("held_priority", "held_until", "in_flight", "key", "limits", "mean", "weight")
 
-    def __init__(self, key: Hashable, weight: float, limits: LimitSet | None) -> None:
+    def __init__(self, key: Hashable, weight: float, limits: Scope | None) -> None:
         self.key = key
         self.weight = weight
         self.limits = limits
@@ -83,7 +83,51 @@ class Job:
         self.last_error: Exception | None = None  # what its last attempt raised
         # Set before they are read; `limits` are the key's own that the attempt was charged to.
         self.error: Exception
-        self.limits: LimitSet | None
+        self.limits: Scope | None
         self.queued_at: float
         self.started_at: float
         self.submitted_at: float
+
+
+class Line:
+    """The jobs of one key at one priority, oldest first."""
+
+    __slots__ = ("dead", "flow", "jobs", "listed", "owed", "returned", "tag")
+
+    def __init__(self, flow: Flow, tag: float) -> None:
+        self.flow = flow
+        self.jobs: deque[Job] = deque()
+        self.returned: list[tuple[int, Job]] = []  # came back for another try: a heap by age
+        self.dead = 0  # cancelled, and still in `jobs` or `returned`
+        self.listed = False
+        self.tag = tag
+        self.owed = 0.0  # what attempts cost beyond what their start charged
+
+    def head(self) -> Job | None:
+        """The oldest job that still waits."""
+        returned = self.returned
+        while returned and returned[0][1].status != QUEUED:
+            heappop(returned)
+            self.dead -= 1
+        jobs = self.jobs
+        while jobs and jobs[0].status != QUEUED:
+            jobs.popleft()
+            self.dead -= 1
+        if returned and not (jobs and jobs[0].number < returned[0][0]):
+            return returned[0][1]
+        return jobs[0] if jobs else None
+
+    def pop(self, job: Job) -> None:
+        """Take out `job`, which is the head."""
+        if self.returned and self.returned[0][1] is job:
+            heappop(self.returned)
+        else:
+            self.jobs.popleft()
+
+    def bury(self) -> None:
+        """One of the jobs was cancelled; sweep when most of them are."""
+        self.dead += 1
+        if self.dead > 32 and self.dead * 2 > len(self.jobs) + len(self.returned):
+            self.jobs = deque(job for job in self.jobs if job.status == QUEUED)
+            self.returned = sorted(item for item in self.returned if item[1].status == QUEUED)
+            self.dead = 0

@@ -17,9 +17,9 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from headway._calls import Options
-from headway._core.job import Job
-from headway._shell import Shell
+from headway._core.queue.job import Job
+from headway._runtime.calls import Options
+from headway._runtime.shell import Shell
 
 __all__ = ["END", "NO_KWARGS", "Execute", "Run"]
 

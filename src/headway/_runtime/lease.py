@@ -7,10 +7,10 @@ from types import TracebackType
 
 import anyio
 
-from headway._calls import Options, checked_tokens
-from headway._core.job import NEW, Job
-from headway._permit import PERMIT, Permit
-from headway._shell import Shell
+from headway._core.queue.job import NEW, Job
+from headway._runtime.calls import Options, checked_tokens
+from headway._runtime.permit import PERMIT, Permit
+from headway._runtime.shell import Shell
 
 __all__ = ["Lease"]
 

@@ -11,10 +11,10 @@ import logging
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from headway._core.job import STARTED, Job
+from headway._core.queue.job import STARTED, Job
 
 if TYPE_CHECKING:
-    from headway._shell import Shell
+    from headway._runtime.shell import Shell
     from headway.hints import Refusal
 
 __all__ = ["PERMIT", "Alone", "Further", "Permit"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from headway.hints import LimitHint
 
-__all__ = ["Told", "believed"]
+__all__ = ["StatedLimits", "believed"]
 
 # A limit below one, or above this, is no count.
 _MOST = 1e12
@@ -17,7 +17,7 @@ _SHORTEST, _LONGEST = 1.0, 3_600.0
 
 
 @dataclass(slots=True)
-class Told:
+class StatedLimits:
     """What one answer states: the least rate of requests (a second) and of tokens (limit, and its
     period in seconds), the requests that remain of any limit, and what cannot be meant.
     """
@@ -28,9 +28,9 @@ class Told:
     odd: list[str] = field(default_factory=list)
 
 
-def believed(hints: Iterable[LimitHint]) -> Told:
+def believed(hints: Iterable[LimitHint]) -> StatedLimits:
     """What is believed of `hints`; of several limits on the same thing the one that is tighter."""
-    told = Told()
+    told = StatedLimits()
     for hint in hints:
         if hint.what == "requests" and hint.remaining is not None:
             least = hint.remaining if told.remaining is None else told.remaining

@@ -17,12 +17,12 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from headway._core.control import Evidence
-from headway._core.gate import PROBE_PATIENCE
-from headway._core.job import FAILED, Job
-from headway._core.limitset import LimitSet
-from headway._core.outage import Outage
-from headway._core.retry import Delay, GiveUp, Retry, RetryBudget, Verdict
+from headway._core.limits.evidence import Evidence
+from headway._core.limits.gate import PROBE_PATIENCE
+from headway._core.limits.scope import Scope
+from headway._core.queue.job import FAILED, Job
+from headway._core.refusals.outage import Outage
+from headway._core.refusals.retry import Delay, GiveUp, Retry, RetryBudget, Verdict
 from headway.errors import DeadlineExceeded, Latched, Unavailable
 from headway.events import (
     STATED,
@@ -38,7 +38,7 @@ from headway.hints import Refusal
 
 if TYPE_CHECKING:
     from headway._core.counters import Counters
-    from headway._core.waiting import Waiting
+    from headway._core.queue.waiting import Waiting
 
 __all__ = ["Refusals"]
 
@@ -64,7 +64,7 @@ class Refusals:
     def __init__(
         self,
         retry: Retry,
-        whole: LimitSet,
+        whole: Scope,
         waiting: Waiting,
         counters: Counters,
         events: list[Event],
@@ -85,7 +85,7 @@ class Refusals:
         self._last = 0.0
         self._fault_seen = ""
         self._refused: dict[Kind, int] = {}
-        self._troubled: set[LimitSet] = set()  # with a gate that is shut, or slots that were cut
+        self._troubled: set[Scope] = set()  # with a gate that is shut, or slots that were cut
 
     # Attempts that ended
 
@@ -175,7 +175,7 @@ class Refusals:
         """Say that `job` is not tried again although its kind of failure is."""
         self._events.append(GaveUp(now, job.number, job.flow.key, job.attempts, kind, reason))
 
-    def followed(self, scope: LimitSet, limit: str, value: float, now: float) -> None:
+    def followed(self, scope: Scope, limit: str, value: float, now: float) -> None:
         """Say that a limit in force follows what the server states, `value` a second."""
         self._change(scope, limit, value, STATED, now)
 
@@ -209,7 +209,7 @@ class Refusals:
         self._counters.failed += 1
         self.ended.append(job)
 
-    def forget(self, limits: LimitSet) -> None:
+    def forget(self, limits: Scope) -> None:
         """`limits` are no longer in force."""
         self._troubled.discard(limits)
 
@@ -230,7 +230,7 @@ class Refusals:
         if job.limits is not None:
             self._whole.gate.answered(job)  # what the key's own gate makes of it is another matter
 
-    def _which(self, job: Job, scope: LimitSet, now: float) -> Kind:
+    def _which(self, job: Job, scope: Scope, now: float) -> Kind:
         """What a 429 is about that does not say: from its pattern, once there is one."""
         evidence = scope.evidence
         if evidence is None:
@@ -244,7 +244,7 @@ class Refusals:
         job: Job,
         refusal: Refusal,
         kind: Kind,
-        scope: LimitSet,
+        scope: Scope,
         now: float,
         random: float,
     ) -> None:
@@ -288,11 +288,11 @@ class Refusals:
         )  # fmt: skip
         self._shut(scope, now, told=closed)
 
-    def _trouble(self, scope: LimitSet, job: Job) -> None:
+    def _trouble(self, scope: Scope, job: Job) -> None:
         if scope is self._whole or scope is job.flow.limits:  # not what a retune took away
             self._troubled.add(scope)
 
-    def _cut(self, kind: Kind, scope: LimitSet, sent_at: float, now: float) -> None:
+    def _cut(self, kind: Kind, scope: Scope, sent_at: float, now: float) -> None:
         why = f"refused ({kind})"
         if kind is Kind.RATE and scope.cut_rate(sent_at, now, self._counters.pace(now)):
             self._change(scope, "requests", 1 / scope.paces[0].interval, why, now)
@@ -301,7 +301,7 @@ class Refusals:
         elif kind is Kind.CONCURRENCY and scope.cut_concurrency(sent_at, now):
             self._change(scope, "concurrency", scope.capacity, why, now)
 
-    def _shut(self, scope: LimitSet, now: float, *, told: bool) -> None:
+    def _shut(self, scope: Scope, now: float, *, told: bool) -> None:
         """Fail the queued jobs that the gate of `scope` leaves without hope."""
         wait = scope.gate.opens - now
         if wait > self.retry.patience + _DUST:
@@ -374,7 +374,7 @@ class Refusals:
         self.why = str(error)
         self._fail_all(self._whole, error, now)
 
-    def _fail_all(self, scope: LimitSet, error: Latched | Unavailable, now: float) -> None:
+    def _fail_all(self, scope: Scope, error: Latched | Unavailable, now: float) -> None:
         for job in self._waiting.jobs():
             if scope is self._whole or job.flow.limits is scope:
                 self.fail(job, type(error)(*error.args), now)
@@ -386,7 +386,7 @@ class Refusals:
             "Retry(patience=...)."
         )
 
-    def _change(self, scope: LimitSet, limit: str, value: float, why: str, now: float) -> None:
+    def _change(self, scope: Scope, limit: str, value: float, why: str, now: float) -> None:
         self.why = f"{limit} limit in force {value:.4g}: {why}"
         self._events.append(LimitChanged(now, scope.key, limit, value, why))
 

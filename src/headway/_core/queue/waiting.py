@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from itertools import count
 
-from headway._core.job import QUEUED, Flow, Job
-from headway._core.queue import JobQueue
+from headway._core.queue.job import QUEUED, Flow, Job
+from headway._core.queue.lines import JobQueue
 
 __all__ = ["Waiting"]
 

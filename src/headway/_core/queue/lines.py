@@ -12,57 +12,12 @@ The head blocks: what does not fit is never passed over by something smaller beh
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections import deque
 from heapq import heappop, heappush, heapreplace
 from itertools import count
 
-from headway._core.job import QUEUED, Flow, Job
+from headway._core.queue.job import QUEUED, Flow, Job, Line
 
-__all__ = ["JobQueue", "Line"]
-
-
-class Line:
-    """The jobs of one key at one priority, oldest first."""
-
-    __slots__ = ("dead", "flow", "jobs", "listed", "owed", "returned", "tag")
-
-    def __init__(self, flow: Flow, tag: float) -> None:
-        self.flow = flow
-        self.jobs: deque[Job] = deque()
-        self.returned: list[tuple[int, Job]] = []  # came back for another try: a heap by age
-        self.dead = 0  # cancelled, and still in `jobs` or `returned`
-        self.listed = False
-        self.tag = tag
-        self.owed = 0.0  # what attempts cost beyond what their start charged
-
-    def head(self) -> Job | None:
-        """The oldest job that still waits."""
-        returned = self.returned
-        while returned and returned[0][1].status != QUEUED:
-            heappop(returned)
-            self.dead -= 1
-        jobs = self.jobs
-        while jobs and jobs[0].status != QUEUED:
-            jobs.popleft()
-            self.dead -= 1
-        if returned and not (jobs and jobs[0].number < returned[0][0]):
-            return returned[0][1]
-        return jobs[0] if jobs else None
-
-    def pop(self, job: Job) -> None:
-        """Take out `job`, which is the head."""
-        if self.returned and self.returned[0][1] is job:
-            heappop(self.returned)
-        else:
-            self.jobs.popleft()
-
-    def bury(self) -> None:
-        """One of the jobs was cancelled; sweep when most of them are."""
-        self.dead += 1
-        if self.dead > 32 and self.dead * 2 > len(self.jobs) + len(self.returned):
-            self.jobs = deque(job for job in self.jobs if job.status == QUEUED)
-            self.returned = sorted(item for item in self.returned if item[1].status == QUEUED)
-            self.dead = 0
+__all__ = ["JobQueue"]
 
 
 class Level:

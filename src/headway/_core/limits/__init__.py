@@ -1,0 +1,1 @@
+"""What one scope (the whole, or a key) allows: pace, budgets, slots, gate, and their control."""

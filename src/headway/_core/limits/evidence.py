@@ -1,0 +1,131 @@
+"""What was sent and accepted lately: what a refusal that does not say so was about, and which limit
+a full window shows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+__all__ = ["Evidence", "Tally"]
+
+INFINITY = float("inf")
+
+_SPAN = 3.0  # seconds over which the rate is measured
+_MOST_STARTS = 4096
+_PARTS = 32  # slots a window
+_FORGET = 600.0  # seconds in which what was accepted fades to 1/e
+_AS_MANY = 0.95
+_CROWD = 8.0  # in flight: with fewer, a rate that is lower by a cut shows in nothing
+_LOWER = 0.9
+
+
+class Tally:
+    """How many attempts started in the window of a stated rate, in slots of a part of it.
+
+    Who states twice what a server allows is mostly right about its window. Then what one window
+    held when it was full is the limit, and it takes one refusal to find it and not five.
+    """
+
+    __slots__ = ("_share", "_slots", "_span", "_width")
+
+    def __init__(self, share: float, span: float) -> None:
+        self._share = share
+        self._span = span
+        self._width = span / _PARTS
+        self._slots: deque[list[float]] = deque(maxlen=2 * _PARTS)  # [index, attempts]
+
+    def started(self, now: float) -> None:
+        """An attempt starts."""
+        index = now // self._width
+        slots = self._slots
+        if slots and slots[-1][0] == index:
+            slots[-1][1] += 1
+        else:
+            slots.append([index, 1])
+
+    def held(self, sent_at: float, now: float) -> float:
+        """The part of the limit that the window up to `sent_at` held, that attempt left out; or
+        what two windows held on average: a server that counts by two takes the older one for even.
+        """
+        last = self._inside(sent_at - self._span, sent_at, now) - 1.0
+        two = self._inside(sent_at - 2 * self._span, sent_at, now) - 1.0
+        return max(last, two / 2) / self._share
+
+    def room(self, now: float) -> float:
+        """How many attempts the window still holds, as the user stated it."""
+        since = now - self._span - self._width
+        return self._share - sum(n for index, n in self._slots if index * self._width >= since)
+
+    def clears_in(self, now: float) -> float:
+        """Seconds until the oldest attempts have left the window that is full now."""
+        since = now - self._span
+        for index, _ in self._slots:
+            ends = (index + 1) * self._width
+            if ends > since:
+                return max(0.0, ends - since)
+        return 0.0
+
+    def _inside(self, since: float, until: float, now: float) -> float:
+        total = 0.0
+        for index, attempts in self._slots:
+            begins = index * self._width
+            ends = min(begins + self._width, now)
+            inside = min(ends, until) - max(begins, since)
+            if inside > 0:
+                total += attempts * inside / (ends - begins)
+        return total
+
+    def shift(self, seconds: float) -> None:
+        """Move to another clock: what was counted on this one is forgotten."""
+        self._slots.clear()
+
+
+class Evidence:
+    """Which limit a refusal was about that does not say so: the rate, or the concurrency.
+
+    A server that limits concurrency refuses at one number of attempts in flight, whatever the
+    rate; one that limits the rate refuses at one rate, whatever is in flight. So a refusal at fewer
+    in flight than have been accepted lately was about the rate; one at as many, but at a lower
+    rate than has been accepted lately, was about the concurrency. Where both are at their highest
+    it is taken for the rate: the next refusal, at a lower one, will tell.
+    """
+
+    __slots__ = ("_at", "_most_in_flight", "_starts", "_top_rate")
+
+    def __init__(self) -> None:
+        self._starts: deque[float] = deque()  # of the last few seconds
+        self._most_in_flight = 0.0
+        self._top_rate = 0.0
+        self._at = 0.0
+
+    def sent(self, in_flight: int, now: float) -> tuple[int, float]:
+        """An attempt starts with `in_flight` under way, itself included: what to remember."""
+        starts = self._starts
+        starts.append(now)
+        while starts[0] < now - _SPAN or len(starts) > _MOST_STARTS:
+            starts.popleft()
+        return in_flight, len(starts) / max(_SPAN, now - starts[0])
+
+    def accepted(self, seen: tuple[int, float], now: float) -> None:
+        """The attempt that `seen` was remembered of was not refused."""
+        self._decay(now)
+        self._most_in_flight = max(self._most_in_flight, seen[0])
+        self._top_rate = max(self._top_rate, seen[1])
+
+    def is_concurrency(self, seen: tuple[int, float], now: float) -> bool:
+        """Whether the refusal of that attempt was about how many were in flight."""
+        self._decay(now)
+        crowded = seen[0] >= max(_CROWD, _AS_MANY * self._most_in_flight)
+        return crowded and seen[1] < _LOWER * self._top_rate
+
+    def shift(self, seconds: float) -> None:
+        """Move to another clock, which shows `seconds` more."""
+        self._at += seconds
+        self._starts = deque(start + seconds for start in self._starts)
+
+    def _decay(self, now: float) -> None:
+        fade = math.exp(min(0.0, self._at - now) / _FORGET)
+        self._most_in_flight *= fade
+        self._top_rate *= fade
+        self._at = now

@@ -1,0 +1,1 @@
+"""What a refusal teaches, and whether the job is tried again."""

@@ -1,0 +1,1 @@
+"""What the transports of httpx and httpx2 share."""

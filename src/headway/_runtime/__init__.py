@@ -1,0 +1,1 @@
+"""The shell: the clock of the event loop, those who wait, and one attempt after another."""
