@@ -18,6 +18,7 @@ SOURCE = Path(headway.__file__).parent
 # only inside a package that orders itself (hints, bulk).
 ORDER = [
     "errors",
+    "providers",
     "events",
     "rates",
     "hints",
@@ -56,7 +57,6 @@ ORDER = [
     "httpx",
     "httpx2",
     "_http.pool",
-    "_settings",
     "prices",
     "scheduler",
     "",  # headway itself: the public names
@@ -87,7 +87,6 @@ ORDER = [
     "bulk.report.sections",
     "bulk.report.page",
     "bulk.report",
-    "bulk.providers",
     "bulk.probe",
     "bulk.status",
     "bulk.send",

@@ -80,6 +80,7 @@ m at openai, 3 calls of one token:
   Scheduler("500/min", tokens="200k/min")
   headway run requests.jsonl --rate 500/min --tokens 200k/min
 
+They are limits of this model: other models have their own (keys=).
 No header states how many calls may be in flight: --concurrency is yours."""
     )
 

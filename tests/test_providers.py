@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from headway.bulk.providers import PROVIDERS, find_endpoint
+from headway import prices
+from headway.bulk.probe import Found, describe
+from headway.hints import LimitHint
+from headway.providers import PROVIDERS, Provider, find_endpoint, provider_at, provider_named
 from headway.together import InvalidSettings
 
 CHAT = "/v1/chat/completions"
@@ -103,3 +106,68 @@ def test_what_is_no_provider(provider: str | None, base_url: str | None, message
     with pytest.raises(InvalidSettings) as caught:
         find_endpoint(provider, base_url, "k")
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("api.together.ai", "together"),
+        ("api.together.xyz", "together"),
+        ("api-inference.together.ai", "together"),
+        ("api.openai.com", "openai"),
+        ("generativelanguage.googleapis.com", "gemini"),
+        ("api.x.ai", "xai"),
+        ("localhost", None),
+        ("evil-api.together.ai.example", None),
+    ],
+)
+def test_a_provider_by_its_host(host: str, name: str | None) -> None:
+    found = provider_at(host)
+    assert (None if found is None else found.name) == name
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [("together", "together"), (" TogetherAI", "together"), ("mistralai", "mistral"), ("x", None)],
+)
+def test_a_provider_by_what_people_call_it(said: str, name: str | None) -> None:
+    found = provider_named(said)
+    assert (None if found is None else found.name) == name
+
+
+def test_one_more_record_is_one_more_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    acme = Provider(
+        "acme",
+        "https://llm.acme.example/openai/v1",
+        "ACME_KEY",
+        key_header="api-key",
+        key_form="{}",
+        keys_page="https://acme.example/keys",
+        url_variable="ACME_URL",
+        headers=(("x-version", "7"),),
+        lane="account",
+        prices="openai",
+    )
+    monkeypatch.setattr("headway.providers.PROVIDERS", {**PROVIDERS, "acme": acme})
+    provider_at.cache_clear()
+    # Where its requests go, and with what.
+    endpoint = find_endpoint("acme", key="secret")
+    assert endpoint.url(CHAT) == "https://llm.acme.example/openai/v1/chat/completions"
+    assert endpoint.headers["api-key"] == "secret"
+    assert endpoint.headers["x-version"] == "7"
+    assert "authorization" not in endpoint.headers
+    monkeypatch.setenv("ACME_URL", "http://localhost:1/acme")
+    assert find_endpoint("acme", key="k").url(CHAT) == "http://localhost:1/acme/v1/chat/completions"
+    with pytest.raises(InvalidSettings) as caught:
+        find_endpoint("acme")
+    assert str(caught.value) == (
+        "no API key. Set it first: export ACME_KEY=… (https://acme.example/keys)"
+    )
+    # What the transports, the probe and the prices make of it.
+    assert provider_at("llm.acme.example") is acme
+    found = Found("acme", "m", 1, (LimitHint("requests", 600, 599, None, 60.0),))
+    assert "They are limits of the account: all its models share them." in describe(found)
+    assert prices.Prices().cost("acme", "gpt-4o", 1e6, 0) == prices.Prices().cost(
+        "openai", "gpt-4o", 1e6, 0
+    )
+    provider_at.cache_clear()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headway.errors import HeadwayError, MissingExtra
+from headway.providers import provider_named
 from headway.rates import is_number, shown
 
 if TYPE_CHECKING:
@@ -24,12 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["InvalidPrices", "Price", "Prices"]
 
-# Names of ours that genai-prices knows by another. A name that stands nowhere goes as it is.
-_PROVIDERS = {
-    "bedrock": "aws", "gemini": "google", "kimi": "moonshotai",
-    "mistralai": "mistral", "moonshot": "moonshotai", "togetherai": "together",
-    "vertex": "google", "xai": "x-ai", "z.ai": "zai",
-}  # fmt: skip
+# Sellers that genai-prices knows by another name and that are no providers of ours. A name that
+# stands nowhere goes as it is.
+_SELLERS = {"bedrock": "aws", "kimi": "moonshotai", "moonshot": "moonshotai", "z.ai": "zai"}
 
 # Beyond so many names nothing new is looked up: the largest table has 900 models, and a name that
 # it does not hold costs 0.3 ms to find out.
@@ -185,7 +183,9 @@ def _find(provider: str, model: str, wall_time: float) -> _Rates | None:
         ) from error
     providers: list[Provider] = get_snapshot().providers
     name = provider.strip().lower()
-    seller = find_provider_by_id(providers, _PROVIDERS.get(name, name)) if name else None
+    if (ours := provider_named(name)) is not None:
+        name = ours.prices or ours.name
+    seller = find_provider_by_id(providers, _SELLERS.get(name, name)) if name else None
     found = seller.find_model(model, all_providers=providers) if seller and model else None
     return None if found is None else _rates_of(found, wall_time)
 

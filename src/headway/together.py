@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from headway._http.arguments import check_scheduler
-from headway._settings import KEY_VARIABLE, URL_VARIABLE, InvalidSettings, check_key, check_url
 from headway.errors import MissingExtra
+from headway.providers import TOGETHER, InvalidSettings, check_key, check_url
 
 try:
     import together
@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["KEY_VARIABLE", "URL_VARIABLE", "InvalidSettings", "client"]
 
 
-_SDK_URL = "https://api.together.ai"
+KEY_VARIABLE = TOGETHER.key_variable
+URL_VARIABLE = TOGETHER.url_variable or ""
+
+_SDK_URL = TOGETHER.base_url.removesuffix("/v1")
 
 logger = logging.getLogger("headway")
 
@@ -61,7 +64,8 @@ def client(
     check_scheduler(scheduler)
     given = options.pop("api_key", None)
     key = check_key(os.environ.get(KEY_VARIABLE)) if given is None else _given_key(given)
-    url = check_url(options.pop("base_url", None) or os.environ.get(URL_VARIABLE) or None)
+    given_url = options.pop("base_url", None) or os.environ.get(URL_VARIABLE)
+    url = check_url(given_url, URL_VARIABLE) if given_url else None
     options.setdefault("max_retries", 0)
     http = options.get("http_client")
     if http is not None:

@@ -14,12 +14,12 @@ from headway.bulk.budget import Budget
 from headway.bulk.formats import BadLine, Request
 from headway.bulk.journal import Journal, trace_file
 from headway.bulk.pipe import Rows
-from headway.bulk.providers import Endpoint
 from headway.bulk.record import Recorder
 from headway.bulk.rows import spent_by
 from headway.bulk.send import Answered
 from headway.bulk.source import Source
 from headway.bulk.status import Pace, Report, Stop
+from headway.providers import Endpoint
 
 if TYPE_CHECKING:
     from headway.scheduler import Scheduler

@@ -19,6 +19,7 @@ import httpx
 from headway.errors import HeadwayError
 from headway.events import Kind
 from headway.hints import LimitHint, limits_from, refusal_from_response
+from headway.providers import provider_named
 
 __all__ = ["Found", "ProbeFailed", "describe", "probe"]
 
@@ -318,6 +319,12 @@ def _with_unit(hint: LimitHint, unit: Unit | None) -> LimitHint:
 # -- telling it --------------------------------------------------------------------------------
 
 
+_LANES = {
+    "model": "They are limits of this model: other models have their own (keys=).",
+    "account": "They are limits of the account: all its models share them.",
+}
+
+
 def describe(found: Found) -> str:
     """`found` as text: the limits, the `Scheduler(...)` and the flags that fit, what is unknown."""
     lines = [f"{found.model} at {found.provider}, {found.calls} calls of one token:", ""]
@@ -363,6 +370,9 @@ def _notes(found: Found, requests: Sequence[str], tokens: Sequence[str]) -> list
             f"No limit of {missing[0]} is known: headway sends as the other limits allow, and "
             "slows down where something is refused."
         )
+    provider = provider_named(found.provider)
+    if found.limits and provider is not None:
+        notes.append(_LANES[provider.lane])
     notes.append("No header states how many calls may be in flight: --concurrency is yours.")
     return notes
 

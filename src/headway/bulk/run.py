@@ -28,13 +28,13 @@ from headway.bulk.journal import Journal
 from headway.bulk.meter import Meter, count_spent
 from headway.bulk.output import InvalidOutput, check_output, default_output, is_device
 from headway.bulk.pipe import Pipe, Rows
-from headway.bulk.providers import Endpoint, find_endpoint
 from headway.bulk.rows import answer_row, error_row
 from headway.bulk.send import Answered, Sender, describe, fault_of, stop_of
 from headway.bulk.source import InvalidInput, Shape, Shard, Source, open_source
 from headway.bulk.status import Report, Stop
 from headway.errors import HeadwayError, Latched
 from headway.prices import Prices
+from headway.providers import Endpoint, find_endpoint
 
 if TYPE_CHECKING:
     from headway.scheduler import Scheduler

@@ -15,11 +15,11 @@ from headway._http.observer import Observer
 from headway._http.pool import Pool
 from headway.bulk.formats import Request
 from headway.bulk.lines import undecodable
-from headway.bulk.providers import Endpoint
 from headway.bulk.rows import Answer, Tokens, Usage, is_json, tokens_of
 from headway.bulk.status import Stop
 from headway.errors import HeadwayError, Latched, NeverFits, Unavailable, without_fix
 from headway.events import Kind
+from headway.providers import Endpoint
 
 if TYPE_CHECKING:
     from headway.scheduler import Scheduler
