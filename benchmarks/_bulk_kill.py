@@ -23,6 +23,9 @@ from pathlib import Path
 from _bulk_cost import ANSWER, write_lines
 from _bulk_server import Server, serving
 
+from headway.bulk.checks import Checks
+from headway.bulk.journal import journal_header, run_folder
+
 __all__ = ["KillResult", "command", "kill_often", "resume"]
 
 # Few 429 and 503: a scheduler takes them for a limit that was reached, and sends less for a while.
@@ -180,14 +183,16 @@ def _complete(output: Path, last: int) -> None:
     data = data[: data.rfind(b"\n") + 1]
     there = {int(found[1]) for row in data.splitlines() if (found := _ROW.match(row))}
     missing = [n for n in range(1, last + 1) if n not in there]
+    journal = run_folder(output) / "journal"
+    checks = Checks(journal_header(output) or {})
     with output.open("wb") as file:
         file.write(data)
         for n in missing:
-            file.write(
+            row = (
                 b'{"id":"batch_req_%d","custom_id":"request-%08d","response":{"status_code":200,'
                 b'"request_id":"req-1","body":%b},"error":null}\n' % (n, n, ANSWER)
             )
-    journal = output.with_name(f"{output.stem}.run") / "journal"
+            file.write(checks.with_check(n, row))
     header = journal.read_bytes().partition(b"\n")[0]
     marks = b"".join(n.to_bytes(8, "little") for n in range(1, last + 1))
     journal.write_bytes(header + b"\n" + marks)

@@ -16,11 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.bulk.bitmap import Bitmap
+from headway.bulk.checks import Checks
 from headway.bulk.journal import Journal, run_folder
 from headway.bulk.merge import Merged, merge
 from headway.bulk.output import AppendFile, InvalidOutput, default_output, errors_file
 
 HEADER = {"input": "f00d", "provider": ["p", "u"], "shape": {}, "shard": None, "lines": 100}
+
+
+CHECKS = Checks(HEADER)
 
 
 def row(number: int, code: str | None = None) -> bytes:
@@ -131,7 +135,7 @@ def test_a_row_counts_once_its_one_write_returned(tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     with Journal(output, HEADER) as journal:
         write(journal, 7)
-        assert output.read_bytes() == row(7)
+        assert output.read_bytes() == CHECKS.with_check(7, row(7))
         assert (run_folder(output) / "journal").read_bytes().endswith((7).to_bytes(8, "little"))
 
 
@@ -151,7 +155,7 @@ def test_a_million_rows_are_taken_up_again(tmp_path: Path) -> None:
         journal.start(1)
         journal.write(1, row(1), None)
     with output.open("ab") as file:
-        file.writelines(row(number) for number in range(2, 50_001))
+        file.writelines(CHECKS.with_check(n, row(n)) for n in range(2, 50_001))
     with Journal(output, HEADER) as journal:
         assert journal.done.count == 50_000
         assert 50_000 in journal
@@ -211,18 +215,6 @@ def test_overwriting_begins_anew_once_there_is_a_row(tmp_path: Path) -> None:
     assert numbers(output) == [9]
     assert not errors_file(output).exists()
     assert not (run_folder(output) / "before").exists()
-
-
-def test_overwriting_what_no_run_has_left(tmp_path: Path) -> None:
-    output = tmp_path / "out.jsonl"
-    output.write_text("precious")
-    with Journal(output, HEADER, overwrite=True):
-        pass
-    assert output.read_text() == "precious"
-    assert not run_folder(output).exists()
-    with Journal(output, HEADER, overwrite=True) as journal:
-        write(journal, 9)
-    assert numbers(output) == [9]
 
 
 def test_a_run_of_nothing_leaves_nothing(tmp_path: Path) -> None:
@@ -306,16 +298,18 @@ def test_a_journal_of_another_version(header: bytes, tmp_path: Path) -> None:
     )
 
 
-def test_an_output_that_no_run_has_left(tmp_path: Path) -> None:
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_output_that_no_run_has_left(overwrite: bool, tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     output.write_bytes(row(1))
     with pytest.raises(InvalidOutput) as caught:
-        Journal(output, HEADER)
+        Journal(output, HEADER, overwrite=overwrite)
     assert str(caught.value) == (
         f"{output} exists already, and no run that could be resumed has left it. "
-        "Give another file with -o, or replace it with --overwrite"
+        "Fix: move it away, or give another file with -o"
     )
     assert output.read_bytes() == row(1)
+    assert not run_folder(output).exists()
 
 
 def test_rows_that_somebody_changed(tmp_path: Path) -> None:
@@ -327,8 +321,8 @@ def test_rows_that_somebody_changed(tmp_path: Path) -> None:
     with pytest.raises(InvalidOutput) as caught:
         Journal(output, HEADER)
     assert str(caught.value) == (
-        f"{output} holds a line that no run has written, after {len(row(1))} bytes. "
-        "Give another file with -o, or begin anew with --overwrite"
+        f"{output} holds a line that no run has written, after {len(row(1)) + 19} bytes. "
+        "Fix: take it out of the file, or give another file with -o"
     )
 
 

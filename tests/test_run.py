@@ -464,7 +464,7 @@ async def test_outputs_that_cannot_be_written(server: LLMock, source: Path, tmp_
     results.write_text("precious\n")
     assert await refused(source, results) == (
         f"{results} exists already, and no run that could be resumed has left it. "
-        "Give another file with -o, or replace it with --overwrite"
+        "Fix: move it away, or give another file with -o"
     )
     assert results.read_text() == "precious\n"
     nowhere = tmp_path / "no" / "out.jsonl"
@@ -508,16 +508,20 @@ async def test_the_output_is_not_the_input(
         assert len(kept.readlines()) == 20
 
 
-async def test_overwrite_replaces_a_file_once_there_is_a_row(
+async def test_overwrite_replaces_a_run_once_there_is_a_row(
     server: LLMock, source: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out.jsonl"
-    output.write_text("precious\n")
+    await bulk.run(source, output, scheduler=make_scheduler())
+    before = output.read_bytes()
+    write_lines(source, *(chat(f"new{number}") for number in range(20)))
     server.fail(401, times=1)
     await bulk.run(source, output, scheduler=make_scheduler(concurrency=1), overwrite=True)
-    assert output.read_text() == "precious\n"
+    assert output.read_bytes() == before
     await bulk.run(source, output, scheduler=make_scheduler(), overwrite=True)
-    assert len(read_rows(output)) == 20
+    assert {row["custom_id"] for row in read_rows(output).values()} == {
+        f"new{number}" for number in range(20)
+    }
 
 
 @pytest.mark.parametrize("key", [None, "", "  "])

@@ -1,30 +1,51 @@
 """The memory of a run: which rows are done, and which were sent and may have been billed.
 
-The rows themselves say what is done: a row counts from the moment its one write returns. Beside
-them, in the run's folder, stands the journal: a header (what was run: the input's fingerprint, and
-the options that change the answers) and a start mark of eight bytes for each row that is sent. A
-row with a mark and no answer was in flight when the process was killed.
+The rows themselves say what is done: a row counts from the moment its one write returns, and for
+as long as it is as it was written (`headway.bulk.checks`). Beside them, in the run's folder, stands
+the journal: a header (what was run: the input's fingerprint, and the options that change the
+answers) and marks of eight bytes. One is written before each send: a row with a mark and no answer
+was in flight when the process was killed. The last one of a run that is done counts its rows.
 
 A killed process leaves at most a torn last row and a torn last mark; both are cut at the next
-start. The failed rows stand a second time in a file of their own, made anew at each start.
+start. Rows that were damaged, or stand there twice, are moved to a file of their own, and told.
+The failed rows stand a second time in a file of their own, made anew at each start.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
-import re
-import shutil
 import struct
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from headway.bulk.bitmap import Bitmap
-from headway.bulk.output import ANSWERED, AppendFile, InvalidOutput, cannot_write, errors_file
+from headway.bulk.checks import Checks, read_header, write_header
+from headway.bulk.output import (
+    ANSWERED,
+    AppendFile,
+    InvalidOutput,
+    cannot_write,
+    errors_file,
+    fresh,
+    run_folder,
+)
+from headway.bulk.replaced import Replaced
+from headway.bulk.rows import is_json
+from headway.bulk.strangers import (
+    check_place,
+    holds_failed_rows,
+    holds_rows,
+    in_the_way,
+    is_empty,
+    is_own_folder,
+    refuse_inputs,
+)
 from headway.errors import MissingExtra
 
 try:
@@ -35,12 +56,15 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
         "Install it with: pip install 'headway[cli]'"
     ) from error
 
-__all__ = ["Journal", "journal_header", "row_number", "run_folder", "trace_file"]
+__all__ = ["Journal", "finished_rows", "journal_header", "run_folder", "trace_file"]
+
+logger = logging.getLogger("headway")
 
 _VERSION = 1
-_ROW = re.compile(rb'\{"id":"batch_req_(\d{1,18})",')
 _MARK = 8  # bytes: the number of a row, little-endian
 _TAKEN_BACK = 1 << 63  # added to the number of a row that was refused
+_FINISHED = 1 << 62  # added to the number of rows of a run that is done
+_MOST = 1 << 32  # a line's number, where the lines were not counted
 _COPY = 1024 * 1024
 _TOGETHER = 10_000  # row numbers
 
@@ -54,20 +78,16 @@ _CALLED = {
 }
 
 
-def run_folder(output: Path) -> Path:
-    """The folder in which a run keeps what it must remember, beside its output."""
-    return output.with_name(f"{output.name.removesuffix('.jsonl')}.run")
-
-
 def journal_header(output: Path) -> Mapping[str, Any] | None:
     """What the run of `output` was begun with; None where it has no journal."""
-    return _read_header(run_folder(output) / "journal")
+    return read_header(run_folder(output) / "journal")
 
 
-def row_number(row: bytes) -> int | None:
-    """The number of the line whose row this is; None for what is no row."""
-    found = _ROW.match(row)
-    return None if found is None else int(found[1])
+def finished_rows(output: Path) -> int | None:
+    """How many rows the run of `output` had when it was done; None where it was not, or goes on."""
+    data = (run_folder(output) / "journal").read_bytes().partition(b"\n")[2]
+    last = int.from_bytes(data[-_MARK:], "little") if len(data) % _MARK == 0 else 0
+    return last ^ _FINISHED if _FINISHED <= last < _TAKEN_BACK else None
 
 
 def trace_file(run: Path) -> Path:
@@ -78,9 +98,10 @@ def trace_file(run: Path) -> Path:
 class Journal:
     """The rows of one run, and what is known of them. Use it as a context manager.
 
-    `header` maps what may not change between a run and its resumption. Raises `InvalidOutput`
-    where the output belongs to something else, another process is at work on it, or it cannot be
-    written; nothing is changed then.
+    `header` maps what may not change between a run and its resumption; `inputs` are files that the
+    run reads. Raises `InvalidOutput` where the output, or what else the run writes, belongs to
+    something else, another process is at work on it, or it cannot be written; nothing is changed
+    then.
     """
 
     def __init__(
@@ -91,6 +112,7 @@ class Journal:
         ordered: bool = False,
         overwrite: bool = False,
         retry_failed: bool = False,
+        inputs: Sequence[Path] = (),
     ) -> None:
         self.output = output
         self.folder = run_folder(output)
@@ -99,20 +121,31 @@ class Journal:
         self.failed: Counter[str] = Counter()
         self._failed_rows = Bitmap()
         self._marked = Bitmap()
-        self._rows_path = self.folder / "rows" if ordered else output
+        # A link stays one: what it leads to is written.
+        self._rows_path = self.folder / "rows" if ordered else Path(os.path.realpath(output))
         self._offsets = array("Q") if ordered else None
-        self._header = {**header, "ordered": ordered}
+        self._header = {**header, "ordered": ordered, "output": output.name}
+        self._checks = Checks(header)
         self._errors: AppendFile | None = None
-        self._before: Path | None = None  # what is to be replaced, until the first row is there
+        self._earlier = Replaced(output, self.folder)
+        self._finished = 0  # rows that there were when the run before was done
+        self._made = not output.exists()
         try:
+            check_place(output)
+            if not is_own_folder(self.folder):
+                raise in_the_way(self.folder, "the journal", output)
+            refuse_inputs(inputs, self._earlier.written(), output)
             self.folder.mkdir(exist_ok=True)
             self._lock = self._acquire()
+            journal = (self.folder / "journal").exists()
             try:
                 self._open(overwrite, retry_failed)
             except BaseException:
                 if overwrite:
-                    self._bring_back()
+                    self._earlier.bring_back()
                 self._lock.release()
+                if not journal:
+                    self._leave()
                 raise
         except OSError as error:
             if not (self.folder / "journal").exists():
@@ -144,9 +177,8 @@ class Journal:
 
     def write(self, number: int, row: bytes, code: str | None) -> None:
         """Write the row of the line `number`, which failed with `code` (None: it was answered)."""
-        if self._before is not None:
-            shutil.rmtree(self._before)
-            self._before = None
+        self._earlier.drop()
+        row = self._checks.with_check(number, row)
         if self._offsets is not None:
             self._note(number, self._rows.size)
         self._rows.write(row)
@@ -162,6 +194,12 @@ class Journal:
         with self._rows_path.open("rb") as file:
             yield from file
 
+    def finish(self) -> None:
+        """Note that every line has its row, and how many rows there are."""
+        rows = self.done.count + self._failed_rows.count
+        self._marks.write((_FINISHED | rows).to_bytes(_MARK, "little"))
+        self._marks.sync()
+
     def sync(self) -> None:
         """Bring everything to the disk; blocks for some milliseconds."""
         for file in (self._marks, self._rows, self._errors):
@@ -172,15 +210,15 @@ class Journal:
         """Write the output in the order of the input, from the rows as they came (--ordered)."""
         if self._offsets is None:
             return
-        draft = self.folder / "draft"
-        with self._rows_path.open("rb") as rows, draft.open("wb") as ordered:
+        draft = self.folder / "rows.draft"
+        with self._rows_path.open("rb") as rows, fresh(draft) as ordered:
             for offset in self._offsets:
                 if offset:
                     rows.seek(offset - 1)
                     ordered.write(rows.readline())
             ordered.flush()
             os.fsync(ordered.fileno())
-        draft.replace(self.output)
+        draft.replace(os.path.realpath(self.output))
 
     def __enter__(self) -> Journal:
         return self
@@ -192,15 +230,21 @@ class Journal:
         # An empty shard is one that headway merge must find.
         empty = not self.resumed and self._header.get("shard") is None
         if empty:  # so that the next try does not find it in its way
-            for path in self._files():
+            if self._made and is_empty(self.output):
+                self.output.unlink(missing_ok=True)
+            for _, path in self._earlier.files()[2:]:
                 path.unlink(missing_ok=True)
-            self._bring_back()
+            self._earlier.bring_back()
         self._lock.release()
         if empty:
-            with contextlib.suppress(OSError):  # another process may be here by now
-                if [path.name for path in self.folder.iterdir()] == ["lock"]:
-                    (self.folder / "lock").unlink()
-                    self.folder.rmdir()
+            self._leave()
+
+    def _leave(self) -> None:
+        """Remove the folder where nothing but the lock is in it."""
+        with contextlib.suppress(OSError):  # another process may be here by now
+            if [path.name for path in self.folder.iterdir()] == ["lock"]:
+                (self.folder / "lock").unlink()
+                self.folder.rmdir()
 
     # Opening
 
@@ -218,33 +262,56 @@ class Journal:
 
     def _open(self, overwrite: bool, retry_failed: bool) -> None:
         path = self.folder / "journal"
-        self._resolve_before()
-        if overwrite:
-            self._set_aside()
-        told = _read_header(path)
-        if told is not None:
+        self._earlier.resolve()
+        told = read_header(path)
+        self._refuse_strangers(told, overwrite)
+        if told is not None and overwrite:
+            self._earlier.set_aside()
+            told = None
+        if told is not None and told.get("version") == _VERSION:
             rows = self.folder / "rows" if told.get("ordered") else self.output
             if not rows.exists():  # somebody wants to begin anew
-                path.unlink()
+                self._remove_errors()
                 told = None
         if told is None:
-            if self.output.exists() and self.output.stat().st_size:
-                raise InvalidOutput(
-                    f"{self.output} exists already, and no run that could be resumed has left it. "
-                    "Give another file with -o, or replace it with --overwrite"
-                )
-            _write_header(path, self._header)
+            self._write_journal(())
         else:
             self._check(told)
         self._read_marks(path)
         with contextlib.suppress(FileNotFoundError):
             self._read_rows()
-        self._forget_marks(path)
+        # From here on the journal has the marks of those rows alone that were in flight.
+        self.ambiguous = self._marked - self.done - self._failed_rows
+        self._write_journal(self.ambiguous)
         if retry_failed and self._failed_rows.count:
             self._drop_failed()
         self._marks = AppendFile(path)
         self._rows = AppendFile(self._rows_path)
         self._make_errors()
+
+    def _refuse_strangers(self, told: Mapping[str, Any] | None, overwrite: bool) -> None:
+        """Raise `InvalidOutput` where the run before, which `told` this, has not left a file."""
+        other = None if told is None else told.get("output")
+        if other not in (None, self.output.name) and self.output.with_name(str(other)).exists():
+            raise InvalidOutput(
+                f"{self.folder} belongs to the run of {self.output.with_name(str(other))}. "
+                "Fix: give another file with -o"
+            )
+        readable = told is not None and told.get("version") == _VERSION
+        checks = Checks(told) if told is not None and readable else None
+        if (overwrite or told is None or told.get("ordered")) and not is_empty(self.output):
+            if told is None or not holds_rows(self.output, checks):
+                raise InvalidOutput(
+                    f"{self.output} exists already, and no run that could be resumed has left it. "
+                    "Fix: move it away, or give another file with -o"
+                )
+        elif overwrite and told == {}:
+            rows = self.folder / "rows"
+            if not (rows.exists() and holds_rows(rows, None)):
+                raise in_the_way(self.folder, "the journal", self.output)
+        errors = errors_file(self.output)
+        if not is_empty(errors) and (told is None or not holds_failed_rows(errors, checks)):
+            raise in_the_way(errors, "the file of the failed rows", self.output)
 
     def _check(self, told: Mapping[str, Any]) -> None:
         """Raise `InvalidOutput` where the run before was another one."""
@@ -267,39 +334,46 @@ class Journal:
                 )
 
     def _read_marks(self, path: Path) -> None:
-        with path.open("r+b") as file:
+        most = self._header.get("last") or _MOST
+        damaged = 0
+        with path.open("rb") as file:
             file.readline()
             while data := file.read(_COPY):
                 whole = len(data) // _MARK
-                self._take_marks(struct.unpack_from(f"<{whole}Q", data))
-                if torn := len(data) % _MARK:
-                    file.truncate(file.tell() - torn)
-
-    def _take_marks(self, marks: Sequence[int]) -> None:
-        began = 0
-        for at, mark in enumerate(marks):
-            if mark >= _TAKEN_BACK:
-                self._marked.update(marks[began:at])
-                self._marked.discard(mark ^ _TAKEN_BACK)
-                began = at + 1
-        self._marked.update(marks[began:])
+                for mark in struct.unpack_from(f"<{whole}Q", data):
+                    if 0 < mark <= most:  # each comes once
+                        damaged += not self._marked.add(mark)
+                    elif _FINISHED <= mark < _TAKEN_BACK:
+                        self._finished = mark ^ _FINISHED
+                    elif (number := mark ^ _TAKEN_BACK) in self._marked:
+                        self._marked.discard(number)
+                    else:
+                        damaged += 1
+        if damaged:
+            logger.warning(
+                "the journal of %s was damaged: %s of its marks mean nothing and are ignored. "
+                "Lines in flight when a run was killed may be sent again, and billed, unseen",
+                self.output, f"{damaged:,}",
+            )  # fmt: skip
 
     def _read_rows(self) -> None:
         """Learn from the rows that are there what is done; cut a torn last one off."""
-        offset, answered = 0, list[int]()
-        with self._rows_path.open("r+b") as file:
-            for line in file:
-                if not line.endswith(b"\n"):
-                    file.truncate(offset)
-                    break
-                found = _ROW.match(line)  # not by `row_number`: for a million rows it counts
-                if found is None:
-                    raise InvalidOutput(
-                        f"{self._rows_path} holds a line that no run has written, after "
-                        f"{offset:,} bytes. Give another file with -o, or begin anew with "
-                        "--overwrite"
-                    )
-                number = int(found[1])
+        whole, damaged, answered = 0, 0, list[int]()
+        with self._rows_path.open("rb") as file:
+            for number, offset, line in self._checks.rows(file):
+                if number is None:
+                    if _is_torn(line):
+                        os.truncate(self._rows_path, offset)
+                    elif _is_foreign(line):
+                        raise InvalidOutput(
+                            f"{self._rows_path} holds a line that no run has written, after "
+                            f"{offset:,} bytes. Fix: take it out of the file, or give another "
+                            "file with -o"
+                        )
+                    else:
+                        damaged += 1
+                    continue
+                whole += 1
                 if line.endswith(ANSWERED):
                     answered.append(number)
                     if len(answered) == _TOGETHER:
@@ -309,28 +383,65 @@ class Journal:
                     self.failed[_code_of(line)] += 1
                 if self._offsets is not None:
                     self._note(number, offset)
-                offset += len(line)
         self.done.update(answered)
+        if damaged > whole:
+            raise InvalidOutput(
+                f"{damaged:,} of the {damaged + whole:,} rows in {self._rows_path} are not as they "
+                "were written: to send those lines again would bill them again. Fix: restore the "
+                "file from a copy, or give another one with -o"
+            )
+        different = self._failed_rows.count + (self.done - self._failed_rows).count
+        if damaged or different < whole:
+            self._repair(damaged, whole - different)
+        elif different < self._finished:
+            logger.warning(
+                "%s of the %s rows of %s are gone: their lines are sent again",
+                f"{self._finished - different:,}", f"{self._finished:,}", self.output,
+            )  # fmt: skip
 
-    def _forget_marks(self, path: Path) -> None:
-        """Keep the marks of those rows alone that were in flight when the run was killed."""
-        kept = self.ambiguous = self._marked - self.done - self._failed_rows
-        draft = self.folder / "draft"
-        _write_header(draft, self._header)
-        with draft.open("ab") as file:
-            file.writelines(number.to_bytes(_MARK, "little") for number in kept)
-        draft.replace(path)
+    def _repair(self, damaged: int, doubled: int) -> None:
+        """Move what is no row, or comes twice, out of the rows, and read these anew."""
+        aside, draft = self.folder / "damaged.jsonl", self.folder / "rows.draft"
+        seen = Bitmap()
+        with self._rows_path.open("rb") as rows, fresh(draft) as kept, aside.open("ab") as moved:
+            for number, _, line in self._checks.rows(rows):
+                (moved if number is None or not seen.add(number) else kept).write(line)
+            for file in (moved, kept):
+                file.flush()
+                os.fsync(file.fileno())
+        draft.replace(self._rows_path)
+        logger.warning(
+            "%s was damaged: %s of its rows are not as they were written, and %s come twice. They "
+            "are kept in %s, and lines that have no other row are sent again",
+            self.output, f"{damaged:,}", f"{doubled:,}", aside,
+        )  # fmt: skip
+        self.done, self._failed_rows = Bitmap(), Bitmap()
+        self.failed.clear()
+        if self._offsets is not None:
+            self._offsets = array("Q")
+        self._finished = 0
+        self._read_rows()
+
+    def _write_journal(self, marked: Iterable[int]) -> None:
+        """The journal, with the marks of those rows alone, in one step."""
+        draft = self.folder / "journal.draft"
+        with fresh(draft) as file:
+            write_header(file, self._header)
+            file.writelines(number.to_bytes(_MARK, "little") for number in marked)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self.folder / "journal")
 
     def _drop_failed(self) -> None:
         """Take the failed rows out of the output: they are to be sent again."""
-        draft = self.folder / "draft"
-        with self._rows_path.open("rb") as rows, draft.open("wb") as kept:
+        draft = self.folder / "rows.draft"
+        with self._rows_path.open("rb") as rows, fresh(draft) as kept:
             offset = 0
-            for line in rows:
-                if line.endswith(ANSWERED):
+            for number, _, line in self._checks.rows(rows):
+                if number is not None and number in self.done:
                     kept.write(line)
                     if self._offsets is not None:
-                        self._note(row_number(line) or 0, offset)
+                        self._note(number, offset)
                     offset += len(line)
             kept.flush()
             os.fsync(kept.fileno())
@@ -345,13 +456,15 @@ class Journal:
 
     def _make_errors(self) -> None:
         """The file of failed rows, as the rows have it now."""
-        path = errors_file(self.output)
-        path.unlink(missing_ok=True)
+        self._remove_errors()
         if self._failed_rows.count:
             with self._rows_path.open("rb") as rows:
                 for line in rows:
                     if not line.endswith(ANSWERED):
                         self._write_error(line)
+
+    def _remove_errors(self) -> None:
+        errors_file(self.output).unlink(missing_ok=True)  # looked at by `_refuse_strangers`
 
     def _write_error(self, row: bytes) -> None:
         if self._errors is None:
@@ -366,60 +479,17 @@ class Journal:
             offsets.frombytes(bytes(8 * max(number + 1 - len(offsets), len(offsets) >> 3, 1024)))
         offsets[number] = offset + 1
 
-    def _files(self) -> list[Path]:
-        """All that a run leaves, but for the lock, which is held."""
-        inside = [path for path in self.folder.iterdir() if path.is_file()]
-        files = [path for path in inside if path.name != "lock"]
-        outside = [self.output, errors_file(self.output)]
-        return files + [path for path in outside if path.exists()]
 
-    def _set_aside(self) -> None:
-        """Move the run before out of the way: it is lost once this one has a row."""
-        self._before = self.folder / "before"
-        self._before.mkdir()
-        for path in self._files():
-            path.replace(self._before / path.name)
-
-    def _resolve_before(self) -> None:
-        """What a killed --overwrite has left: it holds where nothing has replaced it."""
-        rows = (self.output, self.folder / "rows")
-        if any(path.exists() and path.stat().st_size for path in rows):
-            shutil.rmtree(self.folder / "before", ignore_errors=True)
-        else:
-            self._bring_back()
-
-    def _bring_back(self) -> None:
-        before = self.folder / "before"
-        if not before.is_dir():
-            return
-        outside = (self.output, errors_file(self.output))
-        for path in before.iterdir():
-            home = next((each for each in outside if each.name == path.name), None)
-            path.replace(home or self.folder / path.name)
-        before.rmdir()
+def _is_torn(line: bytes) -> bool:
+    """Whether `line` is what a kill has left of a row."""
+    start = b'{"id":"batch_req_'
+    return not line.endswith(b"\n") and line.startswith(start[: len(line)])
 
 
-def _read_header(path: Path) -> dict[str, Any] | None:
-    """The header of the journal at `path`; None where there is none, or a torn one alone."""
-    try:
-        with path.open("rb") as file:
-            line = file.readline(_COPY)
-    except FileNotFoundError:
-        return None
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        header = json.loads(line)
-    except ValueError:
-        header = None
-    return header if isinstance(header, dict) else {}
-
-
-def _write_header(path: Path, header: Mapping[str, Any]) -> None:
-    with path.open("wb") as file:
-        file.write(json.dumps({"version": _VERSION, **header}).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+def _is_foreign(line: bytes) -> bool:
+    """Whether `line` is somebody's JSON, and none of a row."""
+    ours = b"batch_req_" in line[:64] or b'"check":"' in line[:128]
+    return not ours and line.lstrip().startswith(b"{") and is_json(line)
 
 
 def _code_of(row: bytes) -> str:

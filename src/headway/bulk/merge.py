@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,19 @@ from typing import Any
 
 import msgspec
 
-from headway.bulk.journal import journal_header, row_number, trace_file
-from headway.bulk.output import ANSWERED, InvalidOutput, errors_file
-from headway.bulk.record import read_trace
+from headway.bulk.bitmap import Bitmap
+from headway.bulk.checks import Checks, read_header
+from headway.bulk.journal import finished_rows, journal_header
+from headway.bulk.output import ANSWERED, InvalidOutput, errors_file, run_folder
 from headway.bulk.seen import SeenIds
+from headway.bulk.strangers import (
+    check_place,
+    holds_failed_rows,
+    holds_rows,
+    in_the_way,
+    is_empty,
+    refuse_inputs,
+)
 
 __all__ = ["Merged", "merge"]
 
@@ -29,14 +39,16 @@ _SAME = ("input", "provider", "shape")
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What was written: rows, how many of them failed, lines of which no shard has a row, and rows
-    whose `custom_id` came before: no shard knows the ids of another.
+    """What was written: rows, how many of them failed, lines of which no shard has a row, rows
+    whose `custom_id` came before (no shard knows the ids of another), and rows that were left out,
+    for they are not as their run wrote them, or come twice.
     """
 
     rows: int
     failed: int
     missing: int
     duplicates: int = 0
+    damaged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +57,9 @@ class _Part:
     index: int
     count: int
     lines: int
+    finished: int | None  # rows, where it is done: blank lines have none
     header: Mapping[str, Any]
+    checks: Checks
 
 
 def merge(
@@ -58,8 +72,9 @@ def merge(
     """Write the rows of `outputs`, the results of all shards of one run, to `target`.
 
     The failed rows stand a second time in ``….errors.jsonl`` beside it. Raises `InvalidOutput`
-    where a shard is missing, comes twice, belongs to another run or has lines without a row, the
-    latter not with `partial`; and where `target` exists, unless `overwrite` is true.
+    where a shard is missing, comes twice, belongs to another run, or has damaged rows or lines
+    without a row, the latter two not with `partial`; where `target` or its file of failed rows
+    exists, unless `overwrite` is true; and where one of those is no file of an earlier merge.
     """
     target = Path(target)
     if any(target.exists() and Path(path).exists() and target.samefile(path) for path in outputs):
@@ -69,54 +84,114 @@ def merge(
         )
     parts = sorted((_part(Path(path)) for path in outputs), key=lambda part: part.index)
     _check(parts)
+    _check_target(target, parts, overwrite=overwrite)
+    rows = failed = missing = duplicates = damaged = 0
+    seen = SeenIds()
+    with _Draft(target) as kept, _Draft(target) as errors:
+        for part in parts:
+            before = rows
+            broken, in_order = _in_order(part)
+            damaged += len(broken)
+            if broken and not partial:
+                raise InvalidOutput(
+                    f"{part.path} holds {len(broken):,} lines that are not as the run wrote them, "
+                    f"or are there twice, the first after {broken[0]:,} bytes. Fix: run that shard "
+                    "again, which mends it, or merge the others with --partial"
+                )
+            for row in in_order:
+                kept.write(row)
+                rows += 1
+                custom_id = _decode_id(row).custom_id
+                duplicates += custom_id is not None and seen.first_line(custom_id, rows) != rows
+                if not row.endswith(ANSWERED):
+                    errors.write(row)
+                    failed += 1
+            missing += _missing(part, rows - before, partial=partial)
+        # The target comes last: a kill before that leaves it as it was.
+        failures = errors_file(target)
+        if failed:
+            errors.put(failures)
+        else:
+            failures.unlink(missing_ok=True)  # of an earlier merge
+        kept.put(target)
+    return Merged(rows, failed, missing, duplicates, damaged)
+
+
+def _missing(part: _Part, rows: int, *, partial: bool) -> int:
+    """How many lines of `part`, of which there are so many `rows`, have none."""
+    if (limit := part.header.get("limit")) is not None and not partial:
+        raise InvalidOutput(
+            f"{part.path} was run with --limit {limit}. Run that shard without it "
+            "first, or merge what is there with --partial"
+        )
+    if part.finished is not None and rows != part.finished:
+        if rows < part.finished and partial:
+            return part.finished - rows
+        raise InvalidOutput(
+            f"{part.path} has {rows:,} rows, and had {part.finished:,} when its run was done. "
+            "Fix: run that shard again, which sends what is gone, or merge what is there with "
+            "--partial"
+        )
+    left = 0 if part.finished is not None else part.lines - rows
+    if left < 0 and limit is None:
+        raise InvalidOutput(
+            f"{part.path} has {rows:,} rows for {part.lines:,} lines: it "
+            "holds those of others. Run that shard anew with --overwrite"
+        )
+    if left > 0 and not partial:
+        raise InvalidOutput(
+            f"{part.path} has rows for {rows:,} of its {part.lines:,} "
+            "lines. Run that shard to its end first, or merge what is there with "
+            "--partial"
+        )
+    return max(0, left)
+
+
+def _check_target(target: Path, parts: Sequence[_Part], *, overwrite: bool) -> None:
+    """Raise `InvalidOutput` where `target` is somebody's, or there and not to be replaced."""
+    read = [path for part in parts for path in (part.path, errors_file(part.path))]
+    for part in parts:
+        read.extend(run_folder(part.path).iterdir())
+    failures = errors_file(target)
+    refuse_inputs(read, [target, failures], target)
+    check_place(target)
+    if read_header(run_folder(target) / "journal") is not None:
+        raise InvalidOutput(
+            f"{target} is the output of a run of its own. Fix: give another file with -o"
+        )
     if target.exists() and not overwrite:
         raise InvalidOutput(
             f"{target} exists already. Give another file with -o, or replace it with --overwrite"
         )
-    draft = target.with_name(f".{target.name}.draft")
-    failures = target.with_name(f".{target.name}.errors.draft")
-    rows = failed = missing = duplicates = 0
-    seen = SeenIds()
-    try:
-        with draft.open("wb") as kept, failures.open("wb") as errors:
-            for part in parts:
-                before = rows
-                for row in _in_order(part.path):
-                    kept.write(row)
-                    rows += 1
-                    custom_id = _decode_id(row).custom_id
-                    duplicates += custom_id is not None and seen.first_line(custom_id, rows) != rows
-                    if not row.endswith(ANSWERED):
-                        errors.write(row)
-                        failed += 1
-                if (limit := part.header.get("limit")) is not None and not partial:
-                    raise InvalidOutput(
-                        f"{part.path} was run with --limit {limit}. Run that shard without it "
-                        "first, or merge what is there with --partial"
-                    )
-                left = part.lines - (rows - before)
-                if left < 0 and limit is None:
-                    raise InvalidOutput(
-                        f"{part.path} has {rows - before:,} rows for {part.lines:,} lines: it "
-                        "holds those of others. Run that shard anew with --overwrite"
-                    )
-                if left > 0 and not _is_done(part.path):
-                    missing += left
-                    if not partial:
-                        raise InvalidOutput(
-                            f"{part.path} has rows for {rows - before:,} of its {part.lines:,} "
-                            "lines. Run that shard to its end first, or merge what is there with "
-                            "--partial"
-                        )
-            kept.flush()
-            os.fsync(kept.fileno())
-        draft.replace(target)
-        if failed:
-            failures.replace(errors_file(target))
-    finally:
-        draft.unlink(missing_ok=True)
-        failures.unlink(missing_ok=True)
-    return Merged(rows, failed, missing, duplicates)
+    if not is_empty(target) and not holds_rows(target, None):
+        raise in_the_way(target, "all rows", target)
+    if not is_empty(failures) and not holds_failed_rows(failures, None):
+        raise in_the_way(failures, "the file of the failed rows", target)
+
+
+class _Draft:
+    """A file beside `target` that is gone at the end, unless it was put in its place."""
+
+    def __init__(self, target: Path) -> None:
+        fd, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:50]}.")
+        self._path, self._file = Path(name), open(fd, "wb")  # noqa: SIM115 - closed at the end
+        self.write = self._file.write
+
+    def put(self, path: Path) -> None:
+        """Bring it to the disk, and to `path`, in one step."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        self._path.chmod(0o666 & ~mask)
+        self._path.replace(path)
+
+    def __enter__(self) -> _Draft:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._file.close()
+        self._path.unlink(missing_ok=True)
 
 
 def _part(path: Path) -> _Part:
@@ -126,19 +201,19 @@ def _part(path: Path) -> _Part:
             f"{path} is no output of a run with a journal beside it. Give the results of "
             "`headway run --shard`"
         )
+    if not header:
+        raise InvalidOutput(
+            f"the journal of {path} is damaged, so that its rows cannot be checked. Fix: restore "
+            f"{run_folder(path) / 'journal'} from a copy, or run that shard anew with --overwrite"
+        )
     if not isinstance(shard := header.get("shard"), list):
         raise InvalidOutput(
             f"{path} is the output of a whole run, not of a shard. There is nothing to merge"
         )
-    return _Part(path, shard[0], shard[1], header.get("lines") or 0, header)
-
-
-def _is_done(path: Path) -> bool:
-    """Whether its last session came to the end: a shard with blank lines has fewer rows."""
-    trace = trace_file(path)
-    sessions = read_trace(trace).sessions if trace.is_file() else []
-    end = sessions[-1].end if sessions else None
-    return end is not None and end.reason == "done"
+    return _Part(
+        path, shard[0], shard[1], header.get("lines") or 0, finished_rows(path), header,
+        Checks(header),
+    )  # fmt: skip
 
 
 def _check(parts: Sequence[_Part]) -> None:
@@ -161,25 +236,27 @@ def _check(parts: Sequence[_Part]) -> None:
         raise InvalidOutput(f"shards are missing: {shown}. Give the results of all of them")
 
 
-def _in_order(path: Path) -> Iterator[bytes]:
-    """The rows at `path` by their line's number; eight bytes of memory for each line."""
-    with path.open("rb") as file:
-        first = last = None
-        for row in file:
-            number = row_number(row)
-            if number is not None:
-                first = number if first is None else min(first, number)
-                last = number if last is None else max(last, number)
-        if first is None or last is None:
-            return
-        offsets = array("Q", bytes(8 * (last - first + 1)))
-        file.seek(0)
-        at = 0
-        for row in file:
-            number = row_number(row)
-            if number is not None and row.endswith(b"\n"):
+def _in_order(part: _Part) -> tuple[Sequence[int], Iterator[bytes]]:
+    """Where the damaged and doubled rows of `part` begin, and the others by their line's number;
+    eight bytes of memory for each line.
+    """
+    numbers, broken = Bitmap(), array("Q")
+    first = last = 0
+    with part.path.open("rb") as file:
+        for number, at, row in part.checks.rows(file):
+            if number is not None and numbers.add(number):
+                first, last = min(first or number, number), max(last, number)
+            elif number is not None or row.endswith(b"\n"):  # else it is a row that a kill cut
+                broken.append(at)
+    return broken, _sorted(part, first, last)
+
+
+def _sorted(part: _Part, first: int, last: int) -> Iterator[bytes]:
+    offsets = array("Q", bytes(8 * (last - first + 1)))
+    with part.path.open("rb") as file:
+        for number, at, _ in part.checks.rows(file):
+            if number is not None and not offsets[number - first]:
                 offsets[number - first] = at + 1
-            at += len(row)
         for offset in offsets:
             if offset:
                 file.seek(offset - 1)

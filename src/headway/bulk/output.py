@@ -6,12 +6,13 @@ import os
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from headway.errors import HeadwayError
 
 __all__ = [
     "ANSWERED", "AppendFile", "InvalidOutput", "cannot_write", "check_output", "default_output",
-    "errors_file", "is_device",
+    "errors_file", "fresh", "is_device", "run_folder",
 ]  # fmt: skip
 
 # How a row ends that was answered, and no other.
@@ -39,6 +40,17 @@ def default_output(source: Path, shard: tuple[int, int] | None = None) -> Path:
 def errors_file(output: Path) -> Path:
     """Where the failed rows of `output` stand a second time."""
     return output.with_name(f"{output.name.removesuffix('.jsonl')}.errors.jsonl")
+
+
+def run_folder(output: Path) -> Path:
+    """The folder in which a run keeps what it must remember, beside its output."""
+    return output.with_name(f"{output.name.removesuffix('.jsonl')}.run")
+
+
+def fresh(path: Path) -> BinaryIO:
+    """A new file at `path`, open for writing; what a kill has left there goes, links unfollowed."""
+    path.unlink(missing_ok=True)
+    return path.open("xb")
 
 
 class AppendFile:

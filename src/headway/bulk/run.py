@@ -121,6 +121,7 @@ async def run(
                 ordered=ordered,
                 overwrite=overwrite,
                 retry_failed=retry_failed,
+                inputs=() if paths.source == "-" else (Path(paths.source),),
             )
             rows = stack.enter_context(await anyio.to_thread.run_sync(open_journal))
         prices = Prices() if prices is None else prices
@@ -151,6 +152,8 @@ async def run(
                 if ordered:
                     with anyio.CancelScope(shield=True):
                         await anyio.to_thread.run_sync(rows.arrange)
+            if meter.stopped is None and isinstance(rows, Journal) and not meter.report().remaining:
+                rows.finish()
         if (grown := lines.grown()) and meter.stopped is None:
             logger.warning(
                 "%s has grown by %s bytes since the run began; what was added is not in it. Put it "
@@ -206,6 +209,7 @@ def _header(
         "shape": {**asdict(shape), "parameters": dict(shape.parameters)},
         "shard": None if shard is None else [shard.index, shard.count],
         "lines": lines.lines,
+        "last": lines.last,
         "limit": limit,
     }
 

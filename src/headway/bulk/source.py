@@ -92,8 +92,9 @@ _decode_id = msgspec.json.Decoder(_IdForm).decode
 class Source:
     """An input that was opened and measured; made by `open_source`.
 
-    `lines` counts what it will yield, blank lines among them until they were read; None for a
-    stream. `size` is in bytes, as stored; `fingerprint` the hex SHA-256 of those and of the size.
+    `lines` counts what it will yield, blank lines among them until they were read, and `last` is
+    the highest number of a line, of the whole part whatever the limit; both None for a stream.
+    `size` is in bytes, as stored; `fingerprint` the hex SHA-256 of those and of the size.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Source:
     ) -> None:  # fmt: skip
         self.name = name
         self.lines: int | None = None
+        self.last: int | None = None
         self.size = 0
         self.fingerprint = ""
         self._file = file
@@ -284,6 +286,7 @@ class Source:
             self._start = self._start_of(low)
         if self._prompts is None:
             self._detect()
+        self.last = self._first - 1 + self.lines
         if self._limit is not None:
             self.lines = min(self.lines, self._limit)
 

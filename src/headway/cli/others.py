@@ -164,6 +164,8 @@ def merge(
     parts = [f"{merged.rows:,} rows", f"{merged.failed:,} of them failed"]
     if merged.duplicates:
         parts.append(f"{merged.duplicates:,} have a custom_id that came before")
+    if merged.damaged:
+        parts.append(f"{merged.damaged:,} were damaged or there twice, and are left out")
     if merged.missing:
         parts.append(f"{merged.missing:,} lines have no row")
     typer.echo(f"{output}: {', '.join(parts)}", file=sys.stderr)

@@ -39,7 +39,7 @@ from headway.errors import HeadwayError
 
 __all__ = ["InvalidRun", "page", "write_report"]
 
-_START = b"<!doctype html>"
+_OURS = b'<meta name="generator" content="headway report">'  # within the first 1,000 bytes
 
 
 class InvalidRun(HeadwayError, ValueError):
@@ -99,8 +99,8 @@ def _write(output: Path, data: bytes) -> None:
             if output.is_dir():
                 raise InvalidOutput(f"{output} is a folder. Give a file with -o")
             with output.open("rb") as file:
-                start = file.read(len(_START))
-            if start and start.lower() != _START:
+                start = file.read(1000)
+            if start and _OURS not in start:
                 raise InvalidOutput(
                     f"{output} exists already and is no report, so it is not replaced. "
                     "Give another file with -o, like report.html"
