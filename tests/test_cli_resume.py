@@ -205,6 +205,36 @@ def test_an_existing_output_is_2_and_says_the_way_out(
     assert (folder / "out.jsonl").read_text() == "precious\n"
 
 
+@pytest.mark.parametrize("options", [(), ("--overwrite",), ("--retry-failed",), ("--ordered",)])
+def test_the_input_is_not_the_file_of_the_failed_rows(
+    options: tuple[str, ...], llmock: LLMock, folder: Path
+) -> None:
+    source = (folder / "requests.jsonl").rename(folder / "fix.errors.jsonl")
+    kept = source.read_bytes()
+    result = headway("run", "fix.errors.jsonl", "-o", "fix.jsonl", *options)
+    assert result.exit_code == 2
+    assert said(result) == (
+        "headway: fix.errors.jsonl, which belongs to the output fix.jsonl, is the input "
+        "fix.errors.jsonl itself, which would be lost. Fix: give another file with -o"
+    )
+    assert source.read_bytes() == kept
+    assert sorted(path.name for path in folder.glob("fix*")) == ["fix.errors.jsonl"]
+    assert llmock.requests == []
+    assert headway("run", "fix.errors.jsonl", "-o", "fixed.jsonl").exit_code == 0  # the advice
+
+
+def test_damage_is_told_and_mended(llmock: LLMock, folder: Path) -> None:
+    assert headway("run", "requests.jsonl").exit_code == 0
+    output = folder / "requests.results.jsonl"
+    rows = output.read_bytes().splitlines(keepends=True)
+    output.write_bytes(b"".join([*rows[:3], bytes(512), *rows[5:], rows[0]]))
+    result = headway("run", "requests.jsonl")
+    assert result.exit_code == 0
+    assert "requests.results.jsonl was damaged: 1 of its rows are not as they were" in said(result)
+    assert len(llmock.requests) == 13  # the zeros took the row behind them along
+    assert sorted(ids_of(output)) == [f"q{n}" for n in range(10)]
+
+
 def test_overwrite_begins_anew(llmock: LLMock, folder: Path) -> None:
     assert headway("run", "requests.jsonl").exit_code == 0
     llmock.fail(401, times=1)
