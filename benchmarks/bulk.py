@@ -25,7 +25,7 @@ from _bulk_cost import cpu, growth
 from _bulk_speed import BARE, COOKBOOK, HEADWAY, INFERMESH
 from _table import environment, table, targets
 
-MOST_RESUMING = 5.0  # seconds
+MOST_RESUMING = 8.0  # seconds
 MOST_GROWTH = {False: 200.0, True: 60.0}  # MB, by whether ids are trusted
 MOST_CPU = 60.0  # microseconds a line
 LEAST_OF_BARE = 0.9

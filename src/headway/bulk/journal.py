@@ -36,14 +36,15 @@ from headway.bulk.output import (
     run_folder,
 )
 from headway.bulk.replaced import Replaced
-from headway.bulk.rows import is_json
 from headway.bulk.strangers import (
     check_place,
     holds_failed_rows,
     holds_rows,
     in_the_way,
     is_empty,
+    is_foreign,
     is_own_folder,
+    is_torn,
     refuse_inputs,
 )
 from headway.errors import MissingExtra
@@ -339,9 +340,14 @@ class Journal:
         with path.open("rb") as file:
             file.readline()
             while data := file.read(_COPY):
-                whole = len(data) // _MARK
-                for mark in struct.unpack_from(f"<{whole}Q", data):
-                    if 0 < mark <= most:  # each comes once
+                marks = struct.unpack_from(f"<{len(data) // _MARK}Q", data)
+                if marks and 0 < min(marks) <= max(marks) <= most:  # each comes once
+                    before = self._marked.count
+                    self._marked.update(marks)
+                    damaged += len(marks) - (self._marked.count - before)
+                    continue
+                for mark in marks:
+                    if 0 < mark <= most:
                         damaged += not self._marked.add(mark)
                     elif _FINISHED <= mark < _TAKEN_BACK:
                         self._finished = mark ^ _FINISHED
@@ -362,9 +368,9 @@ class Journal:
         with self._rows_path.open("rb") as file:
             for number, offset, line in self._checks.rows(file):
                 if number is None:
-                    if _is_torn(line):
+                    if is_torn(line):
                         os.truncate(self._rows_path, offset)
-                    elif _is_foreign(line):
+                    elif is_foreign(line):
                         raise InvalidOutput(
                             f"{self._rows_path} holds a line that no run has written, after "
                             f"{offset:,} bytes. Fix: take it out of the file, or give another "
@@ -478,18 +484,6 @@ class Journal:
         if number >= len(offsets):
             offsets.frombytes(bytes(8 * max(number + 1 - len(offsets), len(offsets) >> 3, 1024)))
         offsets[number] = offset + 1
-
-
-def _is_torn(line: bytes) -> bool:
-    """Whether `line` is what a kill has left of a row."""
-    start = b'{"id":"batch_req_'
-    return not line.endswith(b"\n") and line.startswith(start[: len(line)])
-
-
-def _is_foreign(line: bytes) -> bool:
-    """Whether `line` is somebody's JSON, and none of a row."""
-    ours = b"batch_req_" in line[:64] or b'"check":"' in line[:128]
-    return not ours and line.lstrip().startswith(b"{") and is_json(line)
 
 
 def _code_of(row: bytes) -> str:
