@@ -7,13 +7,12 @@ import json
 import tracemalloc
 from typing import Any
 
-import msgspec
 import pytest
 
 from headway.bulk import formats, lines, rows
 from headway.bulk.formats import BadLine, Request
 from headway.bulk.lines import InvalidInput, Line
-from headway.bulk.rows import Answer, Tokens, Usage
+from headway.bulk.rows import Answer, Tokens
 from headway.bulk.seen import SeenIds
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 20}
@@ -426,8 +425,8 @@ def test_what_is_not_json_is_no_answer(body: bytes) -> None:
         ({"input_tokens": 10, "output_tokens": 20, "total_tokens": 30}, Tokens(10, 20, 30)),
         ({"input_tokens": 10, "output_tokens": 20}, Tokens(10, 20, 30)),
         ({"prompt_tokens": 5, "total_tokens": 5, "completion_tokens": None}, Tokens(5, None, 5)),
-        ({"total_tokens": 12}, Tokens(12, None, 12)),
-        ({"total_tokens": 12, "completion_tokens": 4}, Tokens(8, 4, 12)),
+        ({"total_tokens": 12}, Tokens(12, None, 12, 0, 12)),
+        ({"total_tokens": 12, "completion_tokens": 4}, Tokens(8, 4, 12, 0, 8)),
         (
             {
                 "prompt_tokens": 9,
@@ -444,10 +443,10 @@ def test_what_is_not_json_is_no_answer(body: bytes) -> None:
     ],
 )
 def test_what_an_answer_says_it_used(usage: dict[str, Any], tokens: Tokens) -> None:
-    assert rows.tokens_of(msgspec.convert(usage, Usage)) == tokens
+    assert rows.tokens_of(usage) == tokens
     body = json.dumps({"model": "m", "usage": usage}).encode()
     row = rows.answer_row(REQUEST, Answer(200, None, body))
-    assert list(rows.spent_by([row])) == [("m", tokens)]  # a resumed run counts the same
+    assert list(rows.spent_by([row])) == [(7, "m", tokens)]  # a resumed run counts the same
 
 
 def test_an_error_row_says_what_failed() -> None:
@@ -490,4 +489,4 @@ def test_what_rows_have_spent() -> None:
         rows.error_row(3, None, "x", "y"),
         b"{torn",
     ]
-    assert list(rows.spent_by(found)) == [("m", Tokens(3, 4, 7))]
+    assert list(rows.spent_by(found)) == [(7, "m", Tokens(3, 4, 7)), (7, None, Tokens())]

@@ -140,8 +140,8 @@ class _Estimates:
                 asked = len(body) * shares[0]
                 answer = min(shares[1], most) if most else shares[1]
             else:
-                asked = len(body) / BYTES_PER_TOKEN
-                answer = most or UNKNOWN_ANSWER
+                asked = max(len(body) / BYTES_PER_TOKEN, request.token_ids)
+                answer = most or UNKNOWN_ANSWER * request.choices
                 if most:
                     self.stated += 1
                 else:

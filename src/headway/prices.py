@@ -10,7 +10,7 @@ import json
 import os
 import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -116,6 +116,11 @@ class Prices:
         `cached` may be left out. Raises `InvalidPrices`.
         """
         return cls(_read_table(Path(path)))
+
+    @property
+    def own(self) -> Container[str]:
+        """The models that the user's table names."""
+        return self._table.keys()
 
     def cost(
         self,

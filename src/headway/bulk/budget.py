@@ -1,48 +1,88 @@
 """What a run may spend: money and tokens, bounded before they are spent.
 
 A request is let in only where what was spent, what those in flight may spend at most, and what it
-may spend itself stay within the bounds. What an answer may be long is its ``max_tokens``, or twice
-what this model's answers were on average.
+may spend itself stay within the bounds. An answer may be as long as its ``max_tokens``, times the
+answers that are asked for; without one as long as models can answer. What a model turned out to
+take beyond that (reasoning that its ``max_tokens`` does not bound) is reserved from then on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections import Counter
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 import anyio
 
-from headway.bulk.formats import Request
+from headway.bulk.formats import ENDPOINTS, Request
+from headway.bulk.rows import Tokens
 from headway.estimate import WITHOUT_ANSWER
 
-__all__ = ["Budget"]
+__all__ = ["UNBOUNDED_ANSWER", "Bill", "Budget", "needed"]
 
 Cost = Callable[[str, int, int, int], "float | None"]
 
-_FIRST_GUESS = 1024  # tokens of an answer, before there is any and where none are stated
+UNBOUNDED_ANSWER = 131_072
+"""Tokens of an answer whose request states no maximum: what the largest models write at most."""
+
+_PICTURE = 8_192  # tokens of one that is made, where it is billed in tokens
+
+
+def needed(request: Request) -> tuple[int, int]:
+    """The tokens that `request` may read and be written at most, by what it says."""
+    # On the safe side: four bytes a token is the rule.
+    read = max(len(request.body) // 3, request.token_ids) + 1
+    if request.url.endswith(WITHOUT_ANSWER):
+        return read, 0
+    if request.max_tokens:
+        return read, request.max_tokens
+    each = _PICTURE if request.url == ENDPOINTS["images"] else UNBOUNDED_ANSWER
+    return read, each * request.choices
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What one attempt cost: `dollars` (None: nobody knows) and tokens."""
+
+    dollars: float | None
+    read: int
+    written: int
 
 
 @dataclass(slots=True)
-class _Answers:
-    count: int = 0
-    tokens: int = 0
+class _Beyond:
+    """By how many tokens at most a request, and each answer, of a model passed `needed`."""
+
+    read: int = 0
+    written: int = 0
 
 
 class Budget:
     """Bounds in dollars and in tokens (None: no bound), and what is spent and reserved of them.
 
-    `cost` gives the dollars of a model's input, output and cached tokens; None: unknown.
+    `cost` gives the dollars of a model's input, output and cached tokens; None: unknown. The prices
+    of the models in `own` go before those of others.
     """
 
-    def __init__(self, cost: Cost, max_cost: float | None, max_tokens: int | None) -> None:
+    def __init__(
+        self,
+        cost: Cost,
+        max_cost: float | None,
+        max_tokens: int | None,
+        own: Container[str] = (),
+    ) -> None:
         self._cost = cost
+        self._own = own
         self._max_cost = max_cost
         self._max_tokens = max_tokens
         self._reserved: dict[int, tuple[float, int]] = {}  # by line
         self._dollars = 0.0
         self._tokens = 0
-        self._lengths: dict[str | None, _Answers] = {}
+        self._beyond: dict[str | None, _Beyond] = {}  # the models that were heard
+        self._unheard: Counter[str | None] = Counter()  # in flight, of models that were not
         self._changed: anyio.Event | None = None
+        self._unpriced = ""
         self.dollars = 0.0
         self.tokens = 0
 
@@ -55,52 +95,107 @@ class Budget:
         """Dollars for one answer; None where nobody knows."""
         return None if model is None else self._cost(model, read, written, cached)
 
-    def spend(self, dollars: float | None, tokens: int) -> None:
-        """Count what was spent earlier."""
+    def bill(self, tokens: Tokens, most: tuple[int, int], *models: str | None) -> Bill:
+        """What an attempt cost by its `tokens`, and by the most it may have taken where it says
+        none; priced as the first of `models` that has a price.
+        """
+        read = most[0] if tokens.read is None else tokens.read
+        written = tokens.written
+        if written is None:
+            written = most[1] if tokens.total is None else 0
+        dollars = None
+        for model in sorted(models, key=lambda name: name not in self._own):
+            dollars = self.price(model, read, written, tokens.cached)
+            if dollars is not None:
+                if tokens.either:
+                    read_less = read - tokens.either
+                    other = self.price(model, read_less, written + tokens.either, tokens.cached)
+                    dollars = max(dollars, other or 0.0)
+                break
+        return Bill(dollars, read, written)
+
+    def spend(self, dollars: float | None, tokens: int, model: str | None = None) -> None:
+        """Count what was spent by `model` for no answer of this session."""
+        if dollars is None and tokens and not self._unpriced:
+            self._unpriced = repr(model or "(none)")
         self.dollars += dollars or 0.0
         self.tokens += tokens
+
+    def spend_again(self, request: Request, bill: Bill) -> None:
+        """Count an attempt at `request` that was billed, and may be made again: what was reserved
+        is spent.
+        """
+        self.spend(bill.dollars, bill.read + bill.written, request.model)
+        self._release(request)
 
     async def admit(self, request: Request) -> str:
         """Reserve what `request` may spend, when that is possible: "". Else why it never will be,
         with what is spent now.
         """
-        while True:
-            need = self._need(request)
-            if isinstance(need, str):
-                return need
-            dollars, tokens = need
-            over = self._over(dollars, tokens)
-            if not over:
-                self._reserved[request.line] = need
-                self._dollars += dollars
-                self._tokens += tokens
-                return ""
-            if not self._reserved:
-                return over
-            self._changed = self._changed or anyio.Event()
-            await self._changed.wait()
+        while why := self.reserve(request):
+            if not self._reserved or isinstance(self._need(request), str):
+                return why
+            await self._change()
+        return ""
+
+    def reserve(self, request: Request) -> str:
+        """Reserve what `request` may spend, now: "". Else why that cannot be. Twice is once."""
+        if request.line in self._reserved:
+            return ""
+        need = self._need(request)
+        if isinstance(need, str):
+            return need
+        if why := self._over(request, *need):
+            return why
+        self._reserved[request.line] = need
+        self._dollars += need[0]
+        self._tokens += need[1]
+        if request.model not in self._beyond:
+            self._unheard[request.model] += 1
+        return ""
+
+    async def hear_first(self, request: Request) -> None:
+        """Wait while a model of which nothing was heard yet has a request in flight: its first
+        answer tells whether it keeps to what is reserved.
+        """
+        while self._unheard[request.model] and request.model not in self._beyond:
+            await self._change()
+
+    async def _change(self) -> None:
+        self._changed = self._changed or anyio.Event()
+        await self._changed.wait()
+
+    def heard(self, request: Request, tokens: Tokens) -> None:
+        """`request` was answered with so many tokens, where that is known."""
+        beyond = self._beyond.setdefault(request.model, _Beyond())
+        read, written = needed(request)
+        beyond.read = max(beyond.read, (tokens.read or 0) - read)
+        if written:
+            more = math.ceil(((tokens.written or 0) - written) / request.choices)
+            beyond.written = max(beyond.written, more)
 
     def settle(self, request: Request, dollars: float | None, read: int, written: int) -> None:
         """`request` has its answer, or none and never will: what it really spent."""
         self.dollars += dollars or 0.0
         self.tokens += read + written
-        if written:
-            answers = self._lengths.setdefault(request.model, _Answers())
-            answers.count += 1
-            answers.tokens += written
-        if self.bounded and (reserved := self._reserved.pop(request.line, None)) is not None:
-            self._dollars = max(0.0, self._dollars - reserved[0])
-            self._tokens -= reserved[1]
-            if self._changed is not None:
-                self._changed.set()
-                self._changed = None
+        self._release(request)
+
+    def _release(self, request: Request) -> None:
+        if (reserved := self._reserved.pop(request.line, None)) is None:
+            return
+        self._dollars = max(0.0, self._dollars - reserved[0]) if self._reserved else 0.0
+        self._tokens -= reserved[1]
+        if self._unheard[request.model]:
+            self._unheard[request.model] -= 1
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
     def _need(self, request: Request) -> tuple[float, int] | str:
-        read = len(request.body) // 3 + 1  # on the safe side: four bytes a token is the rule
-        written = request.max_tokens
-        if not written and not request.url.endswith(WITHOUT_ANSWER):
-            answers = self._lengths.get(request.model)
-            written = 2 * answers.tokens // answers.count if answers else _FIRST_GUESS
+        read, written = needed(request)
+        if (beyond := self._beyond.get(request.model)) is not None:
+            read += beyond.read
+            written += beyond.written * request.choices if written else 0
         if self._max_cost is None:
             return 0.0, read + written
         dollars = self._cost(request.model or "", read, written, 0)
@@ -112,17 +207,25 @@ class Budget:
             )
         return dollars, read + written
 
-    def _over(self, dollars: float, tokens: int) -> str:
+    def _over(self, request: Request, dollars: float, tokens: int) -> str:
+        if self._max_cost is not None and self._unpriced:
+            return (
+                f"no price is known for the model {self._unpriced}, which was paid for already, so "
+                "--max-cost cannot be kept. Give one with --prices, or leave --max-cost away"
+            )
+        why = ""
+        if not request.max_tokens and not request.url.endswith(WITHOUT_ANSWER):
+            why = " (it states no max_tokens)"
         most, spent = self._max_cost, self.dollars + self._dollars + dollars
         if most is not None and spent > most:
             return (
                 f"--max-cost {most:g} is reached: ${self.dollars:.4g} are spent, and the next "
-                f"request may cost ${dollars:.4g}. Run the rest with a higher --max-cost"
+                f"request may cost ${dollars:.4g}{why}. Run the rest with a higher --max-cost"
             )
         bound, total = self._max_tokens, self.tokens + self._tokens + tokens
         if bound is not None and total > bound:
             return (
                 f"--max-tokens {bound:,} is reached: {self.tokens:,} are used, and the next "
-                f"request may take {tokens:,}. Run the rest with a higher --max-tokens"
+                f"request may take {tokens:,}{why}. Run the rest with a higher --max-tokens"
             )
         return ""

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -25,12 +26,14 @@ __all__ = [
     "DEFAULT_URL",
     "ENDPOINTS",
     "SUPPORTED_URLS",
+    "Asked",
     "BadLine",
+    "Options",
     "Request",
     "RequestReader",
+    "asked_of",
     "check_id",
     "estimate_tokens",
-    "max_tokens_of",
     "resolve_endpoint",
     "unreadable",
 ]
@@ -52,7 +55,11 @@ Form = Literal["openai", "together", "plain"]
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """A line that can be sent. `body` is the JSON object as the file has it."""
+    """A line that can be sent. `body` is the JSON object as the file has it.
+
+    `max_tokens` is for all its answers together, 0 where none is stated; `choices` is how many
+    answers it asks for, `token_ids` how many tokens its prompt states by their numbers.
+    """
 
     line: int
     custom_id: str
@@ -60,6 +67,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     body: bytes
     max_tokens: int
     model: str | None = None
+    choices: int = 1
+    token_ids: int = 0
 
 
 class BadLine(msgspec.Struct, frozen=True, gc=False):
@@ -78,15 +87,43 @@ class _LineForm(msgspec.Struct, gc=False):
     body: msgspec.Raw = msgspec.Raw(b"")
 
 
-class _BodyForm(msgspec.Struct, gc=False):
+class Options(msgspec.Struct, gc=False):
+    """What is looked at of a body, in the names of all providers."""
+
     stream: Any = None
+    model: Any = None
     max_tokens: Any = None
     max_completion_tokens: Any = None
     max_output_tokens: Any = None
-    model: Any = None
+    max_new_tokens: Any = None
+    max_tokens_to_sample: Any = None
+    maxOutputTokens: Any = None  # noqa: N815 - as it comes
+    generationConfig: Any = None  # noqa: N815 - as it comes
+    generation_config: Any = None
+    n: Any = None
+    best_of: Any = None
+    num_completions: Any = None
+    num_generations: Any = None
+    num_return_sequences: Any = None
+    candidate_count: Any = None
+    candidateCount: Any = None  # noqa: N815 - as it comes
 
+
+_MOST_NAMES = (
+    "max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens",
+    "max_tokens_to_sample", "maxOutputTokens",
+)  # fmt: skip
+_CHOICE_NAMES = (
+    "n", "best_of", "num_completions", "num_generations", "num_return_sequences",
+    "candidate_count", "candidateCount",
+)  # fmt: skip
 
 _ABSENT = msgspec.Raw(b"")
+
+
+class _BodyForm(Options, gc=False):
+    prompt: msgspec.Raw = _ABSENT
+    input: msgspec.Raw = _ABSENT
 
 
 class _KindForm(msgspec.Struct, gc=False):
@@ -220,6 +257,7 @@ class RequestReader:
         try:
             options = _decode_body(body)
             url = url or self._url or _url_of(body)
+            prompts, token_ids = _prompts_in(options)
         except (msgspec.DecodeError, RecursionError) as error:
             if plain and not isinstance(error, msgspec.ValidationError):
                 return _not_json(line, error)
@@ -241,13 +279,13 @@ class RequestReader:
                 "stream_not_supported",
                 'has "stream" in its body, and a stream is not one row. Remove it',
             )
-        tokens = max_tokens_of(options)
-        if isinstance(tokens, str):
+        asked = asked_of(options, prompts)
+        if isinstance(asked, str):
             return _bad(
                 line,
                 name,
                 "invalid_max_tokens",
-                f"has a {tokens} that is no count of tokens: it is above {_MAX_TOKENS:,}. "
+                f"has a {asked} that is no count of tokens: it is above {_MAX_TOKENS:,}. "
                 "Correct it",
             )
         model = options.model if isinstance(options.model, str) else None
@@ -255,7 +293,9 @@ class RequestReader:
             model = self._model
             rest = body[1:].lstrip()
             body = b"{" + self._model_member + (b"" if rest.startswith(b"}") else b",") + rest
-        return Request(line.number, custom_id, url, body, tokens, model)
+        return Request(
+            line.number, custom_id, url, body, asked.max_tokens, model, asked.choices, token_ids
+        )
 
 
 def _url_of(body: bytes) -> str:
@@ -272,18 +312,53 @@ def _url_of(body: bytes) -> str:
     return DEFAULT_URL
 
 
-def max_tokens_of(options: Any) -> int | str:
-    """The most that an answer may take by `options`, or the name of a number that is none."""
-    if options.max_completion_tokens:
-        name, budget = "max_completion_tokens", options.max_completion_tokens
-    elif options.max_output_tokens:
-        name, budget = "max_output_tokens", options.max_output_tokens
-    else:
-        name, budget = "max_tokens", options.max_tokens
-    # Text and numbers below 0 are for the provider to judge: they only count for nothing here.
-    if not isinstance(budget, int | float) or budget <= 0:
-        return 0
-    return name if budget > _MAX_TOKENS else math.ceil(budget)
+class Asked(NamedTuple):
+    """What a request may have answered: `max_tokens` in all (0: not stated), of so many choices."""
+
+    max_tokens: int
+    choices: int
+
+
+def asked_of(options: Options, prompts: int = 1) -> Asked | str:
+    """What `options` ask for, for so many prompts; or the name of a count that is none.
+
+    Of several maxima the largest holds, for which of them a provider obeys is not known.
+    """
+    groups = [options, options.generationConfig, options.generation_config]
+    most = 0
+    for name, value in _numbers(groups, _MOST_NAMES):
+        # Text and numbers below 0 are for the provider to judge: they only count for nothing here.
+        if value > _MAX_TOKENS:
+            return name
+        most = max(most, math.ceil(value))
+    choices = max((math.ceil(value) for _, value in _numbers(groups, _CHOICE_NAMES)), default=1)
+    choices = min(choices * prompts, _MAX_TOKENS)
+    return Asked(min(most * choices, _MAX_TOKENS), choices)
+
+
+def _numbers(groups: Iterable[object], names: Iterable[str]) -> Iterator[tuple[str, float]]:
+    for group in groups:
+        for name in names:
+            value = group.get(name) if isinstance(group, dict) else getattr(group, name, None)
+            if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+                yield name, min(value, _MAX_TOKENS + 1)  # some have no float
+
+
+def _prompts_in(options: _BodyForm) -> tuple[int, int]:
+    """How many prompts a body holds, and how many tokens they state by their numbers."""
+    prompts = 1
+    token_ids = 0
+    for part in (options.prompt, options.input):
+        text = bytes(part)
+        if not text.startswith(b"["):
+            continue
+        items = msgspec.json.decode(text)
+        ids = sum(type(item) is int for item in items)
+        inner = [item for item in items if isinstance(item, list)]
+        token_ids += ids + sum(len(item) for item in inner)
+        if part is options.prompt and not ids:
+            prompts = max(1, len(items))
+    return prompts, token_ids
 
 
 def check_id(line: Line, custom_id: object, seen: SeenIds | None) -> str | BadLine:
@@ -356,4 +431,4 @@ def _bad(line: Line, custom_id: str | None, code: str, what: str) -> BadLine:
 
 def estimate_tokens(request: Request) -> int:
     """The tokens to reserve for `request`: four bytes of its body each, and all it may answer."""
-    return len(request.body) // BYTES_PER_TOKEN + request.max_tokens
+    return max(len(request.body) // BYTES_PER_TOKEN, request.token_ids) + request.max_tokens

@@ -111,8 +111,9 @@ class Sample(msgspec.Struct, omit_defaults=True):
 
     `sent` and `refused` (by kind) count attempts, `done`, `failed` (by code) and `attempts` (by
     how many a row took; 0 for a line that was never sent) count rows; `in_flight` and `queued`
-    are as they were at `t`. `limit` and `token_limit` are per second; `binds` is seconds. `cost`
-    is dollars, as far as prices are known, and None where none of them is.
+    are as they were at `t`. `reasons` counts why answers ended. `limit` and `token_limit` are per
+    second; `binds` is seconds. `cost` is dollars, as far as prices are known, and None where none
+    of them is.
     """
 
     t: float
@@ -132,6 +133,7 @@ class Sample(msgspec.Struct, omit_defaults=True):
     wait: dict[int, int] = {}
     latency: dict[int, int] = {}
     attempts: dict[int, int] = {}
+    reasons: dict[str, int] = {}
     models: dict[str, ModelUse] = {}
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
+from array import array
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headway.bulk.budget import Budget
+from headway.bulk.answers import Reading
+from headway.bulk.budget import Budget, needed
 from headway.bulk.formats import BadLine, Request
 from headway.bulk.journal import Journal, trace_file
+from headway.bulk.ledger import Ledger, Unanswered
 from headway.bulk.pipe import Rows
 from headway.bulk.record import Recorder
-from headway.bulk.rows import spent_by
+from headway.bulk.rows import Tokens, spent_by
 from headway.bulk.send import Answered
 from headway.bulk.source import Source
 from headway.bulk.status import Pace, Report, Stop
@@ -29,6 +33,8 @@ __all__ = ["Meter", "count_spent"]
 
 logger = logging.getLogger("headway")
 
+_REASONS = 50  # that are counted one by one
+_OTHER_REASONS = "(other reasons)"
 _HOPELESS = 20  # failures of one kind, with no answer at all
 
 
@@ -43,6 +49,7 @@ class Meter:
         rows: Rows,
         budget: Budget,
         endpoint: Endpoint,
+        ledger: Ledger | None = None,
     ) -> None:
         self.before = _written(rows)
         self.total = source.lines
@@ -57,6 +64,8 @@ class Meter:
         self._budget = budget
         self._input_tokens = self._output_tokens = self._tokens = 0
         self._unpriced = 0
+        self._reasons: Counter[str] = Counter()
+        self._ledger = ledger
         self._pace = Pace()
         self._any = bool(rows.done.count)  # whether anything was answered, earlier runs included
         self._first_code = ""
@@ -69,12 +78,19 @@ class Meter:
     def answered(self, request: Request, answered: Answered, attempts: int, waited: float) -> None:
         """`request` was answered, by its last of so many `attempts`, having `waited` seconds."""
         tokens = answered.tokens
-        read, written = tokens.read or 0, tokens.written or 0
-        cost = self._budget.price(request.model, read, written, tokens.cached)
-        self._budget.settle(request, cost, read, written)
-        self._input_tokens += read
-        self._output_tokens += written
-        self._tokens += tokens.total or 0
+        budget = self._budget
+        cost = None  # nobody knows, and where nothing is bounded nothing is guessed
+        if budget.bounded or _says(tokens):
+            bill = budget.bill(tokens, needed(request), answered.model, request.model)
+            cost = bill.dollars
+            budget.heard(request, tokens)
+            budget.settle(request, cost, bill.read, bill.written)
+        self._input_tokens += tokens.read or 0
+        self._output_tokens += tokens.written or 0
+        self._tokens += (tokens.read or 0) + (tokens.written or 0)
+        for reason in answered.reasons:
+            known = reason in self._reasons or len(self._reasons) < _REASONS
+            self._reasons[reason if known else _OTHER_REASONS] += 1
         self._answered_at = time.monotonic()
         self._any = True
         self._unpriced += cost is None
@@ -84,8 +100,24 @@ class Meter:
                 model=request.model, code=None, attempts=attempts, waited=waited,
                 latency=answered.seconds, size=len(request.body),
                 input_tokens=tokens.read, output_tokens=tokens.written,
-                cost=cost,
+                cost=cost, reasons=answered.reasons,
             )  # fmt: skip
+
+    def billed(self, request: Request, read: Reading) -> None:
+        """An attempt at `request` that got no answer was billed, or may have been: `read` is what
+        it says of that. Raises `OSError`.
+        """
+        budget, tokens = self._budget, read.tokens
+        bill = budget.bill(tokens, needed(request), read.model, request.model)
+        if budget.bounded or _says(tokens):
+            budget.spend_again(request, bill)
+        if self._ledger is not None:
+            models = [read.model, request.model]
+            self._ledger.add(
+                Unanswered(
+                    request.line, models, bill.read, bill.written, tokens.cached, tokens.either
+                )
+            )
 
     def hopeless(self, code: str, message: str) -> Stop | None:
         """Why the run is stopped whose first lines all failed alike, and none was answered."""
@@ -163,6 +195,7 @@ class Meter:
             output_tokens=self._output_tokens,
             cost=self._budget.dollars,
             unpriced=self._unpriced,
+            reasons=dict(self._reasons),
             limit=min((r.limit / r.per for r in scheduler.limits.requests), default=None),
             pace=statistics.pace,
             concurrency=statistics.capacity,
@@ -192,11 +225,52 @@ class Meter:
         }
 
 
-def count_spent(budget: Budget, rows: Journal) -> None:
-    """Count what the rows that are there have cost; blocks."""
-    for model, tokens in spent_by(rows.lines()):
-        read, written = tokens.read or 0, tokens.written or 0
-        budget.spend(budget.price(model, read, written, tokens.cached), read + written)
+def count_spent(budget: Budget, rows: Journal, ledger: Ledger, source: Source) -> None:
+    """Count what earlier sessions of the run were billed; blocks.
+
+    What an answer does not say (its tokens, or a model whose price is known) is taken from the
+    line that it answers.
+    """
+    asked: _Asked | None = None
+    for line, model, tokens in spent_by(rows.lines()):
+        bill = budget.bill(tokens, (0, 0), model)
+        if bill.dollars is None or tokens.total is None:
+            asked = asked or _Asked(source)
+            named, most = asked.of(line)
+            bill = budget.bill(tokens, most, model, named)
+        budget.spend(bill.dollars, bill.read + bill.written, model)
+    for each in ledger:
+        total = each.read + each.written
+        said = Tokens(each.read, each.written, total, each.cached, each.either)
+        bill = budget.bill(said, (0, 0), *each.models)
+        budget.spend(bill.dollars, total, each.models[-1])
+
+
+class _Asked:
+    """The models of a source's lines, and the most tokens that each may take: 20 bytes a line."""
+
+    def __init__(self, source: Source) -> None:
+        self._models: dict[str | None, int] = {}
+        self._of = array("I")
+        self._most = array("Q")
+        for request in source.requests(lambda number: False):
+            if isinstance(request, Request):
+                while len(self._of) <= request.line:
+                    self._of.append(0)
+                    self._most.extend((0, 0))
+                self._of[request.line] = self._models.setdefault(request.model, len(self._models))
+                self._most[2 * request.line], self._most[2 * request.line + 1] = needed(request)
+        self._names = list(self._models)
+
+    def of(self, line: int) -> tuple[str | None, tuple[int, int]]:
+        """The model that the `line` asked, and the most tokens, read and written."""
+        if not 0 <= line < len(self._of):
+            return None, (0, 0)
+        return self._names[self._of[line]], (self._most[2 * line], self._most[2 * line + 1])
+
+
+def _says(tokens: Tokens) -> bool:
+    return tokens.total is not None
 
 
 def _written(rows: Rows) -> int:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self, TextIO
 
-from headway.bulk.status import Report
+from headway.bulk.status import Report, early_ends
 from headway.errors import MissingExtra
 from headway.events import Kind
 
@@ -204,6 +204,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "tokens": report.tokens,
         "cost": round(report.cost, 6),
         "unpriced": report.unpriced,
+        "reasons": dict(report.reasons),
         "limit": report.limit,
         "pace": None if report.pace == infinite else report.pace,
         "concurrency": None if report.concurrency == infinite else report.concurrency,
@@ -245,6 +246,8 @@ def summary(report: Report) -> Table:
         table.add_row("failed", _failures(report))
     if report.remaining:
         table.add_row("not answered", f"{report.remaining:,} lines have no row")
+    for what, said in early_ends(report.reasons):
+        table.add_row(what, Text(said))
     table.add_row("refused", _refusals(report))
     if faults := _faults(report):
         table.add_row("faults", faults)

@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ class Recorder:
         self._wait: dict[int, int] = defaultdict(int)
         self._latency: dict[int, int] = defaultdict(int)
         self._attempts: dict[int, int] = defaultdict(int)
+        self._reasons: dict[str, int] = defaultdict(int)
 
     def row(
         self,
@@ -84,14 +85,17 @@ class Recorder:
         input_tokens: int | None,
         output_tokens: int | None,
         cost: float | None,
+        reasons: Iterable[str] = (),
     ) -> None:
         """Count a row that was written.
 
         `code` is None for an answer. `waited` is seconds in the queue, `latency` seconds from the
         last attempt's send to its answer, 0 where that is not known; neither counts for a line
         that was never sent (`attempts` 0). `size` is bytes of the request. `cost` is dollars,
-        None for an unknown price.
+        None for an unknown price. `reasons` are why the answer ended.
         """
+        for reason in reasons:
+            self._reasons[reason] += 1
         if code is None:
             self._done += 1
         else:
@@ -158,6 +162,7 @@ class Recorder:
             wait=self._wait,
             latency=self._latency,
             attempts=self._attempts,
+            reasons=self._reasons,
             models=self._take_models(last=last),
         )
         if latest is not None and base is not None:
@@ -254,7 +259,7 @@ class Trace:
         return sum(getattr(sample, name) or 0 for sample in self.samples)
 
     def count(self, name: str) -> dict[Any, float]:
-        """The sums by key of "failed", "refused", "binds" or "attempts" over all samples."""
+        """The sums by key of "failed", "refused", "binds", "attempts" or "reasons"."""
         counts: dict[Any, float] = {}
         for sample in self.samples:
             for key, count in getattr(sample, name).items():

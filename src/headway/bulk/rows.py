@@ -6,7 +6,7 @@ with ``"error":null}`` if and only if the line was answered. Bodies are written 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "Spent",
     "Tokens",
-    "Usage",
     "answer_row",
+    "bill_in",
     "error_row",
     "is_json",
     "spent_by",
@@ -63,79 +64,145 @@ _MOST = 10**12  # no count of tokens is above this
 
 
 class Tokens(NamedTuple):
-    """Counts; None where the answer does not say. `cached` are part of `read`."""
+    """Counts; None where the answer does not say. `cached` are part of `read`, and so are those of
+    which nobody says what they are, `either`.
+    """
 
     read: int | None = None
     written: int | None = None
     total: int | None = None
     cached: int = 0
+    either: int = 0
 
 
-class _Details(msgspec.Struct, gc=False):
-    cached_tokens: Any = None
+_READ = ("prompt_tokens", "input_tokens", "promptTokenCount")
+_WRITTEN = ("completion_tokens", "output_tokens", "candidatesTokenCount", "responseTokenCount")
+_TOTAL = ("total_tokens", "totalTokenCount", "totalTokens")
+# Anthropic's and Gemini's are beside the others: part of no other count.
+_READ_TOO = (
+    "cache_creation_input_tokens", "cache_read_input_tokens", "toolUsePromptTokenCount",
+)  # fmt: skip
+_REASONING = ("reasoning_tokens", "thinking_tokens", "thoughts_tokens")
 
 
-class Usage(msgspec.Struct):
-    """The ``usage`` of a body: chat and completions, embeddings, and OpenAI's responses."""
+def tokens_of(usage: object) -> Tokens:
+    """The counts of a ``usage`` object: OpenAI's of chat, completions, embeddings and responses,
+    Anthropic's, Gemini's ``usageMetadata``, Cohere's. What is no count is not there.
 
-    total_tokens: Any = None
-    prompt_tokens: Any = None
-    completion_tokens: Any = None
-    input_tokens: Any = None
-    output_tokens: Any = None
-    prompt_tokens_details: _Details | None = None
-    input_tokens_details: _Details | None = None
-
-
-def tokens_of(usage: Usage | None) -> Tokens:
-    """The counts of `usage`; what is no count is not there."""
-    if usage is None:
+    What is written is what the total holds beyond what is read, where that is more: some providers
+    leave reasoning out of ``completion_tokens``.
+    """
+    if not isinstance(usage, dict):
         return Tokens()
-    read = _count(usage.prompt_tokens)
-    if read is None:
-        read = _count(usage.input_tokens)
-    written = _count(usage.completion_tokens)
-    if written is None:
-        written = _count(usage.output_tokens)
-    total = _count(usage.total_tokens)
-    if total is None and not (read is None and written is None):
-        total = (read or 0) + (written or 0)
-    if total is not None and read is None:
-        read = max(0, total - (written or 0))  # an embedding has no answer to count
-    details = usage.prompt_tokens_details or usage.input_tokens_details
-    cached = None if details is None else _count(details.cached_tokens)
-    return Tokens(read, written, total, min(cached or 0, read or 0))
+    inner = [
+        part for name in ("tokens", "billed_units") if isinstance(part := usage.get(name), dict)
+    ]
+    if inner and not any(name in usage for name in (*_READ, *_WRITTEN, *_TOTAL)):  # Cohere's
+        return max((tokens_of(part) for part in inner), key=lambda each: each.total or 0)
+    read, written, total = (_first(usage, names) for names in (_READ, _WRITTEN, _TOTAL))
+    if read is not None:
+        read += sum(_first(usage, (name,)) or 0 for name in _READ_TOO)
+    thought = _first(usage, ("thoughtsTokenCount",))
+    if thought is not None:
+        written = (written or 0) + thought
+    elif written is not None:
+        # Where no total tells, they are taken to be left out: too much rather than too little.
+        reasoned = _reasoning(usage)
+        written += reasoned if reasoned > written or total is None else 0
+    either = 0
+    if total is not None:
+        if read is None:
+            read = max(0, total - (written or 0))
+            either = read
+        elif total - read > (written or 0):
+            written = total - read
+        total = max(total, read + (written or 0))
+    elif read is not None and written is not None:
+        total = read + written
+    return Tokens(read, written, total, min(_cached(usage), read or 0), either)
 
 
-def _count(value: object) -> int | None:
-    return value if type(value) is int and 0 <= value <= _MOST else None
+def _first(usage: Mapping[str, Any], names: Iterable[str]) -> int | None:
+    for name in names:
+        value = usage.get(name)
+        if type(value) is float and value.is_integer():
+            value = int(value)
+        if type(value) is int and 0 <= value <= _MOST:
+            return value
+    return None
+
+
+def _details(usage: Mapping[str, Any], *names: str) -> Iterator[Mapping[str, Any]]:
+    for name in names:
+        if isinstance(details := usage.get(name), dict):
+            yield details
+
+
+def _reasoning(usage: Mapping[str, Any]) -> int:
+    found = [usage, *_details(usage, "completion_tokens_details", "output_tokens_details")]
+    return max(_first(each, _REASONING) or 0 for each in found)
+
+
+def _cached(usage: Mapping[str, Any]) -> int:
+    for details in _details(usage, "prompt_tokens_details", "input_tokens_details"):
+        if (count := _first(details, ("cached_tokens",))) is not None:
+            return count
+    return _first(usage, ("cache_read_input_tokens", "cachedContentTokenCount")) or 0
 
 
 class _SpentBody(msgspec.Struct):
-    model: str | None = None
-    usage: Usage | None = None
+    model: Any = None
+    modelVersion: Any = None  # noqa: N815 - as it comes
+    usage: Any = None
+    usageMetadata: Any = None  # noqa: N815 - as it comes
+    meta: Any = None
 
 
 class _SpentResponse(msgspec.Struct):
-    body: _SpentBody
+    body: msgspec.Raw
 
 
 class _SpentRow(msgspec.Struct):
-    response: _SpentResponse | None = None
+    id: str
+    response: _SpentResponse
 
 
 _decode_spent = msgspec.json.Decoder(_SpentRow).decode
+_decode_spent_body = msgspec.json.Decoder(_SpentBody).decode
+_ID = "batch_req_"
 
 
-def spent_by(rows: Iterable[bytes]) -> Iterator[tuple[str | None, Tokens]]:
-    """The model and the tokens of each output row that says what it used."""
+class Spent(NamedTuple):
+    """What the row of an answer says of its bill: the line, the model that answered, the tokens."""
+
+    line: int
+    model: str | None
+    tokens: Tokens
+
+
+def spent_by(rows: Iterable[bytes]) -> Iterator[Spent]:
+    """What each row of `rows` says that its answer used. What failed is in the `Ledger`."""
     for row in rows:
-        try:
-            response = _decode_spent(row).response
-        except (msgspec.DecodeError, RecursionError):
+        if not row.endswith(b'"error":null}\n'):
             continue
-        if response is not None and response.body.usage is not None:
-            yield response.body.model, tokens_of(response.body.usage)
+        try:
+            found = _decode_spent(row)
+            line = int(found.id.removeprefix(_ID))
+        except (msgspec.DecodeError, RecursionError, ValueError):
+            continue
+        try:
+            body = _decode_spent_body(found.response.body)
+        except (msgspec.DecodeError, RecursionError):
+            body = _SpentBody()
+        yield Spent(line, *bill_in(body))
+
+
+def bill_in(body: Any) -> tuple[str | None, Tokens]:
+    """The model that answered and the tokens it used, by the members of a body."""
+    named = (body.model, body.modelVersion)
+    model = next((name for name in named if isinstance(name, str)), None)
+    usage = next((u for u in (body.usage, body.usageMetadata, body.meta) if u is not None), None)
+    return model, tokens_of(usage)
 
 
 def answer_row(request: Request, answer: Answer) -> bytes:
@@ -174,7 +241,7 @@ def _row(
     error: dict[str, str] | None,
 ) -> bytes:
     row = {
-        "id": f"batch_req_{line}",
+        "id": f"{_ID}{line}",
         "custom_id": custom_id,
         "response": response,
         "error": error,

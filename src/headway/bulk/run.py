@@ -25,11 +25,21 @@ from headway.bulk.budget import Budget
 from headway.bulk.feed import feed
 from headway.bulk.formats import BadLine, Request, estimate_tokens
 from headway.bulk.journal import Journal
+from headway.bulk.ledger import Ledger
 from headway.bulk.meter import Meter, count_spent
 from headway.bulk.output import InvalidOutput, check_output, default_output, is_device
 from headway.bulk.pipe import Pipe, Rows
 from headway.bulk.rows import answer_row, error_row
-from headway.bulk.send import Answered, Sender, describe, fault_of, stop_of
+from headway.bulk.send import (
+    UNTOLD,
+    Answered,
+    InvalidAnswer,
+    Sender,
+    billed_of,
+    describe,
+    fault_of,
+    stop_of,
+)  # fmt: skip
 from headway.bulk.source import InvalidInput, Shape, Shard, Source, open_source
 from headway.bulk.status import Report, Stop
 from headway.errors import HeadwayError, Latched
@@ -129,10 +139,14 @@ async def run(
             partial(prices.cost, endpoint.provider),
             max_cost,
             max_tokens,
+            prices.own,
         )
-        if budget.bounded and isinstance(rows, Journal):
-            await anyio.to_thread.run_sync(count_spent, budget, rows)
-        meter = Meter(lines, paths.output, scheduler, rows, budget, endpoint)
+        ledger: Ledger | None = None
+        if isinstance(rows, Journal):
+            ledger = stack.enter_context(Ledger(rows.folder))
+            if budget.bounded:
+                await anyio.to_thread.run_sync(count_spent, budget, rows, ledger, lines)
+        meter = Meter(lines, paths.output, scheduler, rows, budget, endpoint, ledger)
         stack.callback(meter.close)
         async with Sender(endpoint, scheduler, client) as sender:
             state = _Run(
@@ -216,6 +230,10 @@ def _header(
 
 class _Draining(HeadwayError):
     """Nothing more is sent."""
+
+
+class _OutOfBounds(HeadwayError):
+    """To try a line again might pass what the run may spend."""
 
 
 class _CannotWrite(HeadwayError):
@@ -340,12 +358,15 @@ class _Run:
             return None
         if line.line in self.rows.ambiguous:
             if self.report_ambiguous:
+                meter.billed(line, UNTOLD)
                 self._fail(line, "ambiguous", _AMBIGUOUS)
                 return None
             meter.ambiguous += 1
-        if self.budget.bounded and (why := await self.budget.admit(line)):
-            self._stop(Stop(None, why))
-            return None
+        if self.budget.bounded:
+            await self.budget.hear_first(line)
+            if why := await self.budget.admit(line):
+                self._stop(Stop(None, why))
+                return None
         return line
 
     async def _ask(self, request: Request) -> Answered:
@@ -353,16 +374,20 @@ class _Run:
             raise _Draining
         meter, rows = self.meter, self.rows
         try:
+            if request.line in rows.ambiguous:
+                rows.ambiguous.discard(request.line)
+                meter.billed(request, UNTOLD)  # by the run that was killed
+            if self.budget.bounded and (why := self.budget.reserve(request)):
+                raise _OutOfBounds(why)  # what was reserved is spent, and it would be tried again
             rows.start(request.line)
         except OSError as error:
             raise _CannotWrite from error
         meter.in_flight += 1
         try:
             answered = await self.sender.ask(request)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, InvalidAnswer) as error:
             meter.fault = fault_of(error) or meter.fault
-            if isinstance(error, httpx.HTTPStatusError):
-                self._refused(request)
+            self._note_failed(request, error)
             raise
         else:
             # At once, before anything can be cancelled: what was answered has its row.
@@ -384,6 +409,9 @@ class _Run:
         self.budget.settle(request, None, 0, 0)
         if isinstance(error, _Draining):
             return
+        if isinstance(error, _OutOfBounds):
+            self._stop(Stop(None, str(error)))
+            return
         if isinstance(error, _CannotWrite):
             raise error.__cause__ or error
         stop = stop_of(error, self.endpoint, meter.unanswered_for())
@@ -404,11 +432,15 @@ class _Run:
             self.meter.stopped = stop
         self._stopping.set()
 
-    def _refused(self, request: Request) -> None:
+    def _note_failed(self, request: Request, error: Exception) -> None:
+        """An attempt failed: it was billed, or it cannot have been, or nobody knows."""
         try:
-            self.rows.refused(request.line)
-        except OSError as error:
-            raise _CannotWrite from error
+            if (billed := billed_of(error)) is not None:
+                self.meter.billed(request, billed)
+            elif isinstance(error, httpx.HTTPStatusError):
+                self.rows.refused(request.line)
+        except OSError as fault:
+            raise _CannotWrite from fault
 
     def _fail(self, line: Request | BadLine, code: str, message: str) -> None:
         """Write the row of a line that is not sent."""

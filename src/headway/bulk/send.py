@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import msgspec
@@ -13,9 +13,9 @@ from headway import hints
 from headway._core.refusals.retry import given_up
 from headway._http.observer import Observer
 from headway._http.pool import Pool
+from headway.bulk.answers import Reading, read_answer
 from headway.bulk.formats import Request
-from headway.bulk.lines import undecodable
-from headway.bulk.rows import Answer, Tokens, Usage, is_json, tokens_of
+from headway.bulk.rows import Answer, Tokens
 from headway.bulk.status import Stop
 from headway.errors import HeadwayError, Latched, NeverFits, Unavailable, without_fix
 from headway.events import Kind
@@ -24,23 +24,48 @@ from headway.providers import Endpoint
 if TYPE_CHECKING:
     from headway.scheduler import Scheduler
 
-__all__ = ["Answered", "InvalidAnswer", "Sender", "describe", "fault_of", "stop_of"]
+__all__ = [
+    "UNTOLD", "Answered", "InvalidAnswer", "Sender", "billed_of", "describe", "fault_of", "stop_of",
+]  # fmt: skip
 
 # A long answer takes minutes; 60 s would cut it off, bill it, and try again.
 _TIMEOUT = httpx.Timeout(600, connect=10, pool=None)
 INFINITY = float("inf")
 
+UNTOLD = Reading(b"", Tokens(), billed=True)
+"""Of an attempt that may have been billed, and whose answer nobody has seen."""
+
 
 class InvalidAnswer(Exception):
-    """A success that is no answer; it is in ``.answer``."""
+    """A success that is no answer; it is in ``.answer``, and what it says in ``.read``."""
 
-    def __init__(self, message: str, answer: Answer) -> None:
+    def __init__(self, message: str, answer: Answer, read: Reading | None = None) -> None:
         super().__init__(message)
         self.answer = answer
+        self.read = read
 
 
 class BrokenAnswer(InvalidAnswer, HeadwayError):
     """One that says it is JSON and is not. It was billed, and to ask again would be too."""
+
+
+class NoAnswer(InvalidAnswer, HeadwayError):
+    """JSON without an answer in it, and without an error that may pass."""
+
+
+class ErrorInAnswer(httpx.HTTPStatusError):
+    """A success whose body is an error that amounts to another status: the response has that, and
+    `came` is the one that came.
+    """
+
+    def __init__(self, response: httpx.Response, read: Reading) -> None:
+        self.came = response.status_code
+        self.read = read
+        assert read.status is not None
+        response.status_code = read.status
+        super().__init__(
+            f"{self.came}: {read.missing}", request=response.request, response=response
+        )
 
 
 class ForeignAnswer(InvalidAnswer, httpx.RemoteProtocolError):
@@ -49,11 +74,15 @@ class ForeignAnswer(InvalidAnswer, httpx.RemoteProtocolError):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer, the tokens that it says were used, and the seconds that it took."""
+    """An answer, the tokens that it says were used, the seconds that it took, the model that it
+    names, and why it ended (each reason of its choices once).
+    """
 
     answer: Answer
     tokens: Tokens
     seconds: float
+    model: str | None = None
+    reasons: tuple[str, ...] = ()
 
 
 class Sender:
@@ -95,17 +124,19 @@ class Sender:
             url = self._urls[request.url] = httpx.URL(self._endpoint.url(request.url))
         sent_at = self._shell.clock()
         response = await self._post(url, request.body)
+        error: httpx.HTTPStatusError | None = None
         if response.status_code < 300:
             self._observe(response.headers, self._flow, sent_at)
-            answered = _read(response, self._shell.clock() - sent_at)
-            if answered is not None:
-                return answered
-        if 300 <= response.status_code < 400:
+            found = _read(response, self._shell.clock() - sent_at)
+            if isinstance(found, Answered):
+                return found
+            error = found
+        elif response.status_code < 400:
             raise _invalid(response, f"a redirect to {response.headers.get('location', '?')[:80]}")
         # What other errors say may quote the request, whose numbers are no limits.
         body = response.content if response.status_code == 429 else b""
         self._observe(response.headers, self._flow, sent_at, body)
-        raise httpx.HTTPStatusError(
+        raise error or httpx.HTTPStatusError(
             f"{response.status_code} {response.reason_phrase}",
             request=response.request,
             response=response,
@@ -143,55 +174,29 @@ class Sender:
 # -- answers -----------------------------------------------------------------------------------
 
 
-class _Body(msgspec.Struct):
-    """What is looked at of a body; its parts are not taken apart: an embedding is long."""
-
-    usage: Usage | None = None
-    error: Any = None
-    choices: msgspec.Raw = msgspec.Raw(b"")
-    data: msgspec.Raw = msgspec.Raw(b"")
-    output: msgspec.Raw = msgspec.Raw(b"")
-    results: msgspec.Raw = msgspec.Raw(b"")
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing was answered."""
-        parts = (self.choices, self.data, self.output, self.results)
-        return all(bytes(part) in (b"", b"null", b"[]") for part in parts)
-
-
-_decode = msgspec.json.Decoder(_Body).decode
-
-
-def _read(response: httpx.Response, seconds: float) -> Answered | None:
-    """The answer in a success; None where it is an error after all, with its status then."""
-    body = response.content
-    request_id = response.headers.get("x-request-id")
+def _read(response: httpx.Response, seconds: float) -> Answered | ErrorInAnswer:
+    """The answer in a success, or the error that it is after all. Raises `InvalidAnswer`."""
     status = response.status_code
-    try:
-        if undecodable(body) is not None:
-            raise msgspec.DecodeError  # what is skipped is not looked at
-        read = _decode(body)
-        usage = read.usage
-        if read.error and read.is_empty:
-            code = read.error.get("code") if isinstance(read.error, dict) else None
-            response.status_code = code if type(code) is int and 400 <= code <= 599 else 400
-            return None
-    except (msgspec.DecodeError, RecursionError):
-        usage = None
-        # Not of that shape; whether it is JSON at all is another question.
-        if not is_json(body):
-            kind = response.headers.get("content-type", "no content-type")
-            raise _invalid(response, f"not JSON ({kind}): {response.text[:80]!r}") from None
-    return Answered(Answer(status, request_id, body), tokens_of(usage), seconds)
+    read = read_answer(response.content)
+    if read is None:
+        kind = response.headers.get("content-type", "no content-type")
+        raise _invalid(response, f"not JSON ({kind}): {response.text[:80]!r}")
+    answer = Answer(status, response.headers.get("x-request-id"), read.body)
+    if not read.missing:
+        return Answered(answer, read.tokens, seconds, read.model, read.reasons)
+    if read.status is not None:
+        return ErrorInAnswer(response, read)
+    raise NoAnswer(f"the answer is none: {read.missing}", answer, read)
 
 
 def _invalid(response: httpx.Response, what: str) -> InvalidAnswer:
     request_id = response.headers.get("x-request-id")
     answer = Answer(response.status_code, request_id, response.content)
     says_json = "json" in response.headers.get("content-type", "")
-    kind = BrokenAnswer if says_json and response.status_code < 300 else ForeignAnswer
-    return kind(f"the answer is {what}", answer)
+    what = f"the answer is {what}"
+    if says_json and response.status_code < 300:
+        return BrokenAnswer(what, answer, Reading(answer.body, Tokens(), billed=True))
+    return ForeignAnswer(what, answer)
 
 
 # -- failures ----------------------------------------------------------------------------------
@@ -247,6 +252,30 @@ def fault_of(error: BaseException) -> str | None:
     return type(_lost(error) or error).__name__ if isinstance(error, httpx.RequestError) else None
 
 
+def billed_of(error: BaseException) -> Reading | None:
+    """What an attempt that failed says of its bill, where it may have been billed; else None.
+
+    What was sent and got no answer may have been worked on all the same.
+    """
+    if isinstance(error, InvalidAnswer | ErrorInAnswer):
+        read = error.read
+        return read if read is not None and (read.billed or _says(read.tokens)) else None
+    if isinstance(error, httpx.HTTPStatusError):
+        said = read_answer(error.response.content)
+        return said if said is not None and _says(said.tokens) else None
+    lost = _lost(error)
+    if lost is not None:
+        return None if type(lost).__name__.startswith("ClientConnector") else UNTOLD
+    kinds = (
+        httpx.ReadTimeout, httpx.ReadError, httpx.RemoteProtocolError, httpx.DecodingError
+    )  # fmt: skip
+    return UNTOLD if isinstance(error, kinds) else None
+
+
+def _says(tokens: Tokens) -> bool:
+    return bool(tokens.total or tokens.read or tokens.written)
+
+
 def _lost(error: BaseException) -> BaseException | None:
     """What broke a connection, where httpx-aiohttp calls that a ConnectTimeout."""
     cause = error.__cause__
@@ -266,7 +295,8 @@ def describe(error: BaseException) -> tuple[str, str, Answer | None]:
         status = error.response.status_code
         code, message = f"http_{status}", _message(error)
         request_id = error.response.headers.get("x-request-id")
-        answer = Answer(status, request_id, error.response.content)
+        came = error.came if isinstance(error, ErrorInAnswer) else status
+        answer = Answer(came, request_id, error.response.content)
     elif isinstance(error, httpx.TimeoutException) and _lost(error) is None:
         what = "no connection" if isinstance(error, httpx.ConnectTimeout) else "no answer"
         code, message = "timeout", f"{what} in time ({type(error).__name__})"

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from headway.events import Kind
 
-__all__ = ["Pace", "Report", "Stop"]
+__all__ = ["CUT_OFF", "Pace", "Report", "Stop", "early_ends"]
 
 _WINDOW = 60.0  # seconds over which the pace is taken
 _ANSWERS = 256  # whose latencies are kept
 _DRAWS = 8  # orders in which those may come last
+
+
+CUT_OFF = "length"
+"""The reason of an answer that its ``max_tokens`` ended, whatever the provider calls it."""
+
+_WHOLE = frozenset(
+    {
+        "complete", "completed", "end_turn", "eos", "finish_reason_stop", "function_call", "stop",
+        "stop_sequence", "tool_call", "tool_calls", "tool_use",
+    }
+)  # fmt: skip
+_FILTERED = frozenset(
+    {
+        "blocklist", "content_filter", "content_filtered", "image_safety", "prohibited_content",
+        "recitation", "refusal", "safety", "sensitive", "spii",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +50,7 @@ class Report:
     lines; `in_flight`, `sent` and `refused` (by kind) count attempts. `input_tokens`,
     `output_tokens` and `tokens` (their sum where the answers say no more) are what the answers say
     they used, `cost` what that costs in dollars, `unpriced` how many answers have no known price.
+    `reasons` counts why the answers of this session ended ("length": cut off by ``max_tokens``).
     `limit` is attempts a second as stated, `pace` as in force (infinity: none); `seconds` are since
     the first line was read, `eta` seconds to the end (None: not known yet). `binds` is what holds
     the next one back, `fault` what the last attempt without an answer, or with a 5xx, ran into.
@@ -61,6 +79,7 @@ class Report:
     eta: float | None
     stopped: Stop | None
     fault: str | None = None
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -71,6 +90,21 @@ class Report:
     def remaining(self) -> int | None:
         """Lines that have no row yet; None where nobody knows how many there are."""
         return None if self.total is None else max(0, self.total - self.rows)
+
+
+def early_ends(reasons: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    """What to say of answers that did not come to their own end: a word, and a sentence."""
+    if count := reasons.get(CUT_OFF):
+        yield "cut off", f"{_answers(count)} cut off by max_tokens"
+    if count := sum(number for name, number in reasons.items() if name in _FILTERED):
+        yield "filtered", f"{_answers(count)} stopped by a content filter"
+    rest = {name: n for name, n in reasons.items() if name not in {CUT_OFF, *_WHOLE, *_FILTERED}}
+    for name, count in sorted(rest.items()):
+        yield "ended", f"{_answers(count)} ended by {name!r}"
+
+
+def _answers(count: float) -> str:
+    return f"{count:,.0f} answer was" if count == 1 else f"{count:,.0f} answers were"
 
 
 class Pace:

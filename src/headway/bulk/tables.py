@@ -6,16 +6,17 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from string import Formatter
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import msgspec
 
 from headway.bulk.formats import (
     ENDPOINTS,
     BadLine,
+    Options,
     Request,
+    asked_of,
     check_id,
-    max_tokens_of,
     unreadable,
 )
 from headway.bulk.lines import MAX_LINE, InvalidInput, Line, skip_line
@@ -108,13 +109,6 @@ def read_records(file: BinaryIO) -> Iterator[Record]:
         number += 1
 
 
-class _Options(msgspec.Struct):
-    stream: Any = None
-    max_tokens: Any = None
-    max_completion_tokens: Any = None
-    max_output_tokens: Any = None
-
-
 @dataclass
 class PromptReader:
     """Records to requests. Raises `InvalidInput` for options that cannot make one of a record."""
@@ -137,15 +131,15 @@ class PromptReader:
             )
         self._parts = _template_parts(self.template) if self.template is not None else None
         self._before, self._after = self._body_around_the_prompt()
-        options = msgspec.convert(dict(self.parameters), _Options)
-        tokens = max_tokens_of(options)
-        if isinstance(tokens, str):
-            raise InvalidInput(f"the parameter {tokens} is no count of tokens. Correct it")
+        options = msgspec.convert(dict(self.parameters), Options)
+        asked = asked_of(options)
+        if isinstance(asked, str):
+            raise InvalidInput(f"the parameter {asked} is no count of tokens. Correct it")
         if options.stream not in (None, False):
             raise InvalidInput(
                 'the parameter "stream" was given, and a stream is not one row. Remove it'
             )
-        self._max_tokens = tokens
+        self._asked = asked
 
     def _body_around_the_prompt(self) -> tuple[bytes, bytes]:
         chat, responses = self.url == ENDPOINTS["chat"], self.url == "/v1/responses"
@@ -230,7 +224,10 @@ class PromptReader:
             what = f"{where} has an empty prompt. Fill it in, or remove the {noun}"
             return BadLine(line.number, custom_id, "empty_prompt", what)
         body = self._before + msgspec.json.encode(prompt) + self._after
-        return Request(line.number, custom_id, self.url, body, self._max_tokens, self.model)
+        return Request(
+            line.number, custom_id, self.url, body, self._asked.max_tokens, self.model,
+            self._asked.choices,
+        )  # fmt: skip
 
     def _prompt(self, row: Mapping[str, object]) -> str:
         if self._parts is None:

@@ -14,6 +14,7 @@ from headway.bulk.report.charts import Series, bars, far_above, histogram, plot,
 from headway.bulk.report.failures import OTHER, Example, Failures, Group
 from headway.bulk.report.figures import count, dollars, duration, escape, percent, short, three
 from headway.bulk.report.summary import Sums
+from headway.bulk.status import early_ends
 
 __all__ = ["attempts", "errors", "flow", "latency", "models", "sessions", "tokens"]
 
@@ -239,6 +240,7 @@ def models(trace: Trace) -> str:
 def errors(failures: Failures | None, sums: Sums, *, redact: bool) -> str:
     """What failed, in groups with examples."""
     out = ["<section><h2>Errors</h2>"]
+    out += [f"<p>{escape(said)}.</p>" for _, said in early_ends(sums.reasons)]
     if not sums.failed:
         out.append('<p class="none">No row failed.</p>')
     elif failures is None:

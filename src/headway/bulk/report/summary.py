@@ -37,6 +37,7 @@ class Sums:
         self.sessions = len(trace.sessions)
         self.sent = trace.sum("sent")
         self.refused = trace.count("refused")
+        self.reasons = trace.count("reasons")
         self.input, self.output = trace.sum("input"), trace.sum("output")
         self.cost = trace.sum("cost")
         self.unpriced = [name for name, use in trace.models.items() if use.cost is None]
