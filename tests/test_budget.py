@@ -97,7 +97,7 @@ async def test_answers_without_a_bound_are_taken_to_be_as_long_as_answers_can_be
 async def test_what_a_model_takes_beyond_its_maximum_is_reserved_from_then_on() -> None:
     budget = Budget(dollars, None, 10_000)
     assert await budget.admit(request(1)) == ""
-    budget.heard(request(1), Tokens(120, 350, 470))
+    budget.heard("m", (101, 100), 1, Tokens(120, 350, 470))
     budget.settle(request(1), None, 120, 350)
     assert await budget.admit(request(2, max_tokens=40)) == ""
     assert budget._reserved[2] == (0.0, 101 + 19 + 40 + 250)
@@ -120,7 +120,7 @@ async def test_the_first_answer_of_a_model_is_waited_for() -> None:
             group.start_soon(second)
             await anyio.sleep(1)
             assert let_in == []
-            budget.heard(request(1), Tokens(1, 1, 2))
+            budget.heard("m", (101, 100), 1, Tokens(1, 1, 2))
             budget.settle(request(1), None, 1, 1)
     assert let_in == [2]
 

@@ -165,13 +165,15 @@ class Budget:
         self._changed = self._changed or anyio.Event()
         await self._changed.wait()
 
-    def heard(self, request: Request, tokens: Tokens) -> None:
-        """`request` was answered with so many tokens, where that is known."""
-        beyond = self._beyond.setdefault(request.model, _Beyond())
-        read, written = needed(request)
+    def heard(self, model: str | None, most: tuple[int, int], choices: int, tokens: Tokens) -> None:
+        """A request to `model` that may take `most` for so many choices was answered with `tokens`,
+        as far as they are known.
+        """
+        beyond = self._beyond.setdefault(model, _Beyond())
+        read, written = most
         beyond.read = max(beyond.read, (tokens.read or 0) - read)
         if written:
-            more = math.ceil(((tokens.written or 0) - written) / request.choices)
+            more = math.ceil(((tokens.written or 0) - written) / choices)
             beyond.written = max(beyond.written, more)
 
     def settle(self, request: Request, dollars: float | None, read: int, written: int) -> None:

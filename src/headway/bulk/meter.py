@@ -81,9 +81,10 @@ class Meter:
         budget = self._budget
         cost = None  # nobody knows, and where nothing is bounded nothing is guessed
         if budget.bounded or _says(tokens):
-            bill = budget.bill(tokens, needed(request), answered.model, request.model)
+            most = needed(request)
+            bill = budget.bill(tokens, most, answered.model, request.model)
             cost = bill.dollars
-            budget.heard(request, tokens)
+            budget.heard(request.model, most, request.choices, tokens)
             budget.settle(request, cost, bill.read, bill.written)
         self._input_tokens += tokens.read or 0
         self._output_tokens += tokens.written or 0
@@ -107,8 +108,10 @@ class Meter:
         """An attempt at `request` that got no answer was billed, or may have been: `read` is what
         it says of that. Raises `OSError`.
         """
-        budget, tokens = self._budget, read.tokens
-        bill = budget.bill(tokens, needed(request), read.model, request.model)
+        budget, tokens, most = self._budget, read.tokens, needed(request)
+        bill = budget.bill(tokens, most, read.model, request.model)
+        if _says(tokens):
+            budget.heard(request.model, most, request.choices, tokens)
         if budget.bounded or _says(tokens):
             budget.spend_again(request, bill)
         if self._ledger is not None:
@@ -231,42 +234,50 @@ def count_spent(budget: Budget, rows: Journal, ledger: Ledger, source: Source) -
     What an answer does not say (its tokens, or a model whose price is known) is taken from the
     line that it answers.
     """
-    asked: _Asked | None = None
-    for line, model, tokens in spent_by(rows.lines()):
-        bill = budget.bill(tokens, (0, 0), model)
-        if bill.dollars is None or tokens.total is None:
-            asked = asked or _Asked(source)
-            named, most = asked.of(line)
-            bill = budget.bill(tokens, most, model, named)
-        budget.spend(bill.dollars, bill.read + bill.written, model)
+    asked = _Asked(source) if rows.resumed else None
+    for line, model, tokens in spent_by(rows.lines() if rows.resumed else ()):
+        named, most, choices = asked.of(line) if asked else _NOT_ASKED
+        bill = budget.bill(tokens, most, model, named)
+        budget.spend(bill.dollars, bill.read + bill.written, named or model)
+        budget.heard(named, most, choices, tokens)
     for each in ledger:
-        total = each.read + each.written
-        said = Tokens(each.read, each.written, total, each.cached, each.either)
-        bill = budget.bill(said, (0, 0), *each.models)
-        budget.spend(bill.dollars, total, each.models[-1])
+        said = Tokens(each.read, each.written, each.read + each.written, each.cached, each.either)
+        named, most, choices = asked.of(each.line) if asked else _NOT_ASKED
+        bill = budget.bill(said, most, *each.models)
+        budget.spend(bill.dollars, bill.read + bill.written, each.models[-1])
+        if asked is not None and each.written > most[1]:
+            budget.heard(named, most, choices, said)
+
+
+_NOT_ASKED: tuple[str | None, tuple[int, int], int] = (None, (0, 0), 1)
 
 
 class _Asked:
-    """The models of a source's lines, and the most tokens that each may take: 20 bytes a line."""
+    """The models of a source's lines, the most tokens that each may take, and for how many choices:
+    28 bytes a line.
+    """
 
     def __init__(self, source: Source) -> None:
-        self._models: dict[str | None, int] = {}
-        self._of = array("I")
+        self._models: dict[str | None, int] = {None: 0}
+        self._model = array("I")
         self._most = array("Q")
         for request in source.requests(lambda number: False):
             if isinstance(request, Request):
-                while len(self._of) <= request.line:
-                    self._of.append(0)
-                    self._most.extend((0, 0))
-                self._of[request.line] = self._models.setdefault(request.model, len(self._models))
-                self._most[2 * request.line], self._most[2 * request.line + 1] = needed(request)
+                missing = request.line + 1 - len(self._model)
+                self._model.extend([0] * missing)
+                self._most.extend([0] * (3 * missing))
+                index = self._models.setdefault(request.model, len(self._models))
+                self._model[request.line] = index
+                three = array("Q", (*needed(request), request.choices))
+                self._most[3 * request.line : 3 * request.line + 3] = three
         self._names = list(self._models)
 
-    def of(self, line: int) -> tuple[str | None, tuple[int, int]]:
-        """The model that the `line` asked, and the most tokens, read and written."""
-        if not 0 <= line < len(self._of):
-            return None, (0, 0)
-        return self._names[self._of[line]], (self._most[2 * line], self._most[2 * line + 1])
+    def of(self, line: int) -> tuple[str | None, tuple[int, int], int]:
+        """The model that the `line` asked, the most tokens, read and written, and the choices."""
+        if not 0 <= line < len(self._model):
+            return _NOT_ASKED
+        read, written, choices = self._most[3 * line : 3 * line + 3]
+        return self._names[self._model[line]], (read, written), choices or 1
 
 
 def _says(tokens: Tokens) -> bool:

@@ -25,7 +25,7 @@ class Replaced:
 
     def files(self) -> list[tuple[str, Path]]:
         """All that a run leaves but for the lock, by its name in "before"; the journal last."""
-        inside = ("rows", "trace.jsonl", "damaged.jsonl", "journal")
+        inside = ("rows", "trace.jsonl", "damaged.jsonl", "billed.jsonl", "journal")
         return [
             ("errors", errors_file(self._output)),
             ("output", self._output),
