@@ -28,6 +28,7 @@ _LONGEST_REASON = 40
 
 _ABSENT = msgspec.Raw(b"")
 _NOTHING = frozenset({b"null", b"[]", b"{}", b'""', b"[null]", b"[{}]"})
+_LONGEST_NOTHING = 6
 _WAITS = frozenset({"in_progress", "pending", "processing", "queued"})  # of OpenAI's responses
 _FAILED = frozenset({"cancelled", "canceled", "failed"})
 _MOST_MESSAGE = 300
@@ -102,6 +103,12 @@ _decode_choices = msgspec.json.Decoder(list[_Choice]).decode
 
 def read_answer(body: bytes) -> Reading | None:
     """What the body of a success holds; None for what is not JSON, and cannot be made it."""
+    readable = undecodable(body) is None
+    if readable:  # what is skipped is not looked at
+        try:
+            return _judge(body, _decode(body))
+        except (msgspec.DecodeError, RecursionError):
+            pass
     whole = mended(body)
     if whole is None:
         return None
@@ -109,11 +116,8 @@ def read_answer(body: bytes) -> Reading | None:
         read = _decode(whole)
     except (msgspec.DecodeError, RecursionError):
         return _of_another_kind(whole)
-    reading = _judge(whole, read)
     # Text that is no UTF-8 is mended where an answer is in it; else it is for people to look at.
-    if undecodable(body) is not None and not _parts(read)[1]:
-        return None
-    return reading
+    return _judge(whole, read) if readable or _parts(read)[1] else None
 
 
 def _parts(read: _Body) -> tuple[list[str], bool]:
@@ -123,7 +127,7 @@ def _parts(read: _Body) -> tuple[list[str], bool]:
         part = getattr(read, name)
         if part is not _ABSENT:
             there.append(name)
-            full = full or bytes(part) not in _NOTHING
+            full = full or len(memoryview(part)) > _LONGEST_NOTHING or bytes(part) not in _NOTHING
     if read.message is not _ABSENT and bytes(read.message).startswith(b"{"):  # Cohere's
         there.append("message")
         full = True

@@ -104,7 +104,7 @@ class Budget:
         if written is None:
             written = most[1] if tokens.total is None else 0
         dollars = None
-        for model in sorted(models, key=lambda name: name not in self._own):
+        for model in sorted(models, key=lambda name: name is None or name not in self._own):
             dollars = self.price(model, read, written, tokens.cached)
             if dollars is not None:
                 if tokens.either:

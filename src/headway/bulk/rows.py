@@ -79,9 +79,9 @@ _READ = ("prompt_tokens", "input_tokens", "promptTokenCount")
 _WRITTEN = ("completion_tokens", "output_tokens", "candidatesTokenCount", "responseTokenCount")
 _TOTAL = ("total_tokens", "totalTokenCount", "totalTokens")
 # Anthropic's and Gemini's are beside the others: part of no other count.
-_READ_TOO = (
-    "cache_creation_input_tokens", "cache_read_input_tokens", "toolUsePromptTokenCount",
-)  # fmt: skip
+_READ_TOO = frozenset(
+    {"cache_creation_input_tokens", "cache_read_input_tokens", "toolUsePromptTokenCount"}
+)
 _REASONING = ("reasoning_tokens", "thinking_tokens", "thoughts_tokens")
 
 
@@ -94,14 +94,12 @@ def tokens_of(usage: object) -> Tokens:
     """
     if not isinstance(usage, dict):
         return Tokens()
-    inner = [
-        part for name in ("tokens", "billed_units") if isinstance(part := usage.get(name), dict)
-    ]
-    if inner and not any(name in usage for name in (*_READ, *_WRITTEN, *_TOTAL)):  # Cohere's
-        return max((tokens_of(part) for part in inner), key=lambda each: each.total or 0)
     read, written, total = (_first(usage, names) for names in (_READ, _WRITTEN, _TOTAL))
+    if read is None and written is None and total is None:  # Cohere's are one level down
+        inner = (tokens_of(part) for part in _details(usage, "tokens", "billed_units"))
+        return max(inner, key=lambda each: each.total or 0, default=Tokens())
     if read is not None:
-        read += sum(_first(usage, (name,)) or 0 for name in _READ_TOO)
+        read += sum(_first(usage, (name,)) or 0 for name in _READ_TOO & usage.keys())
     thought = _first(usage, ("thoughtsTokenCount",))
     if thought is not None:
         written = (written or 0) + thought
