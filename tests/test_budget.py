@@ -87,9 +87,22 @@ async def test_answers_without_a_bound_are_taken_to_be_as_long_as_answers_can_be
     picture = Request(4, "q", "/v1/images/generations", b"x" * 300, 0, "m", 3)
     assert await budget.admit(picture) == ""
     assert budget._reserved[4] == (0.0, 101 + 3 * 8_192)
+
+
+async def test_where_that_is_not_left_one_goes_alone_at_twice_the_longest_answer() -> None:
+    budget = Budget(dollars, None, 5_000)
+    assert await budget.admit(request(1, max_tokens=0)) == ""  # 1,024 of an answer at first
+    assert budget._reserved[1] == (0.0, 101 + 1024)
+    assert "(it states no max_tokens)" in budget.reserve(request(2, max_tokens=0))
+    budget.settle(request(1), None, 100, 30)
+    assert await budget.admit(request(2, max_tokens=0)) == ""
+    assert budget._reserved[2] == (0.0, 101 + 60)
+    budget.settle(request(2), None, 100, 10)
+    assert await budget.admit(request(3, max_tokens=0)) == ""
+    assert budget._reserved[3] == (0.0, 101 + 60)
     budget = Budget(dollars, None, 500)
     assert await budget.admit(request(1, max_tokens=0)) == (
-        "--max-tokens 500 is reached: 0 are used, and the next request may take 131,173 (it states "
+        "--max-tokens 500 is reached: 0 are used, and the next request may take 1,125 (it states "
         "no max_tokens). Run the rest with a higher --max-tokens"
     )
 

@@ -348,3 +348,13 @@ async def test_answers_that_were_cut_off_are_counted(tmp_path: Path) -> None:
     assert report.output is not None
     write_report(report.output, tmp_path / "report.html")
     assert "2 answers were cut off by max_tokens" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("usage", [PLAIN, OUTSIDE])
+async def test_lines_without_a_maximum_go_one_at_a_time_near_the_bound(
+    usage: dict[str, Any], tmp_path: Path
+) -> None:
+    server = Server(usage["total_tokens"], usage)
+    report = await run(chats(tmp_path / "in.jsonl", 30, max_tokens=None), server, max_tokens=1500)
+    assert report.stopped is not None
+    assert 1000 < server.billed == report.tokens <= 1500

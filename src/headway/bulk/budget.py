@@ -2,8 +2,10 @@
 
 A request is let in only where what was spent, what those in flight may spend at most, and what it
 may spend itself stay within the bounds. An answer may be as long as its ``max_tokens``, times the
-answers that are asked for; without one as long as models can answer. What a model turned out to
-take beyond that (reasoning that its ``max_tokens`` does not bound) is reserved from then on.
+answers that are asked for; without one as long as models can answer. Where so much is not left, a
+request that states no maximum goes alone, reserved at twice the longest answer of its model: so one
+answer at most can pass a bound. What a model turned out to take beyond its ``max_tokens``
+(reasoning that this does not bound) is reserved from then on.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ Cost = Callable[[str, int, int, int], "float | None"]
 UNBOUNDED_ANSWER = 131_072
 """Tokens of an answer whose request states no maximum: what the largest models write at most."""
 
+_FIRST_GUESS = 1_024  # tokens of one, before there is any
 _PICTURE = 8_192  # tokens of one that is made, where it is billed in tokens
 
 
@@ -39,6 +42,10 @@ def needed(request: Request) -> tuple[int, int]:
         return read, request.max_tokens
     each = _PICTURE if request.url == ENDPOINTS["images"] else UNBOUNDED_ANSWER
     return read, each * request.choices
+
+
+def _is_capped(request: Request) -> bool:
+    return request.max_tokens > 0 or request.url.endswith(WITHOUT_ANSWER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,7 @@ class Budget:
         self._dollars = 0.0
         self._tokens = 0
         self._beyond: dict[str | None, _Beyond] = {}  # the models that were heard
+        self._longest: dict[str | None, int] = {}  # tokens of a model's answers
         self._unheard: Counter[str | None] = Counter()  # in flight, of models that were not
         self._changed: anyio.Event | None = None
         self._unpriced = ""
@@ -145,7 +153,12 @@ class Budget:
         need = self._need(request)
         if isinstance(need, str):
             return need
-        if why := self._over(request, *need):
+        why = self._over(request, *need)
+        if why and not self._reserved and not _is_capped(request):
+            need = self._need(request, guessed=True)
+            assert not isinstance(need, str)
+            why = self._over(request, *need)
+        if why:
             return why
         self._reserved[request.line] = need
         self._dollars += need[0]
@@ -170,6 +183,7 @@ class Budget:
         as far as they are known.
         """
         beyond = self._beyond.setdefault(model, _Beyond())
+        self._learn(model, choices, tokens.written or 0)
         read, written = most
         beyond.read = max(beyond.read, (tokens.read or 0) - read)
         if written:
@@ -180,7 +194,13 @@ class Budget:
         """`request` has its answer, or none and never will: what it really spent."""
         self.dollars += dollars or 0.0
         self.tokens += read + written
+        self._learn(request.model, request.choices, written)
         self._release(request)
+
+    def _learn(self, model: str | None, choices: int, written: int) -> None:
+        if written:
+            each = math.ceil(written / choices)
+            self._longest[model] = max(self._longest.get(model, 0), each)
 
     def _release(self, request: Request) -> None:
         if (reserved := self._reserved.pop(request.line, None)) is None:
@@ -193,11 +213,14 @@ class Budget:
             self._changed.set()
             self._changed = None
 
-    def _need(self, request: Request) -> tuple[float, int] | str:
+    def _need(self, request: Request, *, guessed: bool = False) -> tuple[float, int] | str:
         read, written = needed(request)
+        if guessed:
+            longest = self._longest.get(request.model)
+            written = (2 * longest if longest else _FIRST_GUESS) * request.choices
         if (beyond := self._beyond.get(request.model)) is not None:
             read += beyond.read
-            written += beyond.written * request.choices if written else 0
+            written += beyond.written * request.choices if written and not guessed else 0
         if self._max_cost is None:
             return 0.0, read + written
         dollars = self._cost(request.model or "", read, written, 0)
@@ -216,7 +239,7 @@ class Budget:
                 "--max-cost cannot be kept. Give one with --prices, or leave --max-cost away"
             )
         why = ""
-        if not request.max_tokens and not request.url.endswith(WITHOUT_ANSWER):
+        if not _is_capped(request):
             why = " (it states no max_tokens)"
         most, spent = self._max_cost, self.dollars + self._dollars + dollars
         if most is not None and spent > most:
