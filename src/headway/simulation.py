@@ -17,13 +17,13 @@ from typing import NamedTuple
 from headway._core.queue.job import STARTED, Job
 from headway._core.refusals.retry import Retry
 from headway._core.state import SchedulerState
-from headway._runtime.workers import _BREATH, _MOST_WORKERS, _STANDING_BY
+from headway._runtime.workers import _BREATH, _STANDING_BY, MOST_WORKERS
 from headway.errors import InvalidLimit, NeverFits
 from headway.rates import Limits
 
 __all__ = ["MOST_AT_ONCE", "Simulation", "Work", "simulate"]
 
-MOST_AT_ONCE = _MOST_WORKERS
+MOST_AT_ONCE = MOST_WORKERS
 """Calls in flight where no concurrency is stated, at most."""
 
 INFINITY = float("inf")
@@ -162,7 +162,7 @@ class _Machine:
         # As `Run.slots`: whoever was admitted and has not run since counts twice for a moment.
         state = self._state
         capacity = state.whole.capacity
-        slots = _MOST_WORKERS if capacity == INFINITY else int(capacity)
+        slots = MOST_WORKERS if capacity == INFINITY else int(capacity)
         competing = state.in_flight + state.waiting.size + self._leaving > self._workers
         return slots + _STANDING_BY if competing else slots
 

@@ -31,7 +31,7 @@ END: Any = object()
 NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
 
 # Without a concurrency limit a run still needs a bound: at most this many calls at once.
-_MOST_WORKERS = 1000
+MOST_WORKERS = 1000
 
 # Beyond the slots, where others compete: jobs that stand in the queue for the next permit.
 _STANDING_BY = 16
@@ -91,7 +91,7 @@ class Run:
         """How many workers there may be: as many as the slots, more where others compete."""
         shell = self.shell
         capacity = shell.state.whole.capacity
-        slots = _MOST_WORKERS if capacity == INFINITY else int(capacity)
+        slots = MOST_WORKERS if capacity == INFINITY else int(capacity)
         competing = shell.state.in_flight + len(shell.parked) > self._workers
         return slots + _STANDING_BY if competing else slots
 

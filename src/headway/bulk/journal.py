@@ -26,6 +26,7 @@ from typing import Any
 
 from headway.bulk.bitmap import Bitmap
 from headway.bulk.checks import Checks, read_header, write_header
+from headway.bulk.lock import acquire
 from headway.bulk.output import (
     ANSWERED,
     AppendFile,
@@ -47,15 +48,6 @@ from headway.bulk.strangers import (
     is_torn,
     refuse_inputs,
 )
-from headway.errors import MissingExtra
-
-try:
-    from filelock import FileLock, Timeout
-except ImportError as error:  # pragma: no cover - needs an environment without the extra
-    raise MissingExtra(
-        "bulk runs lock their output with filelock, which is not installed. "
-        "Install it with: pip install 'headway[cli]'"
-    ) from error
 
 __all__ = ["Journal", "finished_rows", "journal_header", "run_folder", "trace_file"]
 
@@ -127,7 +119,6 @@ class Journal:
         self._offsets = array("Q") if ordered else None
         self._header = {**header, "ordered": ordered, "output": output.name}
         self._checks = Checks(header)
-        self._errors: AppendFile | None = None
         self._earlier = Replaced(output, self.folder)
         self._finished = 0  # rows that there were when the run before was done
         self._made = not output.exists()
@@ -137,7 +128,7 @@ class Journal:
                 raise in_the_way(self.folder, "the journal", output)
             refuse_inputs(inputs, self._earlier.written(), output)
             self.folder.mkdir(exist_ok=True)
-            self._lock = self._acquire()
+            self._lock = acquire(self.folder / "lock", output)
             journal = (self.folder / "journal").exists()
             try:
                 self._open(overwrite, retry_failed)
@@ -180,9 +171,10 @@ class Journal:
         """Write the row of the line `number`, which failed with `code` (None: it was answered)."""
         self._earlier.drop()
         row = self._checks.with_check(number, row)
-        if self._offsets is not None:
-            self._note(number, self._rows.size)
+        offset = self._rows.size
         self._rows.write(row)
+        if self._offsets is not None:
+            self._note(number, offset)
         if code is None:
             self.done.add(number)
         else:
@@ -204,8 +196,7 @@ class Journal:
     def sync(self) -> None:
         """Bring everything to the disk; blocks for some milliseconds."""
         for file in (self._marks, self._rows, self._errors):
-            if file is not None:
-                file.sync()
+            file.sync()
 
     def arrange(self) -> None:
         """Write the output in the order of the input, from the rows as they came (--ordered)."""
@@ -226,8 +217,9 @@ class Journal:
 
     def __exit__(self, *exc_info: object) -> None:
         for file in (self._marks, self._rows, self._errors):
-            if file is not None:
-                file.close()
+            file.close()
+        if not self._errors.size:
+            (self.folder / "errors.draft").unlink(missing_ok=True)
         # An empty shard is one that headway merge must find.
         empty = not self.resumed and self._header.get("shard") is None
         if empty:  # so that the next try does not find it in its way
@@ -248,18 +240,6 @@ class Journal:
                 self.folder.rmdir()
 
     # Opening
-
-    def _acquire(self) -> FileLock:
-        # Taken in a worker thread, released in the event loop's.
-        lock = FileLock(self.folder / "lock", timeout=0, thread_local=False)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise InvalidOutput(
-                f"another process is at work on {self.output}. Wait for its end, or give another "
-                "file with -o"
-            ) from None
-        return lock
 
     def _open(self, overwrite: bool, retry_failed: bool) -> None:
         path = self.folder / "journal"
@@ -463,6 +443,11 @@ class Journal:
     def _make_errors(self) -> None:
         """The file of failed rows, as the rows have it now."""
         self._remove_errors()
+        # Open from the start: once everything is in flight there may be no descriptor for it. It
+        # gets its name with its first row.
+        path = self.folder / "errors.draft"
+        path.unlink(missing_ok=True)
+        self._errors = AppendFile(path)
         if self._failed_rows.count:
             with self._rows_path.open("rb") as rows:
                 for line in rows:
@@ -473,9 +458,11 @@ class Journal:
         errors_file(self.output).unlink(missing_ok=True)  # looked at by `_refuse_strangers`
 
     def _write_error(self, row: bytes) -> None:
-        if self._errors is None:
-            self._errors = AppendFile(errors_file(self.output))
+        first = not self._errors.size
         self._errors.write(row)
+        if first:
+            self._errors.path = errors_file(self.output)
+            (self.folder / "errors.draft").replace(self._errors.path)
 
     def _note(self, number: int, offset: int) -> None:
         """Where the row of the line `number` begins, plus 1: 0 is a line without a row."""

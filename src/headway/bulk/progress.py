@@ -73,7 +73,9 @@ def display(console: Console, *, as_lines: TextIO | None = None) -> Display:
     """A live display on a terminal, plain lines now and then elsewhere, JSON to `as_lines`."""
     if as_lines is not None:
         return _Json(as_lines)
-    return _Terminal(console) if console.is_terminal else _Plain(console)
+    # Rich calls a file a terminal where FORCE_COLOR is set.
+    live = console.file.isatty() and console.is_terminal and not console.is_dumb_terminal
+    return _Terminal(console) if live else _Plain(console)
 
 
 class _Shown:

@@ -21,11 +21,14 @@ import anyio
 import httpx
 from anyio.lowlevel import checkpoint
 
+from headway import hints
+from headway._runtime.workers import MOST_WORKERS
 from headway.bulk.budget import Budget
 from headway.bulk.feed import feed
 from headway.bulk.formats import BadLine, Request, estimate_tokens
 from headway.bulk.journal import Journal
 from headway.bulk.ledger import Ledger
+from headway.bulk.machine import connections_for, prepare, starved
 from headway.bulk.meter import Meter, count_spent
 from headway.bulk.output import InvalidOutput, check_output, default_output, is_device
 from headway.bulk.pipe import Pipe, Rows
@@ -56,6 +59,8 @@ logger = logging.getLogger("headway")
 
 _WATCH_EVERY = 0.25  # seconds
 _SYNC_EVERY = 0.2
+_FILES = 64  # descriptors that a run may have beside its connections
+_FAILING_DISK = 10.0  # for what is in flight when the disk fails
 _BEFORE_CLOSING = 3  # turns of the event loop, for failures that are on their way to their rows
 
 
@@ -104,11 +109,17 @@ async def run(
 
     Raises, before anything is sent, `headway.bulk.InvalidInput` and `InvalidOutput` for files that
     cannot be used, and `headway.together.InvalidSettings` for a missing key; later `OSError` when
-    the output cannot be written any more.
+    this machine has no room for the rows, no descriptor or no memory left. What ends a run, an
+    error of `watch` too, is raised when all that is in flight has its row.
+
+    Every file is opened, and the soft limit of descriptors raised, before anything is sent. Where
+    the hard limit allows fewer connections than `scheduler` may have in flight, its concurrency is
+    lowered, which a warning says.
     """
     endpoint = find_endpoint() if endpoint is None else endpoint
     shape = Shape() if shape is None else shape
     with ExitStack() as stack:
+        connections_for(1)  # or nothing is begun
         paths = _paths(source, output, shard)
         lines = await anyio.to_thread.run_sync(
             lambda: open_source(
@@ -148,6 +159,7 @@ async def run(
                 await anyio.to_thread.run_sync(count_spent, budget, rows, ledger, lines)
         meter = Meter(lines, paths.output, scheduler, rows, budget, endpoint, ledger)
         stack.callback(meter.close)
+        await prepare(prices, endpoint.provider, endpoint.base_url)
         async with Sender(endpoint, scheduler, client) as sender:
             state = _Run(
                 source=lines,
@@ -160,6 +172,8 @@ async def run(
                 report_ambiguous=ambiguous == "report",
                 drain=drain,
             )
+            if client is None:
+                _fit(scheduler)
             try:
                 await state.execute(watch or _nobody)
             finally:
@@ -174,6 +188,20 @@ async def run(
                 "in a file of its own", lines.name, f"{grown:,}",
             )  # fmt: skip
         return meter.report()
+
+
+def _fit(scheduler: Scheduler) -> None:
+    """Lower the concurrency to the connections that this process may have."""
+    stated = scheduler.limits.concurrency
+    wanted = MOST_WORKERS if stated is None else stated
+    fits = connections_for(wanted)
+    if fits < wanted:
+        scheduler.set_limits(concurrency=fits)
+        logger.warning(
+            "the concurrency is %s in place of %s, because this process may open no more files. "
+            "Fix: raise the limit: ulimit -n %s",
+            fits, wanted if stated is not None else "none", wanted + _FILES,
+        )  # fmt: skip
 
 
 def _nobody(report: Report) -> None:
@@ -236,9 +264,9 @@ class _OutOfBounds(HeadwayError):
     """To try a line again might pass what the run may spend."""
 
 
-class _CannotWrite(HeadwayError):
-    """The output or the journal cannot be written any more: an `OSError` that is no connection's,
-    so that what was answered is not sent again for it.
+class _Broken(HeadwayError):
+    """This machine cannot go on: its cause is an `OSError` that is no connection's, so that what
+    was answered is not sent again for it.
     """
 
 
@@ -256,10 +284,12 @@ class _Run:
     report_ambiguous: bool
     drain: anyio.Event | None
     draining: bool = False
-    unsynced: OSError | None = None  # the disk does not keep what was written
+    broken: Exception | None = None  # what ends the run, once nothing is in flight
     _taken: int = 0  # lines
     _idle: anyio.Event = field(default_factory=anyio.Event)
     _stopping: anyio.Event = field(default_factory=anyio.Event)
+    _sending: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    _unwritten: list[tuple[int, bytes]] = field(default_factory=list)
 
     async def execute(self, watch: Callable[[Report], None]) -> None:
         """Run to the end of the input, or to what stops it, while `watch` is told."""
@@ -268,45 +298,54 @@ class _Run:
         meter.sample()
         try:
             async with anyio.create_task_group() as group:
-                with anyio.CancelScope() as sending:
+                with self._sending:
                     group.start_soon(self._keep_watched, watch)
-                    group.start_soon(self._keep_synced, sending)
+                    group.start_soon(self._keep_synced)
                     for event in (self._stopping, self.drain):
                         if event is not None:
-                            group.start_soon(self._drain_after, event, sending)
+                            group.start_soon(self._drain_after, event)
                     try:
                         await self._send_all()
                     except Exception as error:
                         raised = error  # leaves the group as itself, not inside an exception group
                 group.cancel_scope.cancel()
-            raised = raised or self.unsynced
-        except ExceptionGroup as errors:  # of the watch
-            raised = raised or _first_of(errors)
         finally:
+            self._write_again()
+            raised = raised or self.broken
             meter.end(raised)
             with suppress(OSError):
                 self.rows.sync()
-            watch(meter.report())
+            try:
+                watch(meter.report())
+            except Exception:
+                if raised is None:
+                    raise
         if raised is not None:
             raise raised
 
     async def _keep_watched(self, watch: Callable[[Report], None]) -> None:
         while True:
             self.meter.sample()
-            watch(self.meter.report())
+            try:
+                watch(self.meter.report())
+            except Exception as error:
+                self._break(error)
+                return
             await anyio.sleep(_WATCH_EVERY)
 
-    async def _keep_synced(self, sending: anyio.CancelScope) -> None:
+    async def _keep_synced(self) -> None:
         while True:
             await anyio.sleep(_SYNC_EVERY)
             try:
                 await anyio.to_thread.run_sync(self.rows.sync)
-            except OSError as error:
-                self.unsynced = error
-                sending.cancel()
+            except (OSError, RuntimeError) as error:  # the latter: no thread can be started
+                self._break(error)
+                # A disk that fails may not keep the rows that are yet to come either.
+                await anyio.sleep(_FAILING_DISK)
+                self._sending.cancel()
                 return
 
-    async def _drain_after(self, event: anyio.Event, sending: anyio.CancelScope) -> None:
+    async def _drain_after(self, event: anyio.Event) -> None:
         """Let what is in flight end then, and cancel what waits to be sent, or to be read."""
         await event.wait()
         self.draining = True
@@ -315,7 +354,7 @@ class _Run:
             await self._idle.wait()
         for _ in range(_BEFORE_CLOSING):
             await checkpoint()
-        sending.cancel()
+        self._sending.cancel()
 
     # One line's way
 
@@ -326,10 +365,21 @@ class _Run:
             scheduler.as_completed(self._ask, requests) as outcomes,
         ):
             async for outcome in outcomes:
-                self._settle(outcome)
+                try:
+                    self._settle(outcome)
+                except Exception as error:  # not at the expense of what is in flight
+                    self._break(error)
 
     async def _requests(self) -> AsyncGenerator[Request, None]:
         """The lines that are to be sent; those that cannot be get their row here."""
+        try:
+            async with aclosing(self._read()) as requests:
+                async for request in requests:
+                    yield request
+        except Exception as error:  # of the input, or of a row
+            self._break(error)
+
+    async def _read(self) -> AsyncGenerator[Request, None]:
         meter = self.meter
         lines = self.source.requests(self.rows.__contains__)
         if self.source.lines is None:
@@ -381,20 +431,30 @@ class _Run:
                 raise _OutOfBounds(why)  # what was reserved is spent, and it would be tried again
             rows.start(request.line)
         except OSError as error:
-            raise _CannotWrite from error
+            raise _Broken from error
         meter.in_flight += 1
         try:
             answered = await self.sender.ask(request)
-        except (httpx.HTTPError, InvalidAnswer) as error:
-            meter.fault = fault_of(error) or meter.fault
-            self._note_failed(request, error)
+        except Exception as error:
+            unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+            lacking = hints.machine_fault(error) or (starved() if unsent else None)
+            if unsent and lacking is not None:
+                self._refused(request)
+            elif isinstance(error, httpx.HTTPError | InvalidAnswer):
+                self._note_failed(request, error)
+            if lacking is not None:
+                raise _Broken from lacking
+            if isinstance(error, httpx.HTTPError | InvalidAnswer):
+                meter.fault = fault_of(error) or meter.fault
             raise
         else:
             # At once, before anything can be cancelled: what was answered has its row.
+            row = answer_row(request, answered.answer)
             try:
-                rows.write(request.line, answer_row(request, answered.answer), None)
+                rows.write(request.line, row, None)
             except OSError as error:
-                raise _CannotWrite from error
+                self._unwritten.append((request.line, row))
+                raise _Broken from error
             return answered
         finally:
             meter.in_flight -= 1
@@ -412,8 +472,9 @@ class _Run:
         if isinstance(error, _OutOfBounds):
             self._stop(Stop(None, str(error)))
             return
-        if isinstance(error, _CannotWrite):
-            raise error.__cause__ or error
+        if isinstance(error, _Broken):
+            self._break(error.__cause__ if isinstance(error.__cause__, OSError) else error)
+            return
         stop = stop_of(error, self.endpoint, meter.unanswered_for())
         if stop is not None:
             # The first refusal says more than the jobs that were not sent because of it.
@@ -440,18 +501,33 @@ class _Run:
             elif isinstance(error, httpx.HTTPStatusError):
                 self.rows.refused(request.line)
         except OSError as fault:
-            raise _CannotWrite from fault
+            raise _Broken from fault
+
+    def _break(self, error: Exception) -> None:
+        """End the run with `error`, or with the one before, once what is in flight has its row."""
+        self.broken = self.broken or error
+        self.draining = True
+        self._stopping.set()
+        if isinstance(error, BrokenPipeError) and isinstance(self.rows, Pipe):
+            self._sending.cancel()  # nobody is there to read what may yet come
+
+    def _write_again(self) -> None:
+        """Try once more to write the rows that had no room."""
+        for number, row in self._unwritten:
+            with suppress(OSError):
+                self.rows.write(number, row, None)
+
+    def _refused(self, request: Request) -> None:
+        try:
+            self.rows.refused(request.line)
+        except OSError as error:
+            raise _Broken from error
 
     def _fail(self, line: Request | BadLine, code: str, message: str) -> None:
         """Write the row of a line that is not sent."""
         row = error_row(line.line, line.custom_id, code, message)
         self.rows.write(line.line, row, code)
         self.meter.failed(line, code, 0, 0.0)
-
-
-def _first_of(errors: ExceptionGroup[Exception]) -> Exception:
-    first = errors.exceptions[0]
-    return _first_of(first) if isinstance(first, ExceptionGroup) else first
 
 
 _AMBIGUOUS = (

@@ -394,7 +394,7 @@ def open_source(
             name = "the stream"
     regular = (
         isinstance(path, str | os.PathLike)
-        and file is not sys.stdin.buffer
+        and os.fspath(path) != "-"
         and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
     )
     try:
@@ -421,7 +421,7 @@ def open_source(
         else:
             source.stream()
     except BaseException:
-        if file is not sys.stdin.buffer:
+        if sys.stdin is None or file is not sys.stdin.buffer:
             file.close()
         raise
     return source

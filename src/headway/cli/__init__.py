@@ -7,11 +7,13 @@ Exit codes: 0 every line is done, 1 some are not, 2 bad usage, input, output or 
 # No `from __future__ import annotations`: typer reads the annotations of commands that are defined
 # inside a function, once the extra is known to be there.
 
+import errno
 import os
 import sys
 import threading
 from typing import TYPE_CHECKING, Annotated
 
+from headway.cli import _streams
 from headway.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build", "main"]
 
+_CANNOT_WRITE = 1
 _BAD_USAGE = 2
 
 _EXTRA = ("filelock", "genai_prices", "httpx", "msgspec", "rich", "typer", "zstandard")
@@ -26,24 +29,43 @@ _EXTRA = ("filelock", "genai_prices", "httpx", "msgspec", "rich", "typer", "zsta
 
 def main() -> None:
     """Run the command line and exit."""
+    _streams.prepare()
     try:
-        build()()
+        _run()
     except SystemExit as end:
+        unwritten = _streams.leave()
+        if unwritten is not None and not end.code:
+            _cannot_write(unwritten)
+            end.code = _CANNOT_WRITE
         _leave(end)
         raise
+
+
+def _run() -> None:
+    try:
+        build()()
     except KeyboardInterrupt:  # before the command has come to its own ways
         sys.exit(130)
     except MissingExtra as error:
-        sys.stderr.write(f"headway: {error}\n")
+        _streams.say(f"headway: {error}")
         sys.exit(_BAD_USAGE)
+    except OSError as error:
+        _cannot_write(error)
+        sys.exit(_CANNOT_WRITE)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in _EXTRA:
             raise
-        sys.stderr.write(
+        _streams.say(
             f"headway: the command line needs {error.name}, which is not installed. "
-            "Install it with: pip install 'headway[cli]'\n"
+            "Install it with: pip install 'headway[cli]'"
         )
         sys.exit(_BAD_USAGE)
+
+
+def _cannot_write(error: OSError) -> None:
+    """Say why standard output could not be written; who reads no more wants no more said."""
+    if error.errno != errno.EPIPE:
+        _streams.say(f"headway: cannot go on: {error}. Correct that, then run it again")
 
 
 def _leave(end: SystemExit) -> None:
@@ -51,8 +73,6 @@ def _leave(end: SystemExit) -> None:
     no interpreter can end around one.
     """
     if any(thread.name == "headway input" for thread in threading.enumerate()):
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(end.code if isinstance(end.code, int) else _BAD_USAGE)
 
 

@@ -1,13 +1,13 @@
 """``headway report``, ``plan``, ``probe`` and ``merge``."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from headway.cli import options
+from headway.cli._streams import say
 from headway.errors import HeadwayError
 
 __all__ = ["add"]
@@ -16,7 +16,7 @@ _BAD_USAGE = 2
 
 
 def _refuse(error: object) -> typer.Exit:
-    typer.echo(f"headway: {error}", err=True)
+    say(f"headway: {error}")
     return typer.Exit(_BAD_USAGE)
 
 
@@ -168,4 +168,4 @@ def merge(
         parts.append(f"{merged.damaged:,} were damaged or there twice, and are left out")
     if merged.missing:
         parts.append(f"{merged.missing:,} lines have no row")
-    typer.echo(f"{output}: {', '.join(parts)}", file=sys.stderr)
+    say(f"{output}: {', '.join(parts)}")

@@ -6,14 +6,16 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headway.cli import options
+from headway.cli._streams import say
 from headway.errors import HeadwayError
 
 if TYPE_CHECKING:
@@ -26,7 +28,12 @@ ALL_DONE, SOME_FAILED, BAD_USAGE = 0, 1, 2
 _STOPS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 if hasattr(signal, "SIGHUP"):  # not on Windows
     _STOPS[signal.SIGHUP] = "SIGHUP"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FIXES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free some space"),
+    errno.EMFILE: "Raise the limit of open files (ulimit -n), or lower --concurrency",
+    errno.ENFILE: "Close what else has files open on this machine, or lower --concurrency",
+    **dict.fromkeys((errno.ENOMEM, errno.ENOBUFS), "Free some memory, or lower --concurrency"),
+}
 
 _PATIENCE = 900.0  # seconds: an hour's outage is for a resumed run, a quarter's is waited for
 
@@ -186,7 +193,7 @@ def add(app: typer.Typer) -> None:
                 },
             )  # fmt: skip
         except HeadwayError as error:
-            typer.echo(f"headway: {error}", err=True)
+            say(f"headway: {error}")
             raise typer.Exit(BAD_USAGE) from None
         raise typer.Exit(_check(wanted) if check else _run(wanted))
 
@@ -204,6 +211,7 @@ def _run(wanted: _Wanted) -> int:
         if wanted.json:
             lines = sys.stderr if _rows_to_stdout(wanted) else sys.stdout
         shown = progress.display(console, as_lines=lines)
+        unshown: list[OSError] = []
 
         async def work() -> "Report | None":
             options.check_limits(wanted.rate, wanted.tokens, wanted.concurrency)
@@ -217,7 +225,11 @@ def _run(wanted: _Wanted) -> int:
             with anyio.CancelScope() as scope:
 
                 def watch(report: "Report") -> None:
-                    shown(report)
+                    try:
+                        shown(report)
+                    except OSError as error:  # nobody reads the progress: what is sent is kept
+                        unshown.append(error)
+                        drain.set()
                     caught.begun, caught.heard = True, bool(caught)
                     if caught and not drain.is_set():
                         drain.set()
@@ -247,7 +259,10 @@ def _run(wanted: _Wanted) -> int:
         report, code, problem = None, SOME_FAILED, ""
         try:
             with progress.logging_to(console), shown:
+                caught.undraw = partial(shown.__exit__, None, None, None)  # type: ignore[method-assign]
                 report = anyio.run(work)
+            if unshown:
+                raise unshown[0]
         except HeadwayError as error:
             code, problem = BAD_USAGE, str(error)
         except OSError as error:
@@ -279,7 +294,7 @@ def _check(wanted: _Wanted) -> int:
         finally:
             source.close()
     except HeadwayError as error:
-        typer.echo(f"headway: {error}", err=True)
+        say(f"headway: {error}")
         return BAD_USAGE
     for line in _found(found):
         typer.echo(line)
@@ -317,6 +332,9 @@ class _Caught(list[signal.Signals]):
     heard = False
     since = 0.0  # of the monotonic clock
 
+    def undraw(self) -> None:
+        """Take the live display off the terminal."""
+
 
 @contextmanager
 def _noting_signals() -> Iterator[_Caught]:
@@ -333,8 +351,10 @@ def _noting_signals() -> Iterator[_Caught]:
         caught.append(signal.Signals(number))
         deaf = not caught.heard and caught.since and now - caught.since > _DEAF
         if not caught.begun or deaf:
-            show_cursor = "\x1b[?25h" if os.isatty(2) else ""
-            os.write(2, f"{show_cursor}headway: stopped by {_STOPS[caught[0]]}\n".encode())
+            with suppress(Exception):  # as it comes in the middle of whatever was done
+                caught.undraw()
+            with suppress(OSError):
+                os.write(2, f"headway: stopped by {_STOPS[caught[0]]}\n".encode())
             os._exit(128 + caught[0])
         caught.since = caught.since or now
 
@@ -368,7 +388,7 @@ def _cannot_go_on(error: OSError, wanted: _Wanted) -> str:
     if error.errno == errno.EPIPE:
         what = "rows" if _rows_to_stdout(wanted) else "progress"
         return f"cannot go on: nobody reads the {what} any more{_again(wanted)}"
-    fix = "Free some space" if error.errno in _FULL else "Correct that"
+    fix = _FIXES.get(error.errno or 0, "Correct that")
     kept = "" if _rows_to_stdout(wanted) else ": rows written are kept"
     return f"cannot go on: {error}. {fix}, then run the same command again{kept}"
 

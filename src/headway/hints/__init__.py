@@ -5,6 +5,7 @@ looks at a clock: the wall clock (seconds since the epoch) is an argument. Nothi
 what a server sent: what cannot be read is ignored, and said in `Refusal.odd`.
 
     classify(error, wall_time=...)                       an exception of any SDK   -> Refusal
+    machine_fault(error)                                 what this machine lacks, behind an error
     refusal_from_response(status, headers, body, ...)    a response                -> Refusal | None
     wait_from(headers, body, wall_time=...)              how long to wait, in seconds
     limits_from(headers, body, wall_time=...)            what it says of each limit
@@ -21,7 +22,7 @@ what a server sent: what cannot be read is ignored, and said in `Refusal.odd`.
 
 from __future__ import annotations
 
-from headway.hints._exceptions import classify
+from headway.hints._exceptions import classify, machine_fault
 from headway.hints._kinds import refusal_from_response
 from headway.hints._limits import limits_from, limits_in_message
 from headway.hints._model import LimitHint, Refusal
@@ -35,6 +36,7 @@ __all__ = [
     "classify",
     "limits_from",
     "limits_in_message",
+    "machine_fault",
     "refusal_from_response",
     "wait_from",
 ]

@@ -24,7 +24,7 @@ from headway.hints._model import Refusal
 from headway.hints._reply import one_line, read_body
 from headway.hints._waits import wait_from
 
-__all__ = ["classify"]
+__all__ = ["classify", "machine_fault"]
 
 _HTTP_PACKAGES = ("httpx", "httpx2", "httpcore", "httpcore2")
 _TRANSIENT = frozenset(
@@ -97,6 +97,16 @@ _NETWORK_ERRNOS = frozenset(
     }
 )
 
+# What this machine lacks: no fault of the provider's, nor of the way to it.
+_MACHINE_ERRNOS = frozenset(
+    getattr(errno, name)
+    for name in (
+        "EDQUOT", "EFBIG", "EIO", "EMFILE", "ENFILE", "ENOBUFS", "ENOLCK", "ENOMEM", "ENOSPC",
+        "EROFS",
+    )
+    if hasattr(errno, name)
+)  # fmt: skip
+
 
 def classify(error: BaseException, *, wall_time: float) -> Refusal:
     """What `error` is about. Never raises, and never makes a response be read.
@@ -126,6 +136,11 @@ def _classify(error: BaseException, wall_time: float) -> Refusal:
     ours = next((cause for cause in _causes(error) if isinstance(cause, HeadwayError)), None)
     if ours is not None:  # an SDK calls what its transport raises a connection error
         return Refusal(Kind.PERMANENT, message=_described(ours))
+    if (lacking := machine_fault(error)) is not None:
+        said = _described(error)
+        if _text(lacking) not in said:
+            said = one_line(f"{said} ({_described(lacking)})", MAX_MESSAGE)
+        return Refusal(Kind.PERMANENT, message=f"{said}: a fault of this machine")
     if (fault := _fault(error)) is not None:
         return replace(fault, unreached=True) if _unreached(error) else fault
     # An error inside a stream. The status (200) and the headers are those of a success and say
@@ -251,6 +266,26 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             return
         yield cause
         cause = cause.__cause__
+
+
+def machine_fault(error: BaseException) -> OSError | None:
+    """What this machine lacked (descriptors, memory, room on a disk, …), where that is what
+    `error` is or was raised from; None for any other error.
+    """
+    for cause in _causes(error):
+        each = _first_of(cause)
+        if isinstance(each, MemoryError):
+            return OSError(errno.ENOMEM, "Cannot allocate memory")
+        if isinstance(each, OSError) and each.errno in _MACHINE_ERRNOS:
+            return each
+    return None
+
+
+def _first_of(error: BaseException) -> BaseException:
+    """`error`, or the first that a group of them holds: several addresses were tried."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _described(error: BaseException) -> str:

@@ -1,0 +1,46 @@
+"""The lock that keeps two processes off one output."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from headway.bulk.output import InvalidOutput
+from headway.errors import MissingExtra
+
+try:
+    from filelock import FileLock, Timeout
+except ImportError as error:  # pragma: no cover - needs an environment without the extra
+    raise MissingExtra(
+        "bulk runs lock their output with filelock, which is not installed. "
+        "Install it with: pip install 'headway[cli]'"
+    ) from error
+
+__all__ = ["FileLock", "acquire"]
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+def acquire(path: Path, output: Path) -> FileLock:
+    """The lock of the run to `output`. Raises `InvalidOutput` where another process has it, or the
+    file system keeps none.
+    """
+    # Taken in a worker thread, released in the event loop's.
+    lock = FileLock(path, timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InvalidOutput(
+            f"another process is at work on {output}. Wait for its end, or give another "
+            "file with -o"
+        ) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise InvalidOutput(
+            f"cannot lock {output}: {error.strerror}. Its file system keeps no locks now (NFS "
+            "without a lock service?), and without one two processes might send the same lines. "
+            "Fix: give a file on a local disk with -o; to go on with a run, move the results and "
+            f"{path.parent.name} there first"
+        ) from None
+    return lock

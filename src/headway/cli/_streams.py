@@ -1,0 +1,68 @@
+"""The standard streams of a command, which may be closed, broken or unable to hold a text."""
+
+import io
+import os
+import sys
+from contextlib import suppress
+from typing import Any
+
+__all__ = ["leave", "prepare", "say"]
+
+
+class _Lenient:
+    """Standard error, whose reader may be gone: what cannot be said ends no command."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def prepare() -> None:
+    """Make the streams fit for a command: to be called once, before anything is opened."""
+    # A file that is opened where a standard stream is closed would get what is meant for that.
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # cp1252, C: not a word may be fatal
+    if sys.stderr is not None:
+        sys.stderr = _Lenient(sys.stderr)
+
+
+def say(text: object) -> None:
+    """A line on standard error."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+
+
+def leave() -> OSError | None:
+    """Write what waits for standard output; why that cannot be, or None.
+
+    The interpreter would try again on its way out, and end with its own code, 120.
+    """
+    if sys.stdout is None:
+        return None
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
+        return error
+    return None
