@@ -61,8 +61,6 @@ ORDER = [
     "scheduler",
     "",  # headway itself: the public names
     "together",
-    "simulation",
-    "_plan_text",
     "bulk.bitmap",
     "bulk.lines",
     "bulk.seen",
@@ -80,8 +78,10 @@ ORDER = [
     "bulk.measures",
     "bulk.record",
     "bulk.merge",
-    "plan",
-    "bulk.earlier",
+    "bulk.plan.simulation",
+    "bulk.plan.text",
+    "bulk.plan.calibration",
+    "bulk.plan.plan",
     "bulk.report.figures",
     "bulk.report.failures",
     "bulk.report.axis",
@@ -107,7 +107,8 @@ ORDER = [
 ]
 PACKAGES = {"hints"}
 EMPTY = {
-    "_core", "_core.limits", "_core.queue", "_core.refusals", "_http", "_runtime", "hooks",
+    "_core", "_core.limits", "_core.queue", "_core.refusals", "_http", "_runtime",
+    "bulk.plan", "hooks",
 }  # fmt: skip  # packages that hold nothing by themselves
 
 IMPURE = {

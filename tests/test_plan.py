@@ -15,19 +15,13 @@ from clocks import VIRTUAL
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import headway.plan
 from headway import InvalidLimit, Limits, Rate, Scheduler
-from headway._plan_text import time_of
 from headway.bulk.formats import BadLine, Request
-from headway.plan import (
-    Calibration,
-    Simulation,
-    Work,
-    as_json,
-    describe,
-    plan,
-    simulate,
-)
+from headway.bulk.plan import plan as planning
+from headway.bulk.plan.calibration import Calibration
+from headway.bulk.plan.plan import plan
+from headway.bulk.plan.simulation import Simulation, Work, simulate
+from headway.bulk.plan.text import as_json, describe, time_of
 from headway.prices import Price, Prices
 
 LIMITS = {
@@ -364,7 +358,7 @@ def test_a_change_takes_the_time_that_it_says(limits: Limits, best: str, flags: 
 
 
 def test_changes_are_tried_on_a_sample_of_what_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(headway.plan, "_SAMPLE", 500)
+    monkeypatch.setattr(planning, "_SAMPLE", 500)
     limits = Limits("600/min", tokens="500k/min", concurrency=8)
     rising = [a_line(b"x" * (4 * (1 + n // 10)), max_tokens=1 + n // 10) for n in range(9000)]
     found = plan(rising, limits, latency_seconds=1.0)
@@ -393,11 +387,11 @@ def test_memory_does_not_grow_with_the_input() -> None:
         finally:
             tracemalloc.stop()
 
-    headway.plan._SAMPLE, sample = 200, headway.plan._SAMPLE
+    planning._SAMPLE, sample = 200, planning._SAMPLE
     try:
         few, more = peak(3000), peak(12_000)
     finally:
-        headway.plan._SAMPLE = sample
+        planning._SAMPLE = sample
     assert more < few + 100_000
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from headway.plan import Plan
-    from headway.simulation import Simulation
+    from headway.bulk.plan.plan import Plan
+    from headway.bulk.plan.simulation import Simulation
 
 __all__ = ["as_json", "describe", "time_of"]
 
