@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
+from headway import _words as words
 from headway.bulk.formats import BadLine, Request, estimate_tokens
 from headway.bulk.plan.calibration import Calibration, Use
 from headway.bulk.plan.simulation import MOST_AT_ONCE, Simulation, Work, simulate
-from headway.bulk.plan.text import time_of
 from headway.errors import InvalidLimit
 from headway.estimate import BYTES_PER_TOKEN, UNKNOWN_ANSWER, WITHOUT_ANSWER
-from headway.rates import Limits, Rate
+from headway.rates import Limits
 
 if TYPE_CHECKING:
     from headway.prices import Prices
@@ -247,20 +247,12 @@ def _flags(limits: Limits, what: str = "all") -> str:
     """What to write on the command line for `limits`, or for the one of them that `what` names."""
     flags = []
     if what in ("all", "requests"):
-        flags += [f"--rate {_stated(rate)}" for rate in limits.requests]
+        flags += [f"--rate {words.stated(rate.limit, rate.per)}" for rate in limits.requests]
     if what in ("all", "tokens"):
-        flags += [f"--tokens {_stated(rate)}" for rate in limits.tokens]
+        flags += [f"--tokens {words.stated(rate.limit, rate.per)}" for rate in limits.tokens]
     if what in ("all", "concurrency") and limits.concurrency:
         flags.append(f"--concurrency {limits.concurrency}")
     return " ".join(flags)
-
-
-def _stated(rate: Rate) -> str:
-    period = str(rate).partition("/")[2]
-    for prefix, size in (("M", 1e6), ("k", 1e3)):
-        if rate.limit >= 10 * size or (rate.limit >= size and rate.limit % size == 0):
-            return f"{rate.limit / size:.6g}{prefix}/{period}"
-    return f"{rate.limit:.6g}/{period}"
 
 
 def _assumed(
@@ -268,7 +260,7 @@ def _assumed(
 ) -> Iterator[str]:
     if known.models:
         rows = sum(use.rows for use in known.models.values())
-        yield f"Tokens are as earlier runs used them ({rows:,.0f} answers)."
+        yield f"Tokens are as earlier runs used them ({words.count(rows)} answers)."
         if estimates.others:
             yield f"{estimates.others:,} models are new: they count as the others, on average."
     else:
@@ -279,14 +271,14 @@ def _assumed(
             yield f"{estimates.guessed:,} requests state no max_tokens: {UNKNOWN_ANSWER} a piece."
         yield "For better numbers run some of it first: headway run … --limit 100."
     if stated is not None:
-        yield f"A call takes {stated:g} s."
+        yield f"A call takes {words.duration(stated)}."
     elif known.latency:
         middle = known.latency[len(known.latency) // 2]
-        yield f"Calls take as long as in earlier runs, {time_of(middle)} in the middle."
+        yield f"Calls take as long as in earlier runs, {words.duration(middle)} in the middle."
     else:
         yield (
-            f"A call takes {_FIRST_TOKEN:g} s and 1 s more for every {_TOKENS_PER_SECOND} tokens "
-            "of its answer."
+            f"A call takes {words.duration(_FIRST_TOKEN)} and 1 s more for every "
+            f"{_TOKENS_PER_SECOND} tokens of its answer."
         )
     if not limits:
         yield "No limit is stated: a run finds it, and this is as if the server had none."

@@ -10,9 +10,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from headway._words import duration
 from headway.bulk.measures import Histogram, bucket, edges
 from headway.bulk.report.axis import WIDTH, Axis
-from headway.bulk.report.figures import duration, escape
+from headway.bulk.report.figures import escape
 
 __all__ = ["Series", "bars", "far_above", "histogram", "plot", "time_labels"]
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from headway._words import count, duration, money, number, percent, short
 from headway.bulk.journal import run_folder, trace_file
 from headway.bulk.output import InvalidOutput, errors_file
 from headway.bulk.record import Trace, read_trace
@@ -24,16 +25,7 @@ from headway.bulk.report import sections
 from headway.bulk.report.axis import Axis, make_axis
 from headway.bulk.report.charts import Series
 from headway.bulk.report.failures import Failures, read_failures
-from headway.bulk.report.figures import (
-    count,
-    dollars,
-    duration,
-    escape,
-    percent,
-    plain,
-    short,
-    three,
-)
+from headway.bulk.report.figures import escape, plain
 from headway.bulk.report.summary import Sums
 from headway.errors import HeadwayError
 
@@ -204,7 +196,7 @@ def _headline(sums: Sums) -> str:
             parts.append(f" over {sums.sessions:,} sessions")
     parts.append(". ")
     if sums.sent:
-        parts.append(f"It sent {three(sums.rate)} requests a second")
+        parts.append(f"It sent {number(sums.rate)} requests a second")
         if sums.reached is not None:
             parts.append(f", <b>{percent(sums.reached)} of the limit</b>")
         parts.append(". ")
@@ -223,7 +215,7 @@ def _unbroken(text: str) -> str:
 
 def _cards(sums: Sums) -> str:
     refused = sum(sums.refused.values())
-    limit = f"{percent(sums.reached)} of {three(sums.allowed or 0)}/s" if sums.reached else ""
+    limit = f"{percent(sums.reached)} of {number(sums.allowed or 0)}/s" if sums.reached else ""
     tokens = sums.input + sums.output
     share = f"{percent(sums.answered / sums.total)} of all rows" if sums.total else "rows"
     cards = [
@@ -231,12 +223,12 @@ def _cards(sums: Sums) -> str:
         ("Failed", count(sums.failed), _kinds_said(sums.codes), "bad" if sums.failed else ""),
         ("Not answered", "?" if sums.left is None else count(sums.left), "left to do", ""),
         ("Time", duration(sums.seconds), "at work", ""),
-        ("Rate", f"{three(sums.rate)}/s", limit or "no limit known", ""),
+        ("Rate", f"{number(sums.rate)}/s", limit or "no limit known", ""),
         ("Refusals", count(refused), f"{percent(refused / sums.sent)} of sends" if sums.sent
          else "", ""),
         ("Tokens", short(tokens), f"{short(sums.input)} in, {short(sums.output)} out", ""),
         ("Cost", sums.money, _without_price(len(sums.unpriced)) if sums.unpriced
-         else f"{dollars(sums.cost / sums.answered * 1000)} per 1,000 rows"
+         else f"{money(sums.cost / sums.answered * 1000)} per 1,000 rows"
          if sums.answered and sums.cost else "", ""),
     ]  # fmt: skip
     return '<dl class="cards">' + "".join(

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from headway._words import BINDS, binds, count, duration, money, number, percent, short
 from headway.bulk.measures import ModelUse
 from headway.bulk.record import Trace
 from headway.bulk.report.axis import Axis
 from headway.bulk.report.charts import Series, bars, far_above, histogram, plot, time_labels
 from headway.bulk.report.failures import OTHER, Example, Failures, Group
-from headway.bulk.report.figures import count, dollars, duration, escape, percent, short, three
+from headway.bulk.report.figures import escape
 from headway.bulk.report.summary import Sums
 
 __all__ = ["attempts", "errors", "flow", "latency", "models", "sessions", "tokens"]
@@ -20,16 +21,8 @@ __all__ = ["attempts", "errors", "flow", "latency", "models", "sessions", "token
 _GROUPS = 30
 _MODELS = 20
 
-# What binds, in the order of the strip, and how the page says it.
-_BINDS = {
-    "requests": "request limit",
-    "tokens": "token limit",
-    "concurrency": "concurrency",
-    "gate": "waiting after refusals",
-    "paused": "paused",
-    "closed": "stopped for good",
-    "nothing": "nothing",
-}
+# What binds, in the order of the strip; each has a colour of its own.
+_BOUND = (*BINDS, "nothing")
 _KINDS = ("rate", "tokens", "concurrency", "capacity", "transient", "permanent", "quota", "auth")
 
 
@@ -52,9 +45,9 @@ def flow(axis: Axis, sums: Sums, charts: dict[str, list[Series]]) -> str:
         rest = max(0.0, one.span - sum(one.binds.values()))
         whole = sum(one.binds.values()) + rest
         shares.append({key: s / whole for key, s in {**one.binds, "nothing": rest}.items()})
-    known: list[str] = [*_BINDS, *sorted(set(sums.binds) - set(_BINDS))]
+    known: list[str] = [*_BOUND, *sorted(set(sums.binds) - set(_BOUND))]
     bound = [
-        Series(_BINDS.get(key, key), f"b-{key if key in _BINDS else 'paused'}",
+        Series(binds(key), f"b-{key if key in _BOUND else 'paused'}",
                [share.get(key, 0.0) for share in shares])
         for key in known
         if sums.binds.get(key, 0) > 0
@@ -67,7 +60,7 @@ def flow(axis: Axis, sums: Sums, charts: dict[str, list[Series]]) -> str:
         for key, s in zip([k for k in known if sums.binds.get(k, 0) > 0], bound, strict=True)
     ]
     refusals = sum(sums.refused.values())
-    average = f"Requests sent a second: {three(sums.rate)} on average"
+    average = f"Requests sent a second: {number(sums.rate)} on average"
     held = ", ".join(f"{s.name} {share}" for s, share in strip)
     none = '<p class="none">no attempt was refused</p>'
     return "".join([
@@ -164,7 +157,7 @@ def tokens(axis: Axis, sums: Sums, charts: dict[str, list[Series]]) -> str:
         out += _figure(
             "Cost so far",
             _legend([(cost[0], sums.money)]),
-            plot("cost", axis, cost, label, dollars, height=110),
+            plot("cost", axis, cost, label, money, height=110),
         )
     return out + time_labels(axis) + "</section>"
 
@@ -224,7 +217,7 @@ def models(trace: Trace) -> str:
         return '<section><h2>Models</h2><p class="none">no row was written</p></section>'
     rows = "".join(
         f"<tr><th scope=row class=name>{escape(name[:120])}</th><td>{use.rows:,}</td>"
-        f"<td>{'unknown price' if use.cost is None else dollars(use.cost)}</td>"
+        f"<td>{'unknown price' if use.cost is None else money(use.cost)}</td>"
         f"<td>{short(use.input)}</td><td>{short(use.output)}</td></tr>"
         for name, use in shown
     )
