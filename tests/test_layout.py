@@ -83,12 +83,16 @@ ORDER = [
     "bulk.plan.text",
     "bulk.plan.calibration",
     "bulk.plan.plan",
-    "bulk.report.figures",
     "bulk.report.failures",
     "bulk.report.axis",
     "bulk.report.charts",
     "bulk.report.summary",
+    "bulk.report.measured",
+    "bulk.report.overview",
+    "bulk.report.overtime",
+    "bulk.report.rows",
     "bulk.report.sections",
+    "bulk.report.render",
     "bulk.report.page",
     "bulk.report",
     "bulk.probe",
@@ -119,7 +123,7 @@ IMPURE = {
 }  # fmt: skip
 EXTRAS = {
     "aiohttp", "aiolimiter", "filelock", "genai_prices", "httpx", "httpx_aiohttp", "httpx_sse",
-    "httpx2", "llmock", "msgspec", "opentelemetry", "rich", "together", "trio", "typer",
+    "httpx2", "jinja2", "llmock", "msgspec", "opentelemetry", "rich", "together", "trio", "typer",
     "zstandard",
 }  # fmt: skip
 

@@ -72,7 +72,7 @@ class Log:
         )  # fmt: skip
 
     def _follow(self, event: LimitChanged) -> None:
-        if event.at - self._followed_at >= _FOLLOWED_EVERY:
+        if event.value is not None and event.at - self._followed_at >= _FOLLOWED_EVERY:
             self._followed_at = event.at
             logger.info("%s limit in force %s: %s", event.limit, rate(event.value), STATED)
 
