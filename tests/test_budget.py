@@ -55,7 +55,7 @@ async def test_what_can_never_be_let_in_is_said() -> None:
     assert await budget.admit(request(1)) == ""  # 101 tokens in, 100 out: $0.301
     budget.settle(request(1), 0.9, 100, 100)
     assert await budget.admit(request(2)) == (
-        "--max-cost 1 is reached: $0.9 are spent, and the next request may cost $0.301. "
+        "--max-cost 1 is reached: $0.90 are spent, and the next request may cost $0.30. "
         "Run the rest with a higher --max-cost"
     )
     budget = Budget(dollars, None, 100)

@@ -331,7 +331,7 @@ def test_a_bound_of_money(llmock: LLMock, folder: Path) -> None:
     prices = ("--prices", "prices.toml")
     few = headway(*arguments, "0.5", *prices)
     assert few.exit_code == 1
-    assert "--max-cost 0.5 is reached: $0 are spent, and the next request may cost $1.0" in (
+    assert "--max-cost 0.5 is reached: $0.00 are spent, and the next request may cost $1.0" in (
         said(few)
     )
     enough = headway(*arguments, "20", *prices)

@@ -19,6 +19,7 @@ SOURCE = Path(headway.__file__).parent
 ORDER = [
     "errors",
     "providers",
+    "_words",
     "events",
     "rates",
     "hints",
@@ -61,8 +62,6 @@ ORDER = [
     "scheduler",
     "",  # headway itself: the public names
     "together",
-    "simulation",
-    "_plan_text",
     "bulk.bitmap",
     "bulk.lines",
     "bulk.seen",
@@ -83,14 +82,20 @@ ORDER = [
     "bulk.measures",
     "bulk.record",
     "bulk.merge",
-    "plan",
-    "bulk.earlier",
-    "bulk.report.figures",
+    "bulk.plan.simulation",
+    "bulk.plan.text",
+    "bulk.plan.calibration",
+    "bulk.plan.plan",
     "bulk.report.failures",
     "bulk.report.axis",
     "bulk.report.charts",
     "bulk.report.summary",
+    "bulk.report.measured",
+    "bulk.report.overview",
+    "bulk.report.overtime",
+    "bulk.report.rows",
     "bulk.report.sections",
+    "bulk.report.render",
     "bulk.report.page",
     "bulk.report",
     "bulk.probe",
@@ -112,7 +117,8 @@ ORDER = [
 ]
 PACKAGES = {"hints"}
 EMPTY = {
-    "_core", "_core.limits", "_core.queue", "_core.refusals", "_http", "_runtime", "hooks",
+    "_core", "_core.limits", "_core.queue", "_core.refusals", "_http", "_runtime",
+    "bulk.plan", "hooks",
 }  # fmt: skip  # packages that hold nothing by themselves
 
 IMPURE = {
@@ -122,7 +128,7 @@ IMPURE = {
 }  # fmt: skip
 EXTRAS = {
     "aiohttp", "aiolimiter", "filelock", "genai_prices", "httpx", "httpx_aiohttp", "httpx_sse",
-    "httpx2", "llmock", "msgspec", "opentelemetry", "rich", "together", "trio", "typer",
+    "httpx2", "jinja2", "llmock", "msgspec", "opentelemetry", "rich", "together", "trio", "typer",
     "zstandard",
 }  # fmt: skip
 
@@ -199,7 +205,7 @@ def test_no_cycle_inside_a_package(package: str) -> None:
         graph = {name: needs for name, needs in graph.items() if name not in leaves}
 
 
-BASE = {"_core", "hints", "events", "errors", "rates"}
+BASE = {"_core", "_words", "hints", "events", "errors", "rates"}
 PURE = [(name, path) for name, path in ALL if name.split(".")[0] in BASE]
 
 

@@ -52,8 +52,8 @@ TOLD: list[tuple[Event, int, str]] = [
     (
         refused(),
         WARNING,
-        "refused (rate, status 429, no hint); what binds here: requests; nothing is sent until "
-        "1 s have passed",
+        "refused (rate, status 429, no hint); what binds here: the limit on requests; nothing is "
+        "sent until 1 s have passed",
     ),
     (
         refused(kind=Kind.CAPACITY, status=503, wait=2.0, closed_until=7.25, binds=""),
@@ -64,8 +64,8 @@ TOLD: list[tuple[Event, int, str]] = [
     (
         refused(kind=Kind.CONCURRENCY, closed_until=None, binds="concurrency"),
         WARNING,
-        "refused (concurrency, status 429, no hint); what binds here: concurrency; nothing is "
-        "sent until an attempt in flight ends",
+        "refused (concurrency, status 429, no hint); what binds here: the limit on requests in "
+        "flight; nothing is sent until an attempt in flight ends",
     ),
     (
         Recovered(12.5, 5.0, MappingProxyType({Kind.RATE: 7, Kind.CAPACITY: 2})),
@@ -152,7 +152,9 @@ async def test_one_warning_and_one_line_at_the_end_for_a_long_episode(
     await scheduler.map(provider, range(200))
     (began, ended) = lines(caplog)
     assert began[0] == WARNING
-    assert began[1].startswith("refused (rate, status 429, no hint); what binds here: requests")
+    assert began[1].startswith(
+        "refused (rate, status 429, no hint); what binds here: the limit on requests"
+    )
     assert ended[0] == INFO
     assert ended[1].startswith("recovered after ")
     assert ended[1].endswith(f": refused {scheduler.statistics().refused[Kind.RATE]} rate")

@@ -74,11 +74,11 @@ def test_a_log_gets_a_line_now_and_then() -> None:
     text = shown(*reports, terminal=False)
     assert text.splitlines() == [
         "1,000 of 4,000 lines finished (25.0%): 1,000 answered, 0 failed, 32 in flight; 6,172/min "
-        "of 600/min; held back by the limit of requests; "
-        "refused: none; about 5 min 0 s left",
+        "of 600/min; held back by the limit on requests; "
+        "refused: none; about 5 min left",
         "1,000 of 4,000 lines finished (25.0%): 1,000 answered, 0 failed, 32 in flight; 3,086/min "
-        "of 600/min; held back by the limit of requests; "
-        "refused: none; about 5 min 0 s left",
+        "of 600/min; held back by the limit on requests; "
+        "refused: none; about 5 min left",
     ]
 
 
@@ -89,12 +89,12 @@ def test_a_terminal_gets_a_bar() -> None:
     )
     lines = squeezed(shown(report, terminal=True))
     assert lines[1:10] == [
-        "1,003 of 4,000 lines finished (25.1%), about 5 min 0 s left",
+        "1,003 of 4,000 lines finished (25.1%), about 5 min left",
         "done 1,000",
         "failed 3 (3 http_400)",
         "in flight 32 of 64",
         "rate 623/min of 600/min",
-        "held back by the limit of requests",
+        "held back by the limit on requests",
         "refused 7 rate",
         "faults 2 (the last: ConnectError)",
         "tokens 1,234,567 (1,000,000 in, 234,567 out)",
@@ -108,7 +108,7 @@ def test_an_outage_is_seen_in_the_pace() -> None:
     )
     assert shown(report, terminal=False) == (
         "0 of 4,000 lines finished (0.0%): 0 answered, 0 failed, 32 in flight; 5,667/min of "
-        "600/min; held back by the limit of requests; refused: none; faults: 12 (the last: "
+        "600/min; held back by the limit on requests; refused: none; faults: 12 (the last: "
         "http_500); no line finished yet\n"
     )
 
@@ -137,9 +137,9 @@ def test_a_summary_has_what_matters() -> None:
         "refused 7 rate",
         "faults 2",
         "tokens 1,234,567 (1,000,000 in, 234,567 out)",
-        "cost $0.2500",
+        "cost $0.25",
         "time 1 h 2 min",
-        "rate 1,040 attempts, 17/min (no limit given)",
+        "rate 1,040 attempts, 16.7/min (no limit given)",
         "rows out.jsonl",
     ]
 

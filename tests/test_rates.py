@@ -171,7 +171,7 @@ def test_refuses_values(values: dict[str, object], message: str) -> None:
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("text", ["600/min", "10/s", "1e+06/day", "500/300s", "7/h"])
+@pytest.mark.parametrize("text", ["600/min", "10/s", "1M/day", "500/300s", "7/h"])
 def test_says_what_it_reads(text: str) -> None:
     assert str(Rate.parse(text)) == text
 

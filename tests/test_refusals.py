@@ -505,11 +505,11 @@ def test_a_hint_beyond_patience_gives_up_at_once_and_fails_the_queue() -> None:
     jobs = world.submit(n=8)
     verdict = world.refuse(jobs[0], Kind.RATE, 600.0)
     assert isinstance(verdict, GiveUp)
-    assert "the server asks to wait 600 s more: patience=120 seconds is over" in verdict.reason
+    assert "the server asks to wait 10 min more: patience=120 seconds is over" in verdict.reason
     world.state.poll(world.now)
     assert [job.status for job in jobs[4:]] == [FAILED] * 4
     text = (
-        "the provider asks to wait 600 s more, which is beyond patience=120 seconds. "
+        "the provider asks to wait 10 min more, which is beyond patience=120 seconds. "
         "Fix: submit again then, or raise Retry(patience=...)."
     )
     assert {(type(job.error), str(job.error)) for job in jobs[4:]} == {(Unavailable, text)}
@@ -528,7 +528,7 @@ def test_a_long_hint_is_told_once_for_a_burst_and_holds_for_all_of_it() -> None:
     for job, kind in zip(jobs[6:], (Kind.RATE, Kind.TRANSIENT), strict=True):
         verdict = world.refuse(job, kind)  # no hint of their own, and the gate is shut for long
         assert isinstance(verdict, GiveUp)
-        assert "the provider asks to wait 60" in verdict.reason
+        assert "the provider asks to wait 10 min" in verdict.reason
     assert len(world.events(Closed)) == 1
     assert world.state.waiting.size == 0
 

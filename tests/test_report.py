@@ -29,7 +29,7 @@ from headway._core.counters import Recent, Statistics
 from headway.bulk import InvalidOutput
 from headway.bulk.measures import Sample, SessionInfo
 from headway.bulk.record import Recorder, Session
-from headway.bulk.report import InvalidRun, figures, write_report
+from headway.bulk.report import InvalidRun, write_report
 from headway.bulk.report.axis import make_axis
 from headway.bulk.report.failures import Example, normalise, read_failures
 
@@ -306,8 +306,8 @@ def test_the_headline_says_how_far_it_came_and_what_held_it_back(tmp_path: Path)
     ("binds", "sentence"),
     [
         ({"tokens": 6}, "What held it back most was the limit on tokens: 60% of the time."),
-        ({"concurrency": 10}, "the number of requests allowed in flight: 100% of the time."),
-        ({"gate": 9.999}, "waiting after refusals and outages: 99.9% of the time."),
+        ({"concurrency": 10}, "the limit on requests in flight: 100% of the time."),
+        ({"gate": 9.999}, "a wait after refusals: 99.9% of the time."),
         ({"closed": 6}, "a key or an account that was refused: 60% of the time."),
         ({}, "For 100% of the time nothing held it back"),
         ({"tokens": 4}, "For 60% of the time nothing held it back"),
@@ -403,32 +403,6 @@ def test_no_line_is_drawn_over_a_cut(tmp_path: Path) -> None:
     for shape in ("line c-sent", "area c-sent", "limit c-limit", "line c-p99"):
         [path] = re.findall(rf'<path class="{shape}" d="([^"]*)"', page)
         assert path.count("M") == 5
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 s"), (0.0351, "35.1 ms"), (0.9999, "1 s"), (4.25, "4.25 s"), (59.97, "1 min"),
-     (61, "1 min 1 s"), (11520, "3 h 12 min"), (3600, "1 h"), (3 * 86400 + 50, "3 d"),
-     (90000, "1 d 1 h"), (math.nan, "?"), (math.inf, "?")],
-)  # fmt: skip
-def test_durations_in_words(seconds: float, text: str) -> None:
-    assert figures.duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("said", "expected"),
-    [
-        (figures.percent(0), "0%"), (figures.percent(0.0001), "<0.1%"),
-        (figures.percent(0.034), "3.4%"), (figures.percent(0.62), "62%"),
-        (figures.percent(0.9996), "99.9%"), (figures.percent(1), "100%"),
-        (figures.short(0.5), "0.5"), (figures.short(999.9), "1k"), (figures.short(1.25e7), "12.5M"),
-        (figures.dollars(0), "$0.00"), (figures.dollars(0.0123), "$0.012"),
-        (figures.dollars(4.2), "$4.20"), (figures.dollars(12345), "$12,345"),
-        (figures.three(8.527), "8.53"), (figures.three(1234.5), "1,234"),
-    ],
-)  # fmt: skip
-def test_numbers_in_words(said: str, expected: str) -> None:
-    assert said == expected
 
 
 # -- errors ------------------------------------------------------------------------------------
@@ -547,10 +521,6 @@ def test_nothing_of_the_data_is_markup(tmp_path: Path, redact: bool) -> None:
 
 def test_the_page_asks_nothing_of_a_network(tmp_path: Path) -> None:
     page = report(tmp_path, "five_sessions")
-    policy = (
-        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
-    )
-    assert f'<meta http-equiv="Content-Security-Policy" content="{policy}">' in page
     assert page.index("Content-Security-Policy") < page.index("<style")
     assert not re.findall(r"\bsrc=|url\(|@import|https?:|fetch\(|XMLHttp", page)
 
@@ -753,7 +723,7 @@ def test_a_browser_shows_it(browser: Browser, tmp_path: Path, case: str, width: 
     assert browser.ask("document.documentElement.scrollWidth") <= width
     assert browser.ask("document.title") != "owned"
     count = "[...document.querySelectorAll('.plot svg')].filter(s => s.clientWidth > 150).length"
-    assert browser.ask(count) == page.count('class="plot"')
+    assert browser.ask(count) == page.count('class="plot ')
     if case not in ("nothing", "no_sample", "no_span"):
         assert browser.ask("document.querySelector('[data-chart=sends] path.line') !== null") == (
             case not in ("no_rows",)
@@ -784,6 +754,6 @@ def test_the_pointer_and_the_keys_show_values(
     for kind in ("keyDown", "keyUp"):
         browser.call("Input.dispatchKeyEvent", type=kind, key="ArrowRight", code="ArrowRight",
                      windowsVirtualKeyCode=39)  # fmt: skip
-    assert re.search(r"request limit\s+100%", browser.ask("tip.textContent"))
+    assert re.search(r"the limit on requests\s+100%", browser.ask("tip.textContent"))
     assert browser.ask("tip.getBoundingClientRect().right") <= 360
     assert troubles(browser) == []

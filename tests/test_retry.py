@@ -25,21 +25,21 @@ DECISIONS = [
     (Kind.TRANSIENT, 1, 0.0, 3.0, 0.0, 3.0),  # a hint is a floor
     (
         Kind.RATE, 0, 0.0, 121.0, 0.0,
-        "refused (rate) for 0 s, and the server asks to wait 121 s more: patience=120 seconds "
+        "refused (rate) for 0 s, and the server asks to wait 2 min 1 s more: patience=120 seconds "
         "is over",
     ),
     (
         Kind.RATE, 0, 119.0, 2.0, 0.0,
-        "refused (rate) for 119 s, and the server asks to wait 2 s more: patience=120 seconds "
+        "refused (rate) for 1 min 59 s, and the server asks to wait 2 s more: patience=120 seconds "
         "is over",
     ),
     (
         Kind.CAPACITY, 0, 121.0, None, 0.0,
-        "refused (capacity) for 121 s: patience=120 seconds is over",
+        "refused (capacity) for 2 min 1 s: patience=120 seconds is over",
     ),
     (
         Kind.TRANSIENT, 1, 0.0, 500.0, 0.0,
-        "refused (transient) for 0 s, and the server asks to wait 500 s more: patience=120 "
+        "refused (transient) for 0 s, and the server asks to wait 8 min 20 s more: patience=120 "
         "seconds is over",
     ),
     (Kind.TRANSIENT, 5, 0.0, None, 0.5, "attempts=5 are used up"),

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from headway._words import size
 from headway.errors import HeadwayError, MissingExtra
 from headway.providers import provider_named
 from headway.rates import is_number, shown
@@ -250,7 +251,7 @@ def _read_table(path: Path) -> dict[str, Price]:
         ) from error
     if len(data) > _MOST_BYTES:
         raise InvalidPrices(
-            f"{path}: is larger than {_MOST_BYTES // 2**20} MiB, which no table of prices is. "
+            f"{path}: is larger than {size(_MOST_BYTES)}, which no table of prices is. "
             "Fix: the path of a file of prices."
         )
     try:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeGuard, runtime_checkable
 
+from headway._words import stated
 from headway.errors import InvalidLimit
 
 __all__ = [
@@ -167,8 +168,7 @@ class Rate:
         return cls(limit, per=per)
 
     def __str__(self) -> str:
-        names = {1.0: "s", 60.0: "min", 3600.0: "h", 86400.0: "day"}
-        return f"{self.limit:g}/{names.get(self.per) or f'{self.per:g}s'}"
+        return stated(self.limit, self.per)
 
 
 RateLike: TypeAlias = "str | Rate | Limiter | Iterable[str | Rate | Limiter]"

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import anyio
 
+from headway._words import money
 from headway.bulk.formats import ENDPOINTS, Request
 from headway.bulk.rows import Tokens
 from headway.estimate import WITHOUT_ANSWER
@@ -244,8 +245,8 @@ class Budget:
         most, spent = self._max_cost, self.dollars + self._dollars + dollars
         if most is not None and spent > most:
             return (
-                f"--max-cost {most:g} is reached: ${self.dollars:.4g} are spent, and the next "
-                f"request may cost ${dollars:.4g}{why}. Run the rest with a higher --max-cost"
+                f"--max-cost {most:g} is reached: {money(self.dollars)} are spent, and the next "
+                f"request may cost {money(dollars)}{why}. Run the rest with a higher --max-cost"
             )
         bound, total = self._max_tokens, self.tokens + self._tokens + tokens
         if bound is not None and total > bound:

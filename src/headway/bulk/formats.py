@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from headway._words import size
 from headway.bulk.lines import MAX_LINE, InvalidInput, Line, undecodable
 from headway.bulk.seen import SeenIds
 from headway.estimate import BYTES_PER_TOKEN
@@ -397,7 +398,7 @@ def unreadable(line: Line) -> BadLine | None:
             line,
             None,
             "line_too_long",
-            f"is {line.size / 2**20:.1f} MiB long; the limit is {MAX_LINE // 2**20} MiB. "
+            f"is {size(line.size)} long; the limit is {size(MAX_LINE)}. "
             "Make the request smaller, or split it",
         )
     if (position := undecodable(line.data)) is not None:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import msgspec
 
@@ -87,15 +88,22 @@ class Histogram:
 
 # -- the form of the lines ---------------------------------------------------------------------
 
+# What no run can have measured is no measurement: a line that says it cannot be read.
+_MOST = 10**15
+Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
+Tokens = Annotated[int, msgspec.Meta(ge=-_MOST, le=_MOST)]
+Amount = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
+Bucket = Annotated[int, msgspec.Meta(ge=-1, le=_LAST)]
+
 
 class ModelUse(msgspec.Struct, omit_defaults=True):
     """What one model did: `cost` in dollars, None where its price is not known."""
 
-    rows: int = 0
-    bytes: int = 0
-    input: int = 0
-    output: int = 0
-    cost: float | None = 0.0
+    rows: Count = 0
+    bytes: Count = 0
+    input: Tokens = 0
+    output: Tokens = 0
+    cost: Amount | None = 0.0
 
     def add(self, other: ModelUse) -> None:
         """Add what `other` counted; an unknown price makes the sum unknown."""
@@ -118,22 +126,22 @@ class Sample(msgspec.Struct, omit_defaults=True):
 
     t: float
     span: float
-    sent: int = 0
-    done: int = 0
-    failed: dict[str, int] = {}
-    refused: dict[str, int] = {}
-    in_flight: int = 0
-    queued: int = 0
-    limit: float | None = None
-    token_limit: float | None = None
-    input: int = 0
-    output: int = 0
-    cost: float | None = 0.0
-    binds: dict[str, float] = {}
-    wait: dict[int, int] = {}
-    latency: dict[int, int] = {}
-    attempts: dict[int, int] = {}
-    reasons: dict[str, int] = {}
+    sent: Count = 0
+    done: Count = 0
+    failed: dict[str, Count] = {}
+    refused: dict[str, Count] = {}
+    in_flight: Count = 0
+    queued: Count = 0
+    limit: Amount | None = None
+    token_limit: Amount | None = None
+    input: Tokens = 0
+    output: Tokens = 0
+    cost: Amount | None = 0.0
+    binds: dict[str, Amount] = {}
+    wait: dict[Bucket, Count] = {}
+    latency: dict[Bucket, Count] = {}
+    attempts: dict[Count, Count] = {}
+    reasons: dict[str, Count] = {}
     models: dict[str, ModelUse] = {}
 
 
@@ -142,7 +150,7 @@ class LimitsInfo(msgspec.Struct):
 
     requests: list[str] = []
     tokens: list[str] = []
-    concurrency: float | None = None
+    concurrency: Amount | None = None
 
 
 class SessionInfo(msgspec.Struct):
@@ -151,13 +159,13 @@ class SessionInfo(msgspec.Struct):
     """
 
     version: str = ""
-    started: float = 0.0
+    started: Amount = 0.0
     input: str = ""
     output: str = ""
     provider: str | None = None
     limits: LimitsInfo = msgspec.field(default_factory=LimitsInfo)
-    total: int | None = None
-    already_done: int = 0
+    total: Count | None = None
+    already_done: Count = 0
 
 
 class End(msgspec.Struct):

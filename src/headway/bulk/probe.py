@@ -16,6 +16,7 @@ from typing import Any, Literal
 import anyio
 import httpx
 
+from headway._words import duration, stated
 from headway.errors import HeadwayError
 from headway.events import Kind
 from headway.hints import LimitHint, limits_from, refusal_from_response
@@ -288,7 +289,7 @@ def _told_by_reset(reply: _Reply) -> tuple[Unit, str] | None:
     hint = _loose(reply)
     if hint is None or reply.refused or hint.reset is None or not 2.0 <= hint.reset <= 61.0:
         return None
-    return "minute", f"they reset {hint.reset:g} s later"
+    return "minute", f"they reset {duration(hint.reset)} later"
 
 
 def _refill(burst: Sequence[_Reply], last: _Reply) -> Unit | None:
@@ -379,7 +380,7 @@ def _notes(found: Found, requests: Sequence[str], tokens: Sequence[str]) -> list
 
 def _rates(found: Found, what: str) -> list[str]:
     rates = {
-        _rate(hint.limit, hint.per): hint.limit / hint.per
+        stated(hint.limit, hint.per): hint.limit / hint.per
         for hint in found.limits
         if hint.what == what and hint.limit and hint.per and not hint.dynamic
     }
@@ -393,17 +394,9 @@ def _argument(name: str, rates: Sequence[str]) -> list[str]:
     return [f"{name}[{quoted}]" if len(rates) > 1 else f"{name}{quoted}"]
 
 
-def _rate(limit: float, per: float) -> str:
-    period = _PERIODS.get(per, f"{per:g}s")
-    for prefix, size in (("M", 1e6), ("k", 1e3)):
-        if limit >= 10 * size and limit % (size / 1e3) == 0:
-            return f"{limit / size:.6g}{prefix}/{period}"
-    return f"{limit:.15g}/{period}"
-
-
 def _limit(hint: LimitHint) -> str:
     limit = f"{hint.limit or 0:,.15g}"
-    per = "" if hint.per is None else f" per {_PERIODS.get(hint.per, f'{hint.per:g} s')}"
+    per = "" if hint.per is None else f" per {_PERIODS.get(hint.per) or duration(hint.per)}"
     moves = ", dynamic" if hint.dynamic else ""
     left = "" if hint.remaining is None else f", {hint.remaining:,.15g} remain"
     return f"{limit}{per}{moves}{left}"

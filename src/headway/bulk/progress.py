@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self, TextIO
 
+from headway import _words as words
 from headway.bulk.status import Report, early_ends
 from headway.errors import MissingExtra
 from headway.events import Kind
@@ -33,15 +34,6 @@ __all__ = ["Display", "as_json", "display", "logging_to", "stderr", "summary"]
 _PLAIN_EVERY = 10.0  # seconds
 _JSON_EVERY = 1.0
 _REFUSALS = (Kind.RATE, Kind.TOKENS, Kind.CONCURRENCY, Kind.CAPACITY)
-_BINDS = {
-    "requests": "the limit of requests",
-    "tokens": "the limit of tokens",
-    "concurrency": "the concurrency",
-    "gate": "a pause after a refusal",
-    "closed": "nothing more can be sent",
-    "paused": "paused",
-    "": "nothing: reading as fast as it can",
-}
 
 
 class Display(Protocol):
@@ -150,7 +142,7 @@ class _Plain(_Shown):
             f"{report.rows:,} {_of_total(report)}{_share(report)}: {report.done:,} answered, "
             f"{_failures(report)} failed, {report.in_flight:,} in flight",
             _rate(report),
-            f"held back by {_BINDS.get(report.binds, report.binds)}",
+            f"held back by {words.binds(report.binds)}",
             f"refused: {_refusals(report)}",
         ]
         if faults := _faults(report):
@@ -256,7 +248,7 @@ def summary(report: Report) -> Table:
     table.add_row("tokens", _tokens(report))
     if cost := _cost(report):
         table.add_row("cost", cost)
-    table.add_row("time", duration(report.seconds))
+    table.add_row("time", words.duration(report.seconds))
     table.add_row("rate", f"{report.sent:,} attempts, {_rate(report)}")
     if report.output is not None:
         # A path is no markup, whatever brackets it holds.
@@ -266,13 +258,13 @@ def summary(report: Report) -> Table:
 
 def _lines(report: Report) -> Iterator[tuple[str, str, str]]:
     """Name, value and style of what the live display shows below the bar."""
-    most = "" if report.concurrency == float("inf") else f" of {report.concurrency:,.0f}"
+    most = "" if report.concurrency == float("inf") else f" of {words.count(report.concurrency)}"
     yield "done", f"{report.done:,}", "green"
     if report.failed:
         yield "failed", _failures(report), "red"
     yield "in flight", f"{report.in_flight:,}{most}", ""
     yield "rate", _rate(report), ""
-    yield "held back by", _BINDS.get(report.binds, report.binds), ""
+    yield "held back by", words.binds(report.binds), ""
     refusals = _refusals(report)
     yield "refused", refusals, "" if refusals == "none" else "yellow"
     if faults := _faults(report):
@@ -292,10 +284,9 @@ def _share(report: Report) -> str:
 
 def _rate(report: Report) -> str:
     """Attempts per minute so far, against the limit. The first one starts the clock."""
-    pace = max(0, report.sent - 1) / report.seconds * 60 if report.seconds else 0.0
-    if report.limit is None:
-        return f"{pace:,.0f}/min (no limit given)"
-    return f"{pace:,.0f}/min of {report.limit * 60:,.5g}/min"
+    pace = max(0, report.sent - 1) / report.seconds if report.seconds else 0.0
+    limit = "(no limit given)" if report.limit is None else f"of {words.rate(report.limit, 60)}"
+    return f"{words.rate(pace, 60)} {limit}"
 
 
 def _failures(report: Report) -> str:
@@ -329,22 +320,10 @@ def _cost(report: Report) -> str:
     if not report.cost:
         return ""
     note = f", {report.unpriced:,} answers without a known price" if report.unpriced else ""
-    return f"${report.cost:,.4f}{note}" if report.cost < 1 else f"${report.cost:,.2f}{note}"
+    return f"{words.money(report.cost)}{note}"
 
 
 def _left(report: Report) -> str:
     if report.eta is not None:
-        return f"about {duration(report.eta)} left"
+        return f"about {words.duration(report.eta)} left"
     return "no line finished yet" if report.rows == report.before else "time left not known"
-
-
-def duration(seconds: float) -> str:
-    """`seconds` as people say them."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-    days, hours = divmod(hours, 24)
-    return f"{days} days {hours} h"

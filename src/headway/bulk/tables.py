@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from headway._words import size
 from headway.bulk.formats import (
     ENDPOINTS,
     BadLine,
@@ -89,7 +90,7 @@ def read_records(file: BinaryIO) -> Iterator[Record]:
         except StopIteration:
             return
         except _LongLine:
-            what = f"is {text.size / 2**20:.1f} MiB long; the limit is {MAX_LINE // 2**20} MiB"
+            what = f"is {size(text.size)} long; the limit is {size(MAX_LINE)}"
             problem = ("line_too_long", f"{what}. Make the prompt smaller, or split it")
         except csv.Error as error:
             why = "a quote is never closed" if "unexpected end" in str(error) else str(error)

@@ -84,10 +84,10 @@ def plan(
 ) -> None:
     """Say how long a run would take, what would hold it back, and what it would cost."""
     from headway import bulk
-    from headway._plan_text import as_json as plan_as_json
-    from headway._plan_text import describe
-    from headway.bulk.earlier import calibration_of
-    from headway.plan import plan as make_plan
+    from headway.bulk.plan.calibration import calibration_of
+    from headway.bulk.plan.plan import plan as make_plan
+    from headway.bulk.plan.text import as_json as plan_as_json
+    from headway.bulk.plan.text import describe
     from headway.prices import Prices
     from headway.rates import Limits
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 
+from headway._words import binds, duration, rate
 from headway.events import (
     STATED,
     Closed,
@@ -44,7 +45,7 @@ class Log:
                 self._began(event)
         elif isinstance(event, Recovered):
             counts = ", ".join(f"{n} {kind}" for kind, n in event.refused.items())
-            logger.info("recovered after %s: refused %s", _seconds(event.at - event.began), counts)
+            logger.info("recovered after %s: refused %s", duration(event.at - event.began), counts)
         elif isinstance(event, Closed):
             level = logging.WARNING if event.kind is Kind.TRANSIENT else logging.ERROR
             logger.log(level, "%s", event.reason)
@@ -57,23 +58,23 @@ class Log:
             self._follow(event)
 
     def _began(self, event: Refused) -> None:
-        hint = "no hint" if event.wait is None else f"hint {_seconds(event.wait)}"
+        hint = "no hint" if event.wait is None else f"hint {duration(event.wait)}"
         status = "no status" if event.status is None else f"status {event.status}"
         until = (
             "an attempt in flight ends"
             if event.closed_until is None
-            else f"{_seconds(event.closed_until - event.at)} have passed"
+            else f"{duration(event.closed_until - event.at)} have passed"
         )
         logger.warning(
             "refused (%s, %s, %s); what binds here: %s; nothing is sent until %s",
             event.kind, status, f"{hint}; {event.odd}" if event.odd else hint,
-            event.binds or "nothing", until,
+            binds(event.binds), until,
         )  # fmt: skip
 
     def _follow(self, event: LimitChanged) -> None:
-        if event.at - self._followed_at >= _FOLLOWED_EVERY:
+        if event.value is not None and event.at - self._followed_at >= _FOLLOWED_EVERY:
             self._followed_at = event.at
-            logger.info("%s limit in force %.4g a second: %s", event.limit, event.value, STATED)
+            logger.info("%s limit in force %s: %s", event.limit, rate(event.value), STATED)
 
     def _give_up(self, event: GaveUp) -> None:
         if event.at == self._closed_at:
@@ -88,7 +89,3 @@ class Log:
         )  # fmt: skip
         self._gave_up_at = event.at
         self._gave_up = 0
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds >= 100 else f"{seconds:.3g} s"

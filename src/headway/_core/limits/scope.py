@@ -12,6 +12,7 @@ from headway._core.limits.control import ConcurrencyControl, RateControl
 from headway._core.limits.evidence import Evidence, Tally
 from headway._core.limits.gate import Gate
 from headway._core.limits.pace import Pace
+from headway._words import count
 from headway.errors import NeverFits
 from headway.rates import LATENESS, Limits, Rate
 
@@ -107,7 +108,7 @@ class Scope:
             if cost > budget.rate.limit:
                 whose = "" if self.key is None else f" of key {self.key!r}"
                 raise NeverFits(
-                    f"an attempt of {cost:,.0f} tokens is larger than the whole limit{whose} of "
+                    f"an attempt of {count(cost)} tokens is larger than the whole limit{whose} of "
                     f"{budget.rate}: it could never start. Fix: make the request smaller (prompt, "
                     "max_tokens), or state the limit that the provider really gives."
                 )

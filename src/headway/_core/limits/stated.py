@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from headway._words import duration, number
 from headway.hints import LimitHint
 
 __all__ = ["StatedLimits", "believed"]
@@ -38,7 +39,9 @@ def believed(hints: Iterable[LimitHint]) -> StatedLimits:
         if not hint.limit or hint.per is None:
             continue  # a limit without its period says nothing that can be kept
         if not (1.0 <= hint.limit <= _MOST and hint.per >= _SHORTEST):
-            told.odd.append(f"{hint.what} limit of {hint.limit:.4g} in {hint.per:.4g} s ignored")
+            told.odd.append(
+                f"{hint.what} limit of {number(hint.limit)} in {duration(hint.per)} ignored"
+            )
         elif hint.per > _LONGEST:
             continue
         elif hint.what == "requests":

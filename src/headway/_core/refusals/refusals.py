@@ -23,6 +23,7 @@ from headway._core.limits.scope import Scope
 from headway._core.queue.job import FAILED, Job
 from headway._core.refusals.outage import Outage
 from headway._core.refusals.retry import Delay, GiveUp, Retry, RetryBudget, Verdict
+from headway._words import duration, number
 from headway.errors import DeadlineExceeded, Latched, Unavailable
 from headway.events import (
     STATED,
@@ -105,7 +106,7 @@ class Refusals:
                 self._troubled.discard(limits)
         if self._began is not None and job.started_at >= self._last + _CALM:
             refused = MappingProxyType(self._refused)
-            self.why = f"recovered from refusals that began {now - self._began:.3g} s ago"
+            self.why = f"recovered from refusals that began {duration(now - self._began)} ago"
             self._events.append(Recovered(now, self._began, refused))
             self._began, self._refused = None, {}
         self.quiet = self._began is None and not self._troubled
@@ -353,7 +354,7 @@ class Refusals:
         if away <= self.retry.patience:
             return Delay(0.0)
         reason = (
-            f"an outage: no attempt was answered for {away:.0f} s ({self._fault_seen}), and "
+            f"an outage: no attempt was answered for {duration(away)} ({self._fault_seen}), and "
             f"patience={self.retry.patience:g} seconds is over"
         )
         error = Unavailable(f"{reason}. Fix: submit again when the provider is back.")
@@ -381,19 +382,19 @@ class Refusals:
 
     def _unavailable(self, seconds: float) -> Unavailable:
         return Unavailable(
-            f"the provider asks to wait {seconds:.0f} s more, which is beyond "
+            f"the provider asks to wait {duration(seconds)} more, which is beyond "
             f"patience={self.retry.patience:g} seconds. Fix: submit again then, or raise "
             "Retry(patience=...)."
         )
 
     def _change(self, scope: Scope, limit: str, value: float, why: str, now: float) -> None:
-        self.why = f"{limit} limit in force {value:.4g}: {why}"
+        self.why = f"{limit} limit in force {number(value)}: {why}"
         self._events.append(LimitChanged(now, scope.key, limit, value, why))
 
 
 def too_late(seconds: float, deadline: float, now: float) -> DeadlineExceeded:
     """The error of a job that cannot make its timeout."""
     return DeadlineExceeded(
-        f"nothing can be sent for {seconds:.3g} s, and this job's timeout is over in "
-        f"{max(0.0, deadline - now):.3g} s. Fix: a longer timeout=, or submit again later."
+        f"nothing can be sent for {duration(seconds)}, and this job's timeout is over in "
+        f"{duration(max(0.0, deadline - now))}. Fix: a longer timeout=, or submit again later."
     )

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from headway._words import duration
 from headway.errors import InvalidLimit
 from headway.events import Kind
 from headway.rates import is_number, shown
@@ -106,9 +107,9 @@ class Retry:
                 return GiveUp(f"attempts={self.attempts} are used up")
             wait = max(wait, self.backoff(failures, random))
         if wait + refused_for > self.patience and (kind is not Kind.TRANSIENT or hint is not None):
-            waits = "" if hint is None else f", and the server asks to wait {hint:.3g} s more"
+            waits = "" if hint is None else f", and the server asks to wait {duration(hint)} more"
             return GiveUp(
-                f"refused ({kind}) for {refused_for:.3g} s{waits}: patience={self.patience:g} "
+                f"refused ({kind}) for {duration(refused_for)}{waits}: patience={self.patience:g} "
                 "seconds is over",
                 refused_for if hint is None else INFINITY,
             )

@@ -18,6 +18,7 @@ _MAX_SEGMENTS = 60
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400,
           172800, 604800)  # fmt: skip
 _TICKS = 8
+_SHORTEST = 1e-6  # seconds of a sample that has a place on the axis
 
 
 @dataclass(slots=True)
@@ -113,7 +114,7 @@ def make_axis(sessions: Sequence[Session], zone: timezone) -> Axis:
 
 def _segments(sessions: Sequence[Session]) -> list[_Segment]:
     """A stretch of the axis for each session; for groups of them where there are very many."""
-    parts = [[s for s in session.samples if s.span > 0] for session in sessions]
+    parts = [[s for s in session.samples if s.span >= _SHORTEST] for session in sessions]
     parts = [samples for samples in parts if samples]
     size = math.ceil(len(parts) / _MAX_SEGMENTS) or 1
     segments = []
@@ -150,7 +151,8 @@ def _columns(segment: _Segment, count: int, left: float, scale: float) -> list[B
 
 
 def _step(total: float) -> int:
-    return next((step for step in _STEPS if total / step <= _TICKS), 604800 * 4)
+    weeks = math.ceil(total / _TICKS / _STEPS[-1])
+    return next((step for step in _STEPS if total / step <= _TICKS), weeks * _STEPS[-1])
 
 
 def _add_ticks(

@@ -1,7 +1,8 @@
-"""Charts as HTML: an SVG stretched to whatever width there is, its labels as text over it.
+"""Charts as values: paths of an SVG that is stretched to whatever width there is, and their texts.
 
 The drawing needs no script (the page's only adds values under the pointer), prints, and takes its
-colours from the page's style sheet. Everything here is a function of its arguments.
+colours from the page's style sheet. Everything here is a function of its arguments; places are
+shares of the whole, from 0 to 1.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from headway._words import count, duration
 from headway.bulk.measures import Histogram, bucket, edges
 from headway.bulk.report.axis import WIDTH, Axis
-from headway.bulk.report.figures import duration, escape
 
-__all__ = ["Series", "bars", "far_above", "histogram", "plot", "time_labels"]
+__all__ = ["Bar", "Chart", "Drawn", "Key", "Mark", "Series", "Shape", "Times", "bars", "far_above",
+           "histogram", "legend", "plot", "time_labels"]  # fmt: skip
 
 _NAMED_GAPS = 12
 
@@ -32,6 +34,78 @@ class Series:
     form: str = "area"
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A path; `kind` and `colour` are classes of the style sheet, `title` is its tooltip."""
+
+    kind: str
+    path: str
+    colour: str = ""
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A text and its place; `kind` is a class of the style sheet."""
+
+    at: float
+    text: str
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A line of a legend."""
+
+    name: str
+    swatch: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart over time. `unit` is that of the values under the pointer, `height` in pixels."""
+
+    key: str
+    title: str
+    label: str
+    unit: str
+    height: int
+    legend: tuple[Key, ...]
+    series: tuple[Series, ...]
+    shapes: tuple[Shape, ...]
+    marks: tuple[Mark, ...]
+    flags: tuple[Mark, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """The row of times below the charts: its ticks, and the cuts."""
+
+    ticks: tuple[Mark, ...]
+    cuts: tuple[Mark, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A histogram over durations; without shapes where nothing was measured."""
+
+    title: str
+    label: str = ""
+    shapes: tuple[Shape, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    ends: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A name with a bar; `text` says the value, `share` is that of the longest bar."""
+
+    name: str
+    share: float
+    text: str
+
+
 def nice(value: float) -> float:
     """The next number above `value` whose quarters are easy to read on an axis."""
     if not 0 < value < 1e300:
@@ -41,18 +115,26 @@ def nice(value: float) -> float:
     return next(power * n for n in steps if power * n >= value * (1 - 1e-9))
 
 
+def legend(items: Iterable[tuple[Series, str]]) -> tuple[Key, ...]:
+    """A line for each series, with what is said of it."""
+    return tuple(Key(s.name, "dash" if s.form == "limit" else s.colour, text) for s, text in items)
+
+
 def plot(
     key: str,
     axis: Axis,
     series: Sequence[Series],
-    label: str,
     show: Callable[[float], str],
     *,
+    title: str,
+    label: str,
+    keys: tuple[Key, ...] = (),
+    unit: str = "",
     height: int = 180,
     top: float | None = None,
     solid: bool = False,
     flags: bool = False,
-) -> str:
+) -> Chart:
     """A chart over time. `label` is what a screen reader says; `show` writes the axis's values.
 
     `solid` areas have no outline; `flags` says at each cut what was cut out.
@@ -67,10 +149,25 @@ def plot(
     peak = max([*stacked, *lines], default=0.0)
     if top is None:
         top = nice(1.03 * (peak if far_above(series) else max(peak, _highest(series))))
-    shapes = [f'<path class="gap" d="M{a:.0f} 0H{b:.0f}V1000H{a:.0f}Z"/>' for a, b, _ in axis.gaps]
-    if height > 60:
-        lines_at = "".join(f"M0 {y}H{WIDTH}" for y in (1, 250, 500, 750))
-        shapes.insert(0, f'<path class="grid" d="{lines_at}"/>')
+    named, after = [], 0.0
+    for a, b, idle in axis.gaps if flags else ():
+        x = (a + b) / 2
+        if after + WIDTH * 0.1 <= x <= WIDTH * 0.9:
+            named.append(Mark(x / WIDTH, f"resumed after {duration(idle)}"))
+            after = x + WIDTH * 0.1
+    shares = (1, 0.75, 0.5, 0.25) if height > 100 else (1, 0.5) if height > 60 else ()
+    shapes = tuple(_shapes(axis, series, top, lined=height > 60, solid=solid))
+    marks = tuple(Mark(share, show(top * share)) for share in shares)
+    return Chart(key, title, label, unit, height, keys, tuple(series), shapes, marks, tuple(named))
+
+
+def _shapes(
+    axis: Axis, series: Sequence[Series], top: float, *, lined: bool, solid: bool
+) -> Iterable[Shape]:
+    if lined:
+        yield Shape("grid", "".join(f"M0 {y}H{WIDTH}" for y in (1, 250, 500, 750)))
+    for a, b, _ in axis.gaps:
+        yield Shape("gap", f"M{a:.0f} 0H{b:.0f}V1000H{a:.0f}Z")
     floor = [0.0] * len(axis.bins)
     for one in series:
         if one.form == "area":
@@ -78,29 +175,11 @@ def plot(
             path = _area(axis, floor, roof, top)
             floor = roof
             if path:
-                shapes.append(f'<path class="area {one.colour}" d="{path}"/>')
-                if height > 60 and not solid:
-                    edge = _line(axis, roof, top, steps=True)
-                    shapes.append(f'<path class="line {one.colour}" d="{edge}"/>')
-        else:
-            if path := _line(axis, one.values, top, steps=one.form == "limit"):
-                shapes.append(f'<path class="{one.form} {one.colour}" d="{path}"/>')
-    named, after = "", 0.0
-    for a, b, idle in axis.gaps if flags else ():
-        x = (a + b) / 2
-        if after + WIDTH * 0.1 <= x <= WIDTH * 0.9:
-            named += f'<span class="flag" style="left:{x / WIDTH:.2%}">'
-            named += f"resumed after {duration(idle)}</span>"
-            after = x + WIDTH * 0.1
-    marks = "".join(
-        f'<span class="y" style="top:{100 - share * 100:g}%">{escape(show(top * share))}</span>'
-        for share in (1, 0.75, 0.5, 0.25)
-        if height > 60 and (height > 100 or share in (1, 0.5))
-    )
-    return (
-        f'<div class="plot" data-chart="{key}" style="height:{height}px" role="img" tabindex="0" '
-        f'aria-label="{escape(label)}">{_svg(shapes)}{marks}{named}<i class="cursor"></i></div>'
-    )
+                yield Shape("area", path, one.colour)
+                if lined and not solid:
+                    yield Shape("line", _line(axis, roof, top, steps=True), one.colour)
+        elif path := _line(axis, one.values, top, steps=one.form == "limit"):
+            yield Shape(one.form, path, one.colour)
 
 
 def _highest(series: Sequence[Series]) -> float:
@@ -114,31 +193,21 @@ def far_above(series: Sequence[Series]) -> bool:
     return 0 < 4 * peak < _highest(series)
 
 
-def time_labels(axis: Axis) -> str:
+def time_labels(axis: Axis) -> Times:
     """The row of times below a chart, with a mark at each cut."""
     gaps = axis.gaps if len(axis.gaps) <= _NAMED_GAPS else []
-    ticks = ""
+    ticks = []
     for i, (x, text) in enumerate(axis.ticks):
         if any(x <= b and a < x + WIDTH * 0.1 for a, b, _ in gaps):
             continue  # its text would lie over the cut
         kind = " ".join(["minor"] * (i % 2) + ["last"] * (x > WIDTH * 0.86))
-        ticks += f'<span class="{kind}" style="left:{x / WIDTH:.2%}">{escape(text)}</span>'
-    cuts = "".join(
-        f'<b style="left:{(a + b) / 2 / WIDTH:.2%}" title="resumed after {duration(idle)}">⋯</b>'
-        for a, b, idle in gaps
-    )
-    return f'<div class="times" aria-hidden="true">{ticks}{cuts}</div>'
+        ticks.append(Mark(x / WIDTH, text, kind))
+    cuts = [Mark((a + b) / 2 / WIDTH, f"resumed after {duration(idle)}") for a, b, idle in gaps]
+    return Times(tuple(ticks), tuple(cuts))
 
 
 def _numbers(series: Iterable[Sequence[float | None]]) -> list[list[float]]:
     return [[value or 0.0 for value in values] for values in series]
-
-
-def _svg(shapes: Iterable[str]) -> str:
-    return (
-        f'<svg viewBox="0 0 {WIDTH} 1000" preserveAspectRatio="none" aria-hidden="true">'
-        f"{''.join(shapes)}</svg>"
-    )
 
 
 def _y(value: float, top: float) -> int:
@@ -186,57 +255,39 @@ def _runs(axis: Axis, values: Sequence[float | None]) -> list[list[int]]:
     return runs
 
 
-def histogram(counts: Histogram, colour: str, label: str, marks: Mapping[str, float]) -> str:
+def histogram(title: str, counts: Histogram, colour: str, marks: Mapping[str, float]) -> Drawn:
     """A small histogram over a logarithmic axis of durations, `marks` (seconds) as lines in it."""
-    filled = [k for k, count in counts.counts.items() if count > 0]
+    filled = [k for k, n in counts.counts.items() if n > 0]
     if not filled:
-        return '<p class="none">nothing was measured</p>'
+        return Drawn(title)
     low, high = min(filled), max(filled)
     low, high = (low - 3, high + 3) if high - low < 6 else (low, high)
     width = WIDTH / (high - low + 1)
     peak = max(counts.counts.values())
     shapes = []
-    for k in range(low, high + 1):
-        if count := counts.counts.get(k, 0):
-            a, b = edges(k)
-            x, y = (k - low) * width, min(990, _y(count, peak * 1.05))
-            shapes.append(
-                f'<path class="bar {colour}" d="M{x + width * 0.06:.0f} 1000V{y}'
-                f'H{x + width * 0.94:.0f}V1000Z"><title>{duration(a)} to {duration(b)}: '
-                f"{count:,.0f}</title></path>"
-            )
-    where = {}
+    for k in sorted(filled):
+        n = counts.counts[k]
+        a, b = edges(k)
+        x, y = (k - low) * width, min(990, _y(n, peak * 1.05))
+        path = f"M{x + width * 0.06:.0f} 1000V{y}H{x + width * 0.94:.0f}V1000Z"
+        said = f"{duration(a)} to {duration(b)}: {count(n)}"
+        shapes.append(Shape("bar", path, colour, said))
+    named: list[Mark] = []
     for name, seconds in marks.items():
         k = bucket(seconds)
         first, end = edges(k)
         place = k - low + (seconds - first) / (end - first)
-        where[name] = max(0.0, min(1.0, place / (high - low + 1)))
-    lines = "".join(f'<path class="mark" d="M{x * WIDTH:.0f} 0V1000"/>' for x in where.values())
-    ends = (
-        f'<div class="ends"><span>{escape(duration(edges(low)[0]))}</span>'
-        f"<span>{escape(duration(edges(high)[1]))}</span></div>"
-    )
-    named: list[tuple[str, float]] = []
-    for name, x in where.items():
-        if named and x - named[-1][1] < 0.1:  # one text for both, which would overlap
-            named[-1] = (f"{named[-1][0]} {name}", named[-1][1])
+        x = max(0.0, min(1.0, place / (high - low + 1)))
+        shapes.append(Shape("mark", f"M{x * WIDTH:.0f} 0V1000"))
+        if named and x - named[-1].at < 0.1:  # one text for both, which would overlap
+            named[-1] = Mark(named[-1].at, f"{named[-1].text} {name}")
         else:
-            named.append((name, x))
-    names = "".join(
-        f'<span class="q" style="left:{min(x, 0.94):.1%}">{escape(name)}</span>'
-        for name, x in named
-    )
-    return (
-        f'<div class="hist" role="img" aria-label="{escape(label)}">{names}'
-        f"{_svg([*shapes, lines])}</div>{ends}"
-    )
+            named.append(Mark(x, name))
+    ends = duration(edges(low)[0]), duration(edges(high)[1])
+    return Drawn(title, f"Distribution: {title.lower()}", tuple(shapes), tuple(named), ends)
 
 
-def bars(rows: Sequence[tuple[str, float, str]], colour: str) -> str:
-    """Names with a bar each; the text says the value."""
+def bars(rows: Sequence[tuple[str, float, str]]) -> tuple[Bar, ...]:
+    """Bars of names, values and what is said of them."""
     peak = max((value for _, value, _ in rows), default=0) or 1
-    return '<table class="bars"><tbody>' + "".join(
-        f"<tr><th scope=row>{escape(name)}</th><td class=wide><i class='{colour}' "
-        f"style='width:{value / peak:.1%}'></i></td><td>{escape(text)}</td></tr>"
-        for name, value, text in rows
-    ) + "</tbody></table>"  # fmt: skip
+    return tuple(Bar(name, value / peak, text) for name, value, text in rows)

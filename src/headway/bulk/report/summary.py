@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
+from headway._words import binds, money, percent
 from headway.bulk.record import Trace
 from headway.bulk.report.failures import Failures
-from headway.bulk.report.figures import dollars, percent
 
 __all__ = ["Sums"]
-
-_HELD = {
-    "requests": "the limit on requests",
-    "tokens": "the limit on tokens",
-    "concurrency": "the number of requests allowed in flight",
-    "gate": "waiting after refusals and outages",
-    "paused": "being paused",
-    "closed": "a key or an account that was refused",
-}
 
 
 class Sums:
@@ -60,7 +51,7 @@ class Sums:
             return "none"
         if self.unpriced and not self.cost:
             return "unknown"
-        return f"{'≥ ' if self.unpriced else ''}{dollars(self.cost)}"
+        return f"{'≥ ' if self.unpriced else ''}{money(self.cost)}"
 
     def held(self) -> str:
         """The sentence about what held the run back most."""
@@ -73,4 +64,4 @@ class Sums:
                 f"For {share} of the time nothing held it back: "
                 "every request that was ready could be sent at once."
             )
-        return f"What held it back most was {_HELD.get(what, what)}: {share} of the time."
+        return f"What held it back most was {binds(what)}: {share} of the time."

@@ -2,28 +2,28 @@
 
 `plan` estimates the tokens of each request (nothing is downloaded), runs them through `simulate`
 as they are read, and tries what would be faster on an even sample of them: memory does not grow
-with the input. `describe` and `as_json` tell what it found.
+with the input.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from headway._plan_text import as_json, describe, time_of
+from headway import _words as words
 from headway.bulk.formats import BadLine, Request, estimate_tokens
+from headway.bulk.plan.calibration import Calibration, Use
+from headway.bulk.plan.simulation import MOST_AT_ONCE, Simulation, Work, simulate
 from headway.errors import InvalidLimit
 from headway.estimate import BYTES_PER_TOKEN, UNKNOWN_ANSWER, WITHOUT_ANSWER
-from headway.rates import Limits, Rate
-from headway.simulation import MOST_AT_ONCE, Simulation, Work, simulate
+from headway.rates import Limits
 
 if TYPE_CHECKING:
     from headway.prices import Prices
 
-__all__ = ["Calibration", "Change", "Plan", "Simulation", "Work", "as_json", "describe", "plan",
-           "simulate"]  # fmt: skip
+__all__ = ["Change", "Plan", "plan"]
 
 INFINITY = float("inf")
 
@@ -31,40 +31,6 @@ _FIRST_TOKEN = 0.5  # seconds
 _TOKENS_PER_SECOND = 60
 _SAMPLE = 20_000  # requests on which changes are tried, where there are more
 _MOST_MODELS = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class _Use:
-    """What the requests of one model turned out to use, summed."""
-
-    rows: float
-    size: float  # bytes of their bodies
-    input: float
-    output: float
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """What earlier runs used: `models` by name, and the seconds that calls took, ascending."""
-
-    models: Mapping[str, _Use] = field(default_factory=dict)
-    latency: tuple[float, ...] = ()
-
-    @classmethod
-    def from_models(
-        cls, models: Mapping[str, Mapping[str, float]], latency: Sequence[float] = ()
-    ) -> Calibration:
-        """From sums by model (``rows``, ``bytes``, ``input`` and ``output`` tokens) and samples, or
-        evenly spaced quantiles, of the seconds that calls took. What counts no rows says nothing.
-        """
-        uses = {
-            model: _Use(
-                *(float(sums.get(key, 0.0)) for key in ("rows", "bytes", "input", "output"))
-            )
-            for model, sums in models.items()
-        }
-        known = {name: use for name, use in uses.items() if use.rows > 0 and use.size > 0}
-        return cls(known, tuple(sorted(one for one in latency if 0 <= one < INFINITY)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +84,7 @@ class _Estimates:
         self._source = source
         self._known: dict[str | None, tuple[float, float] | None] = {}
         self._models = calibration.models
-        self._all = _shares(_Use(*map(sum, zip(*map(_fields, self._models.values()), strict=True)))
+        self._all = _shares(Use(*map(sum, zip(*map(_fields, self._models.values()), strict=True)))
                             if self._models else None)  # fmt: skip
         self._prices = prices
         self._provider = provider
@@ -176,11 +142,11 @@ class _Estimates:
         return shares
 
 
-def _fields(use: _Use) -> tuple[float, float, float, float]:
+def _fields(use: Use) -> tuple[float, float, float, float]:
     return use.rows, use.size, use.input, use.output
 
 
-def _shares(use: _Use | None) -> tuple[float, float] | None:
+def _shares(use: Use | None) -> tuple[float, float] | None:
     """Tokens a byte of the body, and tokens an answer."""
     return None if use is None else (use.input / use.size, use.output / use.rows)
 
@@ -281,20 +247,12 @@ def _flags(limits: Limits, what: str = "all") -> str:
     """What to write on the command line for `limits`, or for the one of them that `what` names."""
     flags = []
     if what in ("all", "requests"):
-        flags += [f"--rate {_stated(rate)}" for rate in limits.requests]
+        flags += [f"--rate {words.stated(rate.limit, rate.per)}" for rate in limits.requests]
     if what in ("all", "tokens"):
-        flags += [f"--tokens {_stated(rate)}" for rate in limits.tokens]
+        flags += [f"--tokens {words.stated(rate.limit, rate.per)}" for rate in limits.tokens]
     if what in ("all", "concurrency") and limits.concurrency:
         flags.append(f"--concurrency {limits.concurrency}")
     return " ".join(flags)
-
-
-def _stated(rate: Rate) -> str:
-    period = str(rate).partition("/")[2]
-    for prefix, size in (("M", 1e6), ("k", 1e3)):
-        if rate.limit >= 10 * size or (rate.limit >= size and rate.limit % size == 0):
-            return f"{rate.limit / size:.6g}{prefix}/{period}"
-    return f"{rate.limit:.6g}/{period}"
 
 
 def _assumed(
@@ -302,7 +260,7 @@ def _assumed(
 ) -> Iterator[str]:
     if known.models:
         rows = sum(use.rows for use in known.models.values())
-        yield f"Tokens are as earlier runs used them ({rows:,.0f} answers)."
+        yield f"Tokens are as earlier runs used them ({words.count(rows)} answers)."
         if estimates.others:
             yield f"{estimates.others:,} models are new: they count as the others, on average."
     else:
@@ -313,14 +271,14 @@ def _assumed(
             yield f"{estimates.guessed:,} requests state no max_tokens: {UNKNOWN_ANSWER} a piece."
         yield "For better numbers run some of it first: headway run … --limit 100."
     if stated is not None:
-        yield f"A call takes {stated:g} s."
+        yield f"A call takes {words.duration(stated)}."
     elif known.latency:
         middle = known.latency[len(known.latency) // 2]
-        yield f"Calls take as long as in earlier runs, {time_of(middle)} in the middle."
+        yield f"Calls take as long as in earlier runs, {words.duration(middle)} in the middle."
     else:
         yield (
-            f"A call takes {_FIRST_TOKEN:g} s and 1 s more for every {_TOKENS_PER_SECOND} tokens "
-            "of its answer."
+            f"A call takes {words.duration(_FIRST_TOKEN)} and 1 s more for every "
+            f"{_TOKENS_PER_SECOND} tokens of its answer."
         )
     if not limits:
         yield "No limit is stated: a run finds it, and this is as if the server had none."

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from headway.plan import Plan
-    from headway.simulation import Simulation
+from headway._words import binds, duration, money, number, percent, rate, short
 
-__all__ = ["as_json", "describe", "time_of"]
+if TYPE_CHECKING:
+    from headway.bulk.plan.plan import Plan
+    from headway.bulk.plan.simulation import Simulation
+
+__all__ = ["as_json", "describe"]
 
 _WORTH = 0.98  # a change that leaves more of the time than this changes nothing
 
@@ -17,12 +19,12 @@ _WORTH = 0.98  # a change that leaves more of the time than this changes nothing
 def describe(plan: Plan) -> str:
     """`plan` as text for a terminal."""
     done = plan.simulation
-    lines = [f"{done.calls:,} requests would take {time_of(done.seconds)}.", ""]
+    lines = [f"{done.calls:,} requests would take {duration(done.seconds)}.", ""]
     if done.calls and done.seconds:
-        lines.append(f"  pace       {done.calls / done.seconds * 60:,.0f} requests/min")
+        lines.append(f"  pace       {rate(done.calls / done.seconds, 60)}")
         mean = done.busy / done.seconds
-        lines.append(f"  in flight  {done.most_in_flight:,} at most, {mean:,.1f} on average")
-    lines.append(f"  tokens     {_count(plan.input_tokens)} in, {_count(plan.output_tokens)} out")
+        lines.append(f"  in flight  {done.most_in_flight:,} at most, {number(mean)} on average")
+    lines.append(f"  tokens     {short(plan.input_tokens)} in, {short(plan.output_tokens)} out")
     lines.append(f"  cost       {_cost(plan)}")
     if plan.bad:
         lines.append(f"  bad lines  {plan.bad:,}, which are not sent: headway run --check")
@@ -39,9 +41,9 @@ def describe(plan: Plan) -> str:
 
 def _binding_lines(done: Simulation) -> Iterator[str]:
     for name, seconds in sorted(done.binds.items(), key=lambda pair: -pair[1]):
-        shown = name or "nothing: what is in flight is all there is left"
+        shown = binds(name) if name else "nothing: what is in flight is all there is left"
         if round(100 * seconds / done.seconds):
-            yield f"  {100 * seconds / done.seconds:3.0f}%  {shown}"
+            yield f"  {percent(seconds / done.seconds):>4}  {shown}"
 
 
 def _change_lines(plan: Plan) -> Iterator[str]:
@@ -52,7 +54,7 @@ def _change_lines(plan: Plan) -> Iterator[str]:
     width = max(len(change.flags) for change in shown)
     for change in shown:
         same = shares[change.what] > _WORTH
-        yield f"  {change.flags:<{width}}  {'no change' if same else time_of(change.seconds)}"
+        yield f"  {change.flags:<{width}}  {'no change' if same else duration(change.seconds)}"
     if min(shares.values()) > _WORTH:
         yield "  No limit is in the way: the calls themselves take this long."
 
@@ -60,33 +62,10 @@ def _change_lines(plan: Plan) -> Iterator[str]:
 def _cost(plan: Plan) -> str:
     if plan.cost is None:
         return "unknown: no price is known for these models. Fix: --prices FILE"
-    known = f"${plan.cost:,.2f}"
+    known = money(plan.cost)
     if plan.unpriced:
         return f"{known}, and {plan.unpriced:,} requests of models without a price (--prices FILE)"
     return known
-
-
-def _count(tokens: float) -> str:
-    for size, name in ((1e9, "billion"), (1e6, "million")):
-        if tokens >= size:
-            return f"{tokens / size:.3g} {name}"
-    return f"{tokens:,.0f}"
-
-
-def time_of(seconds: float) -> str:
-    """`seconds` as people say them: "1 h 10 min"."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    if seconds < 599.5:
-        minutes, rest = divmod(round(seconds), 60)
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h" if hours else f"{days} d"
-    if hours:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    return f"{minutes} min"
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

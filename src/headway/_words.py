@@ -1,0 +1,123 @@
+"""Numbers and limits as headway says them: in errors, logs, displays, plans and reports.
+
+One writer for each, so that the same seconds read the same wherever they stand. Every function
+takes any float: what is no finite number is ``"?"``.
+"""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["BINDS", "binds", "count", "duration", "money", "number", "percent", "rate", "short",
+           "size", "stated"]  # fmt: skip
+
+BINDS = {
+    "requests": "the limit on requests",
+    "tokens": "the limit on tokens",
+    "concurrency": "the limit on requests in flight",
+    "gate": "a wait after refusals",
+    "paused": "a pause",
+    "closed": "a key or an account that was refused",
+}
+"""What can hold a run back, by its name in `Statistics.binds`, in words."""
+
+_PERIODS = {1.0: "s", 60.0: "min", 3600.0: "h", 86400.0: "day"}
+
+
+def binds(name: str) -> str:
+    """What holds back, in words; ``"nothing"`` for ``""``, other names as they are."""
+    return BINDS.get(name, name or "nothing")
+
+
+def duration(seconds: float) -> str:
+    """``"7 h 12 min"``, ``"40 s"``, ``"1.2 s"``, ``"35 ms"``: two units or three digits at most."""
+    if not 0 <= seconds < 1e12:
+        return "?"
+    if seconds < 1e-9:
+        return "0 s"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 59.95:
+        return f"{seconds:.3g} s"
+    whole = round(seconds)
+    if whole >= 86400:
+        whole = round(seconds / 3600) * 3600
+    elif whole >= 3600:
+        whole = round(seconds / 60) * 60
+    days, rest = divmod(whole, 86400)
+    hours, rest = divmod(rest, 3600)
+    minutes, rest = divmod(rest, 60)
+    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s"))
+    return " ".join(f"{n:,} {unit}" for n, unit in parts if n)
+
+
+def number(value: float) -> str:
+    """Three significant digits, and all of those before the point: ``"8.53"``, ``"1,234"``."""
+    if not math.isfinite(value):
+        return "?"
+    return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:.3g}"
+
+
+def rate(per_second: float, per: float = 1.0) -> str:
+    """A measured rate, ``"8.53/s"``; counted over `per` seconds, ``"512/min"``."""
+    return f"{number(per_second * per)}/{_period(per)}"
+
+
+def stated(limit: float, per: float) -> str:
+    """A limit as `Rate.parse` and ``--rate`` read it, exact: ``"600/min"``, ``"180k/min"``."""
+    for prefix, factor, least in (("M", 1e6, 1e6), ("k", 1e3, 1e4)):
+        if limit >= least and limit % (factor / 1e3) == 0:
+            return f"{limit / factor:.15g}{prefix}/{_period(per)}"
+    return f"{limit:.15g}/{_period(per)}"
+
+
+def _period(per: float) -> str:
+    return _PERIODS.get(per) or f"{per:g}s"
+
+
+def count(n: float) -> str:
+    """A whole number, thousands apart: ``"12,345"``."""
+    return f"{n:,.0f}" if math.isfinite(n) else "?"
+
+
+def short(n: float) -> str:
+    """A large number in three digits: ``"1.25M"``, ``"45k"``, ``"0.5"``."""
+    if not math.isfinite(n):
+        return "?"
+    for factor, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(n) >= factor * 0.9995:
+            return f"{n / factor:.3g}{unit}"
+    return f"{n:.3g}"
+
+
+def money(dollars: float) -> str:
+    """``"$4.20"``, ``"$12,345"``, ``"$0.012"``: cents, and less than those where it is less."""
+    if not math.isfinite(dollars):
+        return "?"
+    if dollars >= 999.995:
+        return f"${dollars:,.0f}"
+    if dollars >= 0.0995 or dollars < 1e-9:
+        return f"${dollars:.2f}"
+    text = f"${dollars:.{1 - math.floor(math.log10(dollars))}f}"
+    return text.rstrip("0")
+
+
+def size(n: float) -> str:
+    """A number of bytes: ``"900 bytes"``, ``"1.5 MiB"``."""
+    if not math.isfinite(n):
+        return "?"
+    for factor, unit in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if n >= factor:
+            return f"{n / factor:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{n:.0f} byte{'' if n == 1 else 's'}"
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1: ``"62%"``, ``"3.4%"``, ``"99.9%"``, ``"<0.1%"``."""
+    if not math.isfinite(share):
+        return "?"
+    if 0 < share < 0.001:
+        return "<0.1%"
+    if 0.999 <= share < 1:
+        return f"{math.floor(share * 1000) / 10:g}%"
+    return f"{round(share * 100, 1 if share < 0.1 else None):g}%"
