@@ -19,6 +19,7 @@ SOURCE = Path(headway.__file__).parent
 ORDER = [
     "errors",
     "providers",
+    "kinds",
     "events",
     "rates",
     "hints",
@@ -194,7 +195,7 @@ def test_no_cycle_inside_a_package(package: str) -> None:
         graph = {name: needs for name, needs in graph.items() if name not in leaves}
 
 
-BASE = {"_core", "hints", "events", "errors", "rates"}
+BASE = {"_core", "hints", "events", "errors", "kinds", "rates"}
 PURE = [(name, path) for name, path in ALL if name.split(".")[0] in BASE]
 
 

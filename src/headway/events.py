@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+
+from headway.kinds import Kind
 
 __all__ = [
     "STATED",
@@ -31,27 +32,6 @@ __all__ = [
 
 STATED = "stated by the server"
 """The reason of a `LimitChanged` that follows a server's word."""
-
-
-class Kind(StrEnum):
-    """What a refusal or failure is about; each kind moves its own knob."""
-
-    RATE = "rate"
-    """Too many requests in a period (429)."""
-    TOKENS = "tokens"
-    """Too many tokens in a period (429)."""
-    CONCURRENCY = "concurrency"
-    """Too many requests at once (429)."""
-    CAPACITY = "capacity"
-    """The provider is overloaded, at or below the caller's rate (503, 529)."""
-    QUOTA = "quota"
-    """The account is empty (402, ``insufficient_quota``)."""
-    AUTH = "auth"
-    """The key is wrong or missing (401)."""
-    TRANSIENT = "transient"
-    """A fault that may be gone next time (5xx, timeouts, connection errors)."""
-    PERMANENT = "permanent"
-    """This call will never work (400, 403, 404, 413, 422, and whatever is not recognised)."""
 
 
 @dataclass(frozen=True, slots=True)

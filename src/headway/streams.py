@@ -24,11 +24,11 @@ import anyio
 from anyio.abc import TaskGroup
 
 from headway._core.queue.job import Job
-from headway._core.refusals.retry import RETRIED
 from headway._runtime.calls import Options, check_callable, check_items, usage_of
 from headway._runtime.lease import Lease
 from headway._runtime.shell import Shell
 from headway._runtime.workers import END, Execute, Run
+from headway.kinds import Retried
 
 __all__ = ["AsCompleted", "Map", "Outcome", "gather", "over"]
 
@@ -304,7 +304,7 @@ async def _once(shell: Shell, options: Options, job: Job, call: Coroutine[Any, A
             return result
     except Exception as error:
         final = shell.shown(error)
-        if shell.refusal(error).kind in RETRIED:
+        if shell.refusal(error).kind.retried is not Retried.NEVER:
             final.add_note(
                 "headway: a coroutine object cannot be run again, so this was its only attempt. "
                 "Fix: pass the function (functools.partial(ask, question)), which headway retries."

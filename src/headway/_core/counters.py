@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from headway.events import Kind
+from headway.kinds import Kind
 
 __all__ = ["Counters", "Recent", "Statistics"]
 

@@ -23,6 +23,7 @@ from headway._core.refusals.retry import Delay, GiveUp, Retry, Verdict
 from headway.errors import HeadwayError, NeverFits, QueueFull, Unavailable, without_fix
 from headway.events import Event, Finished, Ignored, Kind, Queued, Retrying, Started
 from headway.hints import LimitHint, Refusal
+from headway.kinds import Retried
 from headway.rates import Limits
 
 __all__ = ["SchedulerState"]
@@ -383,9 +384,7 @@ class SchedulerState:
         self._end_attempt(job)
         if used is not None:
             self._settle(job, used, now)
-        elif refusal.kind is Kind.TRANSIENT or (
-            refusal.kind is Kind.PERMANENT and refusal.status is None
-        ):
+        elif refusal.kind.retried is Retried.ATTEMPTS or not refusal.of_provider:
             self._settle(job, None, now)  # it may have been counted: nobody knows
         else:
             self._release(job, now)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from headway.events import Kind
+from headway.kinds import Kind
 
 __all__ = ["Pace", "Report", "Stop"]
 

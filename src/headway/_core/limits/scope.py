@@ -192,14 +192,14 @@ class Scope:
             pace.slow_to(self.request_rate.factor, now)
         return True
 
-    def reopens_in(self, strikes: int, now: float) -> float | None:
+    def reopens_in(self, strikes: int, now: float) -> float:
         """Seconds until a window of the stated rate may have room again, whose limit is known by
         what it held: at first when that has left it, then parts of it, more after each of `strikes`
-        probes in vain. None where it is not known.
+        probes in vain. Infinity where it is not known.
         """
         control = self.request_rate
         if self.tally is None or not control.known:
-            return None
+            return INFINITY
         rate = self.paces[0].rate
         if control.found and not strikes:
             return self.tally.clears_in(now) + rate.delay_bound + LATENESS

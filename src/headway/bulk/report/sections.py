@@ -14,6 +14,7 @@ from headway.bulk.report.charts import Series, bars, far_above, histogram, plot,
 from headway.bulk.report.failures import OTHER, Example, Failures, Group
 from headway.bulk.report.figures import count, dollars, duration, escape, percent, short, three
 from headway.bulk.report.summary import Sums
+from headway.kinds import Kind
 
 __all__ = ["attempts", "errors", "flow", "latency", "models", "sessions", "tokens"]
 
@@ -30,7 +31,6 @@ _BINDS = {
     "closed": "stopped for good",
     "nothing": "nothing",
 }
-_KINDS = ("rate", "tokens", "concurrency", "capacity", "transient", "permanent", "quota", "auth")
 
 
 def flow(axis: Axis, sums: Sums, charts: dict[str, list[Series]]) -> str:
@@ -40,10 +40,11 @@ def flow(axis: Axis, sums: Sums, charts: dict[str, list[Series]]) -> str:
         Series("sent", "c-sent", [b.rate("sent") for b in bins]),
         Series("limit", "c-limit", [b.means.get("limit") for b in bins], "limit"),
     ]
-    kinds = [*_KINDS, *sorted(set(sums.refused) - set(_KINDS))]
+    hues = {kind.value: kind.hue for kind in Kind}
+    kinds = [*hues, *sorted(set(sums.refused) - set(hues))]  # a newer headway may know more
     kinds = [kind for kind in kinds if sums.refused.get(kind)]
     refused = [
-        Series(kind, f"k-{kind if kind in _KINDS else 'other'}",
+        Series(kind, f"k-{hues.get(kind, 'slate')}",
                [b.refused.get(kind, 0) / b.span for b in bins])
         for kind in kinds
     ]  # fmt: skip
