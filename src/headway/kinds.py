@@ -8,10 +8,25 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal, Self, TypeAlias
 
-__all__ = ["Kind", "LimitName", "Moves", "Retried"]
+__all__ = ["Binds", "Kind", "LimitName", "Moves", "Retried"]
 
 LimitName: TypeAlias = Literal["requests", "tokens", "concurrency"]
 """A limit in force that refusals and servers move."""
+
+
+class Binds(StrEnum):
+    """What holds the next job back."""
+
+    REQUESTS = "requests"
+    """A rate of requests, stated or in force."""
+    TOKENS = "tokens"
+    CONCURRENCY = "concurrency"
+    GATE = "gate"
+    """A pause after a refusal, or in an outage."""
+    PAUSED = "paused"
+    CLOSED = "closed"
+    """A key was refused, or an account is empty: every job fails."""
+    NOTHING = ""
 
 
 class Retried(StrEnum):

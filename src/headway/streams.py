@@ -42,6 +42,7 @@ INFINITY = float("inf")
 class Outcome(Generic[T, R]):
     """How one call ended: its `item`, and its `result` or its `error` (an exception).
 
+    `index` is the item's place in the input, from 0.
     `attempts` were made; it `waited` that many seconds for permits and backoff in all.
     """
 
@@ -50,6 +51,7 @@ class Outcome(Generic[T, R]):
     error: Exception | None
     attempts: int
     waited: float
+    index: int
 
     @property
     def result(self) -> R:
@@ -228,7 +230,7 @@ class AsCompleted(_Bulk[Outcome[T, R]]):
         self, index: int, item: Any, job: Job | None, result: Any, error: Exception | None
     ) -> None:
         attempts, waited = (0, 0.0) if job is None else (job.attempts, job.waited)
-        self._done.append(Outcome(item, result, error, attempts, waited))
+        self._done.append(Outcome(item, result, error, attempts, waited, index))
         self._run.wake()
 
 

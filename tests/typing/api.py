@@ -145,8 +145,8 @@ async def control(scheduler: Scheduler) -> None:
     statistics = scheduler.statistics()
     assert_type(statistics, Statistics)
     assert_type(statistics.queued, int)
-    assert_type(statistics.refused, Mapping[Kind, int])
+    assert_type(statistics.refused, dict[Kind, int])
     assert_type(statistics.recent, Recent)
     assert_type(statistics.recent.share(Kind.RATE), float)
-    assert_type(statistics.binds, str)
+    assert_type(statistics.binds, Binds)
     statistics.queued = 5  # type: ignore[misc]

@@ -202,7 +202,9 @@ class Shell(LoopClock):
             call.close()
             raise
         with anyio.move_on_after(timeout):
-            return await call
+            result = await call
+            job.deadline = None  # what goes on of it, a lease or a stream, is under no timeout
+            return result
         tries = "once" if job.attempts == 1 else f"{job.attempts} times"
         raise DeadlineExceeded(
             f"timeout={timeout:g} seconds are over: this job waited {job.waited:.3g} s for its "

@@ -26,7 +26,7 @@ from headway.events import (
     Refused,
 )  # fmt: skip
 from headway.hints import Refusal
-from headway.kinds import Moves, Retried
+from headway.kinds import Binds, LimitName, Moves, Retried
 
 if TYPE_CHECKING:
     from headway._core.counters import Counters
@@ -113,14 +113,14 @@ class Refusals:
                 kind = self._which(job, scope, now)
             self._refuse(job, refusal, kind, scope, now, random)
         elif kind.retried is Retried.ATTEMPTS:
-            self._counters.refuse(kind)
+            self._count(job, kind)
             self._fault(job, refusal, now, random)
         else:
             if not refusal.of_provider:  # an error of the caller's own says nothing
                 scope.gate.lost(job)
                 self._whole.gate.lost(job)
             else:
-                self._counters.refuse(kind)
+                self._count(job, kind)
                 self._answered(job)
                 scope.gate.answered(job)
                 self._whole.gate.answered(job)
@@ -160,7 +160,7 @@ class Refusals:
         """Say that `job` is not tried again although its kind of failure is."""
         self._events.append(GaveUp(now, job.number, job.flow.key, job.attempts, kind, reason))
 
-    def followed(self, scope: Scope, limit: str, value: float, now: float) -> None:
+    def followed(self, scope: Scope, limit: LimitName, value: float, now: float) -> None:
         """Say that a limit in force follows what the server states, `value` a second."""
         self._change(scope, limit, value, STATED, now)
 
@@ -191,7 +191,11 @@ class Refusals:
         job.status = FAILED
         job.error = error
         self._waiting.remove(job)
-        self._counters.failed += 1
+        for counts in (self._counters, job.flow.counts):
+            if isinstance(error, DeadlineExceeded):
+                counts.timed_out += 1
+            else:
+                counts.failed += 1
         self.ended.append(job)
 
     def forget(self, limits: Scope) -> None:
@@ -207,6 +211,10 @@ class Refusals:
         self._budget.shift(seconds)
 
     # What each kind moves
+
+    def _count(self, job: Job, kind: Kind) -> None:
+        self._counters.refuse(kind)
+        job.flow.counts.refuse(kind)
 
     def _answered(self, job: Job) -> None:
         """The provider answered the attempt of `job`, if only to refuse it: it is there."""
@@ -238,7 +246,7 @@ class Refusals:
         scope.told_at = max(scope.told_at, now)  # what was answered before knows less
         # Its own slot is free again by now, so concurrency is looked at as it was.
         full = scope.in_flight + 1 >= scope.capacity
-        binds = "concurrency" if full else scope.binding(job.cost, now)[0]
+        binds = Binds.CONCURRENCY if full else scope.binding(job.cost, now)[0]
         probe = gate.probe is job
         job.blame += probe
         closed = gate.opens - now > self.retry.patience + _DUST
@@ -247,7 +255,7 @@ class Refusals:
         self._last = now
         self._trouble(scope, job)
         self._refused[kind] = self._refused.get(kind, 0) + 1
-        self._counters.refuse(kind)
+        self._count(job, kind)
         strikes = gate.strike(job)
         gate.took(now - job.started_at)
         # A probe tells that the gate opened too soon, not that the pace was too high.
@@ -372,7 +380,7 @@ class Refusals:
             "Retry(patience=...)."
         )
 
-    def _change(self, scope: Scope, limit: str, value: float, why: str, now: float) -> None:
+    def _change(self, scope: Scope, limit: LimitName, value: float, why: str, now: float) -> None:
         self.why = f"{limit} limit in force {value:.4g}: {why}"
         self._events.append(LimitChanged(now, scope.key, limit, value, why))
 
