@@ -20,9 +20,11 @@ ORDER = [
     "errors",
     "providers",
     "_words",
+    "kinds",
     "events",
     "rates",
     "hints",
+    "_core.counters",
     "_core.limits.pace",
     "_core.limits.budget",
     "_core.limits.gate",
@@ -34,7 +36,6 @@ ORDER = [
     "_core.queue.lines",
     "_core.queue.waiting",
     "_core.queue.flows",
-    "_core.counters",
     "_core.refusals.outage",
     "_core.refusals.retry",
     "_core.refusals.refusals",
@@ -205,7 +206,7 @@ def test_no_cycle_inside_a_package(package: str) -> None:
         graph = {name: needs for name, needs in graph.items() if name not in leaves}
 
 
-BASE = {"_core", "_words", "hints", "events", "errors", "rates"}
+BASE = {"_core", "_words", "hints", "events", "errors", "kinds", "rates"}
 PURE = [(name, path) for name, path in ALL if name.split(".")[0] in BASE]
 
 

@@ -239,18 +239,18 @@ PAGE = httpx.Response(200, html="<!doctype html><h1>Welcome</h1>")
 WRONG = {
     "key": (
         failed(401, "Invalid API key provided."),
-        "the API key is refused (status 401). together says: Invalid API key provided. "
-        "Fix: another key.",
+        "the provider refuses the key (status 401). together says: Invalid API key provided. "
+        "Fix: set the right key (TOGETHER_API_KEY for Together AI).",
     ),
     "money": (
         failed(402, "Monthly limit reached", type="credit_limit"),
         "the account has no credit left (status 402). together says: Monthly limit reached. "
-        "Fix: add credit.",
+        "Fix: raise the account's spending limit or add credit.",
     ),
     "quota": (
         failed(429, "You exceeded your quota", code="insufficient_quota"),
         "the account has no credit left (status 429). together says: You exceeded your quota. "
-        "Fix: add credit.",
+        "Fix: raise the account's spending limit or add credit.",
     ),
     "model": (
         failed(404, "The model `m` does not exist"),

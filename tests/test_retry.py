@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway import InvalidLimit, Kind, Retry
-from headway._core.refusals.retry import RETRIED, Delay, GiveUp, RetryBudget, spread
+from headway._core.refusals.retry import Delay, GiveUp, RetryBudget, spread
+from headway.kinds import Retried
 
 DECISIONS = [
     # kind, failures, refused for, hint, random -> seconds, or why not
@@ -50,6 +51,8 @@ DECISIONS = [
 
 NUMBER = " is not a number from 0. Fix: leave it out, or "
 WHOLE = " is not a whole number from 1: it counts the first try too. Fix: attempts=5, or "
+RETRIED = [kind for kind in Kind if kind.retried is not Retried.NEVER]
+
 BAD = [
     ({"attempts": 0}, f"Retry(attempts=0){WHOLE}attempts=1 for no retries."),
     ({"attempts": True}, f"Retry(attempts=True){WHOLE}attempts=1 for no retries."),

@@ -12,15 +12,20 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from headway.kinds import Binds, Kind, LimitName
+
 __all__ = [
     "STATED",
+    "Binds",
     "Closed",
+    "Ended",
     "Event",
     "Finished",
     "GaveUp",
     "Ignored",
     "Kind",
     "LimitChanged",
+    "LimitName",
     "Queued",
     "Recovered",
     "Refused",
@@ -33,25 +38,19 @@ STATED = "stated by the server"
 """The reason of a `LimitChanged` that follows a server's word."""
 
 
-class Kind(StrEnum):
-    """What a refusal or failure is about; each kind moves its own knob."""
+class Ended(StrEnum):
+    """How a job ended that its own last attempt did not fail."""
 
-    RATE = "rate"
-    """Too many requests in a period (429)."""
-    TOKENS = "tokens"
-    """Too many tokens in a period (429)."""
-    CONCURRENCY = "concurrency"
-    """Too many requests at once (429)."""
-    CAPACITY = "capacity"
-    """The provider is overloaded, at or below the caller's rate (503, 529)."""
-    QUOTA = "quota"
-    """The account is empty (402, ``insufficient_quota``)."""
-    AUTH = "auth"
-    """The key is wrong or missing (401)."""
-    TRANSIENT = "transient"
-    """A fault that may be gone next time (5xx, timeouts, connection errors)."""
-    PERMANENT = "permanent"
-    """This call will never work (400, 403, 404, 413, 422, and whatever is not recognised)."""
+    OK = "ok"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+    """Its timeout was over, or certain to be missed: `DeadlineExceeded`."""
+    UNAVAILABLE = "unavailable"
+    """It was queued, and the provider is down or asks to wait beyond patience: `Unavailable`."""
+    LATCHED = "latched"
+    """It was queued, and a wrong key or an empty account ended all: `Latched`."""
+    NEVER_FITS = "never_fits"
+    """It was queued, and a new limit is below what it reserves: `NeverFits`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +82,12 @@ class Started(Event):
 
 @dataclass(frozen=True, slots=True)
 class Finished(Event):
-    """A job ended: `outcome` is ``"ok"``, ``"cancelled"`` or the kind of its failure."""
+    """A job ended: `outcome` is the kind of its failure, or one of `Ended`."""
 
     job: int
     key: Hashable
     attempts: int
-    outcome: str
+    outcome: Ended | Kind
     tokens: float
 
 
@@ -108,7 +107,7 @@ class Refused(Event):
     wait: float | None
     closed_until: float | None
     episode: int
-    binds: str
+    binds: Binds
     odd: str = ""
 
 
@@ -146,10 +145,10 @@ class Recovered(Event):
 
 @dataclass(frozen=True, slots=True)
 class LimitChanged(Event):
-    """A limit in force moved: `limit` is ``"requests"``, ``"tokens"`` or ``"concurrency"``."""
+    """A limit in force moved, to `value`: a second, or attempts in flight; None for no limit."""
 
     key: Hashable
-    limit: str
+    limit: LimitName
     value: float | None
     reason: str
 

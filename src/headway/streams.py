@@ -24,11 +24,11 @@ import anyio
 from anyio.abc import TaskGroup
 
 from headway._core.queue.job import Job
-from headway._core.refusals.retry import RETRIED
 from headway._runtime.calls import Options, check_callable, check_items, usage_of
 from headway._runtime.lease import Lease
 from headway._runtime.shell import Shell
 from headway._runtime.workers import END, Execute, Run
+from headway.kinds import Retried
 
 __all__ = ["AsCompleted", "Map", "Outcome", "gather", "over"]
 
@@ -42,6 +42,7 @@ INFINITY = float("inf")
 class Outcome(Generic[T, R]):
     """How one call ended: its `item`, and its `result` or its `error` (an exception).
 
+    `index` is the item's place in the input, from 0.
     `attempts` were made; it `waited` that many seconds for permits and backoff in all.
     """
 
@@ -50,6 +51,7 @@ class Outcome(Generic[T, R]):
     error: Exception | None
     attempts: int
     waited: float
+    index: int
 
     @property
     def result(self) -> R:
@@ -228,7 +230,7 @@ class AsCompleted(_Bulk[Outcome[T, R]]):
         self, index: int, item: Any, job: Job | None, result: Any, error: Exception | None
     ) -> None:
         attempts, waited = (0, 0.0) if job is None else (job.attempts, job.waited)
-        self._done.append(Outcome(item, result, error, attempts, waited))
+        self._done.append(Outcome(item, result, error, attempts, waited, index))
         self._run.wake()
 
 
@@ -304,7 +306,7 @@ async def _once(shell: Shell, options: Options, job: Job, call: Coroutine[Any, A
             return result
     except Exception as error:
         final = shell.shown(error)
-        if shell.refusal(error).kind in RETRIED:
+        if shell.refusal(error).kind.retried is not Retried.NEVER:
             final.add_note(
                 "headway: a coroutine object cannot be run again, so this was its only attempt. "
                 "Fix: pass the function (functools.partial(ask, question)), which headway retries."

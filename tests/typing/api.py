@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, assert_type
 
 from headway import (
@@ -18,6 +18,7 @@ from headway import (
     View,
 )
 from headway.events import Event
+from headway.kinds import Binds
 
 
 async def ask(question: str, *, model: str = "a") -> int:
@@ -145,8 +146,8 @@ async def control(scheduler: Scheduler) -> None:
     statistics = scheduler.statistics()
     assert_type(statistics, Statistics)
     assert_type(statistics.queued, int)
-    assert_type(statistics.refused, Mapping[Kind, int])
+    assert_type(statistics.refused, dict[Kind, int])
     assert_type(statistics.recent, Recent)
     assert_type(statistics.recent.share(Kind.RATE), float)
-    assert_type(statistics.binds, str)
+    assert_type(statistics.binds, Binds)
     statistics.queued = 5  # type: ignore[misc]

@@ -1,15 +1,16 @@
-"""What is counted, and the immutable picture of it that `statistics()` gives."""
+"""What is counted, and the picture of it that `statistics()` gives."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from headway.events import Kind
+from headway.kinds import Binds, Kind
 
-__all__ = ["Counters", "Recent", "Statistics"]
+__all__ = ["Counters", "Counts", "KeyStatistics", "Recent", "Statistics"]
+
+INFINITY = float("inf")
 
 _BUCKET = 30.0  # seconds
 _BUCKETS = 10
@@ -21,7 +22,7 @@ class Recent:
 
     seconds: float
     sent: int
-    refused: Mapping[Kind, int]
+    refused: dict[Kind, int]
 
     def share(self, kind: Kind | None = None) -> float:
         """The share of what was sent that was refused: by `kind`, or for any reason."""
@@ -30,17 +31,40 @@ class Recent:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyStatistics:
+    """The figures of one key, each as in `Statistics`: counts are since the key was first used.
+
+    `capacity` and `pace` are those of the key's own limits, infinity where it has none.
+    """
+
+    queued: int
+    in_flight: int
+    sent: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    timed_out: int
+    retried: int
+    refused: dict[Kind, int]
+    tokens: float
+    capacity: float
+    pace: float
+
+
+@dataclass(frozen=True, slots=True)
 class Statistics:
     """A picture of the scheduler at one moment. Counts are since it was made.
 
     `queued` jobs wait for a permit, `delayed` ones (part of `queued`) for their backoff. `sent`
-    counts attempts, `succeeded`, `failed` and `cancelled` count jobs, `retried` counts attempts
-    beyond a job's first. `refused` counts attempts by kind. `tokens` were used, as far as known.
-    `binds` is what holds the next job back: ``"requests"``, ``"tokens"``, ``"concurrency"``,
-    ``"gate"``, ``"paused"``, ``"closed"`` (a latch) or ``""``; `seconds` how long from now,
-    infinity where that waits for another attempt to end; `why` the last change and its cause.
-    `capacity` is the concurrency in force and `pace` the attempts a second in force, infinity
-    for no limit.
+    counts attempts. `succeeded`, `failed`, `cancelled` and `timed_out` count jobs; `timed_out` are
+    those whose ``timeout`` was over or certain to be missed (`DeadlineExceeded`). `retried` counts
+    attempts beyond a job's first. `refused` counts attempts by kind. `tokens` were used, as far as
+    known. `binds` is what holds the next job back; `seconds` how long from now, infinity where that
+    waits for another attempt to end; `why` the last change and its cause. `capacity` is the
+    concurrency in force and `pace` the attempts a second in force, infinity for no limit.
+
+    `keys` has the same figures for each key, by its `str`: of more than 1,000 those that sent most.
+    A key that was idle while thousands of others were used begins again.
     """
 
     queued: int
@@ -50,27 +74,61 @@ class Statistics:
     succeeded: int
     failed: int
     cancelled: int
+    timed_out: int
     retried: int
-    refused: Mapping[Kind, int]
+    refused: dict[Kind, int]
     tokens: float
     recent: Recent
-    binds: str
+    binds: Binds
     seconds: float
     why: str
     capacity: float
     pace: float
+    keys: dict[str, KeyStatistics]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as dicts, numbers and strings, as strict JSON has them: None for infinity."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
 
 
-class Counters:
-    """Running totals, with a mark every half minute for the recent share of refusals."""
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, str):
+        return str(value)
+    return None if value in (INFINITY, -INFINITY) else value
 
-    __slots__ = ("_marks", "cancelled", "failed", "next_mark", "refused", "retried", "sent",
-                 "succeeded", "tokens")  # fmt: skip
 
-    def __init__(self, now: float) -> None:
-        self.sent = self.succeeded = self.failed = self.cancelled = self.retried = 0
+class Counts:
+    """What is counted of the whole, and of each key: `Statistics` says what."""
+
+    __slots__ = ("cancelled", "failed", "in_flight", "refused", "retried", "sent", "succeeded",
+                 "timed_out", "tokens")  # fmt: skip
+
+    def __init__(self) -> None:
+        self.in_flight = self.sent = self.retried = 0
+        self.succeeded = self.failed = self.cancelled = self.timed_out = 0
         self.tokens = 0.0
         self.refused: dict[Kind, int] = {}
+
+    def refuse(self, kind: Kind) -> None:
+        """Count an attempt that was refused or failed."""
+        self.refused[kind] = self.refused.get(kind, 0) + 1
+
+    def figures(self) -> dict[str, Any]:
+        """The counts by name, as a copy."""
+        found = {name: getattr(self, name) for name in Counts.__slots__}
+        return {**found, "refused": dict(self.refused)}
+
+
+class Counters(Counts):
+    """The totals of the whole, with a mark every half minute for the recent share of refusals."""
+
+    __slots__ = ("_marks", "next_mark")
+
+    def __init__(self, now: float) -> None:
+        super().__init__()
         self._marks: deque[tuple[float, int, dict[Kind, int]]] = deque(maxlen=_BUCKETS)
         self.next_mark = now
         self.mark(now)
@@ -79,10 +137,6 @@ class Counters:
         """Remember the totals at `now`; wanted from `next_mark` on."""
         self._marks.append((now, self.sent, dict(self.refused)))
         self.next_mark = now + _BUCKET
-
-    def refuse(self, kind: Kind) -> None:
-        """Count an attempt that was refused or failed."""
-        self.refused[kind] = self.refused.get(kind, 0) + 1
 
     def pace(self, now: float) -> float:
         """Attempts sent a second since the newest mark that is at least five seconds old."""
@@ -100,7 +154,7 @@ class Counters:
         return Recent(
             seconds=now - at,
             sent=self.sent - sent,
-            refused=MappingProxyType({kind: n for kind, n in differences.items() if n}),
+            refused={kind: n for kind, n in differences.items() if n},
         )
 
     def shift(self, seconds: float) -> None:

@@ -10,9 +10,10 @@ cancellation, a pause, new limits) only changes what the next poll will find.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from heapq import nlargest
 from types import MappingProxyType
 
-from headway._core.counters import Counters, Statistics
+from headway._core.counters import Counters, KeyStatistics, Statistics
 from headway._core.limits.scope import Scope
 from headway._core.limits.stated import believed
 from headway._core.queue.flows import Flows
@@ -20,15 +21,32 @@ from headway._core.queue.job import DONE, QUEUED, STARTED, Flow, Job
 from headway._core.queue.waiting import Waiting
 from headway._core.refusals.refusals import Refusals, too_late
 from headway._core.refusals.retry import Delay, GiveUp, Retry, Verdict
-from headway.errors import HeadwayError, NeverFits, QueueFull, Unavailable, without_fix
-from headway.events import Event, Finished, Ignored, Kind, Queued, Retrying, Started
+from headway.errors import (
+    DeadlineExceeded,
+    HeadwayError,
+    Latched,
+    NeverFits,
+    QueueFull,
+    Unavailable,
+    without_fix,
+)
+from headway.events import Ended, Event, Finished, Ignored, Kind, Queued, Retrying, Started
 from headway.hints import LimitHint, Refusal
+from headway.kinds import Binds, Retried
 from headway.rates import Limits
 
 __all__ = ["SchedulerState"]
 
 INFINITY = float("inf")
+_MOST_KEYS = 1000  # that a picture shows
 _MOST_ODD = 100  # remarks on what servers state that are told, each once
+
+_ENDED = {
+    DeadlineExceeded: Ended.TIMED_OUT,
+    Unavailable: Ended.UNAVAILABLE,
+    Latched: Ended.LATCHED,
+    NeverFits: Ended.NEVER_FITS,
+}  # of jobs that the scheduler ends while they are queued
 
 
 class SchedulerState:
@@ -50,12 +68,11 @@ class SchedulerState:
         tracing: bool = False,
         eager: bool = False,
     ) -> None:
-        self.whole = Scope(limits)
         self.counters = Counters(now)
+        self.whole = Scope(limits, counts=self.counters)
         self.events: list[Event] = []
         self.waiting = Waiting()
         self.refusals = Refusals(retry, self.whole, self.waiting, self.counters, self.events, now)
-        self.in_flight = 0
         self.paused = False
         self.eager = eager  # spend at once what a server says remains
         self.max_queue = max_queue
@@ -65,6 +82,11 @@ class SchedulerState:
         self._numbers = 0
         self._abandoned = 0  # jobs up to this number are nobody's any more
         self._seen_at = now
+
+    @property
+    def in_flight(self) -> int:
+        """How many attempts hold a slot."""
+        return self.counters.in_flight
 
     # What callers do with a job
 
@@ -101,7 +123,12 @@ class SchedulerState:
                 self._queued(job, now)
             self._start(job, now)
             return True
-        self.refusals.check_hopes(job, now)
+        try:
+            self.refusals.check_hopes(job, now)
+        except DeadlineExceeded:
+            self.counters.timed_out += 1
+            job.flow.counts.timed_out += 1
+            raise
         if self.waiting.size >= self.max_queue:
             raise QueueFull(
                 f"{self.waiting.size} jobs are waiting, which is max_queue: more are submitted "
@@ -119,12 +146,13 @@ class SchedulerState:
         if used is not None or job.charges is not None or job.line is not None:
             self._settle(job, used, now)
         self.counters.succeeded += 1
+        job.flow.counts.succeeded += 1
         if job.seen is not None:
             self._accepted(job, now)
         if not self.refusals.quiet:
             self.refusals.succeeded(job, now)
         if self._tracing:
-            self._ended(job, "ok", used or 0.0, now)
+            self._ended(job, Ended.OK, used or 0.0, now)
 
     def learn(
         self, job: Job, refusal: Refusal, now: float, random: float, used: float | None = None
@@ -132,6 +160,7 @@ class SchedulerState:
         """The attempt of `job` was refused or failed, and the job ends with it."""
         self._failed_attempt(job, refusal, now, random, used)
         self.counters.failed += 1
+        job.flow.counts.failed += 1
         self._ended(job, refusal.kind, 0.0, now)
 
     def defer(self, job: Job, refusal: Refusal, now: float, random: float) -> Verdict:
@@ -147,6 +176,7 @@ class SchedulerState:
             verdict = hopeless
             self.refusals.give_up(job, refusal.kind, verdict.reason, now)
         self.counters.failed += 1
+        job.flow.counts.failed += 1
         self._ended(job, refusal.kind, 0.0, now)
         return verdict
 
@@ -165,8 +195,7 @@ class SchedulerState:
             self.waiting.remove(job)
         else:
             return
-        self.counters.cancelled += 1
-        self._ended(job, "cancelled", 0.0, now)
+        self._gone(job, now)
 
     def unsend(self, job: Job, now: float) -> None:
         """Take out `job`; where it was admitted it never ran, and costs nothing."""
@@ -182,8 +211,8 @@ class SchedulerState:
                 for pace in limits.paces:
                     pace.give_back(now, 1.0)
         self.counters.sent -= 1
-        self.counters.cancelled += 1
-        self._ended(job, "cancelled", 0.0, now)
+        job.flow.counts.sent -= 1
+        self._gone(job, now)
 
     def counts_tokens(self, key: Hashable) -> bool:
         """Whether any limit of tokens holds for attempts of `key`."""
@@ -223,7 +252,7 @@ class SchedulerState:
         """
         changed, self.refusals.ended = self.refusals.ended, []
         for job in changed:
-            self._ended(job, type(job.error).__name__, 0.0, now)
+            self._ended(job, _ENDED[type(job.error)], 0.0, now)
         if self.paused:
             return changed, INFINITY
         waiting, whole = self.waiting, self.whole
@@ -300,11 +329,9 @@ class SchedulerState:
         for job in self.waiting.jobs():
             self.cancel(job, now)
         self._abandoned = self._numbers
-        self.in_flight = 0
-        for limits in self._scopes():
-            limits.in_flight = 0
+        self.counters.in_flight = 0
         for flow in self.flows.values():
-            flow.in_flight = 0
+            flow.counts.in_flight = 0
 
     def shift(self, seconds: float) -> None:
         """Move to another clock, which shows `seconds` more; nothing may be pending."""
@@ -322,21 +349,33 @@ class SchedulerState:
         return Statistics(
             queued=self.waiting.size,
             delayed=self.waiting.delayed,
-            in_flight=self.in_flight,
-            sent=counters.sent,
-            succeeded=counters.succeeded,
-            failed=counters.failed,
-            cancelled=counters.cancelled,
-            retried=counters.retried,
-            refused=MappingProxyType(dict(counters.refused)),
-            tokens=counters.tokens,
+            **counters.figures(),
             recent=counters.recent(now),
             binds=binds,
             seconds=max(0.0, until - now),
             why=self.refusals.why,
             capacity=whole.capacity,
-            pace=min((1.0 / pace.interval for pace in whole.paces), default=INFINITY),
+            pace=whole.pace,
+            keys=self._key_statistics(),
         )
+
+    def _key_statistics(self) -> dict[str, KeyStatistics]:
+        flows: Iterable[Flow] = self.flows.values()
+        if len(self.flows) > _MOST_KEYS:
+            flows = nlargest(_MOST_KEYS, flows, key=lambda flow: flow.counts.sent)
+        queued = self.waiting.sizes()
+        keys: dict[str, KeyStatistics] = {}
+        for flow in flows:
+            name, own = str(flow.key), flow.limits
+            if name in keys:  # of another type: 1 and "1"
+                name = f"{name} ({type(flow.key).__name__})"
+            keys[name] = KeyStatistics(
+                queued=queued[flow],
+                **flow.counts.figures(),
+                capacity=INFINITY if own is None else own.capacity,
+                pace=INFINITY if own is None else own.pace,
+            )
+        return keys
 
     # Inside
 
@@ -346,17 +385,17 @@ class SchedulerState:
         job.attempts += 1
         waited = now - job.queued_at
         job.waited += waited
-        self.in_flight += job.slots
-        job.flow.in_flight += job.slots
+        flow, counters = job.flow, self.counters
+        if now >= counters.next_mark:
+            counters.mark(now)
+        for counts in (counters, flow.counts):
+            counts.in_flight += job.slots
+            counts.sent += 1
         self.whole.take(job, now)
-        own = job.flow.limits
+        own = flow.limits
         if own is not None:
             own.take(job, now)
         job.limits = own
-        counters = self.counters
-        if now >= counters.next_mark:
-            counters.mark(now)
-        counters.sent += 1
         if self._tracing:
             self.events.append(
                 Started(now, job.number, job.flow.key, job.attempts, waited, job.cost)
@@ -365,15 +404,15 @@ class SchedulerState:
     def _end_attempt(self, job: Job) -> None:
         job.status = DONE
         slots = job.slots
-        self.in_flight -= slots
-        job.flow.in_flight -= slots
-        whole = self.whole
-        whole.in_flight -= slots
-        if whole.gate.shut:
-            whole.gate.slot_ended()
-        own = job.flow.limits
+        flow, gate = job.flow, self.whole.gate
+        self.counters.in_flight -= slots
+        flow.counts.in_flight -= slots
+        if gate.shut:
+            gate.slot_ended()
+        own = flow.limits
         if own is not None:
-            own.slot_ended(slots)
+            if own.gate.shut:
+                own.gate.slot_ended()
             if job.flow.held_until is not None:
                 self.waiting.release(job.flow)
 
@@ -383,9 +422,7 @@ class SchedulerState:
         self._end_attempt(job)
         if used is not None:
             self._settle(job, used, now)
-        elif refusal.kind is Kind.TRANSIENT or (
-            refusal.kind is Kind.PERMANENT and refusal.status is None
-        ):
+        elif refusal.kind.retried is Retried.ATTEMPTS or not refusal.of_provider:
             self._settle(job, None, now)  # it may have been counted: nobody knows
         else:
             self._release(job, now)
@@ -418,6 +455,7 @@ class SchedulerState:
         job.status = QUEUED
         job.queued_at = now
         self.counters.retried += 1
+        job.flow.counts.retried += 1
         opens = max((job.flow.limits or self.whole).gate.opens, self.whole.gate.opens, not_before)
         self.events.append(Retrying(now, job.number, job.flow.key, job.attempts, kind, opens))
         if not_before > now:
@@ -436,6 +474,7 @@ class SchedulerState:
         else:
             job.flow.learn(used)
             self.counters.tokens += used
+            job.flow.counts.tokens += used
         self.waiting.queue.settle(job, used)
         if job.charges is not None:
             for budget, charge in job.charges:
@@ -458,7 +497,17 @@ class SchedulerState:
         if self._tracing:
             self.events.append(Queued(now, job.number, job.flow.key, job.priority))
 
-    def _ended(self, job: Job, outcome: str, tokens: float, now: float) -> None:
+    def _gone(self, job: Job, now: float) -> None:
+        """Count `job`, which was taken out: by its own deadline, or by whoever cancelled it."""
+        timed_out = job.deadline is not None and now >= job.deadline
+        for counts in (self.counters, job.flow.counts):
+            if timed_out:
+                counts.timed_out += 1
+            else:
+                counts.cancelled += 1
+        self._ended(job, Ended.TIMED_OUT if timed_out else Ended.CANCELLED, 0.0, now)
+
+    def _ended(self, job: Job, outcome: Ended | Kind, tokens: float, now: float) -> None:
         if self._tracing:
             self.events.append(
                 Finished(now, job.number, job.flow.key, job.attempts, outcome, tokens)
@@ -472,11 +521,11 @@ class SchedulerState:
     def _scopes(self) -> list[Scope]:
         return [self.whole, *self._registry.scopes()]
 
-    def _binding(self, now: float) -> tuple[str, float]:
+    def _binding(self, now: float) -> tuple[Binds, float]:
         if self.refusals.latch is not None:
-            return "closed", INFINITY
+            return Binds.CLOSED, INFINITY
         if self.paused:
-            return "paused", INFINITY
+            return Binds.PAUSED, INFINITY
         head = self.waiting.queue.head()
         held = self.waiting.held_flow(self.flows.values()) if head is None else None
         if held is not None and held.limits is not None:

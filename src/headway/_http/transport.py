@@ -35,8 +35,8 @@ from headway._runtime.permit import PERMIT, Alone, Further, Permit
 from headway._runtime.shell import Shell
 from headway.errors import HeadwayError
 from headway.estimate import Estimator, is_plausible, usage_in
-from headway.events import Kind
 from headway.hints import Refusal, refusal_from_response
+from headway.kinds import Kind
 
 if TYPE_CHECKING:
     from headway.scheduler import View
@@ -64,18 +64,6 @@ _HOW_TO_COUNT = (
     "tokens=lambda body: ..., a function of a request's JSON body that returns what to reserve"
 )
 _HOW_TO_REFUSE = "is_refused=lambda response: ..., or a def that returns True, False or a Kind"
-
-# What a success becomes that the user's predicate calls a refusal: every SDK knows these.
-_STATUS = {
-    Kind.RATE: 429,
-    Kind.TOKENS: 429,
-    Kind.CONCURRENCY: 429,
-    Kind.CAPACITY: 503,
-    Kind.QUOTA: 402,
-    Kind.AUTH: 401,
-    Kind.TRANSIENT: 500,
-    Kind.PERMANENT: 400,
-}
 
 Shell.wrapped = True  # from now on attempts are to be seen by the transports that they call
 
@@ -285,7 +273,7 @@ class Face:
             if kind is None:
                 self._observe(response.headers, job.flow, job.started_at)
                 return None
-            response.status_code = _STATUS[kind]
+            response.status_code = kind.status
         body = await self._beginning(response)
         # What other errors say may quote the request, whose numbers are no limits.
         said = body if response.status_code == 429 else b""

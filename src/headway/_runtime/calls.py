@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from headway.events import Kind
+from headway.kinds import Kind
 from headway.rates import is_number, shown
 
 __all__ = [
@@ -87,8 +88,9 @@ def kind_of(answer: object) -> Kind | None:
         return None
     if answer is True:
         return Kind.RATE
-    if isinstance(answer, str) and answer in _KINDS:
-        return Kind(answer)
+    if isinstance(answer, str):
+        with suppress(ValueError):
+            return Kind(answer)
     if isinstance(answer, Coroutine):
         answer.close()
     raise TypeError(
@@ -96,9 +98,6 @@ def kind_of(answer: object) -> Kind | None:
         "Kind such as Kind.CAPACITY, or False or None for no refusal; bool(...) where any value "
         "but an empty one is a refusal."
     )
-
-
-_KINDS = frozenset(Kind)
 
 
 def checked_tokens(tokens: object) -> float:

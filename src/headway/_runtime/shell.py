@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import anyio
 
 from headway._core.queue.job import FAILED, QUEUED, STARTED, Job
-from headway._core.refusals.retry import RETRIED, GiveUp, mark
+from headway._core.refusals.retry import GiveUp, mark
 from headway._core.state import SchedulerState
 from headway._runtime.calls import (
     Options,
@@ -41,6 +41,7 @@ from headway.errors import (
 from headway.events import Event, Kind
 from headway.hints import Refusal, classify
 from headway.hooks.log import Log, logger
+from headway.kinds import Retried
 from headway.rates import Limiter
 
 __all__ = ["Shell"]
@@ -201,7 +202,9 @@ class Shell(LoopClock):
             call.close()
             raise
         with anyio.move_on_after(timeout):
-            return await call
+            result = await call
+            job.deadline = None  # what goes on of it, a lease or a stream, is under no timeout
+            return result
         tries = "once" if job.attempts == 1 else f"{job.attempts} times"
         raise DeadlineExceeded(
             f"timeout={timeout:g} seconds are over: this job waited {job.waited:.3g} s for its "
@@ -230,7 +233,7 @@ class Shell(LoopClock):
         """The attempt of `job` under `permit` raised `error`, and the job ends with it."""
         refusal = self.refusal(error)
         if permit is not None:
-            permit.failed(explained=_explains(refusal))
+            permit.failed(explained=refusal.of_provider)
         self.state.learn(job, refusal, self.clock(), random(), used)
         self.poll()
 
@@ -264,12 +267,12 @@ class Shell(LoopClock):
         """Queue `job` again, whose attempt raised `error`, or raise that."""
         refusal = self.refusal(error)
         if job.permit is not None:
-            job.permit.failed(explained=_explains(refusal))
+            job.permit.failed(explained=refusal.of_provider)
         job.last_error = error
         verdict = self.defer(job, refusal)
         if verdict is None:
             return
-        if refusal.kind in RETRIED or job.attempts > 1:
+        if refusal.kind.retried is not Retried.NEVER or job.attempts > 1:
             raise self._final(job, error, verdict)
         raise self.shown(error)
 
@@ -469,11 +472,6 @@ class Shell(LoopClock):
                     sink(event)
                 except Exception:
                     logger.exception("on_event= raised for %r; the job goes on", event)
-
-
-def _explains(refusal: Refusal) -> bool:
-    """Whether an exception that was read as `refusal` is about what the provider said."""
-    return refusal.status is not None or refusal.kind is not Kind.PERMANENT
 
 
 class _RefusedResult(Exception):

@@ -18,8 +18,8 @@ import httpx
 
 from headway._words import duration, stated
 from headway.errors import HeadwayError
-from headway.events import Kind
 from headway.hints import LimitHint, limits_from, refusal_from_response
+from headway.kinds import Kind, Moves
 from headway.providers import provider_named
 
 __all__ = ["Found", "ProbeFailed", "describe", "probe"]
@@ -168,7 +168,7 @@ async def _call(
     at, wall_time = anyio.current_time(), time.time()
     status = response.status_code
     refusal = refusal_from_response(status, response.headers, response.content, wall_time=wall_time)
-    limited = refusal is not None and refusal.kind in (Kind.RATE, Kind.TOKENS, Kind.CONCURRENCY)
+    limited = refusal is not None and refusal.kind.cuts is not None
     if not limited:
         _check(response, provider, model, url, None if refusal is None else refusal.kind)
     limits = limits_from(
@@ -205,12 +205,8 @@ def _check(
             "Fix: the address of the API (--base-url)."
         )
     says = f"{provider} says: {text}" if text else f"{provider} says no more than that"
-    if kind is Kind.AUTH or status == 401:
-        raise ProbeFailed(f"the API key is refused (status {status}). {says}. Fix: another key.")
-    if kind is Kind.QUOTA or status == 402:
-        raise ProbeFailed(
-            f"the account has no credit left (status {status}). {says}. Fix: add credit."
-        )
+    if kind is not None and kind.moves is Moves.LATCH:
+        raise ProbeFailed(f"{kind.problem} (status {status}). {says}. Fix: {kind.fix}.")
     if status in (400, 404, 422) and _names(model, text):
         raise ProbeFailed(
             f"the model {model!r} cannot be used (status {status}). {says}. "

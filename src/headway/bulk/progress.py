@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self, TextIO
 from headway import _words as words
 from headway.bulk.status import Report, early_ends
 from headway.errors import MissingExtra
-from headway.events import Kind
+from headway.kinds import Kind, Moves, Retried
 
 try:
     from rich.console import Console
@@ -33,7 +33,6 @@ __all__ = ["Display", "as_json", "display", "logging_to", "stderr", "summary"]
 
 _PLAIN_EVERY = 10.0  # seconds
 _JSON_EVERY = 1.0
-_REFUSALS = (Kind.RATE, Kind.TOKENS, Kind.CONCURRENCY, Kind.CAPACITY)
 
 
 class Display(Protocol):
@@ -225,7 +224,8 @@ def logging_to(console: Console) -> Iterator[None]:
 
 def _is_news(record: logging.LogRecord) -> bool:
     """Not a refused key or an empty account: they end the run, whose last line says it better."""
-    return not record.getMessage().startswith((f"{Kind.AUTH}: ", f"{Kind.QUOTA}: "))
+    latching = tuple(f"{kind}: " for kind in Kind if kind.moves is Moves.LATCH)
+    return not record.getMessage().startswith(latching)
 
 
 def summary(report: Report) -> Table:
@@ -298,13 +298,17 @@ def _failures(report: Report) -> str:
 
 def _refusals(report: Report) -> str:
     """How many attempts the provider refused, by kind."""
-    counts = ((kind, report.refused.get(kind, 0)) for kind in _REFUSALS)
+    counts = ((kind, report.refused.get(kind, 0)) for kind in _kinds(Retried.PATIENCE))
     return ", ".join(f"{count:,} {kind}" for kind, count in counts if count) or "none"
+
+
+def _kinds(retried: Retried) -> Iterator[Kind]:
+    return (kind for kind in Kind if kind.retried is retried)
 
 
 def _faults(report: Report) -> str:
     """How many attempts met a fault that may be gone next time, and what the last one was."""
-    count = report.refused.get(Kind.TRANSIENT, 0)
+    count = sum(report.refused.get(kind, 0) for kind in _kinds(Retried.ATTEMPTS))
     if not count:
         return ""
     return f"{count:,} (the last: {report.fault})" if report.fault else f"{count:,}"

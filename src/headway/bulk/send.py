@@ -18,7 +18,7 @@ from headway.bulk.formats import Request
 from headway.bulk.rows import Answer, Tokens
 from headway.bulk.status import Stop
 from headway.errors import HeadwayError, Latched, NeverFits, Unavailable, without_fix
-from headway.events import Kind
+from headway.kinds import Kind, Moves
 from headway.providers import Endpoint
 
 if TYPE_CHECKING:
@@ -216,14 +216,11 @@ def stop_of(error: BaseException, endpoint: Endpoint, unanswered_for: float) -> 
         return None
     kind = hints.classify(error, wall_time=time.time()).kind
     said = f"{error.response.status_code}: {_message(error)}"
-    if kind is Kind.AUTH:
-        return Stop(
-            kind,
-            f"the provider refuses the key ({said}). Set {endpoint.key_variable} to a valid one",
-        )
-    if kind is Kind.QUOTA:
-        return Stop(kind, f"the account has no credit left ({said}). Top it up, then run the rest")
-    return None
+    if kind.moves is not Moves.LATCH:
+        return None
+    return Stop(
+        kind, f"{kind.problem} ({said}). {kind.fix_of_run.format(key=endpoint.key_variable)}"
+    )
 
 
 def _later(why: str) -> str:

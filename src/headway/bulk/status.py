@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from headway.events import Kind
+from headway.kinds import Kind
 
 __all__ = ["CUT_OFF", "Pace", "Report", "Stop", "early_ends"]
 

@@ -419,8 +419,6 @@ def _problem(report: "Report", wanted: _Wanted) -> str:
 
 
 def _exit_code(report: "Report") -> int:
-    from headway.events import Kind
-
-    if report.stopped is not None:
-        return BAD_USAGE if report.stopped.kind is Kind.AUTH else SOME_FAILED
+    if (stop := report.stopped) is not None:
+        return BAD_USAGE if stop.kind is not None and stop.kind.mistake else SOME_FAILED
     return SOME_FAILED if report.failed else ALL_DONE

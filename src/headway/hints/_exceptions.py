@@ -13,7 +13,6 @@ from typing import Any
 
 from headway.errors import HeadwayError
 from headway.errors import Refused as RefusedResult
-from headway.events import Kind
 from headway.hints._kinds import (
     MAX_MESSAGE,
     refusal_from_parts,
@@ -23,6 +22,7 @@ from headway.hints._kinds import (
 from headway.hints._model import Refusal
 from headway.hints._reply import one_line, read_body
 from headway.hints._waits import wait_from
+from headway.kinds import Kind
 
 __all__ = ["classify", "machine_fault"]
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from headway.events import Kind
 from headway.hints._model import Refusal
 from headway.hints._reply import ErrorBody, Headers, one_line, read_body, read_headers
 from headway.hints._values import read_number
 from headway.hints._waits import find_wait
+from headway.kinds import Kind
 
 __all__ = ["refusal_from_parts", "refusal_from_response", "status_in_body"]
 
@@ -61,10 +61,10 @@ _STATUS_OF_WORD = {  # for an error inside a stream, which has no status of its 
     "timeout": 504,
     "timeout_error": 504,
     "deadline_exceeded": 504,
-    **dict.fromkeys(_LIMIT_OF_WORD, 429),
-    **dict.fromkeys(_NO_CAPACITY, 503),
-    **dict.fromkeys(_NO_MONEY, 402),
-    **dict.fromkeys(_WRONG_KEY, 401),
+    **dict.fromkeys(_LIMIT_OF_WORD, Kind.RATE.status),
+    **dict.fromkeys(_NO_CAPACITY, Kind.CAPACITY.status),
+    **dict.fromkeys(_NO_MONEY, Kind.QUOTA.status),
+    **dict.fromkeys(_WRONG_KEY, Kind.AUTH.status),
 }
 
 _CONCURRENCY = re.compile(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from headway.events import Kind
+from headway.kinds import Kind, Moves
 
 __all__ = ["LimitHint", "Refusal"]
 
@@ -29,6 +29,11 @@ class Refusal:
     typed: bool = True
     odd: str = ""
     unreached: bool = False
+
+    @property
+    def of_provider(self) -> bool:
+        """Whether it is about the provider or the way to it: not an error of the caller's own."""
+        return self.status is not None or self.kind.moves is not Moves.NOTHING
 
 
 @dataclass(frozen=True, slots=True)

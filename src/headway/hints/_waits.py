@@ -18,15 +18,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from headway.events import Kind
 from headway.hints._limits import full_limits, window_limits
 from headway.hints._model import LimitHint
 from headway.hints._reply import ErrorBody, Headers, read_body, read_headers
 from headway.hints._values import bounded, read_duration_at, read_number, read_wait, shown
+from headway.kinds import Kind
 
 __all__ = ["find_wait", "wait_from"]
-
-LIMIT_KINDS = frozenset({Kind.RATE, Kind.TOKENS, Kind.CONCURRENCY})
 
 _ASKS = re.compile(
     r"(?:try again|retry|wait|again|available) (?:(?:in|after|for|at least|about) ){0,3}(?=\d)",
@@ -52,7 +50,7 @@ def find_wait(
 ) -> tuple[float | None, str]:
     """The wait and what was odd. Without `kind` or `typed`, any limit may have been hit."""
     odd: list[str] = []
-    about_limits = kind is None or kind in LIMIT_KINDS
+    about_limits = kind is None or kind.cuts is not None
     limit_hit = kind if typed else None
     wait = _retry_after(headers, wall_time, odd)
     if wait is None and _is_per_day(error):
@@ -145,9 +143,10 @@ def _binds(hint: LimitHint, kind: Kind | None) -> bool:
     """
     if hint.remaining == 0:
         return True
+    cuts = None if kind is None else kind.cuts
     if hint.what == "requests":
-        return kind is Kind.RATE and hint.remaining is None
-    return kind is Kind.TOKENS
+        return cuts == "requests" and hint.remaining is None
+    return cuts == "tokens"
 
 
 def _longest(waits: Iterator[float | None]) -> float | None:

@@ -16,11 +16,11 @@ from headway.events import (
     Event,
     GaveUp,
     Ignored,
-    Kind,
     LimitChanged,
     Recovered,
     Refused,
 )  # fmt: skip
+from headway.kinds import Retried
 
 __all__ = ["Log", "logger"]
 
@@ -47,7 +47,7 @@ class Log:
             counts = ", ".join(f"{n} {kind}" for kind, n in event.refused.items())
             logger.info("recovered after %s: refused %s", duration(event.at - event.began), counts)
         elif isinstance(event, Closed):
-            level = logging.WARNING if event.kind is Kind.TRANSIENT else logging.ERROR
+            level = logging.WARNING if event.kind.retried is Retried.ATTEMPTS else logging.ERROR
             logger.log(level, "%s", event.reason)
             self._closed_at = event.at
         elif isinstance(event, GaveUp):

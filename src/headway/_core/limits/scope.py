@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Protocol, TypeVar
 
+from headway._core.counters import Counts
 from headway._core.limits.budget import Charge, TokenBudget
 from headway._core.limits.control import ConcurrencyControl, RateControl
 from headway._core.limits.evidence import Evidence, Tally
@@ -14,6 +15,7 @@ from headway._core.limits.gate import Gate
 from headway._core.limits.pace import Pace
 from headway._words import count
 from headway.errors import NeverFits
+from headway.kinds import Binds
 from headway.rates import LATENESS, Limits, Rate
 
 __all__ = ["Load", "Scope"]
@@ -45,15 +47,15 @@ class Scope:
     """The paces, token budgets, slots and gate of one scope (`key` is None for the whole)."""
 
     __slots__ = (
-        "_stated", "budgets", "capacity", "concurrency", "credit", "evidence", "gate", "in_flight",
+        "_counts", "_stated", "budgets", "capacity", "concurrency", "credit", "evidence", "gate",
         "key", "last", "odd", "paces", "request_rate", "tally", "token_rate", "told_at",
         "told_tokens",
     )  # fmt: skip
 
-    def __init__(self, limits: Limits, key: Hashable = None) -> None:
+    def __init__(self, limits: Limits, key: Hashable = None, counts: Counts | None = None) -> None:
         self.key = key
         self.gate = Gate()
-        self.in_flight = 0
+        self._counts = counts or Counts()
         self.last: Load | None = None  # the newest attempt, whose charge alone can be taken back
         self.paces: list[Pace] = []
         self.budgets: list[TokenBudget] = []
@@ -63,6 +65,11 @@ class Scope:
         self.told_tokens = False  # whether the limit of tokens is the server's word alone
         self.odd: set[str] = set()  # what it stated that cannot be meant
         self._state(limits, None)
+
+    @property
+    def in_flight(self) -> int:
+        """How many attempts hold a slot."""
+        return self._counts.in_flight
 
     def _state(self, limits: Limits, old: Limits | None) -> None:
         """Put `limits` in force; what is stated as before goes on as it is, cuts and all."""
@@ -117,7 +124,7 @@ class Scope:
         """The moment from which an attempt of `cost` tokens may start, as things stand; infinity
         where that waits for another attempt to end.
         """
-        return INFINITY if self.in_flight >= self.capacity else self.paced_at(cost, now)
+        return INFINITY if self._counts.in_flight >= self.capacity else self.paced_at(cost, now)
 
     def paced_at(self, cost: float, now: float, *, holds_slot: bool = False) -> float:
         """`ready_at` for a send that needs no slot of its own. One that `holds_slot` does not wait
@@ -140,8 +147,7 @@ class Scope:
         return at
 
     def take(self, job: Load, now: float) -> None:
-        """Charge everything for an attempt of `job` that starts now."""
-        self.in_flight += job.slots
+        """Charge everything for an attempt of `job` that starts now, and is in flight already."""
         self.last = job
         if self.gate.shut and (job.slots or not self.gate.until_slot):
             self.gate.passed(job, now)
@@ -170,12 +176,6 @@ class Scope:
         if self.token_rate.factor < self.token_rate.ceiling:
             self._follow(self.token_rate, [budget.pace for budget in self.budgets], held, now)
 
-    def slot_ended(self, slots: int = 1) -> None:
-        """An attempt that held `slots` ended, in whatever way."""
-        self.in_flight -= slots
-        if self.gate.shut:
-            self.gate.slot_ended()
-
     def cut_rate(self, sent_at: float, now: float, lately: float) -> bool:
         """Slow the pace of requests for a refusal; False in the same epoch. Where no rate is
         stated, one is looked for from now on, from `lately`, the attempts sent a second.
@@ -193,14 +193,14 @@ class Scope:
             pace.slow_to(self.request_rate.factor, now)
         return True
 
-    def reopens_in(self, strikes: int, now: float) -> float | None:
+    def reopens_in(self, strikes: int, now: float) -> float:
         """Seconds until a window of the stated rate may have room again, whose limit is known by
         what it held: at first when that has left it, then parts of it, more after each of `strikes`
-        probes in vain. None where it is not known.
+        probes in vain. Infinity where it is not known.
         """
         control = self.request_rate
         if self.tally is None or not control.known:
-            return None
+            return INFINITY
         rate = self.paces[0].rate
         if control.found and not strikes:
             return self.tally.clears_in(now) + rate.delay_bound + LATENESS
@@ -228,22 +228,27 @@ class Scope:
         self.capacity = self.concurrency.limit
         return True
 
-    def binding(self, cost: float, now: float) -> tuple[str, float]:
-        """What holds an attempt of `cost` tokens back, and until when: ``""`` for nothing,
-        infinity where that waits for another attempt to end.
+    def binding(self, cost: float, now: float) -> tuple[Binds, float]:
+        """What holds an attempt of `cost` tokens back, and until when: infinity where that waits
+        for another attempt to end.
         """
         if self.in_flight >= self.capacity:
-            return "concurrency", INFINITY
-        name, until = "", now
+            return Binds.CONCURRENCY, INFINITY
+        name, until = Binds.NOTHING, now
         if self.gate.shut and self.gate.ready_at() > until:
-            name, until = "gate", self.gate.ready_at()
+            name, until = Binds.GATE, self.gate.ready_at()
         for pace in self.paces:
             if pace.ready_at() > until:
-                name, until = "requests", pace.ready_at()
+                name, until = Binds.REQUESTS, pace.ready_at()
         for budget in self.budgets:
             if (ready := budget.ready_at(cost, now)) > until:
-                name, until = "tokens", ready
+                name, until = Binds.TOKENS, ready
         return name, until
+
+    @property
+    def pace(self) -> float:
+        """The attempts a second in force, infinity for no limit."""
+        return min((1.0 / pace.interval for pace in self.paces), default=INFINITY)
 
     def shift(self, seconds: float) -> None:
         """Move to another clock, which shows `seconds` more."""

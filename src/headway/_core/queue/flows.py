@@ -33,16 +33,14 @@ class Flows:
 
     def add(self, key: Hashable) -> Flow:
         """A flow for `key`, which has none. Raises what the user's function of the key raises."""
-        own = self._keys(key)
-        limits = None if own is None else Scope(own, key)
-        flow = self.table[key] = Flow(key, self._weights.get(key, 1.0), limits)
+        flow = self.table[key] = Flow(key, self._weights.get(key, 1.0), self._keys(key))
         return flow
 
     def drop_idle(self, waiting: Collection[Flow], now: float) -> None:
         """Drop the flows that nothing would be lost with; `waiting` are those with queued jobs."""
         for key, flow in list(self.table.items()):
             spent = flow.limits is None or flow.limits.is_spent(now)
-            if not flow.in_flight and spent and flow not in waiting:
+            if not flow.counts.in_flight and spent and flow not in waiting:
                 del self.table[key]
         self._many = max(_MANY, 2 * len(self.table))
 
@@ -66,8 +64,7 @@ class Flows:
                     gone.append(flow.limits)
                 flow.limits = None
             elif flow.limits is None:
-                flow.limits = Scope(own, key)
-                flow.limits.in_flight = flow.in_flight
+                flow.limit(own)
             else:
                 flow.limits.retune(own, now)
         return gone

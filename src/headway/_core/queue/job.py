@@ -7,8 +7,10 @@ from collections.abc import Hashable
 from heapq import heappop
 from typing import Any
 
+from headway._core.counters import Counts
 from headway._core.limits.budget import Charge, TokenBudget
 from headway._core.limits.scope import Scope
+from headway.rates import Limits
 
 __all__ = ["DONE", "FAILED", "NEW", "QUEUED", "STARTED", "Flow", "Job", "Line"]
 
@@ -23,16 +25,22 @@ FAILED = 4  # ended by the scheduler while it was queued: `error` says why
 class Flow:
     """A key: the weight with which its jobs share, limits of its own, what its jobs use."""
 
-    __slots__ = ("held_priority", "held_until", "in_flight", "key", "limits", "mean", "weight")
+    __slots__ = ("counts", "held_priority", "held_until", "key", "limits", "mean", "weight")
 
-    def __init__(self, key: Hashable, weight: float, limits: Scope | None) -> None:
+    def __init__(self, key: Hashable, weight: float, limits: Limits | None) -> None:
         self.key = key
         self.weight = weight
-        self.limits = limits
-        self.in_flight = 0
+        self.counts = Counts()
+        self.limits: Scope | None = None
+        if limits is not None:
+            self.limit(limits)
         self.mean: float | None = None  # tokens that an attempt of this key uses
         self.held_until: float | None = None  # its own limits hold it back
         self.held_priority = 0.0
+
+    def limit(self, limits: Limits) -> None:
+        """Give it limits of its own, which count what it has in flight."""
+        self.limits = Scope(limits, self.key, self.counts)
 
     def learn(self, used: float) -> None:
         """Follow what attempts really use, in tokens."""
@@ -102,6 +110,11 @@ class Line:
         self.listed = False
         self.tag = tag
         self.owed = 0.0  # what attempts cost beyond what their start charged
+
+    @property
+    def size(self) -> int:
+        """How many jobs wait."""
+        return len(self.jobs) + len(self.returned) - self.dead
 
     def head(self) -> Job | None:
         """The oldest job that still waits."""

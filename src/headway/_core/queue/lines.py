@@ -12,6 +12,7 @@ The head blocks: what does not fit is never passed over by something smaller beh
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import Counter
 from heapq import heappop, heappush, heapreplace
 from itertools import count
 
@@ -160,6 +161,14 @@ class JobQueue:
             # The end of a busy period: all keys start again from the same tag.
             del self._levels[job.priority]
             del self._ranking[bisect_left(self._ranking, -job.priority)]
+
+    def sizes(self) -> Counter[Flow]:
+        """How many jobs of each key wait."""
+        sizes: Counter[Flow] = Counter()
+        for level in self._levels.values():
+            for flow, line in level.lines.items():
+                sizes[flow] += line.size
+        return sizes
 
     def holds(self, flow: Flow) -> bool:
         """Whether any priority keeps a line for `flow`."""

@@ -6,6 +6,7 @@ backoff, keys that their own limits hold back, and the deadlines of jobs that ha
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -133,6 +134,12 @@ class Waiting:
     def watch(self, job: Job) -> None:
         """Put `job`, which `late` named, on the watch again."""
         self._watch(job)
+
+    def sizes(self) -> Counter[Flow]:
+        """How many jobs of each key wait, for a permit or for their backoff."""
+        sizes = self.queue.sizes()
+        sizes.update(job.flow for _, _, job in self._delayed if job.status == QUEUED)
+        return sizes
 
     def flows(self) -> set[Flow]:
         """The keys of all the jobs that wait."""

@@ -1,13 +1,4 @@
-"""What a refusal teaches: the table of kinds, and which knob each of them moves.
-
-| kind               | gate                 | rate     | concurrency | then              |
-|--------------------|----------------------|----------|-------------|-------------------|
-| rate, tokens       | hint, else 1 s       | cut      | -           | retried, patience |
-| concurrency        | until a slot ends    | -        | cut         | retried, patience |
-| capacity           | hint, else backoff   | -        | -           | retried, patience |
-| transient          | in an outage         | -        | -           | retried, attempts |
-| permanent          | -                    | -        | -           | fails             |
-| auth, quota        | latch: all jobs fail | -        | -           | fails             |
+"""What a refusal teaches: which knob it moves, as its row in `headway.kinds` says.
 
 The gate and the knobs are those of the key where it has limits of its own, else the whole's.
 """
@@ -36,6 +27,7 @@ from headway.events import (
     Refused,
 )  # fmt: skip
 from headway.hints import Refusal
+from headway.kinds import Binds, LimitName, Moves, Retried
 
 if TYPE_CHECKING:
     from headway._core.counters import Counters
@@ -50,13 +42,6 @@ INFINITY = float("inf")
 _CALM = 5.0
 
 _DUST = 1e-6  # seconds that sums of floats may be off by
-
-_REFUSED = frozenset({Kind.RATE, Kind.TOKENS, Kind.CONCURRENCY, Kind.CAPACITY})
-_LATCHING = frozenset({Kind.AUTH, Kind.QUOTA})
-_LATCH_FIXES = {
-    Kind.AUTH: "set the right key (TOGETHER_API_KEY for Together AI)",
-    Kind.QUOTA: "raise the account's spending limit or add credit",
-}
 
 
 class Refusals:
@@ -123,42 +108,42 @@ class Refusals:
         kind = refusal.kind
         scope = job.limits or self._whole
         self.quiet = False
-        if kind in _REFUSED:
+        if kind.retried is Retried.PATIENCE:
             self._answered(job)
             if not refusal.typed:
                 kind = self._which(job, scope, now)
             self._refuse(job, refusal, kind, scope, now, random)
-        elif kind is Kind.TRANSIENT:
-            self._counters.refuse(kind)
+        elif kind.retried is Retried.ATTEMPTS:
+            self._count(job, kind)
             self._fault(job, refusal, now, random)
         else:
-            if refusal.status is None:  # an error of the caller's own says nothing
+            if not refusal.of_provider:  # an error of the caller's own says nothing
                 scope.gate.lost(job)
                 self._whole.gate.lost(job)
             else:
-                self._counters.refuse(kind)
+                self._count(job, kind)
                 self._answered(job)
                 scope.gate.answered(job)
                 self._whole.gate.answered(job)
-            if kind in _LATCHING:
+            if kind.moves is Moves.LATCH:
                 self._close(kind, refusal, now)
 
     def decide(self, job: Job, refusal: Refusal, now: float, random: float) -> Verdict:
         """Whether `job` is tried again, and after how long; not before its gate opens."""
         kind = refusal.kind
-        if kind is Kind.TRANSIENT:
+        if kind.retried is Retried.ATTEMPTS:
             if self._outage.on and self.retry.attempts > 1:
-                return self._sit_out(job, now)
+                return self._sit_out(job, kind, now)
             job.failures += 1
         elif job.refused_since is None:
             job.refused_since = now
         refused_for = 0.0 if job.refused_since is None else now - job.refused_since
         verdict = self.retry.decide(kind, job.failures, refused_for, refusal.wait, random)
         if isinstance(verdict, GiveUp):
-            if kind in _REFUSED or kind is Kind.TRANSIENT:
+            if kind.retried is not Retried.NEVER:
                 self.give_up(job, kind, verdict.reason, now)
             return verdict
-        if kind is Kind.TRANSIENT and not self._budget.spend(self._counters.sent, now):
+        if kind.retried is Retried.ATTEMPTS and not self._budget.spend(self._counters.sent, now):
             reason = (
                 f"the retry budget is used up: retries of failures are held to "
                 f"{self.retry.budget:.0%} of what was sent in the last 10 s, and 10 more"
@@ -176,7 +161,7 @@ class Refusals:
         """Say that `job` is not tried again although its kind of failure is."""
         self._events.append(GaveUp(now, job.number, job.flow.key, job.attempts, kind, reason))
 
-    def followed(self, scope: Scope, limit: str, value: float, now: float) -> None:
+    def followed(self, scope: Scope, limit: LimitName, value: float, now: float) -> None:
         """Say that a limit in force follows what the server states, `value` a second."""
         self._change(scope, limit, value, STATED, now)
 
@@ -207,7 +192,11 @@ class Refusals:
         job.status = FAILED
         job.error = error
         self._waiting.remove(job)
-        self._counters.failed += 1
+        for counts in (self._counters, job.flow.counts):
+            if isinstance(error, DeadlineExceeded):
+                counts.timed_out += 1
+            else:
+                counts.failed += 1
         self.ended.append(job)
 
     def forget(self, limits: Scope) -> None:
@@ -222,7 +211,11 @@ class Refusals:
         self._outage.shift(seconds)
         self._budget.shift(seconds)
 
-    # The table
+    # What each kind moves
+
+    def _count(self, job: Job, kind: Kind) -> None:
+        self._counters.refuse(kind)
+        job.flow.counts.refuse(kind)
 
     def _answered(self, job: Job) -> None:
         """The provider answered the attempt of `job`, if only to refuse it: it is there."""
@@ -254,7 +247,7 @@ class Refusals:
         scope.told_at = max(scope.told_at, now)  # what was answered before knows less
         # Its own slot is free again by now, so concurrency is looked at as it was.
         full = scope.in_flight + 1 >= scope.capacity
-        binds = "concurrency" if full else scope.binding(job.cost, now)[0]
+        binds = Binds.CONCURRENCY if full else scope.binding(job.cost, now)[0]
         probe = gate.probe is job
         job.blame += probe
         closed = gate.opens - now > self.retry.patience + _DUST
@@ -263,19 +256,19 @@ class Refusals:
         self._last = now
         self._trouble(scope, job)
         self._refused[kind] = self._refused.get(kind, 0) + 1
-        self._counters.refuse(kind)
+        self._count(job, kind)
         strikes = gate.strike(job)
         gate.took(now - job.started_at)
         # A probe tells that the gate opened too soon, not that the pace was too high.
         if not probe:
             self._cut(kind, scope, job.started_at, now)
-        if kind is Kind.CONCURRENCY and refusal.wait is None and scope.in_flight:
+        if kind.moves is Moves.SLOT and refusal.wait is None and scope.in_flight:
             gate.shut_until_slot_ends()
         else:
             wait = self.retry.reopening(kind, strikes, refusal.wait, random)
             if refusal.wait is None:
-                if kind is Kind.RATE and (known := scope.reopens_in(strikes, now)) is not None:
-                    wait = min(wait, known)
+                if kind.cuts == "requests":
+                    wait = min(wait, scope.reopens_in(strikes, now))
                 wait = min(wait, self.retry.patience)  # our own guess must not end the job
             gate.shut_until(now + wait)
         until = None if gate.until_slot else gate.opens
@@ -295,11 +288,11 @@ class Refusals:
 
     def _cut(self, kind: Kind, scope: Scope, sent_at: float, now: float) -> None:
         why = f"refused ({kind})"
-        if kind is Kind.RATE and scope.cut_rate(sent_at, now, self._counters.pace(now)):
+        if kind.cuts == "requests" and scope.cut_rate(sent_at, now, self._counters.pace(now)):
             self._change(scope, "requests", 1 / scope.paces[0].interval, why, now)
-        elif kind is Kind.TOKENS and scope.cut_tokens(sent_at, now):
+        elif kind.cuts == "tokens" and scope.cut_tokens(sent_at, now):
             self._change(scope, "tokens", 1 / scope.budgets[0].pace.interval, why, now)
-        elif kind is Kind.CONCURRENCY and scope.cut_concurrency(sent_at, now):
+        elif kind.cuts == "concurrency" and scope.cut_concurrency(sent_at, now):
             self._change(scope, "concurrency", scope.capacity, why, now)
 
     def _shut(self, scope: Scope, now: float, *, told: bool) -> None:
@@ -331,12 +324,13 @@ class Refusals:
         if self._began is None:
             self._began = now
         self._last = now
-        self._refused[Kind.TRANSIENT] = self._refused.get(Kind.TRANSIENT, 0) + 1
+        kind = refusal.kind
+        self._refused[kind] = self._refused.get(kind, 0) + 1
         self._fault_seen = refusal.message or f"status {refusal.status}"
         began = not gate.cautious
         if began or probe:
             strikes = gate.strike(job)
-            wait = self.retry.reopening(Kind.CAPACITY, strikes, None, random)
+            wait = self.retry.reopening(kind, strikes, None, random)
             gate.shut_until(now + min(wait, self.retry.patience))
             self._shut(self._whole, now, told=True)
         gate.cautious = True
@@ -346,9 +340,9 @@ class Refusals:
                 "an outage: attempts fail one after another and none is answered; the last: "
                 f"{self._fault_seen}"
             )
-            self._events.append(Closed(now, Kind.TRANSIENT, gate.opens, self.why))
+            self._events.append(Closed(now, kind, gate.opens, self.why))
 
-    def _sit_out(self, job: Job, now: float) -> Verdict:
+    def _sit_out(self, job: Job, kind: Kind, now: float) -> Verdict:
         """In an outage: wait for the next probe, at nobody's expense, until patience is over."""
         away = now - self._outage.since
         if away <= self.retry.patience:
@@ -359,13 +353,13 @@ class Refusals:
         )
         error = Unavailable(f"{reason}. Fix: submit again when the provider is back.")
         self._fail_all(self._whole, error, now)
-        self.give_up(job, Kind.TRANSIENT, reason, now)
+        self.give_up(job, kind, reason, now)
         return GiveUp(reason, INFINITY)
 
     def _close(self, kind: Kind, refusal: Refusal, now: float) -> None:
         error = Latched(
             f"{kind}: the provider answered {refusal.status} ({refusal.message or 'no message'}), "
-            f"and would answer the same to every other call. Fix: {_LATCH_FIXES[kind]}, then "
+            f"and would answer the same to every other call. Fix: {kind.fix}, then "
             "call scheduler.reset().",
             kind,
         )
@@ -387,7 +381,7 @@ class Refusals:
             "Retry(patience=...)."
         )
 
-    def _change(self, scope: Scope, limit: str, value: float, why: str, now: float) -> None:
+    def _change(self, scope: Scope, limit: LimitName, value: float, why: str, now: float) -> None:
         self.why = f"{limit} limit in force {number(value)}: {why}"
         self._events.append(LimitChanged(now, scope.key, limit, value, why))
 

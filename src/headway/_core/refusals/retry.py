@@ -14,16 +14,13 @@ from typing import TypeAlias
 
 from headway._words import duration
 from headway.errors import InvalidLimit
-from headway.events import Kind
+from headway.kinds import Kind, Moves, Retried
 from headway.rates import is_number, shown
 
-__all__ = ["RETRIED", "Delay", "GiveUp", "Retry", "RetryBudget", "Verdict", "given_up",
+__all__ = ["Delay", "GiveUp", "Retry", "RetryBudget", "Verdict", "given_up",
            "mark", "spread"]  # fmt: skip
 
 INFINITY = float("inf")
-
-RETRIED = frozenset({Kind.RATE, Kind.TOKENS, Kind.CONCURRENCY, Kind.CAPACITY, Kind.TRANSIENT})
-"""The kinds that may be gone next time."""
 
 # A run of refusals is bounded by patience; its backoff must not outgrow a server's next window.
 _CAPACITY_CAP = 8.0
@@ -97,16 +94,17 @@ class Retry:
         """Another try, or not, for a job that failed `failures` times and is refused since
         `refused_for` seconds; `hint` (seconds) is what the server asked to wait.
         """
-        if kind not in RETRIED:
+        if kind.retried is Retried.NEVER:
             return GiveUp(f"{kind} errors are not retried")
         if self.attempts == 1:
             return GiveUp("Retry(attempts=1) switches retries off")
         wait = 0.0 if hint is None else spread(hint, random)
-        if kind is Kind.TRANSIENT:
+        if kind.retried is Retried.ATTEMPTS:
             if failures >= self.attempts:
                 return GiveUp(f"attempts={self.attempts} are used up")
             wait = max(wait, self.backoff(failures, random))
-        if wait + refused_for > self.patience and (kind is not Kind.TRANSIENT or hint is not None):
+        patient = kind.retried is Retried.PATIENCE
+        if wait + refused_for > self.patience and (patient or hint is not None):
             waits = "" if hint is None else f", and the server asks to wait {duration(hint)} more"
             return GiveUp(
                 f"refused ({kind}) for {duration(refused_for)}{waits}: patience={self.patience:g} "
@@ -119,7 +117,7 @@ class Retry:
         """Seconds for which a refusal shuts the gate, after `strikes` earlier ones in a row."""
         if hint is not None:
             return spread(hint, random)
-        if kind is Kind.CAPACITY:
+        if kind.moves in (Moves.BACKOFF, Moves.OUTAGE):
             # Never zero: the next probe would find the same overload.
             most = min(self.cap, _CAPACITY_CAP, self.base * 2.0 ** min(strikes, 63))
             return most * (0.5 + random / 2)

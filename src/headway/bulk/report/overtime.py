@@ -18,12 +18,12 @@ from headway.bulk.report.charts import (
     time_labels,
 )
 from headway.bulk.report.measured import Content, Measured
+from headway.kinds import Kind
 
 __all__ = ["flow", "latency", "tokens", "unmeasured"]
 
 # What binds, in the order of the strip; each has a colour of its own.
 _BOUND = (*BINDS, "nothing")
-_KINDS = ("rate", "tokens", "concurrency", "capacity", "transient", "permanent", "quota", "auth")
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
 
@@ -67,12 +67,13 @@ def flow(run: Measured) -> Content | None:
 
 def _refused(run: Measured) -> Chart | None:
     axis, sums = run.axis, run.sums
-    kinds = [*_KINDS, *sorted(set(sums.refused) - set(_KINDS))]
+    hues = {kind.value: kind.hue for kind in Kind}
+    kinds = [*hues, *sorted(set(sums.refused) - set(hues))]  # a newer headway may know more
     kinds = [kind for kind in kinds if sums.refused.get(kind)]
     if not kinds:
         return None
     series = [
-        Series(kind, f"k-{kind if kind in _KINDS else 'other'}",
+        Series(kind, f"k-{hues.get(kind, 'slate')}",
                [b.refused.get(kind, 0) / b.span for b in axis.bins])
         for kind in kinds
     ]  # fmt: skip
