@@ -229,7 +229,7 @@ class Scope:
 
     def binding(self, cost: float, now: float) -> tuple[str, float]:
         """What holds an attempt of `cost` tokens back, and until when: ``""`` for nothing,
-        infinity where that waits for another attempt to end.
+        infinity where that waits for another attempt to end. It changes nothing.
         """
         if self.in_flight >= self.capacity:
             return "concurrency", INFINITY
@@ -240,7 +240,7 @@ class Scope:
             if pace.ready_at() > until:
                 name, until = "requests", pace.ready_at()
         for budget in self.budgets:
-            if (ready := budget.ready_at(cost, now)) > until:
+            if (ready := budget.seen_ready_at(cost)) > until:
                 name, until = "tokens", ready
         return name, until
 
