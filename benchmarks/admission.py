@@ -36,6 +36,7 @@ from _table import environment, table, targets
 from headway import Limits, Retry, Scheduler
 from headway._core.queue.job import Job
 from headway._core.state import SchedulerState
+from headway._runtime.attempt import Attempt
 
 SLICE = 500
 CONCURRENCY = 100
@@ -136,11 +137,11 @@ class Scheduled:
 
     def admit(self, number: int) -> None:
         """So many times: one attempt ends, and the next job starts."""
-        finish, whole = self._shell.finish, self._shell.state.whole
+        shell, whole = self._shell, self._shell.state.whole
         running = self._running
         for index in range(number):
             place = index % CONCURRENCY
-            finish(running[place], None)
+            Attempt.finish(shell, running[place], None)
             assert whole.last is not None
             running[place] = whole.last
 

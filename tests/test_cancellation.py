@@ -16,7 +16,8 @@ from inject import BACKENDS, Boom, Status, Steps, World, attack, mutate, run
 
 from headway._core.queue.waiting import Waiting
 from headway._core.state import SchedulerState
-from headway._runtime import shell as _shell
+from headway._runtime import attempt as _attempt
+from headway._runtime.attempt import Attempt
 from headway._runtime.lease import Lease
 from headway._runtime.shell import Shell
 
@@ -28,7 +29,7 @@ PATIENCE = 30.0  # virtual seconds in which everything must be done
 @pytest.fixture(autouse=True)
 def _no_chance(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("CRITICAL", logger="headway")
-    monkeypatch.setattr(_shell, "random", lambda: 0.5)
+    monkeypatch.setattr(_attempt, "random", lambda: 0.5)
 
 
 async def submit(world: World) -> None:
@@ -311,14 +312,15 @@ def test_what_is_no_exception_anywhere(backend: str) -> None:
 # The tests above must catch these
 
 MUTANTS = [
-    (Shell, "_park", "self.poll()\n        raise", "raise"),
-    (Shell, "_park", "self.state.unsend(job", "self.state.cancel(job"),
+    (Shell, "_park", "Attempt(self, job).never_sent()", "pass"),
+    (Attempt, "never_sent", "state.unsend(self.job", "state.cancel(self.job"),
     (Shell, "_leave", "self.parked.pop(job, None)", "pass"),
-    (Shell, "run", "self.cancel(job)", "pass"),
-    (Shell, "cancel", "self.poll()", "pass"),
-    (Shell, "fail", "self.poll()", "pass"),
-    (Shell, "acquire_shared", "self.state.unsend(job, self.clock())", "pass"),
-    (Lease, "__aexit__", "self._shell.cancel(self._job, used)", "pass"),
+    (Attempt, "never_sent", "shell.poll()", "pass"),
+    (Attempt, "cancelled", "shell.state.cancel(self.job, shell.clock(), used)", "pass"),
+    (Attempt, "cancelled", "shell.poll()", "pass"),
+    (Attempt, "_fail", "shell.poll()", "pass"),
+    (Shell, "acquire_shared", "attempt.never_sent()", "pass"),
+    (Lease, "__aexit__", "attempt.cancelled(used)", "pass"),
     (SchedulerState, "unsend", "self._release(job, now)", "pass"),
     (SchedulerState, "unsend", "self._end_attempt(job)", "pass"),
     (Waiting, "remove", "self.release(job.flow)", "pass"),

@@ -45,7 +45,7 @@ ORDER = [
     "_runtime.checks",
     "_runtime.waiter",
     "_runtime.clock",
-    "_runtime.permit",
+    "_runtime.attempt",
     "_runtime.shell",
     "_runtime.lease",
     "_runtime.workers",

@@ -17,14 +17,14 @@ from headway import Limits, Retry, Scheduler, View
 from headway._core.limits.gate import Gate
 from headway._core.queue.lines import JobQueue
 from headway._core.state import SchedulerState
-from headway._runtime import shell as _shell
+from headway._runtime import attempt as _attempt
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(autouse=True)
 def _no_chance(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(_shell, "random", lambda: 0.5)
+    monkeypatch.setattr(_attempt, "random", lambda: 0.5)
     caplog.set_level("CRITICAL", logger="headway")
 
 

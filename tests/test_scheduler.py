@@ -1018,7 +1018,7 @@ def test_tenants_that_came_once_are_forgotten_with_limits_of_their_own_too() -> 
 # The tests above must catch these
 
 MUTANTS: list[tuple[type, str, str, str, Callable[..., Any], tuple[Any, ...]]] = [
-    (Shell, "run", "self.acquire_shared(job)", "anyio.sleep(0)",
+    (Shell, "run", "self.acquire_shared(Attempt(self, job))", "anyio.sleep(0)",
      TestSharedLimiter.test_it_is_awaited_for_each_attempt, (None,)),
     (Shell, "drained", "while self.busy", "while False",
      test_aclose_drains, ()),

@@ -17,6 +17,7 @@ from inject import BACKENDS, Status, Steps, mutate, run, settle_down
 from headway import DeadlineExceeded, HeadwayError, Latched, Limits, Scheduler, View
 from headway._core.queue.waiting import Waiting
 from headway._core.state import SchedulerState
+from headway._runtime.attempt import Attempt
 from headway._runtime.shell import Shell
 
 pytestmark = pytest.mark.anyio
@@ -372,9 +373,9 @@ MUTANTS = [
     (Shell, "_leave", "next(reversed(self.parked), None)", "None"),
     (Shell, "_leave", "self._leader.owner.set()", "pass"),
     (Shell, "repoll", "self.poll()", "pass"),
-    (Shell, "finish", "self.poll()", "pass"),
-    (Shell, "cancel", "self.poll()", "pass"),
-    (Shell, "defer", "self.poll()", "pass"),
+    (Attempt, "finish", "shell.poll()", "pass"),
+    (Attempt, "cancelled", "shell.poll()", "pass"),
+    (Attempt, "_fail", "shell.poll()", "pass"),
     (Scheduler, "resume", "self._shell.repoll()", "pass"),
     (Scheduler, "reset", "self._shell.repoll()", "pass"),
     (Scheduler, "set_limits", "shell.repoll()", "pass"),

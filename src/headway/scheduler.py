@@ -116,12 +116,10 @@ class View:
         says what was used. The `timeout` of the options covers the waiting. Raises what `submit`
         raises, when it is entered.
         """
-        options = self._options
-        if tokens is not None:
-            options = replace(options, tokens=checked_tokens(tokens))
-        elif callable(options.tokens):
-            options = replace(options, tokens=None)  # a lease has no arguments to ask it about
-        return Lease(self._shell, options, self._shell.job(options, (), {}))
+        reserved = self._options.tokens if tokens is None else checked_tokens(tokens)
+        # A lease has no arguments to ask a function about.
+        job = self._shell.new_job(self._options, None if callable(reserved) else reserved)
+        return Lease(self._shell, self._options, job)
 
     @overload
     def map(
@@ -240,7 +238,7 @@ class Scheduler(View):
         if not self._limits and keys is None:
             state.whole.search()
         shell = Shell(state, on_event=on_event, is_refused=is_refused, shared=self._limits.shared)
-        super().__init__(shell, Options())
+        super().__init__(shell, Options(is_refused=is_refused))
 
     @property
     def limits(self) -> Limits:

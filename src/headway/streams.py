@@ -24,18 +24,19 @@ import anyio
 from anyio.abc import TaskGroup
 
 from headway._core.queue.job import Job
-from headway._runtime.calls import Options, check_callable, check_items, usage_of
-from headway._runtime.lease import Lease
+from headway._runtime.calls import Options, check_callable, check_items
 from headway._runtime.shell import Shell
 from headway._runtime.workers import END, Execute, Run
-from headway.kinds import Retried
 
 __all__ = ["AsCompleted", "Map", "Outcome", "gather", "over"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-INFINITY = float("inf")
+_ONCE = (
+    "a coroutine object cannot be run again, so this was its only attempt. Fix: pass the function "
+    "(functools.partial(ask, question)), which headway retries."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,8 +251,10 @@ async def gather(
 
     def execute(job: Job, args: Any) -> Awaitable[Any]:
         (call,) = args
-        once = isinstance(call, Coroutine)
-        made = _once(shell, options, job, call) if once else shell.run(options, call, job, ())
+        if isinstance(call, Coroutine):
+            made = shell.run(options, lambda: call, job, (), once=_ONCE)
+        else:
+            made = shell.run(options, call, job, ())
         return made if options.timeout is None else shell.within(job, options.timeout, made)
 
     if callable(options.tokens):
@@ -290,27 +293,3 @@ def _close(call: object) -> None:
     for each in inside:
         if isinstance(each, Coroutine):
             each.close()
-
-
-async def _once(shell: Shell, options: Options, job: Job, call: Coroutine[Any, Any, R]) -> R:
-    """Await a coroutine object under a lease: it cannot be run again."""
-    untimed = replace(options, timeout=None)  # the whole is under the timeout already
-    try:
-        async with Lease(shell, untimed, job) as lease:
-            with anyio.fail_after(options.attempt_timeout):
-                result = await call
-            shell.check_result(result)
-            used = usage_of(result) if options.usage is None else options.usage(result)
-            if used is not None:
-                lease.settle(tokens=used)
-            return result
-    except Exception as error:
-        final = shell.shown(error)
-        if shell.refusal(error).kind.retried is not Retried.NEVER:
-            final.add_note(
-                "headway: a coroutine object cannot be run again, so this was its only attempt. "
-                "Fix: pass the function (functools.partial(ask, question)), which headway retries."
-            )
-        if final is error:
-            raise
-        raise final from None

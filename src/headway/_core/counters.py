@@ -145,12 +145,13 @@ class Counters(Counts):
         return (self.sent - sent) / max(1.0, now - at)
 
     def recent(self, now: float) -> Recent:
-        """What came since the oldest mark that is not older than the window."""
+        """What came since the oldest mark that is not older than the window; changes nothing."""
+        marks = [*self._marks]
+        if now >= self.next_mark:  # as if the mark that is wanted were made
+            marks.append((now, self.sent, dict(self.refused)))
         horizon = now - _BUCKET * _BUCKETS
-        while len(self._marks) > 1 and self._marks[0][0] < horizon:
-            self._marks.popleft()
-        at, sent, refused = self._marks[0]
-        differences = {kind: n - refused.get(kind, 0) for kind, n in self.refused.items()}
+        at, sent, refused = next((mark for mark in marks if mark[0] >= horizon), marks[-1])
+        differences = {kind: n - refused.get(kind, 0) for kind, n in [*self.refused.items()]}
         return Recent(
             seconds=now - at,
             sent=self.sent - sent,

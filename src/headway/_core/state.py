@@ -80,7 +80,7 @@ class SchedulerState:
         self.flows = self._registry.table
         self._tracing = tracing
         self._numbers = 0
-        self._abandoned = 0  # jobs up to this number are nobody's any more
+        self.abandoned = 0  # jobs up to this number are nobody's any more: their event loop is gone
         self._seen_at = now
 
     @property
@@ -182,7 +182,7 @@ class SchedulerState:
 
     def cancel(self, job: Job, now: float, used: float | None = None) -> None:
         """Take out `job`, wherever it is. An attempt that ran costs what it reserved, or `used`."""
-        if job.number <= self._abandoned:
+        if job.number <= self.abandoned:
             job.status = DONE  # its slot was forgotten
             return
         if job.status == STARTED:
@@ -199,7 +199,7 @@ class SchedulerState:
 
     def unsend(self, job: Job, now: float) -> None:
         """Take out `job`; where it was admitted it never ran, and costs nothing."""
-        if job.status != STARTED or job.number <= self._abandoned:
+        if job.status != STARTED or job.number <= self.abandoned:
             self.cancel(job, now)
             return
         self._end_attempt(job)
@@ -328,7 +328,7 @@ class SchedulerState:
         """Forget all that waits and all that is in flight: their event loop is gone."""
         for job in self.waiting.jobs():
             self.cancel(job, now)
-        self._abandoned = self._numbers
+        self.abandoned = self._numbers
         self.counters.in_flight = 0
         for flow in self.flows.values():
             flow.counts.in_flight = 0
@@ -341,10 +341,8 @@ class SchedulerState:
         self.refusals.shift(seconds)
 
     def statistics(self, now: float) -> Statistics:
-        """A picture of this moment."""
+        """A picture of this moment. It changes nothing, and may be taken in another thread."""
         counters, whole = self.counters, self.whole
-        if now >= counters.next_mark:
-            counters.mark(now)
         binds, until = self._binding(now)
         return Statistics(
             queued=self.waiting.size,
@@ -526,8 +524,8 @@ class SchedulerState:
             return Binds.CLOSED, INFINITY
         if self.paused:
             return Binds.PAUSED, INFINITY
-        head = self.waiting.queue.head()
-        held = self.waiting.held_flow(self.flows.values()) if head is None else None
+        head = self.waiting.queue.peek()
+        held = self.waiting.held_flow([*self.flows.values()]) if head is None else None
         if held is not None and held.limits is not None:
             job = self.waiting.queue.head_of(held)
             return held.limits.binding(0.0 if job is None else job.cost, now)

@@ -13,11 +13,11 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import anyio
 
-from headway._core.queue.job import STARTED, Job
+from headway._core.queue.job import Job
 from headway._http.arguments import check_connections, check_scheduler, check_transport, check_unit
 from headway._http.bodies import (
     STREAMED,
@@ -30,9 +30,8 @@ from headway._http.bodies import (
     size_of,
 )
 from headway._http.observer import Observer
+from headway._runtime.attempt import Attempt
 from headway._runtime.calls import check_plain_function, checked_tokens, kind_of
-from headway._runtime.permit import PERMIT, Alone, Further, Permit
-from headway._runtime.shell import Shell
 from headway.errors import HeadwayError
 from headway.estimate import Estimator, is_plausible, usage_in
 from headway.hints import Refusal, refusal_from_response
@@ -53,8 +52,6 @@ _PEEK_FOR = 2.0
 # Tokens of which one call need not be asked whether it can have used so many.
 _PLAUSIBLE = 1_000.0
 
-INFINITY = float("inf")
-
 _NOT_SENT = (
     "headway: this is the scheduler's answer, not the server's. An SDK shows it as the cause of a "
     "connection error, and would repeat the request: build its client with max_retries=0."
@@ -64,8 +61,6 @@ _HOW_TO_COUNT = (
     "tokens=lambda body: ..., a function of a request's JSON body that returns what to reserve"
 )
 _HOW_TO_REFUSE = "is_refused=lambda response: ..., or a def that returns True, False or a Kind"
-
-Shell.wrapped = True  # from now on attempts are to be seen by the transports that they call
 
 
 class Face:
@@ -93,6 +88,8 @@ class Face:
             check_plain_function(is_refused, "is_refused", _HOW_TO_REFUSE)
         self._shell = scheduler._shell
         self._options = scheduler._options
+        # Of a send by itself: its response is no result of the user's, and may be a long stream.
+        self._alone = replace(self._options, attempt_timeout=None, usage=None, is_refused=None)
         if transport is None:
             most = self._shell.connections
             limits = self._library.Limits(max_connections=most, max_keepalive_connections=most)
@@ -103,6 +100,7 @@ class Face:
         self._observe = Observer(self._shell, together_unit)
         self._is_refused = is_refused
         self._warned = False
+        self._shell.serve()
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
@@ -159,22 +157,26 @@ class Face:
             )
         self._look_for_repeats(request)
         shell, options = self._shell, self._options
-        permit = PERMIT.get()
+        attempt = shell.attempt()
         try:
-            if permit is None or permit.shell is not shell or not permit.valid:
+            if attempt is None:
                 tokens, model = self._cost(request)
                 job = shell.new_job(options, tokens)
-                call = self._send(request, job, model)
-            elif not permit.sent:
-                permit.sent = True
+                shell.check_open()
+                once = "" if repeatable(request) else STREAMED
+                call = shell.run(
+                    self._alone, self._send_alone, job, (request, model, once), once=once
+                )
+            elif not attempt.sent:
+                attempt.sent = True
                 counted = shell.state.counts_tokens(options.key)
                 model = model_of(json_of(request)) if counted else None
-                return await self._send_inside(permit, request, model)
+                return await self._send(attempt, request, model)
             else:
-                permit.sends()
+                attempt.sends_again()
                 tokens, model = self._cost(request)
                 job = shell.new_job(options, tokens)
-                call = self._send_again(permit, request, job, model)
+                call = self._send_further(attempt.further(job), request, model)
             if options.timeout is not None:
                 call = shell.within(job, options.timeout, call)
             return await call
@@ -182,87 +184,47 @@ class Face:
             error.add_note(_NOT_SENT)
             raise
 
-    async def _send(self, request: Any, job: Job, model: str | None) -> Any:
-        """Send `request` by itself, again where it is refused and can be sent again."""
-        shell = self._shell
-        again = repeatable(request)
-        quick = self._options.attempt_timeout is None
-        shell.check_open()
+    async def _send_alone(self, request: Any, model: str | None, once: str) -> Any:
+        """The function of a job that is this request and nothing else: its first send."""
+        attempt = self._shell.attempt()
+        assert attempt is not None
+        attempt.sent = True
+        response = await self._send(attempt, request, model)
+        if once and attempt.is_refused(response):
+            assert attempt.refusal is not None
+            logger.warning("a request was refused (%s): %s", attempt.refusal.kind, once)
+            response.extensions["headway"] = once
+        return response
+
+    async def _send_further(self, attempt: Attempt, request: Any, model: str | None) -> Any:
+        """A further send inside an attempt: it pays for itself, and needs no slot beside it."""
+        shell, job = self._shell, attempt.job
         if not shell.enter(job):
             await shell.wait(job)
-        while True:
-            if shell.shared:
-                await shell.acquire_shared(job)  # gives the permit back itself where it fails
-            try:
-                if quick:
-                    response = await self._transport.handle_async_request(request)
-                else:
-                    response = await self._attempt(request)
-                refusal = await self._refusal(response, job)
-            except Exception as error:
-                if not again:
-                    self._fail(job, error)
-                shell.again(job, error)
-            except BaseException:
-                shell.cancel(job)
-                raise
-            else:
-                if refusal is None:
-                    shell.answered(job)
-                    until = self._until(job.started_at)
-                    return self._hold(request, model, response, Alone(shell, job), until)
-                if not again:
-                    shell.refused(job, refusal)
-                    logger.warning("a request was refused (%s): %s", refusal.kind, STREAMED)
-                    response.extensions["headway"] = STREAMED
-                    return _final(response)
-                if shell.defer(job, refusal) is not None:
-                    return _final(response)
-                try:
-                    await response.aclose()
-                except Exception:
-                    logger.debug("closing a refused response failed", exc_info=True)
-                except BaseException:
-                    shell.cancel(job)
-                    raise
-            if job.status != STARTED:
-                await shell.wait(job)
+        if shell.shared:
+            await shell.acquire_shared(attempt)
+        try:
+            return await self._send(attempt, request, model)
+        except BaseException:
+            attempt.cancelled()
+            raise
 
-    async def _attempt(self, request: Any) -> Any:
+    async def _send(self, attempt: Attempt, request: Any, model: str | None) -> Any:
+        """A send in `attempt`. It is not retried here, but with the job's function."""
+        until = self._until(self._shell.clock())
+        response = await self._headers(request)
+        refusal = await self._refusal(response, attempt.job)
+        if refusal is not None:
+            attempt.refused(refusal, response)
+            return _final(response)
+        attempt.answered()
+        return self._hold(request, model, response, attempt, until)
+
+    async def _headers(self, request: Any) -> Any:
         if self._options.attempt_timeout is None:
             return await self._transport.handle_async_request(request)
         with anyio.fail_after(self._options.attempt_timeout):
             return await self._transport.handle_async_request(request)
-
-    async def _send_again(self, permit: Permit, request: Any, extra: Job, model: str | None) -> Any:
-        """A further send of a lease: it pays for itself, and needs no slot beside the lease's."""
-        shell = self._shell
-        extra.slots = 0
-        extra.priority = INFINITY  # it holds a slot already: nobody else may be waited for
-        if not shell.enter(extra):
-            await shell.wait(extra)
-        if shell.shared:
-            await shell.acquire_shared(extra)
-        try:
-            return await self._send_inside(permit, request, model, extra)
-        except BaseException:
-            shell.cancel(extra)
-            raise
-
-    async def _send_inside(
-        self, permit: Permit, request: Any, model: str | None, extra: Job | None = None
-    ) -> Any:
-        """A send under a lease. It is not retried here: the one that holds the lease retries."""
-        until = self._until(anyio.current_time())
-        response = await self._attempt(request)
-        refusal = await self._refusal(response, permit.job)
-        if refusal is not None:
-            permit.refused(response, refusal, extra)
-            return _final(response)
-        self._shell.answered(permit.job)
-        permit.open += 1
-        holder = permit if extra is None else Further(self._shell, extra, permit)
-        return self._hold(request, model, response, holder, until)
 
     async def _refusal(self, response: Any, job: Job) -> Refusal | None:
         """What a response says that is no success; its stream can still be read after."""
@@ -346,7 +308,7 @@ class Face:
         request: Any,
         model: str | None,
         response: Any,
-        permit: Permit | Alone | Further,
+        attempt: Attempt,
         until: float | None,
     ) -> Any:
         """`response`, whose stream holds the slot until it ends; one that is text, by `until`."""
@@ -356,22 +318,22 @@ class Face:
 
         def end(kept: bytes, error: BaseException | None) -> None:
             if error is not None:
-                permit.stream_failed(error)
+                attempt.broke_off(error)
                 return
             plain = self._decoded(response, kept) if encoded and not read else kept
             if events and (refusal := error_in_stream(plain)) is not None:
-                permit.stream_refused(refusal)
+                attempt.refused_inside(refusal)
                 return
             usage = usage_in(plain)
             if usage is None or (
                 usage[0] > _PLAUSIBLE
-                and not is_plausible(usage[0], permit.job.cost, len(plain) + size_of(request))
+                and not is_plausible(usage[0], attempt.job.cost, len(plain) + size_of(request))
             ):
-                permit.stream_ended(None)
+                attempt.drained(None)
                 return
             if model is not None and isinstance(self._estimator, Estimator):
                 self._estimator.learn({"model": model}, usage[1])
-            permit.stream_ended(usage[0])
+            attempt.drained(usage[0])
 
         if read:
             end(response.content, None)
@@ -379,7 +341,7 @@ class Face:
         if until is not None and not is_text(response.headers):
             until = None
         response.stream = self._held(
-            response.stream, end, lambda: shell.soon(lambda: permit.stream_ended(None)), until
+            response.stream, end, lambda: shell.soon(lambda: attempt.drained(None)), until
         )
         return response
 
@@ -405,11 +367,6 @@ class Face:
         else:
             tokens = checked_tokens(estimator(body))
         return tokens, model_of(body)
-
-    def _fail(self, job: Job, error: Exception) -> NoReturn:
-        self._shell.fail(job, error)
-        error.add_note(f"headway: {STREAMED}")
-        raise error
 
     def _look_for_repeats(self, request: Any) -> None:
         # The raw headers: to look one up by name decodes them all.

@@ -37,6 +37,7 @@ class Options:
     attempt_timeout: float | None = None
     tokens: float | Callable[..., float] | None = None
     usage: Callable[[Any], float | None] | None = None
+    is_refused: Callable[[Any], bool | Kind | None] | None = None  # of results: the scheduler's own
 
 
 def check_callable(fn: object, name: str) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import AbstractContextManager
 from types import TracebackType
 
 import anyio
 
-from headway._core.queue.job import NEW, Job
+from headway._core.queue.job import NEW, STARTED, Job
+from headway._runtime.attempt import ATTEMPT, Attempt
 from headway._runtime.calls import Options, checked_tokens
-from headway._runtime.permit import PERMIT, Permit
 from headway._runtime.shell import Shell
 
 __all__ = ["Lease"]
+
+_TRANSPORTS = "headway._http.transport"
+_ONCE = "a lease is one attempt, and is not retried"
 
 
 class Lease:
@@ -24,15 +28,15 @@ class Lease:
     and is not retried.
     """
 
-    __slots__ = ("_job", "_limit", "_options", "_outer", "_permit", "_shell", "_used")
+    __slots__ = ("_attempt", "_job", "_limit", "_options", "_outer", "_shell", "_used")
 
     def __init__(self, shell: Shell, options: Options, job: Job) -> None:
         self._shell = shell
         self._options = options
         self._job = job
         self._used: float | None = None
-        self._permit: Permit | None = None
-        self._outer: Permit | None = None
+        self._attempt: Attempt | None = None  # made where a transport may see it
+        self._outer: Attempt | None = None
         self._limit: AbstractContextManager[object] | None = None
 
     @property
@@ -58,16 +62,18 @@ class Lease:
                 "this lease has been entered already, and a lease is one attempt. Fix: "
                 "`async with scheduler.lease():` for each attempt."
             )
-        self._shell.check_open()
-        options = self._options
-        if options.timeout is None:
+        shell, options = self._shell, self._options
+        if shell.closed:
+            shell.check_open()
+        if options.timeout is not None:
+            await shell.within(self._job, options.timeout, self._acquire())
+        elif not shell.enter(self._job) or shell.shared:
             await self._acquire()
-        else:
-            await self._shell.within(self._job, options.timeout, self._acquire())
-        if self._shell.wrapped:
-            self._permit = Permit(self._shell, self._job)
-            self._outer = PERMIT.get()
-            PERMIT.set(self._permit)
+        # Where no transport serves the scheduler yet the body may make the first.
+        if shell.seen or _TRANSPORTS in sys.modules:
+            self._attempt = Attempt(shell, self._job, _ONCE)
+            self._outer = ATTEMPT.get()
+            ATTEMPT.set(self._attempt)
         if options.attempt_timeout is not None:
             self._limit = anyio.fail_after(options.attempt_timeout)
             self._limit.__enter__()
@@ -79,9 +85,9 @@ class Lease:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        permit = self._permit
-        if permit is not None and PERMIT.get() is permit:  # not in a context of another task
-            PERMIT.set(self._outer)
+        attempt = self._attempt
+        if attempt is not None and ATTEMPT.get() is attempt:  # not in a context of another task
+            ATTEMPT.set(self._outer)
         late: TimeoutError | None = None
         if self._limit is not None:
             try:
@@ -89,22 +95,24 @@ class Lease:
             except TimeoutError as timeout:
                 error = late = timeout
         used = self._used
-        if error is None and permit is not None:
-            permit.finish(used)
-        elif error is None:
-            self._shell.finish(self._job, used)
-        elif isinstance(error, Exception):
-            self._shell.fail(self._job, error, used, permit)
+        if attempt is None and error is None:
+            Attempt.finish(self._shell, self._job, used)
         else:
-            if permit is not None:
-                permit.failed(explained=False)
-            self._shell.cancel(self._job, used)
+            attempt = attempt or Attempt(self._shell, self._job, _ONCE)
+            if error is None:
+                attempt.succeeded(used)
+            elif isinstance(error, Exception):
+                attempt.failed(error, used)
+            else:
+                attempt.cancelled(used)
         if late is not None:
             raise late
 
     async def _acquire(self) -> None:
         shell, job = self._shell, self._job
-        if not shell.enter(job):
+        if job.status == NEW:
+            shell.enter(job)
+        if job.status != STARTED:
             await shell.wait(job)
         if shell.shared:
-            await shell.acquire_shared(job)
+            await shell.acquire_shared(Attempt(shell, job))

@@ -9,10 +9,10 @@ per job, and nothing to start or to stop.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from random import random
-from types import CoroutineType
+from types import CoroutineType, FrameType
 from typing import Any, TypeVar
 
 import anyio
@@ -20,6 +20,7 @@ import anyio
 from headway._core.queue.job import FAILED, QUEUED, STARTED, Job
 from headway._core.refusals.retry import GiveUp, mark
 from headway._core.state import SchedulerState
+from headway._runtime.attempt import ATTEMPT, Attempt
 from headway._runtime.calls import (
     Options,
     check_awaitable,
@@ -29,7 +30,6 @@ from headway._runtime.calls import (
     usage_of,
 )
 from headway._runtime.clock import LoopClock
-from headway._runtime.permit import PERMIT, Permit
 from headway.errors import (
     DeadlineExceeded,
     Refused,
@@ -41,7 +41,6 @@ from headway.errors import (
 from headway.events import Event, Kind
 from headway.hints import Refusal, classify
 from headway.hooks.log import Log, logger
-from headway.kinds import Retried
 from headway.rates import Limiter
 
 __all__ = ["Shell"]
@@ -59,8 +58,6 @@ Predicate = Callable[[Any], "bool | Kind | None"]
 class Shell(LoopClock):
     """One state machine, the clock of the event loop that uses it, and those who wait."""
 
-    wrapped = False  # whether attempts must be seen by transports: set where these are imported
-
     def __init__(
         self,
         state: SchedulerState,
@@ -73,6 +70,8 @@ class Shell(LoopClock):
         self.state = state
         self.shared = shared
         self.closed = False
+        self.seen = False  # whether a transport serves it, which must see the attempts
+        self._unseen = False  # whether attempts were in flight when the first one came
         self.runs = 0  # of map, as_completed and gather, that have begun and not ended
         self.parked: dict[Job, None] = {}
         self._sinks = (Log(),) if on_event is None else (Log(), on_event)
@@ -82,7 +81,7 @@ class Shell(LoopClock):
         self._wake_at = INFINITY  # what the last poll named
         self._armed = INFINITY  # what the leader sleeps to
         self._room: anyio.Event | None = None
-        self._idle: anyio.Event | None = None
+        self.idle: anyio.Event | None = None  # for those that wait until all has ended
 
     # A job's way
 
@@ -125,7 +124,11 @@ class Shell(LoopClock):
             return True
         full = state.whole.in_flight >= state.whole.capacity and job.slots
         if not full or state.events or state.refusals.ended:
-            self.poll()
+            try:
+                self.poll()
+            except BaseException:  # of a listener's
+                Attempt(self, job).never_sent()
+                raise
         return job.status == STARTED
 
     async def wait(self, job: Job) -> None:
@@ -145,18 +148,23 @@ class Shell(LoopClock):
         job: Job,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any] = NO_KWARGS,
+        *,
+        once: str = "",
     ) -> Any:
-        """Call ``fn(*args, **kwargs)`` under the limits, again where it is refused."""
+        """Call ``fn(*args, **kwargs)`` under the limits, again where it is refused.
+
+        `once` says why it cannot be called again.
+        """
         if not self.enter(job):
             await self.wait(job)
-        outer: Permit | None = None
+        outer: Attempt | None = None
         while True:
             if self.shared:
-                await self.acquire_shared(job)  # gives the permit back itself where it fails
-            if self.wrapped:
-                job.permit = Permit(self, job)
-                outer = PERMIT.get()
-                PERMIT.set(job.permit)
+                await self.acquire_shared(Attempt(self, job))
+            if self.seen:
+                job.attempt = Attempt(self, job, once)
+                outer = ATTEMPT.get()
+                ATTEMPT.set(job.attempt)
             try:
                 call = fn(*args, **kwargs)
                 if type(call) is not CoroutineType:
@@ -166,33 +174,55 @@ class Shell(LoopClock):
                 else:
                     with anyio.fail_after(options.attempt_timeout):
                         result = await call
-                if self._is_refused is not None:
-                    self.check_result(result)
+                if options.is_refused is not None:
+                    _check_result(options.is_refused, result)
                 usage = options.usage
-                if job.permit is not None and job.permit.is_all(result):
-                    used = None  # a refusal: not for the user's function
+                attempt = job.attempt
+                if attempt is not None and attempt.is_refused(result):
+                    used = None  # not for the user's function
                 else:
                     used = usage_of(result) if usage is None else checked_usage(usage(result))
             except Exception as error:
-                self.again(job, error)
+                self._failed(job.attempt or Attempt(self, job, once), error)
             except BaseException:
-                if job.permit is not None:
-                    job.permit.failed(explained=False)
-                self.cancel(job)
+                (job.attempt or Attempt(self, job)).cancelled()
                 raise
             else:
-                permit = job.permit
-                if permit is None:
-                    self.finish(job, used)
+                if attempt is None:
+                    Attempt.finish(self, job, used)
                     return result
-                if permit.refusal is None or not await permit.again(result):
-                    permit.finish(used)
+                if attempt.refusal is None or not await attempt.again(result):
+                    attempt.succeeded(used)
                     return result
             finally:
-                if job.permit is not None and PERMIT.get() is job.permit:
-                    PERMIT.set(outer)  # a garbage collector may be here in another context
+                if job.attempt is not None:
+                    if ATTEMPT.get() is job.attempt:
+                        ATTEMPT.set(outer)  # a garbage collector may be here in another context
+                    job.attempt = None
             if job.status != STARTED:
                 await self.wait(job)
+
+    def serve(self) -> None:
+        """A transport serves this shell from now on: it must see which attempt a send is part of.
+        Those of attempts that have begun without it are found on the stack.
+        """
+        if not self.seen:
+            self.seen = True
+            self._unseen = self.state.in_flight > 0
+
+    def attempt(self) -> Attempt | None:
+        """The attempt that the running code is part of, None where it is part of none."""
+        attempt = ATTEMPT.get()
+        if attempt is None and self._unseen:
+            frame: FrameType | None = sys._getframe(1)
+            while frame is not None and frame.f_code is not Shell.run.__code__:
+                frame = frame.f_back
+            if frame is not None and frame.f_locals["self"] is self:
+                job, once = frame.f_locals["job"], frame.f_locals["once"]
+                attempt = job.attempt = job.attempt or Attempt(self, job, once)
+        if attempt is None or attempt.shell is not self or not attempt.live:
+            return None
+        return attempt
 
     async def within(self, job: Job, timeout: float, call: Coroutine[Any, Any, R]) -> R:
         """Await `call`, which makes `job`, for `timeout` seconds. Raises `DeadlineExceeded`."""
@@ -211,76 +241,6 @@ class Shell(LoopClock):
             f"permits and was {f'tried {tries}' if job.attempts else 'never tried'}. Fix: a "
             "longer timeout=, a higher priority=, or fewer jobs at a time."
         ) from job.last_error
-
-    def finish(self, job: Job, used: float | None) -> None:
-        """The attempt of `job` succeeded and used `used` tokens (None: not known)."""
-        self.state.finish(job, used, self.clock())
-        if self.parked or self.state.events or self._idle is not None:
-            self.poll()
-
-    def cancel(self, job: Job, used: float | None = None) -> None:
-        """The attempt of `job` was cancelled while it ran."""
-        self.state.cancel(job, self.clock(), used)
-        self.poll()
-
-    def fail(
-        self,
-        job: Job,
-        error: Exception,
-        used: float | None = None,
-        permit: Permit | None = None,
-    ) -> None:
-        """The attempt of `job` under `permit` raised `error`, and the job ends with it."""
-        refusal = self.refusal(error)
-        if permit is not None:
-            permit.failed(explained=refusal.of_provider)
-        self.state.learn(job, refusal, self.clock(), random(), used)
-        self.poll()
-
-    def refused(self, job: Job, refusal: Refusal, used: float | None = None) -> None:
-        """The attempt of `job` was refused, and the job ends."""
-        self.state.learn(job, refusal, self.clock(), random(), used)
-        self.poll()
-
-    def heard(self, job: Job, refusal: Refusal) -> None:
-        """A send of `job` was refused, and its attempt goes on."""
-        self.state.refusals.learn(job, refusal, self.clock(), random())
-        self.poll()
-
-    def broke_off(self, job: Job, error: BaseException) -> None:
-        """The answer to the attempt of `job` had begun, and ended with `error`."""
-        if isinstance(error, Exception):
-            self.fail(job, error)
-        else:
-            self.cancel(job)
-
-    def answered(self, job: Job) -> None:
-        """The answer to the attempt of `job` has begun, and is no refusal: those behind a gate
-        need not wait for its end.
-        """
-        if not self.state.refusals.quiet:
-            self.state.refusals.begun(job)
-            if self.parked:
-                self.poll()
-
-    def again(self, job: Job, error: Exception) -> None:
-        """Queue `job` again, whose attempt raised `error`, or raise that."""
-        refusal = self.refusal(error)
-        if job.permit is not None:
-            job.permit.failed(explained=refusal.of_provider)
-        job.last_error = error
-        verdict = self.defer(job, refusal)
-        if verdict is None:
-            return
-        if refusal.kind.retried is not Retried.NEVER or job.attempts > 1:
-            raise self._final(job, error, verdict)
-        raise self.shown(error)
-
-    def defer(self, job: Job, refusal: Refusal) -> GiveUp | None:
-        """Queue `job` again, whose attempt was refused (None), or end it: why."""
-        verdict = self.state.defer(job, refusal, self.clock(), random())
-        self.poll()
-        return verdict if isinstance(verdict, GiveUp) else None
 
     def refusal(self, error: Exception) -> Refusal:
         """What `error` says, by the user's predicate first."""
@@ -315,13 +275,13 @@ class Shell(LoopClock):
         leader = self._leader
         if self._wake_at < self._armed and leader is not None:
             leader.owner.set()
-        if state.events:
-            self._tell()
         if self._room is not None and state.waiting.size < state.max_queue:
             self._room.set()
             self._room = None
-        if self._idle is not None and not self.busy:
-            self._idle.set()
+        if self.idle is not None and not self.busy:
+            self.idle.set()
+        if state.events:
+            self._tell()  # last: what is no Exception ends it
 
     def check_loop(self) -> None:
         """Before a change from outside. Raises `WrongLoop` where another loop's jobs wait."""
@@ -356,17 +316,17 @@ class Shell(LoopClock):
     def run_ended(self) -> None:
         """A run of many calls has ended."""
         self.runs -= 1
-        if self._idle is not None:
+        if self.idle is not None:
             self.poll()
 
     async def drained(self) -> None:
         """Wait until nothing is queued and nothing is in flight."""
         self.now()
         while self.busy:
-            if self._idle is None or self._idle.is_set():
-                self._idle = anyio.Event()
-            await self._idle.wait()
-        self._idle = None
+            if self.idle is None or self.idle.is_set():
+                self.idle = anyio.Event()
+            await self.idle.wait()
+        self.idle = None
 
     async def _park(self, job: Job) -> None:
         job.owner = self._waiter()
@@ -386,9 +346,8 @@ class Shell(LoopClock):
                 if job.status == QUEUED and job.owner.is_set():
                     job.owner = self._waiter()
         except BaseException:
-            self.state.unsend(job, self.clock())
             self._leave(job)
-            self.poll()
+            Attempt(self, job).never_sent()
             raise
         self._leave(job)
 
@@ -416,34 +375,33 @@ class Shell(LoopClock):
     def _final(self, job: Job, error: Exception, verdict: GiveUp) -> Exception:
         """`error`, the last that `job` raised, with a note that says why it is the last."""
         tries = "once" if job.attempts == 1 else f"{job.attempts} times"
-        final = self.shown(error)
+        final = _shown(error)
         spent = self.clock() - job.submitted_at
         final.add_note(f"headway: tried {tries} in {spent:.3g} s, and not again: {verdict.reason}.")
         mark(final, verdict)
         return final
 
-    def shown(self, error: Exception) -> Exception:
-        """`error` as the caller sees it."""
-        if not isinstance(error, _RefusedResult):
-            return error
-        refused = Refused(error.refusal.message, error.result)
-        refused.__suppress_context__ = True  # `error` was ours, and says the same
-        return refused
+    def _failed(self, attempt: Attempt, error: Exception) -> None:
+        """`attempt` raised `error`: its job is queued again, or that is raised."""
+        verdict = attempt.failed(error)
+        if verdict is None:
+            return
+        if attempt.once:
+            final = _shown(error)
+            if attempt.retried:
+                final.add_note(f"headway: {attempt.once}")
+            raise final
+        if attempt.retried or attempt.job.attempts > 1:
+            raise self._final(attempt.job, error, verdict)
+        raise _shown(error)
 
-    def check_result(self, result: object) -> None:
-        """Raise for a result that the user's predicate calls a refusal."""
-        kind = None if self._is_refused is None else kind_of(self._is_refused(result))
-        if kind is not None:
-            raise _RefusedResult(kind, result)
-
-    async def acquire_shared(self, job: Job) -> None:
-        """Wait for the limiters that the application shares; the permit of `job` is held."""
+    async def acquire_shared(self, attempt: Attempt) -> None:
+        """Wait for the limiters that the application shares; `attempt` holds its permit."""
         try:
             for limiter in self.shared:
                 await limiter.acquire()
         except BaseException:
-            self.state.unsend(job, self.clock())
-            self.poll()
+            attempt.never_sent()
             raise
 
     def _check_idle(self, *, lost: bool) -> None:
@@ -461,7 +419,7 @@ class Shell(LoopClock):
     def _moved(self, seconds: float) -> None:
         self.state.shift(seconds)
         self._wake_at = self._armed = INFINITY
-        self._leader = self._room = self._idle = None
+        self._leader = self._room = self.idle = None
 
     def _tell(self) -> None:
         events = self.state.events[:]
@@ -472,6 +430,22 @@ class Shell(LoopClock):
                     sink(event)
                 except Exception:
                     logger.exception("on_event= raised for %r; the job goes on", event)
+
+
+def _shown(error: Exception) -> Exception:
+    """`error` as the caller sees it."""
+    if not isinstance(error, _RefusedResult):
+        return error
+    refused = Refused(error.refusal.message, error.result)
+    refused.__suppress_context__ = True  # `error` was ours, and says the same
+    return refused
+
+
+def _check_result(is_refused: Predicate, result: object) -> None:
+    """Raise for a result that the user's predicate calls a refusal."""
+    kind = kind_of(is_refused(result))
+    if kind is not None:
+        raise _RefusedResult(kind, result)
 
 
 class _RefusedResult(Exception):

@@ -75,10 +75,12 @@ class TokenBudget:
         at = self.pace.next - self.ahead
         if self.total + cost > self._share:
             self._expire(now)
-            room = max(0.0, self._share - cost)
-            if self.total > room + _DUST:
-                at = max(at, self._frees_at(room))
+            at = max(at, self._room_at(cost))
         return at
+
+    def seen_ready_at(self, cost: float) -> float:
+        """`ready_at` that changes nothing: what has left the window has room in the past."""
+        return max(self.pace.next - self.ahead, self._room_at(cost))
 
     def take(self, cost: float, now: float) -> Charge:
         """Reserve `cost` tokens for an attempt that starts at `now`."""
@@ -179,11 +181,16 @@ class TokenBudget:
         if not slots:
             self.total = 0.0  # what rounding left behind
 
+    def _room_at(self, cost: float) -> float:
+        """When the window has room for `cost` tokens; minus infinity for now."""
+        room = max(0.0, self._share - cost)
+        return self._frees_at(room) if self.total > room + _DUST else -INFINITY
+
     def _frees_at(self, room: float) -> float:
         """When no more than `room` of what is in the window now will be left."""
         total = self.total
         at = -INFINITY
-        for index, tokens in self._slots:
+        for index, tokens in [*self._slots]:
             total -= tokens
             # A thousandth of a slot later, so that rounding never finds it still inside.
             at = (index + _SLOTS + 1.001) * self._width

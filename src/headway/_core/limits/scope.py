@@ -230,7 +230,7 @@ class Scope:
 
     def binding(self, cost: float, now: float) -> tuple[Binds, float]:
         """What holds an attempt of `cost` tokens back, and until when: infinity where that waits
-        for another attempt to end.
+        for another attempt to end. It changes nothing.
         """
         if self.in_flight >= self.capacity:
             return Binds.CONCURRENCY, INFINITY
@@ -241,7 +241,7 @@ class Scope:
             if pace.ready_at() > until:
                 name, until = Binds.REQUESTS, pace.ready_at()
         for budget in self.budgets:
-            if (ready := budget.ready_at(cost, now)) > until:
+            if (ready := budget.seen_ready_at(cost)) > until:
                 name, until = Binds.TOKENS, ready
         return name, until
 

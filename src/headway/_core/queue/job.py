@@ -51,14 +51,14 @@ class Job:
     """One call to make; it goes through one or more attempts.
 
     `cost` is the tokens that the next attempt reserves; one that is `guessed` is guessed again
-    when the attempt starts, for more is known by then. `owner` and `permit` are the shell's: how to
-    wake the caller, and what transports see of the attempt. `slots` is 0 for a further send of an
-    attempt that holds its slot already.
+    when the attempt starts, for more is known by then. `owner` and `attempt` are the shell's: how
+    to wake the caller, and the attempt where transports see it. `slots` is 0 for a further send of
+    an attempt that holds its slot already.
     """
 
     __slots__ = (
-        "attempts", "blame", "charges", "cost", "deadline", "error", "failures", "flow", "guessed",
-        "last_error", "limits", "line", "number", "owner", "permit", "priority", "queued_at",
+        "attempt", "attempts", "blame", "charges", "cost", "deadline", "error", "failures", "flow",
+        "guessed", "last_error", "limits", "line", "number", "owner", "priority", "queued_at",
         "refused_since", "seen", "slots", "started_at", "status", "submitted_at", "waited",
     )  # fmt: skip
 
@@ -85,7 +85,7 @@ class Job:
         self.charges: list[tuple[TokenBudget, Charge]] | None = None
         self.refused_since: float | None = None
         self.owner: Any = None
-        self.permit: Any = None
+        self.attempt: Any = None
         self.slots = 1
         self.seen: tuple[int, float] | None = None  # what `Evidence` remembers of the attempt
         self.last_error: Exception | None = None  # what its last attempt raised
@@ -129,6 +129,19 @@ class Line:
         if returned and not (jobs and jobs[0].number < returned[0][0]):
             return returned[0][1]
         return jobs[0] if jobs else None
+
+    def peek(self) -> Job | None:
+        """What `head` would return, and no change: another thread may ask."""
+        returned = [*self.returned]
+        try:
+            first = self.jobs[0]
+        except IndexError:
+            waiting = []
+        else:
+            alive = first.status == QUEUED
+            waiting = [first] if alive else [j for j in [*self.jobs] if j.status == QUEUED][:1]
+        waiting += [job for _, job in returned if job.status == QUEUED]
+        return min(waiting, key=lambda job: job.number, default=None)
 
     def pop(self, job: Job) -> None:
         """Take out `job`, which is the head."""

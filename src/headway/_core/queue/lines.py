@@ -76,11 +76,28 @@ class JobQueue:
                 line.listed = False
         return None
 
+    def peek(self) -> Job | None:
+        """What `head` would return, and no change: another thread may ask."""
+        for rank in [*self._ranking]:
+            level = self._levels.get(-rank)
+            entries = [] if level is None else [*level.heap]
+            lines = {
+                entry[2]: (max(entry[0], entry[2].tag), entry[1])
+                for entry in entries
+                if entry[2].flow.held_until is None
+            }
+            for line in sorted(lines, key=lines.__getitem__):
+                job = line.peek()
+                if job is not None:
+                    return job
+        return None
+
     def head_of(self, flow: Flow) -> Job | None:
-        """The job of `flow` that goes next once it may take part again."""
-        for rank in self._ranking:
-            line = self._levels[-rank].lines.get(flow)
-            job = None if line is None else line.head()
+        """The job of `flow` that goes next once it may take part again; changes nothing."""
+        for rank in [*self._ranking]:
+            level = self._levels.get(-rank)
+            line = None if level is None else level.lines.get(flow)
+            job = None if line is None else line.peek()
             if job is not None:
                 return job
         return None
