@@ -39,6 +39,7 @@ ORDER = [
     "_core.refusals.outage",
     "_core.refusals.retry",
     "_core.refusals.refusals",
+    "_core.picture",
     "_core.state",
     "hooks.log",
     "_runtime.calls",

@@ -677,8 +677,9 @@ async def test_statistics() -> None:
     assert (stats.sent, stats.failed, stats.cancelled) == (4, 1, 1)
     with pytest.raises(AttributeError):
         stats.sent = 0  # type: ignore[misc]
-    with pytest.raises(TypeError):
-        stats.refused[Kind.RATE] = 1  # type: ignore[index]
+    stats.refused[Kind.RATE] = stats.keys["None"].refused[Kind.RATE] = 7  # a copy, nobody's else
+    stats = scheduler.statistics()
+    assert stats.refused == stats.keys["None"].refused == {Kind.CAPACITY: 1}
 
 
 async def partial_raise() -> None:

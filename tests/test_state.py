@@ -264,9 +264,10 @@ class StateMachine(RuleBasedStateMachine):
     def counts_match(self) -> None:
         state, started = self.state, self.having(STARTED)
         assert state.in_flight == state.whole.in_flight == len(started)
+        self.keys_add_up()
         own = Counter(job.flow for job in started)
         for flow in state.flows.values():
-            assert flow.in_flight == own[flow]
+            assert flow.counts.in_flight == own[flow]
             if flow.limits is not None:  # those that started before it was stated count too
                 assert flow.limits.in_flight == own[flow]
         picture = state.statistics(self.now)
@@ -278,7 +279,18 @@ class StateMachine(RuleBasedStateMachine):
         assert picture.sent == self.starts - self.unsent
         assert picture.seconds >= 0
         ended = len(self.having(DONE)) + len(self.having(FAILED))
-        assert picture.succeeded + picture.failed + picture.cancelled == ended
+        assert picture.succeeded + picture.failed + picture.cancelled + picture.timed_out == ended
+
+    def keys_add_up(self) -> None:
+        picture = self.state.statistics(self.now)
+        for name in ("queued", "in_flight", "sent", "succeeded", "failed", "cancelled",
+                     "timed_out", "retried"):  # fmt: skip
+            total = sum(getattr(key, name) for key in picture.keys.values())
+            assert getattr(picture, name) == total, name
+        kinds = Counter[Kind]()
+        for key in picture.keys.values():
+            kinds.update(key.refused)
+        assert picture.refused == kinds
 
     @invariant()
     def windows_hold_what_was_charged(self) -> None:

@@ -10,12 +10,12 @@ cancellation, a pause, new limits) only changes what the next poll will find.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from heapq import nlargest
 from types import MappingProxyType
 
-from headway._core.counters import Counters, KeyStatistics, Statistics
+from headway._core.counters import Counters, Statistics
 from headway._core.limits.scope import Scope
 from headway._core.limits.stated import believed
+from headway._core.picture import picture
 from headway._core.queue.flows import Flows
 from headway._core.queue.job import DONE, QUEUED, STARTED, Flow, Job
 from headway._core.queue.waiting import Waiting
@@ -32,13 +32,12 @@ from headway.errors import (
 )
 from headway.events import Ended, Event, Finished, Ignored, Kind, Queued, Retrying, Started
 from headway.hints import LimitHint, Refusal
-from headway.kinds import Binds, Retried
+from headway.kinds import Retried
 from headway.rates import Limits
 
 __all__ = ["SchedulerState"]
 
 INFINITY = float("inf")
-_MOST_KEYS = 1000  # that a picture shows
 _MOST_ODD = 100  # remarks on what servers state that are told, each once
 
 _ENDED = {
@@ -342,38 +341,10 @@ class SchedulerState:
 
     def statistics(self, now: float) -> Statistics:
         """A picture of this moment. It changes nothing, and may be taken in another thread."""
-        counters, whole = self.counters, self.whole
-        binds, until = self._binding(now)
-        return Statistics(
-            queued=self.waiting.size,
-            delayed=self.waiting.delayed,
-            **counters.figures(),
-            recent=counters.recent(now),
-            binds=binds,
-            seconds=max(0.0, until - now),
-            why=self.refusals.why,
-            capacity=whole.capacity,
-            pace=whole.pace,
-            keys=self._key_statistics(),
-        )
-
-    def _key_statistics(self) -> dict[str, KeyStatistics]:
-        flows: Iterable[Flow] = self.flows.values()
-        if len(self.flows) > _MOST_KEYS:
-            flows = nlargest(_MOST_KEYS, flows, key=lambda flow: flow.counts.sent)
-        queued = self.waiting.sizes()
-        keys: dict[str, KeyStatistics] = {}
-        for flow in flows:
-            name, own = str(flow.key), flow.limits
-            if name in keys:  # of another type: 1 and "1"
-                name = f"{name} ({type(flow.key).__name__})"
-            keys[name] = KeyStatistics(
-                queued=queued[flow],
-                **flow.counts.figures(),
-                capacity=INFINITY if own is None else own.capacity,
-                pace=INFINITY if own is None else own.pace,
-            )
-        return keys
+        return picture(
+            self.counters, self.whole, self.waiting, [*self.flows.values()], self.refusals, now,
+            paused=self.paused,
+        )  # fmt: skip
 
     # Inside
 
@@ -518,18 +489,6 @@ class SchedulerState:
 
     def _scopes(self) -> list[Scope]:
         return [self.whole, *self._registry.scopes()]
-
-    def _binding(self, now: float) -> tuple[Binds, float]:
-        if self.refusals.latch is not None:
-            return Binds.CLOSED, INFINITY
-        if self.paused:
-            return Binds.PAUSED, INFINITY
-        head = self.waiting.queue.peek()
-        held = self.waiting.held_flow([*self.flows.values()]) if head is None else None
-        if held is not None and held.limits is not None:
-            job = self.waiting.queue.head_of(held)
-            return held.limits.binding(0.0 if job is None else job.cost, now)
-        return self.whole.binding(0.0 if head is None else head.cost, now)
 
 
 def _ready_at(limits: Scope, job: Job, now: float) -> float:

@@ -180,10 +180,10 @@ class JobQueue:
             del self._ranking[bisect_left(self._ranking, -job.priority)]
 
     def sizes(self) -> Counter[Flow]:
-        """How many jobs of each key wait."""
+        """How many jobs of each key wait. It may be asked in another thread."""
         sizes: Counter[Flow] = Counter()
-        for level in self._levels.values():
-            for flow, line in level.lines.items():
+        for level in [*self._levels.values()]:
+            for flow, line in [*level.lines.items()]:
                 sizes[flow] += line.size
         return sizes
 

@@ -138,7 +138,7 @@ class Waiting:
     def sizes(self) -> Counter[Flow]:
         """How many jobs of each key wait, for a permit or for their backoff."""
         sizes = self.queue.sizes()
-        sizes.update(job.flow for _, _, job in self._delayed if job.status == QUEUED)
+        sizes.update(job.flow for _, _, job in [*self._delayed] if job.status == QUEUED)
         return sizes
 
     def flows(self) -> set[Flow]:
