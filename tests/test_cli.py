@@ -336,7 +336,7 @@ def test_a_bound_of_money(llmock: LLMock, folder: Path) -> None:
     )
     enough = headway(*arguments, "20", *prices)
     assert enough.exit_code == 0
-    assert re.search(r"cost \$0\.\d{4} ", said(enough))
+    assert re.search(r"cost \$0\.\d+ ", said(enough))
 
 
 # -- the rest --------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
+import re
 import subprocess
 import sys
 import textwrap
@@ -278,7 +279,7 @@ async def test_a_job_fails_early_where_it_is_certain_to_be_late() -> None:
         async with scheduler.lease():
             raise Status(429, 60)
     began = now()
-    with pytest.raises(DeadlineExceeded, match=r"nothing can be sent for 1 min \d"):
+    with pytest.raises(DeadlineExceeded, match=r"nothing can be sent for 1 min"):
         await scheduler.with_options(timeout=5).submit(answer)
     assert now() - began < 0.1
 
@@ -290,8 +291,8 @@ async def test_a_job_fails_early_where_it_is_certain_to_be_late() -> None:
         await scheduler.with_options(timeout=5).submit(refused)
     assert now() - began < 0.1
     (note,) = caught.value.__notes__
-    assert note.startswith("headway: tried once in 0")
-    assert " and not again: nothing can be sent for 6" in note
+    assert re.match(r"headway: tried once in [\d.]+ m?s, and not again: ", note)
+    assert " and not again: nothing can be sent for 1 min" in note
     assert "Fix" not in note
 
 

@@ -30,6 +30,7 @@ from headway._runtime.calls import (
     usage_of,
 )
 from headway._runtime.clock import LoopClock
+from headway._words import duration
 from headway.errors import (
     DeadlineExceeded,
     Refused,
@@ -237,7 +238,7 @@ class Shell(LoopClock):
             return result
         tries = "once" if job.attempts == 1 else f"{job.attempts} times"
         raise DeadlineExceeded(
-            f"timeout={timeout:g} seconds are over: this job waited {job.waited:.3g} s for its "
+            f"timeout={timeout:g} seconds are over: this job waited {duration(job.waited)} for its "
             f"permits and was {f'tried {tries}' if job.attempts else 'never tried'}. Fix: a "
             "longer timeout=, a higher priority=, or fewer jobs at a time."
         ) from job.last_error
@@ -377,7 +378,9 @@ class Shell(LoopClock):
         tries = "once" if job.attempts == 1 else f"{job.attempts} times"
         final = _shown(error)
         spent = self.clock() - job.submitted_at
-        final.add_note(f"headway: tried {tries} in {spent:.3g} s, and not again: {verdict.reason}.")
+        final.add_note(
+            f"headway: tried {tries} in {duration(spent)}, and not again: {verdict.reason}."
+        )
         mark(final, verdict)
         return final
 
