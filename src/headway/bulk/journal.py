@@ -115,7 +115,8 @@ class Journal:
         self._failed_rows = Bitmap()
         self._marked = Bitmap()
         # A link stays one: what it leads to is written.
-        self._rows_path = self.folder / "rows" if ordered else Path(os.path.realpath(output))
+        named = Path(os.path.realpath(output)) if output.is_symlink() else output
+        self._rows_path = self.folder / "rows" if ordered else named
         self._offsets = array("Q") if ordered else None
         self._header = {**header, "ordered": ordered, "output": output.name}
         self._checks = Checks(header)
