@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -66,16 +67,16 @@ class Display(Protocol):
 
 def stderr() -> Console:
     """The console of a run: what it says is not its output."""
-    return Console(stderr=True, highlight=False)
+    # Rich calls a file a terminal where FORCE_COLOR is set: its colours are wanted then, no bar.
+    shown = None if sys.stderr is not None and sys.stderr.isatty() else False
+    return Console(stderr=True, highlight=False, force_interactive=shown)
 
 
 def display(console: Console, *, as_lines: TextIO | None = None) -> Display:
     """A live display on a terminal, plain lines now and then elsewhere, JSON to `as_lines`."""
     if as_lines is not None:
         return _Json(as_lines)
-    # Rich calls a file a terminal where FORCE_COLOR is set.
-    live = console.file.isatty() and console.is_terminal and not console.is_dumb_terminal
-    return _Terminal(console) if live else _Plain(console)
+    return _Terminal(console) if console.is_interactive else _Plain(console)
 
 
 class _Shown:
