@@ -33,6 +33,7 @@ __all__ = ["Display", "as_json", "display", "logging_to", "stderr", "summary"]
 
 _PLAIN_EVERY = 10.0  # seconds
 _JSON_EVERY = 1.0
+_ECHO = 4  # columns for the "^C" of a terminal, which would wrap at its edge and leave a bar behind
 _REFUSALS = (Kind.RATE, Kind.TOKENS, Kind.CONCURRENCY, Kind.CAPACITY)
 _BINDS = {
     "requests": "the limit of requests",
@@ -121,6 +122,7 @@ class _Terminal(_Shown):
     def __call__(self, report: Report) -> None:
         self.last = report
         drawn = Table.grid(expand=True)
+        drawn.width = self._live.console.width - _ECHO
         if report.total is not None:
             drawn.add_row(ProgressBar(total=max(1, report.total), completed=report.rows))
         counts = f" {_of_total(report)}{_share(report)}, "
