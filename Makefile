@@ -1,10 +1,13 @@
 # Two commands do everything on a machine that has Python 3.11 or later, make and pip's registry:
-# `make demo` and `make test`. Each makes the virtual environment that it needs.
+# `make demo` and `make test`. Each makes the virtual environment that it needs. `make help` names all.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint coverage bench clean
+.PHONY: help demo test lint coverage bench dist clean
+
+help: ## These lines
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "headway needs Python 3.11 or later; set PYTHON=")'
@@ -20,25 +23,25 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@touch $@
 
 # A few hundred prompts through a rate-limited server: as people do it today, and with headway.
-demo: $(VENV)/.demo
+demo: $(VENV)/.demo ## The main job: prompts through a rate-limited server, killed and resumed
 	$(BIN)/python benchmarks/demo.py
 
 # Lint and types first: they are quick. Then everything, on both event loops.
-test: lint
+test: lint ## Lint, types and every test
 	$(BIN)/python -m pytest -n 2
 
 # The same with coverage, which takes twice the time.
-coverage: $(VENV)/.dev
+coverage: $(VENV)/.dev ## The tests with coverage
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.dev ## ruff, mypy and pyright
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 # About half an hour; prints a table each, with the peers measured in the same run.
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev ## The benchmarks: half an hour
 	$(BIN)/python benchmarks/no_refusals.py
 	$(BIN)/python benchmarks/control.py
 	$(BIN)/python benchmarks/told_wrong.py
@@ -49,5 +52,14 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/bulk.py
 	$(BIN)/python benchmarks/pacing.py
 
-clean:
+# What goes to the registry, as its users get it.
+dist: $(VENV)/.dev ## Build the sdist and the wheel, check both, install the wheel
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	rm -rf build/wheel && $(PYTHON) -m venv build/wheel
+	build/wheel/bin/python -m pip install --quiet "$$(echo dist/*.whl)[cli]"
+	build/wheel/bin/headway --version
+
+clean: ## Remove the environments and what was built
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

@@ -87,7 +87,10 @@ def test_a_terminal_gets_a_bar() -> None:
     report = a_report(
         failed={"http_400": 3}, refused=refused, fault="ConnectError", cost=1.5, unpriced=2
     )
-    lines = squeezed(shown(report, terminal=True))
+    text = shown(report, terminal=True)
+    # The terminal's own "^C" must not wrap: what is drawn would be a line further up than it seems.
+    assert len(text.splitlines()[0]) == 100 - len("^C^C")
+    lines = squeezed(text)
     assert lines[1:10] == [
         "1,003 of 4,000 lines finished (25.1%), about 5 min left",
         "done 1,000",

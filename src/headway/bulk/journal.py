@@ -269,6 +269,8 @@ class Journal:
             self._drop_failed()
         self._marks = AppendFile(path)
         self._rows = AppendFile(self._rows_path)
+        if self._offsets is None:
+            self._rows.path = self.output  # as its user calls it
         self._make_errors()
 
     def _refuse_strangers(self, told: Mapping[str, Any] | None, overwrite: bool) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -33,6 +34,17 @@ __all__ = ["Display", "as_json", "display", "logging_to", "stderr", "summary"]
 
 _PLAIN_EVERY = 10.0  # seconds
 _JSON_EVERY = 1.0
+_ECHO = 4  # columns for the "^C" of a terminal, which would wrap at its edge and leave a bar behind
+_REFUSALS = (Kind.RATE, Kind.TOKENS, Kind.CONCURRENCY, Kind.CAPACITY)
+_BINDS = {
+    "requests": "the limit of requests",
+    "tokens": "the limit of tokens",
+    "concurrency": "the concurrency",
+    "gate": "a pause after a refusal",
+    "closed": "nothing more can be sent",
+    "paused": "paused",
+    "": "nothing: reading as fast as it can",
+}
 
 
 class Display(Protocol):
@@ -57,16 +69,16 @@ class Display(Protocol):
 
 def stderr() -> Console:
     """The console of a run: what it says is not its output."""
-    return Console(stderr=True, highlight=False)
+    # Rich calls a file a terminal where FORCE_COLOR is set: its colours are wanted then, no bar.
+    shown = None if sys.stderr is not None and sys.stderr.isatty() else False
+    return Console(stderr=True, highlight=False, force_interactive=shown)
 
 
 def display(console: Console, *, as_lines: TextIO | None = None) -> Display:
     """A live display on a terminal, plain lines now and then elsewhere, JSON to `as_lines`."""
     if as_lines is not None:
         return _Json(as_lines)
-    # Rich calls a file a terminal where FORCE_COLOR is set.
-    live = console.file.isatty() and console.is_terminal and not console.is_dumb_terminal
-    return _Terminal(console) if live else _Plain(console)
+    return _Terminal(console) if console.is_interactive else _Plain(console)
 
 
 class _Shown:
@@ -111,6 +123,7 @@ class _Terminal(_Shown):
     def __call__(self, report: Report) -> None:
         self.last = report
         drawn = Table.grid(expand=True)
+        drawn.width = self._live.console.width - _ECHO
         if report.total is not None:
             drawn.add_row(ProgressBar(total=max(1, report.total), completed=report.rows))
         counts = f" {_of_total(report)}{_share(report)}, "
