@@ -38,6 +38,7 @@ lint: $(VENV)/.dev ## ruff, mypy and pyright
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 # About half an hour; prints a table each, with the peers measured in the same run.

@@ -20,8 +20,8 @@ from unittest import mock
 import httpx
 
 from headway import Scheduler, bulk
-from headway.bulk.formats import Request
-from headway.bulk.rows import Answer, Tokens
+from headway.bulk.input.formats import Request
+from headway.bulk.output.rows import Answer, Tokens
 from headway.bulk.send import Answered, Sender
 
 __all__ = ["ANSWER", "cpu", "growth", "line_of", "write_lines"]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from headway.bulk.answers import mended, read_answer
-from headway.bulk.rows import Tokens, tokens_of
-from headway.bulk.status import early_ends
+from headway.bulk.output.answers import mended, read_answer
+from headway.bulk.output.rows import Tokens, tokens_of
+from headway.bulk.record.status import early_ends
 
 CHOICE = {"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}
 

@@ -421,3 +421,24 @@ def test_statistics_change_nothing() -> None:
         assert idle(scheduler)
 
     run("asyncio", main)
+
+
+def test_statistics_leave_the_queue_as_it_is() -> None:
+    async def main() -> None:
+        scheduler = Scheduler("1/min", tokens="6k/min")
+        shell = scheduler._shell
+        jobs = [shell.new_job(scheduler._options, 10) for _ in range(4)]
+        for job in jobs:
+            shell.enter(job)
+        shell.state.cancel(jobs[1], shell.clock())  # the oldest of those that wait
+        (line,) = shell.state.waiting.queue._levels[0].lines.values()
+        slots, marks = [*shell.state.whole.budgets[0]._slots], [*shell.state.counters._marks]
+        await anyio.sleep(400)  # all that was charged has left its window, and a mark is due
+        assert scheduler.statistics().queued == 2
+        assert (line.dead, [*line.jobs]) == (1, jobs[1:])
+        assert [*shell.state.whole.budgets[0]._slots] == slots
+        assert [*shell.state.counters._marks] == marks
+        for job in jobs:
+            shell.state.cancel(job, shell.clock())
+
+    run("asyncio", main)

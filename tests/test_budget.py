@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.bulk.budget import Bill, Budget
-from headway.bulk.formats import Request
-from headway.bulk.rows import Tokens
+from headway.bulk.input.formats import Request
+from headway.bulk.output.rows import Tokens
 
 pytestmark = pytest.mark.anyio
 

@@ -20,7 +20,7 @@ from commands import (
 )  # fmt: skip
 from llmock.pytest_plugin import LLMock
 
-from headway.bulk import progress
+from headway.cli import display as progress
 
 
 @pytest.fixture(autouse=True)

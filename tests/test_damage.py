@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from headway.bulk.checks import Checks
-from headway.bulk.journal import Journal, finished_rows, run_folder
-from headway.bulk.merge import Merged, merge
-from headway.bulk.output import InvalidOutput, errors_file
+from headway.bulk.output.checks import Checks
+from headway.bulk.output.journal import Journal, finished_rows, run_folder
+from headway.bulk.output.merge import Merged, merge
+from headway.bulk.output.paths import InvalidOutput, errors_file
 
 LINES = 40
 HEADER = {

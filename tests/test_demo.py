@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from headway.bulk import formats, lines
-from headway.bulk.seen import SeenIds
+from headway.bulk.input import formats, lines
+from headway.bulk.input.seen import SeenIds
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from headway.bulk import formats, lines, rows
-from headway.bulk.formats import BadLine, Request
-from headway.bulk.lines import InvalidInput, Line
-from headway.bulk.rows import Answer, Tokens
-from headway.bulk.seen import SeenIds
+from headway.bulk.input import formats, lines
+from headway.bulk.input.formats import BadLine, Request
+from headway.bulk.input.lines import InvalidInput, Line
+from headway.bulk.input.seen import SeenIds
+from headway.bulk.output import rows
+from headway.bulk.output.rows import Answer, Tokens
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 20}
 

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.bulk.bitmap import Bitmap
-from headway.bulk.checks import Checks
-from headway.bulk.journal import Journal, run_folder
-from headway.bulk.merge import Merged, merge
-from headway.bulk.output import AppendFile, InvalidOutput, default_output, errors_file
+from headway.bulk.output.bitmap import Bitmap
+from headway.bulk.output.checks import Checks
+from headway.bulk.output.journal import Journal, run_folder
+from headway.bulk.output.merge import Merged, merge
+from headway.bulk.output.paths import AppendFile, InvalidOutput, default_output, errors_file
 
 HEADER = {"input": "f00d", "provider": ["p", "u"], "shape": {}, "shard": None, "lines": 100}
 
@@ -329,7 +329,7 @@ def test_rows_that_somebody_changed(tmp_path: Path) -> None:
 def test_another_process_on_the_same_output(tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     program = (
-        "import sys\nfrom pathlib import Path\nfrom headway.bulk.journal import Journal\n"
+        "import sys\nfrom pathlib import Path\nfrom headway.bulk.output.journal import Journal\n"
         f"with Journal(Path({str(output)!r}), {HEADER!r}):\n"
         "    print('there', flush=True)\n    sys.stdin.read()\n"
     )

@@ -18,10 +18,10 @@ from test_progress import a_report
 
 import headway
 from headway import Kind, Retry, Scheduler, events, kinds
-from headway.bulk import progress
-from headway.bulk.measures import SessionInfo
-from headway.bulk.record import Recorder
+from headway.bulk.record.measures import SessionInfo
+from headway.bulk.record.trace import Recorder
 from headway.bulk.report import write_report
+from headway.cli import display as progress
 from headway.httpx import AsyncTransport
 from headway.kinds import Moves, Retried
 

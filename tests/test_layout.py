@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,115 +15,7 @@ import pytest
 import headway
 
 SOURCE = Path(headway.__file__).parent
-
-# From the bottom to the top: a module imports those of the lines before it, and of its own line
-# only inside a package that orders itself (hints, bulk).
-ORDER = [
-    "errors",
-    "providers",
-    "_words",
-    "kinds",
-    "events",
-    "rates",
-    "hints",
-    "_core.counters",
-    "_core.limits.pace",
-    "_core.limits.budget",
-    "_core.limits.gate",
-    "_core.limits.control",
-    "_core.limits.evidence",
-    "_core.limits.stated",
-    "_core.limits.scope",
-    "_core.queue.job",
-    "_core.queue.lines",
-    "_core.queue.waiting",
-    "_core.queue.flows",
-    "_core.refusals.outage",
-    "_core.refusals.retry",
-    "_core.refusals.refusals",
-    "_core.picture",
-    "_core.state",
-    "hooks.log",
-    "_runtime.calls",
-    "_runtime.checks",
-    "_runtime.waiter",
-    "_runtime.clock",
-    "_runtime.attempt",
-    "_runtime.shell",
-    "_runtime.lease",
-    "_runtime.workers",
-    "streams",
-    "estimate",
-    "_http.observer",
-    "_http.streams",
-    "_http.arguments",
-    "_http.bodies",
-    "_http.transport",
-    "httpx",
-    "httpx2",
-    "_http.pool",
-    "prices",
-    "scheduler",
-    "",  # headway itself: the public names
-    "together",
-    "bulk.bitmap",
-    "bulk.lines",
-    "bulk.seen",
-    "bulk.rows",
-    "bulk.status",
-    "bulk.formats",
-    "bulk.tables",
-    "bulk.source",
-    "bulk.check",
-    "bulk.output",
-    "bulk.checks",
-    "bulk.strangers",
-    "bulk.replaced",
-    "bulk.ledger",
-    "bulk.lock",
-    "bulk.journal",
-    "bulk.pipe",
-    "bulk.measures",
-    "bulk.record",
-    "bulk.merge",
-    "bulk.plan.simulation",
-    "bulk.plan.text",
-    "bulk.plan.calibration",
-    "bulk.plan.plan",
-    "bulk.report.failures",
-    "bulk.report.axis",
-    "bulk.report.charts",
-    "bulk.report.summary",
-    "bulk.report.measured",
-    "bulk.report.overview",
-    "bulk.report.overtime",
-    "bulk.report.rows",
-    "bulk.report.sections",
-    "bulk.report.render",
-    "bulk.report.page",
-    "bulk.report",
-    "bulk.probe",
-    "bulk.answers",
-    "bulk.send",
-    "bulk.machine",
-    "bulk.budget",
-    "bulk.feed",
-    "bulk.meter",
-    "bulk.progress",
-    "bulk.run",
-    "bulk",
-    "cli._streams",
-    "cli.options",
-    "cli.others",
-    "cli.run",
-    "cli",
-    "__main__",
-]
-PACKAGES = {"hints"}
-EMPTY = {
-    "_core", "_core.limits", "_core.queue", "_core.refusals", "_http", "_runtime",
-    "bulk.plan", "hooks",
-}  # fmt: skip  # packages that hold nothing by themselves
+ROOT = Path(__file__).parent.parent
 
 IMPURE = {
     "anyio", "asyncio", "concurrent", "contextvars", "datetime", "io", "logging",
@@ -167,44 +61,35 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
                 yield name, node.lineno
 
 
-def rank(module: str) -> int:
-    """The line of `ORDER` that `module` (without "headway.") stands on."""
-    for known in (module, module.split(".")[0]):
-        if known in ORDER and (known == module or known in PACKAGES):
-            return ORDER.index(known)
-    raise AssertionError(f"{module!r} is not in the layout: give it its place in ORDER")
+ALL = list(modules())
 
 
-ALL = [(name, path) for name, path in modules() if name not in EMPTY]
+def layers() -> dict[str, list[str]]:
+    """The layers of each room, from the top down, as pyproject.toml states them."""
+    stated = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text(encoding="utf-8"))
+    contracts = stated["tool"]["importlinter"]["contracts"]
+    return {one["name"]: one["layers"] for one in contracts if one["type"] == "layers"}
 
 
-@pytest.mark.parametrize(("name", "path"), ALL, ids=[name or "headway" for name, _ in ALL])
-def test_imports_go_one_way(name: str, path: Path) -> None:
-    for imported, line in imports(path):
-        if imported.split(".")[0] != "headway":
-            continue
-        inner = imported.removeprefix("headway").removeprefix(".")
-        ours = name.split(".")[0]
-        if ours in PACKAGES and inner.split(".")[0] == ours:
-            continue
-        assert rank(inner) < rank(name), f"{path}:{line}: {name or 'headway'} imports {imported}"
+def test_the_design_shows_the_layers_that_are_checked() -> None:
+    design = ROOT.joinpath("docs", "design.md").read_text(encoding="utf-8")
+    shown: dict[str, list[str]] = {}
+    for room, block in re.findall(r"The layers of `(\S+)`:\n\n((?:    .+\n)+)", design):
+        shown[room] = [" | ".join(re.split(r" {3,}", line.strip())[0].split(" | "))
+                       for line in block.splitlines() if not line.startswith("     ")]  # fmt: skip
+    assert shown == layers()
 
 
-@pytest.mark.parametrize("package", sorted(PACKAGES))
-def test_no_cycle_inside_a_package(package: str) -> None:
-    graph = {
-        name: {
-            imported.removeprefix("headway.")
-            for imported, _ in imports(path)
-            if imported.startswith(f"headway.{package}.")
-        }
-        for name, path in ALL
-        if name.split(".")[0] == package
-    }
-    while graph:
-        leaves = {name for name, needs in graph.items() if not needs & graph.keys()}
-        assert leaves, f"these import one another: {sorted(graph)}"
-        graph = {name: needs for name, needs in graph.items() if name not in leaves}
+def test_rooms_are_few() -> None:
+    def rooms(folder: Path) -> int:
+        return sum(
+            not one.name.startswith("__")
+            for one in folder.iterdir()
+            if one.suffix == ".py" or (one.is_dir() and list(one.glob("*.py")))
+        )
+
+    assert rooms(SOURCE) <= 20
+    assert rooms(SOURCE / "bulk") <= 12
 
 
 BASE = {"_core", "_words", "hints", "events", "errors", "kinds", "rates"}
@@ -232,11 +117,6 @@ def test_nothing_pure_asks_for_the_time(name: str, path: Path) -> None:
             asks = ("now", "utcnow", "today", "monotonic", "localtime", "gmtime")
             value = ast.unparse(node.value)
             assert not (node.attr in asks and value.split(".")[-1] in ("datetime", "date", "time"))
-
-
-@pytest.mark.parametrize(("name", "path"), ALL, ids=[name or "headway" for name, _ in ALL])
-def test_modules_are_small(name: str, path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 500
 
 
 def loaded(code: str) -> set[str]:

@@ -19,7 +19,7 @@ from commands import CHILD, PATIENCE, command, ids_of, rows_of, run_process, wri
 
 from headway import Scheduler, bulk, hints
 from headway.bulk import machine
-from headway.bulk.journal import Journal
+from headway.bulk.output.journal import Journal
 from headway.events import Kind
 
 ANSWER = (

@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from headway import Retry, Scheduler, bulk
-from headway.bulk.progress import as_json, summary
-from headway.bulk.record import read_trace
+from headway.bulk.record.status import Report
+from headway.bulk.record.trace import read_trace
 from headway.bulk.report.page import write_report
-from headway.bulk.status import Report
+from headway.cli.display import as_json, summary
 from headway.events import Kind
 from headway.prices import Price, Prices
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headway import InvalidLimit, Limits, Rate, Scheduler
-from headway.bulk.formats import BadLine, Request
+from headway.bulk.input.formats import BadLine, Request
 from headway.bulk.plan import plan as planning
 from headway.bulk.plan.calibration import Calibration
 from headway.bulk.plan.plan import plan

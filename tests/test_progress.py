@@ -16,8 +16,8 @@ import pytest
 from commands import Gated, command, request_line
 from rich.console import Console
 
-from headway.bulk import progress
-from headway.bulk.status import Report
+from headway.bulk.record.status import Report
+from headway.cli import display as progress
 from headway.events import Kind
 
 

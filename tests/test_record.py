@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway._core.counters import Recent, Statistics
-from headway.bulk.measures import Histogram, ModelUse, bucket, edges
-from headway.bulk.record import SAMPLES_A_SPAN, Recorder, Trace, read_trace
+from headway.bulk.record.measures import Histogram, ModelUse, bucket, edges
+from headway.bulk.record.trace import SAMPLES_A_SPAN, Recorder, Trace, read_trace
 from headway.events import Kind
 
 ROW: dict[str, Any] = {

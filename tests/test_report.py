@@ -27,8 +27,8 @@ from hypothesis import strategies as st
 
 from headway._core.counters import Recent, Statistics
 from headway.bulk import InvalidOutput
-from headway.bulk.measures import Sample, SessionInfo
-from headway.bulk.record import Recorder, Session
+from headway.bulk.record.measures import Sample, SessionInfo
+from headway.bulk.record.trace import Recorder, Session
 from headway.bulk.report import InvalidRun, write_report
 from headway.bulk.report.axis import make_axis
 from headway.bulk.report.failures import Example, normalise, read_failures

@@ -20,9 +20,9 @@ from anyio.abc import SocketStream
 from llmock.pytest_plugin import LLMock
 
 from headway import InvalidLimit, Retry, Scheduler, bulk
-from headway.bulk.output import default_output
-from headway.bulk.record import read_trace
-from headway.bulk.status import Report
+from headway.bulk.output.paths import default_output
+from headway.bulk.record.status import Report
+from headway.bulk.record.trace import read_trace
 from headway.events import Kind
 from headway.prices import Price, Prices
 from headway.together import InvalidSettings
@@ -795,7 +795,7 @@ async def test_a_disk_that_cannot_be_synced_ends_the_run(
         return httpx.Response(200, content=ANSWER)
 
     with monkeypatch.context() as patch:
-        patch.setattr("headway.bulk.output._sync", sync)
+        patch.setattr("headway.bulk.output.paths._sync", sync)
         async with scripted(answer) as client:  # type: ignore[arg-type]
             with pytest.raises(OSError, match="Input/output error"), anyio.fail_after(20):
                 await bulk.run(source, scheduler=make_scheduler(), client=client, endpoint=SCRIPTED)

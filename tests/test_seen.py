@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.bulk.seen import SeenIds
+from headway.bulk.input.seen import SeenIds
 
 
 @given(st.lists(st.text(max_size=3)))

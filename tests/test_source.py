@@ -19,10 +19,10 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headway.bulk.check import Check, check
-from headway.bulk.formats import BadLine, Request
-from headway.bulk.lines import MAX_LINE, InvalidInput
-from headway.bulk.source import Shape, Shard, Source, open_source
+from headway.bulk.input.check import Check, check
+from headway.bulk.input.formats import BadLine, Request
+from headway.bulk.input.lines import MAX_LINE, InvalidInput
+from headway.bulk.input.source import Shape, Shard, Source, open_source
 
 SHARED_FOLDER = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150

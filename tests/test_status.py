@@ -6,8 +6,8 @@ import aiohttp
 import httpx
 import pytest
 
+from headway.bulk.record.status import Pace
 from headway.bulk.send import describe, fault_of
-from headway.bulk.status import Pace
 
 
 def pace(*took: float) -> Pace:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from headway.bulk.journal import Journal, run_folder
-from headway.bulk.merge import merge
-from headway.bulk.output import InvalidOutput, errors_file
+from headway.bulk.output.journal import Journal, run_folder
+from headway.bulk.output.merge import merge
+from headway.bulk.output.paths import InvalidOutput, errors_file
 from headway.bulk.report import write_report
 
 HEADER = {"input": "f00d", "provider": ["p", "u"], "shape": {}, "shard": None, "lines": 9}

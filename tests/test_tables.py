@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from headway.bulk.formats import BadLine, Request
-from headway.bulk.lines import InvalidInput
-from headway.bulk.source import Shape, open_source
+from headway.bulk.input.formats import BadLine, Request
+from headway.bulk.input.lines import InvalidInput
+from headway.bulk.input.source import Shape, open_source
 
 
 def read(data: bytes, name: str = "in.csv", **shape: Any) -> list[Request | BadLine]:

@@ -9,21 +9,39 @@ that has ended counts for nothing, in whatever task its context leaked to.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextvars import ContextVar
 from random import random
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
+
+import anyio
 
 from headway._core.queue.job import Job
 from headway._core.refusals.retry import GiveUp
+from headway._core.state import SchedulerState
+from headway.hints import Refusal
 from headway.kinds import Retried
-
-if TYPE_CHECKING:
-    from headway._runtime.shell import Shell
-    from headway.hints import Refusal
 
 __all__ = ["ATTEMPT", "Attempt"]
 
 logger = logging.getLogger("headway")
+
+
+class Host(Protocol):
+    """What an attempt needs of the shell that it is made in."""
+
+    state: SchedulerState
+    clock: Callable[[], float]
+    parked: dict[Job, None]  # those who wait
+    idle: anyio.Event | None  # for those that wait until all has ended, None where nobody does
+
+    def poll(self) -> None:
+        """Start what may start, and tell what happened."""
+        ...
+
+    def refusal(self, error: Exception) -> Refusal:
+        """What `error` says."""
+        ...
 
 
 class Attempt:
@@ -49,7 +67,7 @@ class Attempt:
     _returned = False
     _used: float | None = None
 
-    def __init__(self, shell: Shell, job: Job, once: str = "") -> None:
+    def __init__(self, shell: Host, job: Job, once: str = "") -> None:
         self.shell = shell
         self.job = job
         self.once = once  # why its job cannot be tried again; "" where it can
@@ -156,7 +174,7 @@ class Attempt:
             Attempt.finish(self.shell, self.job, used)
 
     @staticmethod
-    def finish(shell: Shell, job: Job, used: float | None) -> None:
+    def finish(shell: Host, job: Job, used: float | None) -> None:
         """The attempt of `job`, in which no transport has sent anything, succeeded: for a job that
         shows its attempt to nobody, and so need not make one.
         """

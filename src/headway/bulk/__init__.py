@@ -1,11 +1,11 @@
 """Bulk runs: a file of requests in, a file of answers out."""
 
-from headway.bulk.check import Check, check
-from headway.bulk.lines import InvalidInput
-from headway.bulk.output import InvalidOutput
+from headway.bulk.input.check import Check, check
+from headway.bulk.input.lines import InvalidInput
+from headway.bulk.input.source import Shape, Shard, Source, open_source
+from headway.bulk.output.paths import InvalidOutput
+from headway.bulk.record.status import Report, Stop
 from headway.bulk.run import run
-from headway.bulk.source import Shape, Shard, Source, open_source
-from headway.bulk.status import Report, Stop
 from headway.providers import PROVIDERS, Endpoint, InvalidSettings, find_endpoint
 
 __all__ = [

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import anyio
 
 from headway._words import money
-from headway.bulk.formats import ENDPOINTS, Request
-from headway.bulk.rows import Tokens
+from headway.bulk.input.formats import ENDPOINTS, Request
+from headway.bulk.output.rows import Tokens
 from headway.estimate import WITHOUT_ANSWER
 
 __all__ = ["UNBOUNDED_ANSWER", "Bill", "Budget", "needed"]

@@ -12,17 +12,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headway.bulk.answers import Reading
 from headway.bulk.budget import Budget, needed
-from headway.bulk.formats import BadLine, Request
-from headway.bulk.journal import Journal, trace_file
-from headway.bulk.ledger import Ledger, Unanswered
-from headway.bulk.pipe import Rows
-from headway.bulk.record import Recorder
-from headway.bulk.rows import Tokens, spent_by
+from headway.bulk.input.formats import BadLine, Request
+from headway.bulk.input.source import Source
+from headway.bulk.output.answers import Reading
+from headway.bulk.output.bills import Ledger, Unanswered
+from headway.bulk.output.journal import Journal, trace_file
+from headway.bulk.output.pipe import Rows
+from headway.bulk.output.rows import Tokens, spent_by
+from headway.bulk.record.status import Pace, Report, Stop
+from headway.bulk.record.trace import Recorder
 from headway.bulk.send import Answered
-from headway.bulk.source import Source
-from headway.bulk.status import Pace, Report, Stop
 from headway.providers import Endpoint
 
 if TYPE_CHECKING:

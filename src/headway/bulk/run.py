@@ -24,15 +24,17 @@ from anyio.lowlevel import checkpoint
 from headway import hints
 from headway._runtime.workers import MOST_WORKERS
 from headway.bulk.budget import Budget
-from headway.bulk.feed import feed
-from headway.bulk.formats import BadLine, Request, estimate_tokens
-from headway.bulk.journal import Journal
-from headway.bulk.ledger import Ledger
+from headway.bulk.input.feed import feed
+from headway.bulk.input.formats import BadLine, Request, estimate_tokens
+from headway.bulk.input.source import InvalidInput, Shape, Shard, Source, open_source
 from headway.bulk.machine import connections_for, prepare, starved
 from headway.bulk.meter import Meter, count_spent
-from headway.bulk.output import InvalidOutput, check_output, default_output, is_device
-from headway.bulk.pipe import Pipe, Rows
-from headway.bulk.rows import answer_row, error_row
+from headway.bulk.output.bills import Ledger
+from headway.bulk.output.journal import Journal
+from headway.bulk.output.paths import InvalidOutput, check_output, default_output, is_device
+from headway.bulk.output.pipe import Pipe, Rows
+from headway.bulk.output.rows import answer_row, error_row
+from headway.bulk.record.status import Report, Stop
 from headway.bulk.send import (
     UNTOLD,
     Answered,
@@ -43,8 +45,6 @@ from headway.bulk.send import (
     fault_of,
     stop_of,
 )  # fmt: skip
-from headway.bulk.source import InvalidInput, Shape, Shard, Source, open_source
-from headway.bulk.status import Report, Stop
 from headway.errors import HeadwayError, Latched
 from headway.prices import Prices
 from headway.providers import Endpoint, find_endpoint

@@ -13,10 +13,10 @@ from headway import hints
 from headway._core.refusals.retry import given_up
 from headway._http.observer import Observer
 from headway._http.pool import Pool
-from headway.bulk.answers import Reading, read_answer
-from headway.bulk.formats import Request
-from headway.bulk.rows import Answer, Tokens
-from headway.bulk.status import Stop
+from headway.bulk.input.formats import Request
+from headway.bulk.output.answers import Reading, read_answer
+from headway.bulk.output.rows import Answer, Tokens
+from headway.bulk.record.status import Stop
 from headway.errors import HeadwayError, Latched, NeverFits, Unavailable, without_fix
 from headway.kinds import Kind, Moves
 from headway.providers import Endpoint

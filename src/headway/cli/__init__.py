@@ -13,7 +13,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Annotated
 
-from headway.cli import _streams
+from headway.cli import streams as _streams
 from headway.errors import MissingExtra
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from headway.cli import options
-from headway.cli._streams import say
+from headway.cli.streams import say
 from headway.errors import HeadwayError
 
 __all__ = ["add"]
@@ -123,7 +123,7 @@ def probe(
     import httpx
 
     from headway import bulk
-    from headway.bulk.formats import resolve_endpoint
+    from headway.bulk.input.formats import resolve_endpoint
     from headway.bulk.probe import describe
     from headway.bulk.probe import probe as ask
 
@@ -155,7 +155,7 @@ def merge(
     ] = False,
 ) -> None:
     """Join the results of shards in one file, in the order of the input."""
-    from headway.bulk.merge import merge as join
+    from headway.bulk.output.merge import merge as join
 
     try:
         merged = join(outputs, output, partial=partial, overwrite=overwrite)

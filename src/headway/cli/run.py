@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headway.cli import options
-from headway.cli._streams import say
+from headway.cli.streams import say
 from headway.errors import HeadwayError
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def _run(wanted: _Wanted) -> int:
         import anyio
 
         from headway import Retry, Scheduler, bulk
-        from headway.bulk import progress
+        from headway.cli import display as progress
         from headway.prices import Prices
 
         console = progress.stderr()

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from headway.bulk.journal import trace_file
-from headway.bulk.output import InvalidOutput, default_output
-from headway.bulk.record import read_trace
+from headway.bulk.output.journal import trace_file
+from headway.bulk.output.paths import InvalidOutput, default_output
+from headway.bulk.record.trace import read_trace
 
 __all__ = ["Calibration", "Use", "calibration_of"]
 

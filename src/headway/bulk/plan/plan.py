@@ -13,7 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from headway import _words as words
-from headway.bulk.formats import BadLine, Request, estimate_tokens
+from headway.bulk.input.formats import BadLine, Request, estimate_tokens
 from headway.bulk.plan.calibration import Calibration, Use
 from headway.bulk.plan.simulation import MOST_AT_ONCE, Simulation, Work, simulate
 from headway.errors import InvalidLimit

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timezone
 
-from headway.bulk.measures import Histogram, Sample
-from headway.bulk.record import Session
+from headway.bulk.record.measures import Histogram, Sample
+from headway.bulk.record.trace import Session
 
 __all__ = ["WIDTH", "Axis", "Bin", "make_axis"]
 

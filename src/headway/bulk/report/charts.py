@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from headway._words import count, duration
-from headway.bulk.measures import Histogram, bucket, edges
+from headway.bulk.record.measures import Histogram, bucket, edges
 from headway.bulk.report.axis import WIDTH, Axis
 
 __all__ = ["Bar", "Chart", "Drawn", "Key", "Mark", "Series", "Shape", "Times", "bars", "far_above",

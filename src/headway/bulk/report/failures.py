@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from headway.bulk.measures import mend
+from headway.bulk.record.measures import mend
 
 __all__ = ["Example", "Failures", "Group", "read_failures"]
 

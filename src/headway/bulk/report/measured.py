@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headway.bulk.record import Trace
+from headway.bulk.record.trace import Trace
 from headway.bulk.report.axis import Axis
 from headway.bulk.report.charts import Chart
 from headway.bulk.report.failures import Failures

@@ -11,9 +11,9 @@ import tempfile
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from headway.bulk.journal import run_folder, trace_file
-from headway.bulk.output import InvalidOutput, errors_file
-from headway.bulk.record import Trace, read_trace
+from headway.bulk.output.journal import run_folder, trace_file
+from headway.bulk.output.paths import InvalidOutput, errors_file
+from headway.bulk.record.trace import Trace, read_trace
 from headway.bulk.report.failures import read_failures
 from headway.bulk.report.render import page
 from headway.errors import HeadwayError

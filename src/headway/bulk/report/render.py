@@ -16,7 +16,7 @@ from itertools import groupby
 
 import msgspec
 
-from headway.bulk.record import Trace
+from headway.bulk.record.trace import Trace
 from headway.bulk.report.axis import Axis, make_axis
 from headway.bulk.report.charts import Chart
 from headway.bulk.report.failures import Failures

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from headway._words import count, duration, money, percent, short
-from headway.bulk.measures import ModelUse
+from headway.bulk.record.measures import ModelUse
+from headway.bulk.record.status import early_ends
 from headway.bulk.report.charts import Bar, bars
 from headway.bulk.report.failures import OTHER, Example, Failures, Group
 from headway.bulk.report.measured import Content, Measured
-from headway.bulk.status import early_ends
 
 __all__ = ["attempts", "errors", "models", "sessions"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headway._words import binds, money, percent
-from headway.bulk.record import Trace
+from headway.bulk.record.trace import Trace
 from headway.bulk.report.failures import Failures
 
 __all__ = ["Sums"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from headway.bulk.output import errors_file
-from headway.bulk.strangers import in_the_way, is_empty
+from headway.bulk.output.paths import errors_file
+from headway.bulk.output.strangers import in_the_way, is_empty
 
 __all__ = ["Replaced"]
 

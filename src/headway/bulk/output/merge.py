@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 
-from headway.bulk.bitmap import Bitmap
-from headway.bulk.checks import Checks, read_header
-from headway.bulk.journal import finished_rows, journal_header
-from headway.bulk.output import ANSWERED, InvalidOutput, errors_file, run_folder
-from headway.bulk.seen import SeenIds
-from headway.bulk.strangers import (
+from headway.bulk.input.seen import SeenIds
+from headway.bulk.output.bitmap import Bitmap
+from headway.bulk.output.checks import Checks, read_header
+from headway.bulk.output.journal import finished_rows, journal_header
+from headway.bulk.output.paths import ANSWERED, InvalidOutput, errors_file, run_folder
+from headway.bulk.output.strangers import (
     check_place,
     holds_failed_rows,
     holds_rows,

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from headway._core.counters import Statistics
-from headway.bulk.measures import End, Histogram, ModelUse, Sample, SessionInfo, bucket, mend
+from headway.bulk.record.measures import End, Histogram, ModelUse, Sample, SessionInfo, bucket, mend
 from headway.errors import InvalidLimit
 from headway.rates import Rate
 

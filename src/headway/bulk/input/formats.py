@@ -2,8 +2,8 @@
 
 A line is a request in the OpenAI batch form, ``{"custom_id", "method", "url", "body"}``, in the
 Together form, ``{"custom_id", "body"}``, or in the plain form, a body alone; a file is of one
-form, which its first valid line tells. Prompts are in `headway.bulk.tables`, rows in
-`headway.bulk.rows`.
+form, which its first valid line tells. Prompts are in `headway.bulk.input.tables`, rows in
+`headway.bulk.output.rows`.
 
 Nothing here reads a clock or a network. Bodies pass through as the bytes they are: what the file
 says is what is sent.
@@ -19,8 +19,8 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from headway._words import size
-from headway.bulk.lines import MAX_LINE, InvalidInput, Line, undecodable
-from headway.bulk.seen import SeenIds
+from headway.bulk.input.lines import MAX_LINE, InvalidInput, Line, undecodable
+from headway.bulk.input.seen import SeenIds
 from headway.estimate import BYTES_PER_TOKEN
 
 __all__ = [

@@ -9,9 +9,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from headway.bulk.checks import Checks, is_row, read_header
-from headway.bulk.output import ANSWERED, InvalidOutput, errors_file, run_folder
-from headway.bulk.rows import is_json
+from headway.bulk.output.checks import Checks, is_row, read_header
+from headway.bulk.output.paths import ANSWERED, InvalidOutput, errors_file, run_folder
+from headway.bulk.output.rows import is_json
 
 __all__ = [
     "check_place",

@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from headway.bulk.formats import BadLine, Request, RequestReader, resolve_endpoint
-from headway.bulk.lines import (
+from headway.bulk.input.formats import BadLine, Request, RequestReader, resolve_endpoint
+from headway.bulk.input.lines import (
     MAX_LINE,
     BoundedFile,
     Compression,
@@ -31,8 +31,8 @@ from headway.bulk.lines import (
     open_file,
     skip_line,
 )
-from headway.bulk.seen import SeenIds
-from headway.bulk.tables import PromptReader, read_records
+from headway.bulk.input.seen import SeenIds
+from headway.bulk.input.tables import PromptReader, read_records
 
 __all__ = ["InvalidInput", "Shape", "Shard", "Source", "open_source"]
 

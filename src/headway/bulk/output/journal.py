@@ -1,14 +1,14 @@
 """The memory of a run: which rows are done, and which were sent and may have been billed.
 
-The rows themselves say what is done: a row counts from the moment its one write returns, and for
-as long as it is as it was written (`headway.bulk.checks`). Beside them, in the run's folder, stands
-the journal: a header (what was run: the input's fingerprint, and the options that change the
+The rows themselves say what is done: a row counts from the moment its one write returns, and for as
+long as it is as it was written (`headway.bulk.output.checks`). Beside them, in the run's folder,
+stands the journal: a header (what was run: the input's fingerprint, and the options that change the
 answers) and marks of eight bytes. One is written before each send: a row with a mark and no answer
 was in flight when the process was killed. The last one of a run that is done counts its rows.
 
 A killed process leaves at most a torn last row and a torn last mark; both are cut at the next
-start. Rows that were damaged, or stand there twice, are moved to a file of their own, and told.
-The failed rows stand a second time in a file of their own, made anew at each start.
+start. Rows that were damaged, or stand there twice, are moved to a file of their own, and told. The
+failed rows stand a second time in a file of their own, made anew at each start.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from headway.bulk.bitmap import Bitmap
-from headway.bulk.checks import Checks, read_header, write_header
-from headway.bulk.lock import acquire
-from headway.bulk.output import (
+from headway.bulk.output.bitmap import Bitmap
+from headway.bulk.output.checks import Checks, read_header, write_header
+from headway.bulk.output.lock import acquire
+from headway.bulk.output.paths import (
     ANSWERED,
     AppendFile,
     InvalidOutput,
@@ -36,8 +36,8 @@ from headway.bulk.output import (
     fresh,
     run_folder,
 )
-from headway.bulk.replaced import Replaced
-from headway.bulk.strangers import (
+from headway.bulk.output.replaced import Replaced
+from headway.bulk.output.strangers import (
     check_place,
     holds_failed_rows,
     holds_rows,

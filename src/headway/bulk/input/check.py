@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from headway.bulk.formats import BadLine
+from headway.bulk.input.formats import BadLine
 
 if TYPE_CHECKING:
-    from headway.bulk.source import Source
+    from headway.bulk.input.source import Source
 from headway.estimate import BYTES_PER_TOKEN
 
 __all__ = ["Check", "check"]

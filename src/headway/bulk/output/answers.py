@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from headway.bulk.lines import undecodable
-from headway.bulk.rows import Tokens, bill_in, is_json
-from headway.bulk.status import CUT_OFF
+from headway.bulk.input.lines import undecodable
+from headway.bulk.output.rows import Tokens, bill_in, is_json
+from headway.bulk.record.status import CUT_OFF
 from headway.hints._kinds import status_in_body
 from headway.hints._reply import ErrorBody, one_line, read_body
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from headway.bulk.output import InvalidOutput
+from headway.bulk.output.paths import InvalidOutput
 from headway.errors import MissingExtra
 
 try:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import msgspec
 
 from headway._words import size
-from headway.bulk.formats import (
+from headway.bulk.input.formats import (
     ENDPOINTS,
     BadLine,
     Options,
@@ -20,8 +20,8 @@ from headway.bulk.formats import (
     check_id,
     unreadable,
 )
-from headway.bulk.lines import MAX_LINE, InvalidInput, Line, skip_line
-from headway.bulk.seen import SeenIds
+from headway.bulk.input.lines import MAX_LINE, InvalidInput, Line, skip_line
+from headway.bulk.input.seen import SeenIds
 
 __all__ = ["PromptReader", "Record", "read_records"]
 

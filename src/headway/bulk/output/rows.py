@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from headway.bulk.lines import undecodable
+from headway.bulk.input.lines import undecodable
 from headway.errors import MissingExtra
 
 try:
@@ -22,7 +22,7 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
     ) from error
 
 if TYPE_CHECKING:
-    from headway.bulk.formats import Request
+    from headway.bulk.input.formats import Request
 
 __all__ = [
     "Answer",

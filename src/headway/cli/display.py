@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TextIO
 
 from headway import _words as words
-from headway.bulk.status import Report, early_ends
+from headway.bulk.record.status import Report, early_ends
 from headway.errors import MissingExtra
 from headway.kinds import Kind, Moves, Retried
 

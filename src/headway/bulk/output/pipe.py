@@ -7,9 +7,9 @@ from array import array
 from collections import Counter
 from pathlib import Path
 
-from headway.bulk.bitmap import Bitmap
-from headway.bulk.journal import Journal
-from headway.bulk.output import AppendFile
+from headway.bulk.output.bitmap import Bitmap
+from headway.bulk.output.journal import Journal
+from headway.bulk.output.paths import AppendFile
 
 __all__ = ["Pipe", "Rows"]
 

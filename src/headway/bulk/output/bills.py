@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from headway.bulk.output import AppendFile
+from headway.bulk.output.paths import AppendFile
 
 __all__ = ["Ledger", "Unanswered"]
 

@@ -1,0 +1,1 @@
+"""Answers to rows, rows to files, and the journal beside them."""
