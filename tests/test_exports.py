@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import importlib
 import inspect
+import pickle
 import pkgutil
+import typing
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 import headway
+from headway import bulk, events
 
 PUBLIC = [
+    "AsCompleted",
+    "Binds",
     "DeadlineExceeded",
+    "Ended",
     "HeadwayError",
     "InvalidLimit",
+    "KeyStatistics",
     "Kind",
     "Latched",
     "Lease",
+    "LimitName",
+    "Limiter",
     "Limits",
+    "Map",
     "MissingExtra",
     "NeverFits",
     "Outcome",
@@ -89,3 +102,77 @@ def test_every_module_names_what_is_public_and_documents_it(name: str) -> None:
 def _made_in(thing: object, module: str) -> bool:
     made = inspect.isclass(thing) or inspect.isfunction(thing)
     return made and getattr(thing, "__module__", "") == module
+
+
+HEADWAY = [getattr(headway, name) for name in PUBLIC]
+BULK = [getattr(bulk, name) for name in bulk.__all__]
+
+
+def classes(things: list[Any]) -> list[type]:
+    return [each for each in things if inspect.isclass(each)]
+
+
+@pytest.mark.parametrize("each", classes(HEADWAY), ids=lambda each: each.__name__)
+def test_a_public_class_is_shown_where_a_user_imports_it(each: type) -> None:
+    assert each.__module__ == "headway"
+    assert repr(each) in (f"<class 'headway.{each.__name__}'>", f"<enum '{each.__name__}'>")
+    assert pickle.loads(pickle.dumps(each)) is each
+
+
+@pytest.mark.parametrize("each", classes(BULK), ids=lambda each: each.__name__)
+def test_a_class_of_bulk_is_shown_where_a_user_imports_it(each: type) -> None:
+    assert each.__module__ in ("headway.bulk", "headway.providers")
+    assert pickle.loads(pickle.dumps(each)) is each
+
+
+def returned(hint: Any) -> Iterator[type]:
+    """The classes of headway's that an annotation names."""
+    if inspect.isclass(hint) and hint.__module__.startswith("headway"):
+        yield hint
+    for part in (typing.get_origin(hint), *typing.get_args(hint)):
+        if part is not None and not isinstance(part, str):
+            yield from returned(part)
+
+
+def face(things: list[Any]) -> Iterator[tuple[str, Any]]:
+    """Functions, and the public methods, properties and fields of classes: with their hints."""
+    for each in things:
+        if inspect.isfunction(each):
+            yield each.__name__, typing.get_type_hints(each).get("return")
+        if not inspect.isclass(each):
+            continue
+        for name, hint in typing.get_type_hints(each).items():
+            if not name.startswith("_"):
+                yield f"{each.__name__}.{name}", hint
+        for name, member in vars(each).items():
+            function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+            if inspect.isfunction(function) and (name == "__init__" or not name.startswith("_")):
+                yield f"{each.__name__}.{name}", typing.get_type_hints(function).get("return")
+
+
+INTERNAL = {
+    "Retry.decide", "Retry.reopening",  # the core's
+    "Kind.moves", "Kind.retried",  # words of the table, `headway.kinds`
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("where", "things"), [("headway", HEADWAY), ("headway.bulk", BULK)])
+def test_what_a_public_call_returns_is_public(where: str, things: list[Any]) -> None:
+    known = {*classes([*HEADWAY, *BULK, *vars(events).values()])}
+    found = {name: [*returned(hint)] for name, hint in face(things) if name not in INTERNAL}
+    assert len([name for name, made in found.items() if made]) > 5
+    for name, made in found.items():
+        assert set(made) <= known, f"{where}.{name} returns what {where} does not export"
+
+
+def test_the_hints_of_public_values_resolve_for_others() -> None:
+    outcome = headway.Outcome(1, "a", None, 1, 0.5, 0)
+    assert copy.deepcopy(outcome) == pickle.loads(pickle.dumps(outcome)) == outcome
+    fields = {each.name: each.type for each in dataclasses.fields(headway.Statistics)}
+    assert fields["recent"] is headway.Recent
+    assert fields["binds"] is headway.Binds
+    statistics = headway.Scheduler().statistics()
+    assert TypeAdapter(headway.Statistics).validate_python(statistics) is statistics
+    assert set(TypeAdapter(headway.Statistics).json_schema()["properties"]) == set(fields)
+    hints = typing.get_type_hints(headway.Scheduler.__init__)
+    assert headway.Limiter in typing.get_args(hints["requests"])

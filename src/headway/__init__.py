@@ -1,6 +1,9 @@
 """headway: an async scheduler for calls to rate-limited APIs, large language models first."""
 
-from headway._core.counters import Recent, Statistics
+import inspect as _inspect
+from collections.abc import Iterable as _Iterable
+
+from headway._core.counters import KeyStatistics, Recent, Statistics
 from headway._core.refusals.retry import Retry
 from headway._runtime.lease import Lease
 from headway.errors import (
@@ -16,19 +19,26 @@ from headway.errors import (
     Unavailable,
     WrongLoop,
 )
-from headway.events import Kind
-from headway.rates import Limits, Rate
+from headway.events import Binds, Ended, Kind, LimitName
+from headway.rates import Limiter, Limits, Rate
 from headway.scheduler import Scheduler, View
-from headway.streams import Outcome
+from headway.streams import AsCompleted, Map, Outcome
 
 __all__ = [
+    "AsCompleted",
+    "Binds",
     "DeadlineExceeded",
+    "Ended",
     "HeadwayError",
     "InvalidLimit",
+    "KeyStatistics",
     "Kind",
     "Latched",
     "Lease",
+    "LimitName",
+    "Limiter",
     "Limits",
+    "Map",
     "MissingExtra",
     "NeverFits",
     "Outcome",
@@ -46,3 +56,22 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+
+def _show_under(package: str, things: _Iterable[object]) -> None:
+    """Let the classes among `things` be shown, and pickled, under the package that exports them.
+
+    Annotations are read in the namespace of a class's module, so they are resolved before it
+    changes. (`inspect.getsource` of such a class finds nothing; of its methods it does.)
+    """
+    for each in things:
+        if not isinstance(each, type) or each.__module__ == package:
+            continue
+        if "__annotations__" in vars(each):
+            each.__annotations__ = found = _inspect.get_annotations(each, eval_str=True)
+            for name, field in getattr(each, "__dataclass_fields__", {}).items():
+                field.type = found.get(name, field.type)
+        each.__module__ = package
+
+
+_show_under(__name__, [globals()[_name] for _name in __all__])

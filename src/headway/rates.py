@@ -171,8 +171,8 @@ class Rate:
         return stated(self.limit, self.per)
 
 
-RateLike: TypeAlias = "str | Rate | Limiter | Iterable[str | Rate | Limiter]"
-ConcurrencyLike: TypeAlias = "int | None"
+RateLike: TypeAlias = str | Rate | Limiter | Iterable[str | Rate | Limiter]
+ConcurrencyLike: TypeAlias = int | None
 
 
 @dataclass(frozen=True, slots=True, init=False)

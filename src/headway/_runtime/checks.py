@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 KeyLimits: TypeAlias = (
-    "Mapping[Any, Limits] | Iterable[tuple[Any, Limits]] | Callable[[Any], Limits | None]"
+    Mapping[Any, Limits] | Iterable[tuple[Any, Limits]] | Callable[[Any], Limits | None]
 )
 
 

@@ -1,6 +1,8 @@
 """Bulk runs: a file of requests in, a file of answers out."""
 
+from headway import _show_under
 from headway.bulk.input.check import Check, check
+from headway.bulk.input.formats import BadLine, Request
 from headway.bulk.input.lines import InvalidInput
 from headway.bulk.input.source import Shape, Shard, Source, open_source
 from headway.bulk.output.paths import InvalidOutput
@@ -9,6 +11,12 @@ from headway.bulk.run import run
 from headway.providers import PROVIDERS, Endpoint, InvalidSettings, find_endpoint
 
 __all__ = [
-    "PROVIDERS", "Check", "Endpoint", "InvalidInput", "InvalidOutput", "InvalidSettings", "Report",
-    "Shape", "Shard", "Source", "Stop", "check", "find_endpoint", "open_source", "run",
+    "PROVIDERS", "BadLine", "Check", "Endpoint", "InvalidInput", "InvalidOutput", "InvalidSettings",
+    "Report", "Request", "Shape", "Shard", "Source", "Stop", "check", "find_endpoint",
+    "open_source", "run",
 ]  # fmt: skip
+
+_show_under(
+    __name__, (BadLine, Check, InvalidInput, InvalidOutput, Report, Request, Shape, Shard, Source,
+               Stop)
+)  # fmt: skip

@@ -15,7 +15,7 @@ from contextlib import ExitStack, aclosing, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import anyio
 import httpx
@@ -48,10 +48,8 @@ from headway.bulk.send import (
 from headway.errors import HeadwayError, Latched
 from headway.prices import Prices
 from headway.providers import Endpoint, find_endpoint
-
-if TYPE_CHECKING:
-    from headway.scheduler import Scheduler
-    from headway.streams import Outcome
+from headway.scheduler import Scheduler
+from headway.streams import Outcome
 
 __all__ = ["run"]
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from headway.bulk.input.formats import BadLine
-
-if TYPE_CHECKING:
-    from headway.bulk.input.source import Source
+from headway.bulk.input.source import Source
 from headway.estimate import BYTES_PER_TOKEN
 
 __all__ = ["Check", "check"]
