@@ -30,12 +30,23 @@ __all__ = [
     "SchedulerClosed",
     "Unavailable",
     "WrongLoop",
-    "without_fix",
 ]
 
 
 class HeadwayError(Exception):
-    """The root of headway's own errors."""
+    """The root of headway's own errors.
+
+    `what` says what happened and why, `fix` what to do about it, "" where that is not known. The
+    text of an error is both: ``str(error)`` is ``"<what>. Fix: <fix>"``.
+    """
+
+    def __init__(self, what: str = "", *, fix: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.what}. Fix: {self.fix}" if self.fix else self.what
 
 
 class InvalidLimit(HeadwayError, ValueError):
@@ -72,26 +83,20 @@ class Latched(HeadwayError):
     `kind` is ``"auth"`` or ``"quota"`` (a `headway.Kind`).
     """
 
-    def __init__(self, message: str, kind: str) -> None:
-        super().__init__(message, kind)
+    def __init__(self, what: str, kind: str, *, fix: str = "") -> None:
+        super().__init__(what, fix=fix)
+        self.args = (what, kind)  # as it is made again: pickled, copied
         self.kind = kind
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class Refused(HeadwayError):
     """A *result* that the user's predicate calls a refusal. The result is in ``.result``."""
 
-    def __init__(self, message: str, result: object) -> None:
-        super().__init__(message)
+    def __init__(self, what: str, result: object, *, fix: str = "") -> None:
+        super().__init__(what, fix=fix)
+        self.args = (what, result)
         self.result = result
 
 
 class MissingExtra(HeadwayError, ImportError):
     """An optional package that is not installed; the message says what to install."""
-
-
-def without_fix(error: object) -> str:
-    """What a message of headway says and why, without its fix and its last full stop."""
-    return str(error).partition(" Fix: ")[0].rstrip(".")

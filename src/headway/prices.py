@@ -64,7 +64,8 @@ class Price:
             if not (is_number(value) and 0 <= value < _INFINITY):
                 raise InvalidPrices(
                     f"{name}={shown(value)} is not a price: it is dollars per million tokens, a "
-                    "finite number from 0. Fix: a number without quotes, like 0.60."
+                    "finite number from 0",
+                    fix="a number without quotes, like 0.60.",
                 )
 
 
@@ -239,30 +240,32 @@ def _read_table(path: Path) -> dict[str, Price]:
     suffix = path.suffix.lower()
     if suffix not in (".toml", ".json"):
         raise InvalidPrices(
-            f"{path}: a table of prices is a .toml or a .json file. Fix: name it prices.toml or "
-            f"prices.json, with a table for each model: {_EXAMPLE}."
+            f"{path}: a table of prices is a .toml or a .json file",
+            fix=f"name it prices.toml or prices.json, with a table for each model: {_EXAMPLE}.",
         )
     try:
         with path.open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise InvalidPrices(
-            f"{path}: cannot be read: {error.strerror or error}. Fix: the path of a file of prices."
+            f"{path}: cannot be read: {error.strerror or error}",
+            fix="the path of a file of prices.",
         ) from error
     if len(data) > _MOST_BYTES:
         raise InvalidPrices(
-            f"{path}: is larger than {size(_MOST_BYTES)}, which no table of prices is. "
-            "Fix: the path of a file of prices."
+            f"{path}: is larger than {size(_MOST_BYTES)}, which no table of prices is",
+            fix="the path of a file of prices.",
         )
     try:
         text = data.decode("utf-8-sig")
         table = tomllib.loads(text) if suffix == ".toml" else json.loads(text)
     except (ValueError, RecursionError) as error:  # both kinds of syntax errors are ValueErrors
         kind = suffix[1:].upper()
-        raise InvalidPrices(f"{path}: is not {kind}: {error}. Fix: correct the file.") from error
+        raise InvalidPrices(f"{path}: is not {kind}: {error}", fix="correct the file.") from error
     if not isinstance(table, dict):
         raise InvalidPrices(
-            f"{path}: holds {_kind(table)}, and prices are a table for each model. Fix: {_EXAMPLE}."
+            f"{path}: holds {_kind(table)}, and prices are a table for each model",
+            fix=f"{_EXAMPLE}.",
         )
     return {model: _read_price(path, model, entry) for model, entry in table.items()}
 
@@ -271,24 +274,26 @@ def _read_price(path: Path, model: str, entry: object) -> Price:
     where = f"{path}: model {shown(model)}"
     if not isinstance(entry, dict):
         raise InvalidPrices(
-            f"{where} has {_kind(entry)}, and not a table of prices. Fix: {_EXAMPLE}."
+            f"{where} has {_kind(entry)}, and not a table of prices", fix=f"{_EXAMPLE}."
         )
     inner = next((key for key, value in entry.items() if isinstance(value, dict)), None)
     if inner is not None:
         raise InvalidPrices(
             f"{where} has a table {shown(inner)} inside it. In TOML a name with a dot or a slash "
-            f'needs quotes. Fix: ["{model}.{inner}"].'
+            "needs quotes",
+            fix=f'["{model}.{inner}"].',
         )
     unknown = next((key for key in entry if key not in _KEYS), None)
     if unknown is not None:
         raise InvalidPrices(
             f"{where} has {shown(unknown)}; prices are input, output and cached, in dollars per "
-            f"million tokens. Fix: {_EXAMPLE}."
+            "million tokens",
+            fix=f"{_EXAMPLE}.",
         )
     missing = next((key for key in ("input", "output") if key not in entry), None)
     if missing is not None:
         raise InvalidPrices(
-            f"{where} has no {missing} price. Fix: {missing} = 0 where it costs nothing."
+            f"{where} has no {missing} price", fix=f"{missing} = 0 where it costs nothing."
         )
     try:
         return Price(**entry)

@@ -89,9 +89,9 @@ def client(
 def _given_key(key: object) -> str:
     """`key`, the argument: what `check_key` says of it names the argument, not the variable."""
     if not isinstance(key, str):
-        raise InvalidSettings(f"api_key= is {type(key).__name__}, not a string. Fix: the key")
+        raise InvalidSettings(f"api_key= is {type(key).__name__}, not a string", fix="the key")
     if not key.strip():
         raise InvalidSettings(
-            f"api_key= is empty. Fix: the key, or leave it out for the one in {KEY_VARIABLE}"
+            "api_key= is empty", fix=f"the key, or leave it out for the one in {KEY_VARIABLE}"
         )
     return check_key(key, "api_key=")

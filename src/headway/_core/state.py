@@ -28,7 +28,6 @@ from headway.errors import (
     NeverFits,
     QueueFull,
     Unavailable,
-    without_fix,
 )
 from headway.events import Ended, Event, Finished, Ignored, Kind, Queued, Retrying, Started
 from headway.hints import LimitHint, Refusal
@@ -131,8 +130,8 @@ class SchedulerState:
         if self.waiting.size >= self.max_queue:
             raise QueueFull(
                 f"{self.waiting.size} jobs are waiting, which is max_queue: more are submitted "
-                "than the limits let through. Fix: submit later, use map() (it waits for room), "
-                "or raise max_queue."
+                "than the limits let through",
+                fix="submit later, use map() (it waits for room), or raise max_queue.",
             )
         job.status = QUEUED
         self.waiting.push(job)
@@ -418,7 +417,7 @@ class SchedulerState:
             error = too_late(not_before - now, job.deadline, now)
         if error is None:
             return None
-        return GiveUp(without_fix(error), INFINITY if isinstance(error, Unavailable) else 0.0)
+        return GiveUp(error.what, INFINITY if isinstance(error, Unavailable) else 0.0)
 
     def _requeue(self, job: Job, kind: Kind, not_before: float, now: float) -> None:
         job.status = QUEUED

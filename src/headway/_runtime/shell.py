@@ -37,7 +37,6 @@ from headway.errors import (
     SchedulerClosed,
     Unavailable,
     WrongLoop,
-    without_fix,
 )
 from headway.events import Event, Kind
 from headway.hints import Refusal, classify
@@ -107,8 +106,8 @@ class Shell(LoopClock):
         """Before anything new. Raises `SchedulerClosed`."""
         if self.closed:
             raise SchedulerClosed(
-                "this Scheduler is closed: aclose() was called. Fix: make a new Scheduler, or "
-                "close it later."
+                "this Scheduler is closed: aclose() was called",
+                fix="make a new Scheduler, or close it later.",
             )
 
     def enter(self, job: Job) -> bool:
@@ -139,7 +138,7 @@ class Shell(LoopClock):
         if job.status == FAILED:
             tried = job.last_error
             if tried is not None and isinstance(job.error, Unavailable):
-                raise self._final(job, tried, GiveUp(without_fix(job.error), INFINITY))
+                raise self._final(job, tried, GiveUp(job.error.what, INFINITY))
             raise job.error from tried
 
     async def run(
@@ -239,8 +238,8 @@ class Shell(LoopClock):
         tries = "once" if job.attempts == 1 else f"{job.attempts} times"
         raise DeadlineExceeded(
             f"timeout={timeout:g} seconds are over: this job waited {duration(job.waited)} for its "
-            f"permits and was {f'tried {tries}' if job.attempts else 'never tried'}. Fix: a "
-            "longer timeout=, a higher priority=, or fewer jobs at a time."
+            f"permits and was {f'tried {tries}' if job.attempts else 'never tried'}",
+            fix="a longer timeout=, a higher priority=, or fewer jobs at a time.",
         ) from job.last_error
 
     def refusal(self, error: Exception) -> Refusal:
@@ -415,8 +414,8 @@ class Shell(LoopClock):
         if self.parked or self.state.in_flight:
             raise WrongLoop(
                 f"this Scheduler is at work on another event loop ({self.state.in_flight} in "
-                f"flight, {len(self.parked)} queued) and was used from a second one. Fix: one "
-                "Scheduler per event loop, or use it again when its work is done."
+                f"flight, {len(self.parked)} queued) and was used from a second one",
+                fix="one Scheduler per event loop, or use it again when its work is done.",
             )
 
     def _moved(self, seconds: float) -> None:

@@ -59,7 +59,8 @@ def connections_for(wanted: int) -> int:
     if soft <= used + _SPARE:
         raise TooFewDescriptors(
             f"this process may open {soft:,} files, {used:,} of them are open, and a run needs "
-            f"{_SPARE + 1} more. Fix: raise the limit: ulimit -n {used + wanted + _SPARE}"
+            f"{_SPARE + 1} more",
+            fix=f"raise the limit: ulimit -n {used + wanted + _SPARE}",
         )
     return int(soft) - used - _SPARE
 

@@ -163,7 +163,7 @@ async def _call(
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         what = str(error) or type(error).__name__
         raise ProbeFailed(
-            f"{provider} could not be reached: {what}. Fix: check the network and the address."
+            f"{provider} could not be reached: {what}", fix="check the network and the address."
         ) from error
     at, wall_time = anyio.current_time(), time.time()
     status = response.status_code
@@ -191,8 +191,8 @@ def _check(
     text = _text(response)
     if "html" in response.headers.get("content-type", "").lower() or text.startswith("<"):
         raise ProbeFailed(
-            f"{response.url} answered a web page (status {status}), not JSON: it is not the API. "
-            "Fix: the address of the API (--base-url)."
+            f"{response.url} answered a web page (status {status}), not JSON: it is not the API",
+            fix="the address of the API (--base-url).",
         )
     if 200 <= status < 300:
         try:
@@ -201,25 +201,25 @@ def _check(
         except (ValueError, RecursionError):
             pass
         raise ProbeFailed(
-            f"{response.url} answered {text!r}, which is not a JSON object. "
-            "Fix: the address of the API (--base-url)."
+            f"{response.url} answered {text!r}, which is not a JSON object",
+            fix="the address of the API (--base-url).",
         )
     says = f"{provider} says: {text}" if text else f"{provider} says no more than that"
     if kind is not None and kind.moves is Moves.LATCH:
-        raise ProbeFailed(f"{kind.problem} (status {status}). {says}. Fix: {kind.fix}.")
+        raise ProbeFailed(f"{kind.problem} (status {status}). {says}", fix=f"{kind.fix}.")
     if status in (400, 404, 422) and _names(model, text):
         raise ProbeFailed(
-            f"the model {model!r} cannot be used (status {status}). {says}. "
-            "Fix: --model with a name that the provider lists."
+            f"the model {model!r} cannot be used (status {status}). {says}",
+            fix="--model with a name that the provider lists.",
         )
     if status in (404, 405):
         raise ProbeFailed(
-            f"there is no {response.url} (status {status}). {says}. "
-            "Fix: the address of the API (--base-url), or another --endpoint."
+            f"there is no {response.url} (status {status}). {says}",
+            fix="the address of the API (--base-url), or another --endpoint.",
         )
     if status >= 500 or status == 408:
-        raise ProbeFailed(f"{provider} is down or busy (status {status}). {says}. Fix: try later.")
-    raise ProbeFailed(f"the call was refused (status {status}). {says}. Fix: what it says.")
+        raise ProbeFailed(f"{provider} is down or busy (status {status}). {says}", fix="try later.")
+    raise ProbeFailed(f"the call was refused (status {status}). {says}", fix="what it says.")
 
 
 def _names(model: str, text: str) -> bool:

@@ -17,7 +17,7 @@ from headway.bulk.input.formats import Request
 from headway.bulk.output.answers import Reading, read_answer
 from headway.bulk.output.rows import Answer, Tokens
 from headway.bulk.record.status import Stop
-from headway.errors import HeadwayError, Latched, NeverFits, Unavailable, without_fix
+from headway.errors import HeadwayError, Latched, NeverFits, Unavailable
 from headway.kinds import Kind, Moves
 from headway.providers import Endpoint
 
@@ -36,20 +36,21 @@ UNTOLD = Reading(b"", Tokens(), billed=True)
 """Of an attempt that may have been billed, and whose answer nobody has seen."""
 
 
-class InvalidAnswer(Exception):
+class InvalidAnswer(HeadwayError):
     """A success that is no answer; it is in ``.answer``, and what it says in ``.read``."""
 
-    def __init__(self, message: str, answer: Answer, read: Reading | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, what: str, answer: Answer, read: Reading | None = None) -> None:
+        super().__init__(what)
+        self.args = (what, answer, read)  # as it is made again: pickled, copied
         self.answer = answer
         self.read = read
 
 
-class BrokenAnswer(InvalidAnswer, HeadwayError):
+class BrokenAnswer(InvalidAnswer):
     """One that says it is JSON and is not. It was billed, and to ask again would be too."""
 
 
-class NoAnswer(InvalidAnswer, HeadwayError):
+class NoAnswer(InvalidAnswer):
     """JSON without an answer in it, and without an error that may pass."""
 
 
@@ -207,7 +208,7 @@ def stop_of(error: BaseException, endpoint: Endpoint, unanswered_for: float) -> 
     so many seconds.
     """
     if isinstance(error, Unavailable):
-        return Stop(Kind.TRANSIENT, _later(str(error)))
+        return Stop(Kind.TRANSIENT, _later(error.what))
     if isinstance(error, Latched):
         return Stop(Kind(error.kind), str(error))
     if (why := _given_up(error, unanswered_for)) is not None:
@@ -224,7 +225,7 @@ def stop_of(error: BaseException, endpoint: Endpoint, unanswered_for: float) -> 
 
 
 def _later(why: str) -> str:
-    return f"{without_fix(why)}. Run the rest when it is back"
+    return f"{why}. Run the rest when it is back"
 
 
 def _given_up(error: BaseException, unanswered_for: float) -> str | None:

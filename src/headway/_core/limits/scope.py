@@ -116,8 +116,9 @@ class Scope:
                 whose = "" if self.key is None else f" of key {self.key!r}"
                 raise NeverFits(
                     f"an attempt of {count(cost)} tokens is larger than the whole limit{whose} of "
-                    f"{budget.rate}: it could never start. Fix: make the request smaller (prompt, "
-                    "max_tokens), or state the limit that the provider really gives."
+                    f"{budget.rate}: it could never start",
+                    fix="make the request smaller (prompt, "
+                    "max_tokens), or state the limit that the provider really gives.",
                 )
 
     def ready_at(self, cost: float, now: float) -> float:

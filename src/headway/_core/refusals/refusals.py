@@ -5,6 +5,7 @@ The gate and the knobs are those of the key where it has limits of its own, else
 
 from __future__ import annotations
 
+from copy import copy
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -176,7 +177,7 @@ class Refusals:
     def check_hopes(self, job: Job, now: float) -> None:
         """Raise for a job that is certain to fail: a latch, or a gate beyond what it can wait."""
         if self.latch is not None:
-            raise Latched(*self.latch.args)
+            raise copy(self.latch)
         for limits in (self._whole, job.flow.limits):
             if limits is None or not limits.gate.shut:
                 continue
@@ -351,7 +352,7 @@ class Refusals:
             f"an outage: no attempt was answered for {duration(away)} ({self._fault_seen}), and "
             f"patience={self.retry.patience:g} seconds is over"
         )
-        error = Unavailable(f"{reason}. Fix: submit again when the provider is back.")
+        error = Unavailable(reason, fix="submit again when the provider is back.")
         self._fail_all(self._whole, error, now)
         self.give_up(job, kind, reason, now)
         return GiveUp(reason, INFINITY)
@@ -359,9 +360,9 @@ class Refusals:
     def _close(self, kind: Kind, refusal: Refusal, now: float) -> None:
         error = Latched(
             f"{kind}: the provider answered {refusal.status} ({refusal.message or 'no message'}), "
-            f"and would answer the same to every other call. Fix: {kind.fix}, then "
-            "call scheduler.reset().",
+            f"and would answer the same to every other call",
             kind,
+            fix=f"{kind.fix}, then call scheduler.reset().",
         )
         if self.latch is None:
             self._events.append(Closed(now, kind, None, str(error)))
@@ -372,13 +373,13 @@ class Refusals:
     def _fail_all(self, scope: Scope, error: Latched | Unavailable, now: float) -> None:
         for job in self._waiting.jobs():
             if scope is self._whole or job.flow.limits is scope:
-                self.fail(job, type(error)(*error.args), now)
+                self.fail(job, copy(error), now)
 
     def _unavailable(self, seconds: float) -> Unavailable:
         return Unavailable(
             f"the provider asks to wait {duration(seconds)} more, which is beyond "
-            f"patience={self.retry.patience:g} seconds. Fix: submit again then, or raise "
-            "Retry(patience=...)."
+            f"patience={self.retry.patience:g} seconds",
+            fix="submit again then, or raise Retry(patience=...).",
         )
 
     def _change(self, scope: Scope, limit: LimitName, value: float, why: str, now: float) -> None:
@@ -390,5 +391,6 @@ def too_late(seconds: float, deadline: float, now: float) -> DeadlineExceeded:
     """The error of a job that cannot make its timeout."""
     return DeadlineExceeded(
         f"nothing can be sent for {duration(seconds)}, and this job's timeout is over in "
-        f"{duration(max(0.0, deadline - now))}. Fix: a longer timeout=, or submit again later."
+        f"{duration(max(0.0, deadline - now))}",
+        fix="a longer timeout=, or submit again later.",
     )

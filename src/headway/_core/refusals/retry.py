@@ -73,14 +73,15 @@ class Retry:
         ):
             raise InvalidLimit(
                 f"Retry(attempts={shown(self.attempts)}) is not a whole number from 1: it counts "
-                "the first try too. Fix: attempts=5, or attempts=1 for no retries."
+                "the first try too",
+                fix="attempts=5, or attempts=1 for no retries.",
             )
         for name in ("base", "cap", "patience", "budget"):
             value = getattr(self, name)
             if not (is_number(value) and value >= 0):
                 raise InvalidLimit(
-                    f"Retry({name}={shown(value)}) is not a number from 0. "
-                    f"Fix: leave it out, or Retry({name}={_DEFAULTS[name]:g})."
+                    f"Retry({name}={shown(value)}) is not a number from 0",
+                    fix=f"leave it out, or Retry({name}={_DEFAULTS[name]:g}).",
                 )
 
     def backoff(self, failures: int, random: float) -> float:

@@ -353,8 +353,8 @@ class Source:
 def no_shard(name: str, what: str) -> InvalidInput:
     """The error for a shard of what has no byte ranges."""
     return InvalidInput(
-        f"{name} is {what}, and a shard is a range of bytes of a plain JSONL file. "
-        "Fix: turn it into one first, or leave --shard out"
+        f"{name} is {what}, and a shard is a range of bytes of a plain JSONL file",
+        fix="turn it into one first, or leave --shard out",
     )
 
 

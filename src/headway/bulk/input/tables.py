@@ -177,8 +177,9 @@ class PromptReader:
             if header.count(column) != 1:
                 times = "no column" if column not in header else "more than one column"
                 raise InvalidInput(
-                    f"{name} has {times} {column!r}. Fix: name one of these with --prompt-column, "
-                    f"--template or --id-column: {', '.join(header[:50])}"
+                    f"{name} has {times} {column!r}",
+                    fix="name one of these with --prompt-column, "
+                    f"--template or --id-column: {', '.join(header[:50])}",
                 )
         self._header = list(header)
 

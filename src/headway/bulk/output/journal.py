@@ -278,16 +278,16 @@ class Journal:
         other = None if told is None else told.get("output")
         if other not in (None, self.output.name) and self.output.with_name(str(other)).exists():
             raise InvalidOutput(
-                f"{self.folder} belongs to the run of {self.output.with_name(str(other))}. "
-                "Fix: give another file with -o"
+                f"{self.folder} belongs to the run of {self.output.with_name(str(other))}",
+                fix="give another file with -o",
             )
         readable = told is not None and told.get("version") == _VERSION
         checks = Checks(told) if told is not None and readable else None
         if (overwrite or told is None or told.get("ordered")) and not is_empty(self.output):
             if told is None or not holds_rows(self.output, checks):
                 raise InvalidOutput(
-                    f"{self.output} exists already, and no run that could be resumed has left it. "
-                    "Fix: move it away, or give another file with -o"
+                    f"{self.output} exists already, and no run that could be resumed has left it",
+                    fix="move it away, or give another file with -o",
                 )
         elif overwrite and told == {}:
             rows = self.folder / "rows"
@@ -356,8 +356,8 @@ class Journal:
                     elif is_foreign(line):
                         raise InvalidOutput(
                             f"{self._rows_path} holds a line that no run has written, after "
-                            f"{offset:,} bytes. Fix: take it out of the file, or give another "
-                            "file with -o"
+                            f"{offset:,} bytes",
+                            fix="take it out of the file, or give another file with -o",
                         )
                     else:
                         damaged += 1
@@ -376,8 +376,8 @@ class Journal:
         if damaged > whole:
             raise InvalidOutput(
                 f"{damaged:,} of the {damaged + whole:,} rows in {self._rows_path} are not as they "
-                "were written: to send those lines again would bill them again. Fix: restore the "
-                "file from a copy, or give another one with -o"
+                "were written: to send those lines again would bill them again",
+                fix="restore the file from a copy, or give another one with -o",
             )
         different = self._failed_rows.count + (self.done - self._failed_rows).count
         if damaged or different < whole:

@@ -39,8 +39,8 @@ def acquire(path: Path, output: Path) -> FileLock:
             raise
         raise InvalidOutput(
             f"cannot lock {output}: {error.strerror}. Its file system keeps no locks now (NFS "
-            "without a lock service?), and without one two processes might send the same lines. "
-            "Fix: give a file on a local disk with -o; to go on with a run, move the results and "
-            f"{path.parent.name} there first"
+            "without a lock service?), and without one two processes might send the same lines",
+            fix="give a file on a local disk with -o; to go on with a run, move the results and "
+            f"{path.parent.name} there first",
         ) from None
     return lock

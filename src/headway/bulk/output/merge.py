@@ -95,8 +95,8 @@ def merge(
             if broken and not partial:
                 raise InvalidOutput(
                     f"{part.path} holds {len(broken):,} lines that are not as the run wrote them, "
-                    f"or are there twice, the first after {broken[0]:,} bytes. Fix: run that shard "
-                    "again, which mends it, or merge the others with --partial"
+                    f"or are there twice, the first after {broken[0]:,} bytes",
+                    fix="run that shard again, which mends it, or merge the others with --partial",
                 )
             for row in in_order:
                 kept.write(row)
@@ -128,9 +128,9 @@ def _missing(part: _Part, rows: int, *, partial: bool) -> int:
         if rows < part.finished and partial:
             return part.finished - rows
         raise InvalidOutput(
-            f"{part.path} has {rows:,} rows, and had {part.finished:,} when its run was done. "
-            "Fix: run that shard again, which sends what is gone, or merge what is there with "
-            "--partial"
+            f"{part.path} has {rows:,} rows, and had {part.finished:,} when its run was done",
+            fix="run that shard again, which sends what is gone, or merge what is there with "
+            "--partial",
         )
     left = 0 if part.finished is not None else part.lines - rows
     if left < 0 and limit is None:
@@ -157,7 +157,7 @@ def _check_target(target: Path, parts: Sequence[_Part], *, overwrite: bool) -> N
     check_place(target)
     if read_header(run_folder(target) / "journal") is not None:
         raise InvalidOutput(
-            f"{target} is the output of a run of its own. Fix: give another file with -o"
+            f"{target} is the output of a run of its own", fix="give another file with -o"
         )
     if target.exists() and not overwrite:
         raise InvalidOutput(
@@ -203,8 +203,9 @@ def _part(path: Path) -> _Part:
         )
     if not header:
         raise InvalidOutput(
-            f"the journal of {path} is damaged, so that its rows cannot be checked. Fix: restore "
-            f"{run_folder(path) / 'journal'} from a copy, or run that shard anew with --overwrite"
+            f"the journal of {path} is damaged, so that its rows cannot be checked",
+            fix="restore "
+            f"{run_folder(path) / 'journal'} from a copy, or run that shard anew with --overwrite",
         )
     if not isinstance(shard := header.get("shard"), list):
         raise InvalidOutput(

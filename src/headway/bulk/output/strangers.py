@@ -34,20 +34,20 @@ def check_place(output: Path) -> None:
     name, folder = output.name, output.parent
     if folder.suffix == ".run" and read_header(folder / "journal"):
         raise InvalidOutput(
-            f"{folder} is where a run keeps its journal, and no place for {name}. "
-            "Fix: give a file in another folder with -o"
+            f"{folder} is where a run keeps its journal, and no place for {name}",
+            fix="give a file in another folder with -o",
         )
     base = folder / f"{name.removesuffix('.errors.jsonl')}.jsonl"
     if name.endswith(".errors.jsonl") and read_header(run_folder(base) / "journal"):
         raise InvalidOutput(
-            f"{output} is where the failed rows of the run to {base} go. "
-            "Fix: give another file with -o"
+            f"{output} is where the failed rows of the run to {base} go",
+            fix="give another file with -o",
         )
     errors = errors_file(output)
     if errors != output and read_header(run_folder(errors) / "journal"):
         raise InvalidOutput(
-            f"{errors}, where the failed rows of {output} go, is the output of another run. "
-            "Fix: give another file with -o"
+            f"{errors}, where the failed rows of {output} go, is the output of another run",
+            fix="give another file with -o",
         )
 
 
@@ -61,7 +61,8 @@ def refuse_inputs(inputs: Iterable[Path], written: Iterable[Path], output: Path)
             if os.path.samestat(found, path.stat()):
                 raise InvalidOutput(
                     f"{path}, which belongs to the output {output}, is the input {source} itself, "
-                    "which would be lost. Fix: give another file with -o"
+                    "which would be lost",
+                    fix="give another file with -o",
                 )
 
 
@@ -69,7 +70,8 @@ def in_the_way(path: Path, what: str, output: Path) -> InvalidOutput:
     """The error for `path`, where `what` of `output` is to go."""
     return InvalidOutput(
         f"{path} is in the way: {what} of {output} is to go there, and what is there is not as "
-        "headway left it. Fix: move it away, or give another file with -o"
+        "headway left it",
+        fix="move it away, or give another file with -o",
     )
 
 

@@ -169,7 +169,8 @@ def plan(
     if latency_seconds is not None and not 0 <= latency_seconds < INFINITY:
         raise InvalidLimit(
             f"latency_seconds={latency_seconds:g} is not a time: it is the seconds that a call "
-            "takes. Fix: 2.5, or leave it out."
+            "takes",
+            fix="2.5, or leave it out.",
         )
     known = calibration or Calibration()
     estimates = _Estimates(source, known, prices, provider)

@@ -71,8 +71,8 @@ def simulate(
     """
     if limits.shared:
         raise InvalidLimit(
-            "an AsyncLimiter cannot be simulated: only awaiting it tells what it does. "
-            'Fix: state its rate, as requests="600/min".'
+            "an AsyncLimiter cannot be simulated: only awaiting it tells what it does",
+            fix='state its rate, as requests="600/min".',
         )
     machine = _Machine(limits, iter(jobs), latency, start, trace)
     machine.run()

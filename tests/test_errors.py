@@ -1,0 +1,116 @@
+"""An error says what, why and its fix, and stays the same when it is copied or pickled."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+import pickle
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import headway
+from headway import Latched, Refused, Scheduler
+from headway.errors import DeadlineExceeded, HeadwayError, InvalidLimit, Unavailable
+
+
+def kinds(root: type[HeadwayError] = HeadwayError) -> Iterator[type[HeadwayError]]:
+    yield root
+    for one in root.__subclasses__():
+        if one.__module__.startswith("headway."):
+            yield from kinds(one)
+
+
+for module in pkgutil.walk_packages(headway.__path__, "headway."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+KINDS = sorted(set(kinds()), key=lambda kind: f"{kind.__module__}.{kind.__name__}")
+
+WAYS: dict[str, Callable[[Any], Any]] = {
+    "copied": copy.copy,
+    "copied with what it holds": copy.deepcopy,
+    **{
+        f"pickled by protocol {number}": lambda error, number=number: pickle.loads(
+            pickle.dumps(error, number)
+        )
+        for number in range(pickle.HIGHEST_PROTOCOL + 1)
+    },
+}
+
+
+def made(kind: type[HeadwayError], fix: str) -> HeadwayError:
+    """One of that kind, with whatever else it takes."""
+    taken = inspect.signature(kind).parameters
+    more = [
+        f"the {name}"
+        for name, one in list(taken.items())[1:]
+        if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
+    ]
+    return kind("what, and why", *more, **({"fix": fix} if "fix" in taken else {}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
+@pytest.mark.parametrize("fix", ["", "do that."])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_an_error_is_the_same_when_it_is_made_again(
+    kind: type[HeadwayError], fix: str, way: Callable[[Any], Any]
+) -> None:
+    error = made(kind, fix)
+    error.add_note("tried twice")
+    again = way(error)
+    assert again is not error
+    assert type(again) is kind
+    assert str(again) == str(error)
+    assert again.args == error.args
+    assert vars(again) == vars(error)
+
+
+def test_every_kind_of_error_was_found() -> None:
+    names = {kind.__name__ for kind in KINDS}
+    assert names >= {
+        "InvalidLimit",
+        "Latched",
+        "Refused",
+        "InvalidInput",
+        "NoAnswer",
+        "ProbeFailed",
+    }
+
+
+@pytest.mark.parametrize("kind", [HeadwayError, InvalidLimit, DeadlineExceeded, Unavailable])
+def test_the_text_is_what_and_the_fix(kind: type[HeadwayError]) -> None:
+    assert str(kind("it is late", fix="go home.")) == "it is late. Fix: go home."
+    assert str(kind("it is late")) == "it is late"
+    assert kind("it is late", fix="go home.").what == "it is late"
+    assert kind("it is late").fix == ""
+    assert str(kind()) == ""
+
+
+def test_what_an_error_holds() -> None:
+    latched = Latched("the key is wrong", "auth", fix="another key.")
+    assert (str(latched), latched.kind) == ("the key is wrong. Fix: another key.", "auth")
+    refused = Refused("a refusal", {"error": 1})
+    assert (str(refused), refused.result) == ("a refusal", {"error": 1})
+
+
+def test_the_fix_of_an_error_that_is_raised() -> None:
+    with pytest.raises(InvalidLimit) as raised:
+        headway.Retry(attempts=0)
+    assert raised.value.fix == "attempts=5, or attempts=1 for no retries."
+    assert "Fix" not in raised.value.what
+
+
+@pytest.mark.asyncio
+async def test_the_fix_of_a_closed_scheduler() -> None:
+    scheduler: Scheduler = Scheduler()
+    await scheduler.aclose()
+
+    async def never() -> None:
+        raise AssertionError
+
+    with pytest.raises(headway.SchedulerClosed) as raised:
+        await scheduler.submit(never)
+    assert raised.value.fix == "make a new Scheduler, or close it later."
