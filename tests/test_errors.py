@@ -20,7 +20,7 @@ from headway.errors import DeadlineExceeded, HeadwayError, InvalidLimit, Unavail
 def kinds(root: type[HeadwayError] = HeadwayError) -> Iterator[type[HeadwayError]]:
     yield root
     for one in root.__subclasses__():
-        if one.__module__.startswith("headway."):
+        if one.__module__.split(".")[0] == "headway":
             yield from kinds(one)
 
 
