@@ -35,16 +35,6 @@ __all__ = ["Display", "as_json", "display", "logging_to", "stderr", "summary"]
 _PLAIN_EVERY = 10.0  # seconds
 _JSON_EVERY = 1.0
 _ECHO = 4  # columns for the "^C" of a terminal, which would wrap at its edge and leave a bar behind
-_REFUSALS = (Kind.RATE, Kind.TOKENS, Kind.CONCURRENCY, Kind.CAPACITY)
-_BINDS = {
-    "requests": "the limit of requests",
-    "tokens": "the limit of tokens",
-    "concurrency": "the concurrency",
-    "gate": "a pause after a refusal",
-    "closed": "nothing more can be sent",
-    "paused": "paused",
-    "": "nothing: reading as fast as it can",
-}
 
 
 class Display(Protocol):
