@@ -714,6 +714,7 @@ async def test_events_in_their_order() -> None:
     await scheduler.with_options(key="k", priority=2).submit(call)
     with anyio.move_on_after(0.01):
         await scheduler.submit(answer)
+    await settle_down()  # events are handed on, and told at the next turn of the loop
     kinds = [type(event) for event in events if type(event) is not LimitChanged]
     assert kinds[:5] == [Queued, Started, Refused, Retrying, Started]
     finished = [event for event in events if isinstance(event, Finished)]

@@ -15,6 +15,7 @@ BINDS = {
     "requests": "the limit on requests",
     "tokens": "the limit on tokens",
     "concurrency": "the limit on requests in flight",
+    "elsewhere": "a limit that is decided elsewhere",
     "gate": "a wait after refusals",
     "paused": "a pause",
     "closed": "a key or an account that was refused",

@@ -21,6 +21,8 @@ class Binds(StrEnum):
     """A rate of requests, stated or in force."""
     TOKENS = "tokens"
     CONCURRENCY = "concurrency"
+    ELSEWHERE = "elsewhere"
+    """A limit that is decided elsewhere: a limiter that the application shares."""
     GATE = "gate"
     """A pause after a refusal, or in an outage."""
     PAUSED = "paused"

@@ -28,11 +28,13 @@ from headway._runtime.checks import (
     check_options,
     read_keys,
     read_retry,
+    read_sinks,
     read_weights,
 )
 from headway._runtime.lease import Lease
 from headway._runtime.shell import Shell
-from headway.events import Event, Kind
+from headway.events import Kind
+from headway.hooks.sinks import Sink
 from headway.rates import ConcurrencyLike, Limits, RateLike
 
 __all__ = ["Scheduler", "View"]
@@ -192,7 +194,8 @@ class Scheduler(View):
     is how many attempts may be in flight. `keys` gives keys limits of their own inside the whole
     (a mapping, or a function of the key), `weights` the shares of keys (1 by default). `retry`
     says when a failed attempt is tried again. Beyond `max_queue` waiting jobs `submit` raises
-    `QueueFull`. `on_event` is called with every event. `is_refused` is asked about every result
+    `QueueFull`. `on_event`, a function or several, is called with every event, soon after it
+    happened and in the order in which they did. `is_refused` is asked about every result
     and every exception: True (a rate refusal) or a `Kind` makes it one, which is retried.
 
     `eager` lets a short run spend at once what the headers say remains, instead of pacing it
@@ -214,15 +217,14 @@ class Scheduler(View):
         weights: Mapping[Any, float] | None = None,
         retry: Retry | None = None,
         max_queue: int | None = None,
-        on_event: Callable[[Event], object] | None = None,
+        on_event: Sink | Iterable[Sink] | None = None,
         is_refused: Callable[[Any], bool | Kind | None] | None = None,
         eager: bool = False,
     ) -> None:
         self._limits = Limits(requests, tokens=tokens, concurrency=concurrency)
         self._keys = read_keys(keys)
         self._weights = read_weights(weights)
-        if on_event is not None:
-            check_plain_function(on_event, "on_event", _HOW_TO_LISTEN)
+        sinks = read_sinks(on_event)
         if is_refused is not None:
             check_plain_function(is_refused, "is_refused", _HOW_TO_REFUSE)
         state = SchedulerState(
@@ -232,12 +234,12 @@ class Scheduler(View):
             keys=self._keys,
             weights=self._weights,
             max_queue=math.inf if max_queue is None else check_max_queue(max_queue),
-            tracing=on_event is not None,
+            tracing=bool(sinks),
             eager=eager,
         )
         if not self._limits and keys is None:
             state.whole.search()
-        shell = Shell(state, on_event=on_event, is_refused=is_refused, shared=self._limits.shared)
+        shell = Shell(state, sinks=sinks, is_refused=is_refused, shared=self._limits.shared)
         super().__init__(shell, Options(is_refused=is_refused))
 
     @property
@@ -277,7 +279,7 @@ class Scheduler(View):
         shell.check_loop()
         shell.state.retune(limits, new_keys, new_weights, shell.time())
         self._limits, self._keys, self._weights = limits, new_keys, new_weights
-        shell.shared = limits.shared
+        shell.share(limits.shared)
         shell.repoll()
 
     def pause(self) -> None:
@@ -322,5 +324,4 @@ class Scheduler(View):
         await self.aclose()
 
 
-_HOW_TO_LISTEN = "on_event=print, or a def that hands events on, say to a queue's put_nowait"
 _HOW_TO_REFUSE = "is_refused=lambda reply: ..., or a def that returns True, False or a Kind"

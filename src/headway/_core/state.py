@@ -208,6 +208,8 @@ class SchedulerState:
                 # Only the newest charge of a pace can be taken back: the rest has drained.
                 for pace in limits.paces:
                     pace.give_back(now, 1.0)
+        for port in self.whole.ports:
+            port.give_back()
         self.counters.sent -= 1
         job.flow.counts.sent -= 1
         self._gone(job, now)
@@ -250,10 +252,12 @@ class SchedulerState:
         """
         changed, self.refusals.ended = self.refusals.ended, []
         for job in changed:
-            self._ended(job, _ENDED[type(job.error)], 0.0, now)
+            self._ended(job, _ENDED.get(type(job.error), Ended.UNAVAILABLE), 0.0, now)
+        waiting, whole = self.waiting, self.whole
+        if whole.ports:
+            whole.ask_nothing()
         if self.paused:
             return changed, INFINITY
-        waiting, whole = self.waiting, self.whole
         wake_at = waiting.advance(now)
         while (head := waiting.queue.head()) is not None:
             job = head
@@ -267,11 +271,19 @@ class SchedulerState:
             ready = _ready_at(whole, job, now)
             if ready > now:
                 wake_at = min(wake_at, ready)
+                if whole.ports:
+                    wake_at = min(wake_at, whole.ask(job, now))
                 break
             waiting.start(job)
             self._start(job, now)
             changed.append(job)
         return changed, min(wake_at, waiting.held_until())
+
+    def fail_head(self, error: Exception, now: float) -> None:
+        """End the job that goes next with `error`: what it waits for cannot be had."""
+        job = self.waiting.queue.head()
+        if job is not None:
+            self.refusals.fail(job, error, now)
 
     def pause(self) -> None:
         """Start nothing more; what is in flight goes on."""
@@ -493,4 +505,4 @@ class SchedulerState:
 def _ready_at(limits: Scope, job: Job, now: float) -> float:
     if job.slots:
         return limits.ready_at(job.cost, now)
-    return limits.paced_at(job.cost, now, holds_slot=True)
+    return limits.further_at(job.cost, now)

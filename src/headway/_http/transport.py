@@ -201,8 +201,6 @@ class Face:
         shell, job = self._shell, attempt.job
         if not shell.enter(job):
             await shell.wait(job)
-        if shell.shared:
-            await shell.acquire_shared(attempt)
         try:
             return await self._send(attempt, request, model)
         except BaseException:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from headway._core.refusals.retry import Retry
 from headway._runtime.calls import check_plain_function, checked_tokens
 from headway.errors import InvalidLimit
+from headway.hooks.sinks import Sink
 from headway.rates import Limits, is_number, shown
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "check_options",
     "read_keys",
     "read_retry",
+    "read_sinks",
     "read_weights",
 ]
 
@@ -120,6 +122,22 @@ def read_weights(weights: Mapping[Any, float] | None) -> Mapping[Hashable, float
                 "keys share in proportion to their weights. Fix: weights={'chat': 8}."
             )
     return dict(given)
+
+
+_HOW_TO_LISTEN = "on_event=print, or a def that hands events on, say to a queue's put_nowait"
+
+
+def read_sinks(on_event: object) -> tuple[Sink, ...]:
+    """The sinks of `on_event`: none, one or several. Raises `TypeError` for what is none."""
+    if on_event is None:
+        return ()
+    several = isinstance(on_event, Iterable) and not (
+        callable(on_event) or isinstance(on_event, str)
+    )
+    sinks = tuple(cast("Iterable[Sink]", on_event)) if several else (cast("Sink", on_event),)
+    for sink in sinks:
+        check_plain_function(sink, "on_event", _HOW_TO_LISTEN)
+    return sinks
 
 
 def check_max_queue(value: object) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from asyncio import BaseEventLoop, get_running_loop
-from collections.abc import Callable
+from asyncio import AbstractEventLoop, BaseEventLoop, Task, get_running_loop
+from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
 import anyio
@@ -29,6 +29,7 @@ class LoopClock:
         self._waiter: Callable[[], Waiter] = _no_loop  # makes what a caller parks on
         self._offset = -time.monotonic()  # from the system's monotonic clock to the loop's
         self._left: list[Callable[[], object]] = []  # what no loop was there to call
+        self._tasks: set[Task[None]] = set()  # of asyncio, that were spawned
         self._last = 0.0  # the latest time seen, for a clock that jumped may be ahead
 
     def now(self) -> float:
@@ -61,6 +62,36 @@ class LoopClock:
             call(callback)
         except RuntimeError:
             self._left.append(callback)  # the loop has ended: the next one's business
+
+    def next_turn(self, callback: Callable[[], object]) -> None:
+        """Have the loop call `callback` at its next turn; from a task of the loop itself."""
+        loop: Any = self._loop
+        call = getattr(loop, "call_soon", None) or loop.run_sync_soon
+        try:
+            call(callback)
+        except RuntimeError:
+            self._left.append(callback)
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], object]:
+        """Run `work` as a task of the loop's own, which must raise no `Exception`; what is returned
+        cancels it.
+        """
+        loop: Any = self._loop
+        if isinstance(loop, AbstractEventLoop):
+            task = loop.create_task(work())
+            self._tasks.add(task)  # the loop itself forgets those that nobody holds
+            task.add_done_callback(self._tasks.discard)
+            return task.cancel
+        from trio.lowlevel import spawn_system_task
+
+        scope = anyio.CancelScope()
+
+        async def within() -> None:
+            with scope:
+                await work()
+
+        spawn_system_task(within)
+        return scope.cancel
 
     def _check_idle(self, *, lost: bool) -> None:
         """Raise where work is pending; where the loop is `lost`, a closed one, give that up."""

@@ -67,7 +67,7 @@ class Lease:
             shell.check_open()
         if options.timeout is not None:
             await shell.within(self._job, options.timeout, self._acquire())
-        elif not shell.enter(self._job) or shell.shared:
+        elif not shell.enter(self._job):
             await self._acquire()
         # Where no transport serves the scheduler yet the body may make the first.
         if shell.seen or _TRANSPORTS in sys.modules:
@@ -114,5 +114,3 @@ class Lease:
             shell.enter(job)
         if job.status != STARTED:
             await shell.wait(job)
-        if shell.shared:
-            await shell.acquire_shared(Attempt(shell, job))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from types import CoroutineType, FrameType
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ from headway._runtime.calls import (
     usage_of,
 )
 from headway._runtime.clock import LoopClock
+from headway._runtime.ports import LimiterOwner, Owner, Ports
 from headway._words import duration
 from headway.errors import (
     DeadlineExceeded,
@@ -38,9 +39,10 @@ from headway.errors import (
     Unavailable,
     WrongLoop,
 )
-from headway.events import Event, Kind
+from headway.events import Kind
 from headway.hints import Refusal, classify
 from headway.hooks.log import Log, logger
+from headway.hooks.sinks import Sink, Sinks
 from headway.rates import Limiter
 
 __all__ = ["Shell"]
@@ -62,19 +64,20 @@ class Shell(LoopClock):
         self,
         state: SchedulerState,
         *,
-        on_event: Callable[[Event], object] | None = None,
+        sinks: Iterable[Sink] = (),
         is_refused: Predicate | None = None,
-        shared: tuple[Limiter, ...] = (),
+        shared: Iterable[Limiter] = (),
     ) -> None:
         super().__init__()
         self.state = state
-        self.shared = shared
         self.closed = False
         self.seen = False  # whether a transport serves it, which must see the attempts
         self._unseen = False  # whether attempts were in flight when the first one came
         self.runs = 0  # of map, as_completed and gather, that have begun and not ended
         self.parked: dict[Job, None] = {}
-        self._sinks = (Log(),) if on_event is None else (Log(), on_event)
+        self._limiters: list[LimiterOwner] = []
+        self._sinks = Sinks((Log(), *sinks), self.next_turn)
+        self._ports = Ports(self.spawn, self.poll, self._fail_head)
         self._is_refused = is_refused
         self._told = False  # that `is_refused` raised
         self._leader: Job | None = None
@@ -82,6 +85,7 @@ class Shell(LoopClock):
         self._armed = INFINITY  # what the leader sleeps to
         self._room: anyio.Event | None = None
         self.idle: anyio.Event | None = None  # for those that wait until all has ended
+        self.share(shared)
 
     # A job's way
 
@@ -159,8 +163,6 @@ class Shell(LoopClock):
             await self.wait(job)
         outer: Attempt | None = None
         while True:
-            if self.shared:
-                await self.acquire_shared(Attempt(self, job))
             if self.seen:
                 job.attempt = Attempt(self, job, once)
                 outer = ATTEMPT.get()
@@ -280,8 +282,11 @@ class Shell(LoopClock):
             self._room = None
         if self.idle is not None and not self.busy:
             self.idle.set()
+        if self._ports.owners:
+            self._ports.serve()
         if state.events:
-            self._tell()  # last: what is no Exception ends it
+            self._sinks.hand(state.events)
+            state.events.clear()
 
     def check_loop(self) -> None:
         """Before a change from outside. Raises `WrongLoop` where another loop's jobs wait."""
@@ -397,18 +402,25 @@ class Shell(LoopClock):
             raise self._final(attempt.job, error, verdict)
         raise _shown(error)
 
-    async def acquire_shared(self, attempt: Attempt) -> None:
-        """Wait for the limiters that the application shares; `attempt` holds its permit."""
-        try:
-            for limiter in self.shared:
-                await limiter.acquire()
-        except BaseException:
-            attempt.never_sent()
-            raise
+    def share(self, limiters: Iterable[Limiter]) -> None:
+        """Ask `limiters`, which the application shares, for every start from now on."""
+        known = {id(owner.limiter): owner for owner in self._limiters}
+        self._limiters = [known.get(id(one)) or LimiterOwner(one) for one in limiters]
+        self.connect(self._limiters)
+
+    def connect(self, owners: Iterable[Owner]) -> None:
+        """Ask `owners`, who decide limits elsewhere, for every start from now on."""
+        self.state.whole.ports = self._ports.connect(owners)
+
+    def _fail_head(self, error: Exception) -> None:
+        """The limit that the job which goes next waits for could not be asked for."""
+        self.state.fail_head(error, self.clock())
+        self.poll()
 
     def _check_idle(self, *, lost: bool) -> None:
         if lost:
             self.parked.clear()
+            self._ports.forget()
             self.runs = 0
             self.state.abandon(self._last)
         if self.parked or self.state.in_flight:
@@ -422,16 +434,6 @@ class Shell(LoopClock):
         self.state.shift(seconds)
         self._wake_at = self._armed = INFINITY
         self._leader = self._room = self.idle = None
-
-    def _tell(self) -> None:
-        events = self.state.events[:]
-        self.state.events.clear()
-        for sink in self._sinks:
-            for event in events:
-                try:
-                    sink(event)
-                except Exception:
-                    logger.exception("on_event= raised for %r; the job goes on", event)
 
 
 def _shown(error: Exception) -> Exception:

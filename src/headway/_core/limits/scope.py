@@ -13,6 +13,7 @@ from headway._core.limits.control import ConcurrencyControl, RateControl
 from headway._core.limits.evidence import Evidence, Tally
 from headway._core.limits.gate import Gate
 from headway._core.limits.pace import Pace
+from headway._core.limits.port import Port
 from headway._words import count
 from headway.errors import NeverFits
 from headway.kinds import Binds
@@ -48,7 +49,7 @@ class Scope:
 
     __slots__ = (
         "_counts", "_stated", "budgets", "capacity", "concurrency", "credit", "evidence", "gate",
-        "key", "last", "odd", "paces", "request_rate", "tally", "token_rate", "told_at",
+        "key", "last", "odd", "paces", "ports", "request_rate", "tally", "token_rate", "told_at",
         "told_tokens",
     )  # fmt: skip
 
@@ -58,6 +59,7 @@ class Scope:
         self._counts = counts or Counts()
         self.last: Load | None = None  # the newest attempt, whose charge alone can be taken back
         self.paces: list[Pace] = []
+        self.ports: tuple[Port, ...] = ()  # to limits that are decided elsewhere
         self.budgets: list[TokenBudget] = []
         self.evidence: Evidence | None = None  # gathered where a limit has to be found
         self.credit = 0.0  # attempts that a server says remain, for those that spend them eagerly
@@ -123,14 +125,41 @@ class Scope:
 
     def ready_at(self, cost: float, now: float) -> float:
         """The moment from which an attempt of `cost` tokens may start, as things stand; infinity
-        where that waits for another attempt to end.
+        where that waits for another attempt to end, or for the owner of a port.
         """
-        return INFINITY if self._counts.in_flight >= self.capacity else self.paced_at(cost, now)
+        if self._counts.in_flight >= self.capacity:
+            return INFINITY
+        at = self._here_at(cost, now)
+        return max(at, self._ports_at()) if self.ports else at
 
-    def paced_at(self, cost: float, now: float, *, holds_slot: bool = False) -> float:
-        """`ready_at` for a send that needs no slot of its own. One that `holds_slot` does not wait
-        for a slot to end either: that may be the one it holds.
+    def further_at(self, cost: float, now: float) -> float:
+        """`ready_at` for a further send of an attempt, which needs no slot beside the one that it
+        holds, and does not wait for a slot to end either: that may be its own.
         """
+        at = self._here_at(cost, now, holds_slot=True)
+        return max(at, self._ports_at()) if self.ports else at
+
+    def ask(self, job: Load, now: float) -> float:
+        """Have the ports ask for the start of `job` where they alone hold it back; else the moment
+        from which they may be all that does.
+        """
+        if job.slots and self._counts.in_flight >= self.capacity:
+            return INFINITY
+        at = self._here_at(job.cost, now, holds_slot=not job.slots)
+        if at > now:
+            return at
+        return min(port.ask(now) for port in self.ports)
+
+    def ask_nothing(self) -> None:
+        """Nobody waits for a port, as far as is known."""
+        for port in self.ports:
+            port.wanted = 0
+
+    def _ports_at(self) -> float:
+        return max(port.ready_at() for port in self.ports)
+
+    def _here_at(self, cost: float, now: float, *, holds_slot: bool = False) -> float:
+        """The moment from which everything but the slots and the ports allows it."""
         gate = self.gate
         at = -INFINITY
         if gate.shut:
@@ -161,6 +190,8 @@ class Scope:
         for pace in self.paces:
             held = held or (not eager and now - pace.next < 2 * pace.interval)
             pace.take(now)  # eager ones too, or as many would follow at the pace
+        for port in self.ports:
+            port.take()
         if self.budgets:
             charges = [
                 (budget, budget.take(min(job.cost, budget.rate.limit), now))
@@ -244,6 +275,9 @@ class Scope:
         for budget in self.budgets:
             if (ready := budget.seen_ready_at(cost)) > until:
                 name, until = Binds.TOKENS, ready
+        for port in self.ports:
+            if port.ready_at() > until:
+                name, until = Binds.ELSEWHERE, port.ready_at()
         return name, until
 
     @property
@@ -259,6 +293,8 @@ class Scope:
             pace.shift(seconds)
         for budget in self.budgets:
             budget.shift(seconds)
+        for port in self.ports:
+            port.shift(seconds)
         for control in (self.request_rate, self.token_rate, self.concurrency):
             control.shift(seconds)
         if self.evidence is not None:

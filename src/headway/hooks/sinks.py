@@ -1,0 +1,62 @@
+"""Events on their way to those who listen: handed on in order, and never waited for.
+
+A sink is any callable that takes an event. None of them runs in the task that polls, which only
+hands events on: the event loop calls the sinks at its next turn. One that raises is told of once,
+and goes on getting events.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from headway.events import Event
+
+__all__ = ["Sink", "Sinks"]
+
+logger = logging.getLogger("headway")
+
+Sink: TypeAlias = Callable[[Event], object]
+
+
+class Sinks:
+    """The sinks of one scheduler. `next_turn` has the event loop call a function soon."""
+
+    def __init__(
+        self, sinks: Iterable[Sink], next_turn: Callable[[Callable[[], object]], object]
+    ) -> None:
+        self._sinks = tuple(sinks)
+        self._next_turn = next_turn
+        self._waiting: deque[Event] = deque()
+        self._called = False  # the loop will call `deliver`
+        self._failed: set[int] = set()  # sinks that have raised
+
+    def hand(self, events: Iterable[Event]) -> None:
+        """Hand `events` on."""
+        self._waiting += events
+        if self._waiting and not self._called:
+            self._called = True
+            self._next_turn(self.deliver)
+
+    def deliver(self) -> None:
+        """Call every sink with what waits. What a sink raises that is no `Exception` ends this and
+        goes on to the loop; what is left is delivered with the next events.
+        """
+        self._called = False
+        waiting = self._waiting
+        while waiting:
+            event = waiting.popleft()
+            for number, sink in enumerate(self._sinks):
+                try:
+                    sink(event)
+                except Exception:
+                    self._tell(number, event)
+
+    def _tell(self, number: int, event: Event) -> None:
+        if number not in self._failed:
+            self._failed.add(number)
+            logger.exception(
+                "on_event= raised for %r; the job goes on, and this is told once", event
+            )

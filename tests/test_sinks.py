@@ -1,0 +1,85 @@
+"""Events are handed on to any number of sinks, none of which runs in the task that polls."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import anyio
+import anyio.lowlevel
+import pytest
+import trio
+
+from headway import Scheduler
+from headway.events import Event, Finished, Queued, Started
+
+pytestmark = pytest.mark.anyio
+
+
+async def ask(n: int) -> int:
+    return n
+
+
+async def turn() -> None:
+    for _ in range(3):
+        await anyio.lowlevel.checkpoint()
+
+
+async def test_every_sink_gets_every_event_in_order() -> None:
+    one: list[Event] = []
+    other: list[Event] = []
+    scheduler = Scheduler("100/s", on_event=[one.append, other.append])
+    await scheduler.map(ask, range(5))
+    await turn()
+    assert one == other
+    for number in range(1, 6):
+        assert [type(event) for event in one if getattr(event, "job", 0) == number] == [
+            Queued, Started, Finished,
+        ]  # fmt: skip
+    assert sorted(one, key=lambda event: event.at) == one
+
+
+async def test_no_sink_runs_in_the_task_that_polls(anyio_backend_name: str) -> None:
+    def task() -> object:
+        if anyio_backend_name == "trio":
+            return trio.lowlevel.current_task()
+        return asyncio.current_task()
+
+    tasks: list[object] = []
+    scheduler = Scheduler("100/s", on_event=lambda event: tasks.append(task()))
+    assert await scheduler.submit(ask, 1) == 1
+    assert tasks == []  # nothing was waited for
+    await turn()
+    assert len(tasks) == 3
+    assert task() not in tasks
+
+
+async def test_a_sink_that_raises_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[Event] = []
+
+    def broken(event: Event) -> None:
+        raise KeyError("a bug of the sink's")
+
+    scheduler = Scheduler(concurrency=1, on_event=(broken, seen.append))
+    with caplog.at_level(logging.ERROR, "headway"):
+        assert await scheduler.map(ask, range(10)) == list(range(10))
+        await turn()
+    assert len(seen) == 30
+    (record,) = caplog.records
+    assert record.getMessage().startswith("on_event= raised for Queued(")
+    assert record.getMessage().endswith("; the job goes on, and this is told once")
+
+
+async def test_events_from_outside_a_job_are_told_too() -> None:
+    seen: list[Event] = []
+    scheduler = Scheduler("1/s", on_event=seen.append)
+    with anyio.move_on_after(1.5):
+        await scheduler.map(ask, range(10))
+    await turn()
+    assert {event.outcome for event in seen if isinstance(event, Finished)} == {"ok", "cancelled"}
+
+
+@pytest.mark.parametrize("given", ["x", 3, [print, "x"], [None]])
+async def test_what_is_no_sink(given: object) -> None:
+    with pytest.raises(TypeError, match=r"is not a function. Fix: on_event=print"):
+        Scheduler(on_event=given)  # type: ignore[arg-type]
