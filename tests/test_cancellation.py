@@ -319,7 +319,6 @@ MUTANTS = [
     (Attempt, "cancelled", "shell.state.cancel(self.job, shell.clock(), used)", "pass"),
     (Attempt, "cancelled", "shell.poll()", "pass"),
     (Attempt, "_fail", "shell.poll()", "pass"),
-    (Shell, "acquire_shared", "attempt.never_sent()", "pass"),
     (Lease, "__aexit__", "attempt.cancelled(used)", "pass"),
     (SchedulerState, "unsend", "self._release(job, now)", "pass"),
     (SchedulerState, "unsend", "self._end_attempt(job)", "pass"),

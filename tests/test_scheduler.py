@@ -39,6 +39,7 @@ from headway import (
     View,
     WrongLoop,
 )
+from headway._core.limits.port import Port
 from headway._runtime.lease import Lease
 from headway._runtime.shell import Shell
 from headway.events import Event, Finished, LimitChanged, Queued, Refused, Retrying, Started
@@ -1021,7 +1022,7 @@ def test_tenants_that_came_once_are_forgotten_with_limits_of_their_own_too() -> 
 # The tests above must catch these
 
 MUTANTS: list[tuple[type, str, str, str, Callable[..., Any], tuple[Any, ...]]] = [
-    (Shell, "run", "self.acquire_shared(Attempt(self, job))", "anyio.sleep(0)",
+    (Port, "take", "self.allowance -= 1", "pass",
      TestSharedLimiter.test_it_is_awaited_for_each_attempt, (None,)),
     (Shell, "drained", "while self.busy", "while False",
      test_aclose_drains, ()),
