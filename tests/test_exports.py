@@ -19,11 +19,13 @@ import headway
 from headway import bulk, events
 
 PUBLIC = [
+    "AlreadyUsed",
     "AsCompleted",
     "Binds",
     "DeadlineExceeded",
     "Ended",
     "HeadwayError",
+    "InvalidArgument",
     "InvalidLimit",
     "KeyStatistics",
     "Kind",

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway import InvalidLimit, Limits, Rate
-from headway.rates import LATENESS, is_number, shown
+from headway._words import shown
+from headway.rates import LATENESS, is_number
 
 TEXTS = {
     "600/min": (600, 60),

@@ -7,8 +7,10 @@ from headway._core.counters import KeyStatistics, Recent, Statistics
 from headway._core.refusals.retry import Retry
 from headway._runtime.lease import Lease
 from headway.errors import (
+    AlreadyUsed,
     DeadlineExceeded,
     HeadwayError,
+    InvalidArgument,
     InvalidLimit,
     Latched,
     MissingExtra,
@@ -25,11 +27,13 @@ from headway.scheduler import Scheduler, View
 from headway.streams import AsCompleted, Map, Outcome
 
 __all__ = [
+    "AlreadyUsed",
     "AsCompleted",
     "Binds",
     "DeadlineExceeded",
     "Ended",
     "HeadwayError",
+    "InvalidArgument",
     "InvalidLimit",
     "KeyStatistics",
     "Kind",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 __all__ = ["BINDS", "binds", "count", "duration", "money", "number", "percent", "rate", "short",
-           "size", "stated"]  # fmt: skip
+           "shown", "size", "stated"]  # fmt: skip
 
 BINDS = {
     "requests": "the limit on requests",
@@ -122,3 +122,12 @@ def percent(share: float) -> str:
     if 0.999 <= share < 1:
         return f"{math.floor(share * 1000) / 10:g}%"
     return f"{round(share * 100, 1 if share < 0.1 else None):g}%"
+
+
+def shown(value: object) -> str:
+    """`value` as an error text shows it: its repr, cut where it is long. Never raises."""
+    try:
+        text = repr(value)
+    except Exception:  # a whole number of more than 4,300 digits, or somebody's own class
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else text[:77] + "..."

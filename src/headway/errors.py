@@ -1,16 +1,26 @@
 """Everything headway raises by itself.
 
     HeadwayError
-    ├── InvalidLimit        (ValueError)    a rate, a limit or an option that cannot be meant
+    ├── InvalidArgument     (TypeError, ValueError)  an argument that cannot be meant
+    │   ├── InvalidLimit                    a rate, a limit or an option of a scheduler's
+    │   └── InvalidSettings, InvalidPrices, InvalidInput, InvalidOutput, InvalidRun: what an
+    │       argument or a variable names (a key, a file) cannot be used; beside what raises them
     ├── NeverFits           (ValueError)    an attempt that costs more than the limit ever allows
     ├── QueueFull                           max_queue jobs are waiting already
     ├── SchedulerClosed     (RuntimeError)  submitted after aclose()
     ├── WrongLoop           (RuntimeError)  used from a second event loop with work pending
+    ├── AlreadyUsed         (RuntimeError)  a lease or a run that was entered before
     ├── DeadlineExceeded    (TimeoutError)  the job's timeout is over, or certain to be missed
     ├── Unavailable                         the provider is down, or asks to wait beyond patience
     ├── Latched                             a wrong key or an empty account: every call would fail
     ├── Refused                             a *result* that the user's predicate calls a refusal
     └── MissingExtra        (ImportError)   an optional package that is not installed
+
+The rule for a wrong argument: whatever is public raises an `InvalidArgument`, where the argument is
+given, for a value of the wrong type as for one out of range. It is a `TypeError` and a `ValueError`
+at once, for the line between the two is nobody's to remember (is ``concurrency=2.5`` of the wrong
+type or out of range?). Only a call that Python itself refuses (an argument too many) is a plain
+`TypeError`.
 
 What the user's own function raised is raised as it is, with a note when headway tried it more
 than once.
@@ -19,8 +29,10 @@ than once.
 from __future__ import annotations
 
 __all__ = [
+    "AlreadyUsed",
     "DeadlineExceeded",
     "HeadwayError",
+    "InvalidArgument",
     "InvalidLimit",
     "Latched",
     "MissingExtra",
@@ -49,7 +61,11 @@ class HeadwayError(Exception):
         return f"{self.what}. Fix: {self.fix}" if self.fix else self.what
 
 
-class InvalidLimit(HeadwayError, ValueError):
+class InvalidArgument(HeadwayError, TypeError, ValueError):
+    """An argument that cannot be meant, by its type or by its value."""
+
+
+class InvalidLimit(InvalidArgument):
     """A rate, a limit or an option that cannot be meant."""
 
 
@@ -67,6 +83,10 @@ class SchedulerClosed(HeadwayError, RuntimeError):
 
 class WrongLoop(HeadwayError, RuntimeError):
     """The scheduler was used from a second event loop or thread with work pending."""
+
+
+class AlreadyUsed(HeadwayError, RuntimeError):
+    """A lease, or a run of `map` or `as_completed`, was awaited or entered a second time."""
 
 
 class DeadlineExceeded(HeadwayError, TimeoutError):

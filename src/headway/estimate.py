@@ -12,6 +12,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from headway._words import shown
+from headway.errors import InvalidArgument
+from headway.rates import is_number
+
 __all__ = [
     "BYTES_PER_TOKEN",
     "UNKNOWN_ANSWER",
@@ -50,9 +54,16 @@ class Estimator:
 
     The quantile (0.9 by default) follows by stochastic approximation (Robbins and Monro, 1951):
     up by q, down by 1 - q of a step that is a tenth of the present value.
+
+    Raises `InvalidArgument` for a `quantile` that is not between 0 and 1.
     """
 
     def __init__(self, quantile: float = 0.9) -> None:
+        if not (is_number(quantile) and 0 < quantile < 1):
+            raise InvalidArgument(
+                f"quantile={shown(quantile)} is not between 0 and 1: it is the share of a model's "
+                "answers that use no more tokens than are reserved. Fix: 0.9, or leave it out."
+            )
         self._quantile = quantile
         self._answers: dict[str, float] = {}  # by model: tokens that 9 of 10 answers stay below
 

@@ -40,7 +40,7 @@ class AsyncTransport(Face, httpx.AsyncBaseTransport):
     headers, and the body of an answer that is JSON or text; not a stream or a file, which are read
     for as long as they take. A body that comes too late is not asked for again.
 
-    Raises `TypeError` or `ValueError` for arguments that cannot be meant.
+    Raises `InvalidArgument` for arguments that cannot be meant.
     """
 
     _library = httpx

@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from headway._words import size
-from headway.errors import HeadwayError, MissingExtra
+from headway._words import shown, size
+from headway.errors import InvalidArgument, MissingExtra
 from headway.providers import provider_named
-from headway.rates import is_number, shown
+from headway.rates import is_number
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider
@@ -44,7 +44,7 @@ _KEYS = ("input", "output", "cached")
 _EXAMPLE = '{"my-model": {"input": 0.60, "output": 1.20}}'
 
 
-class InvalidPrices(HeadwayError, ValueError):
+class InvalidPrices(InvalidArgument):
     """A table of prices that cannot be read or cannot be meant."""
 
 
@@ -97,7 +97,8 @@ class _Rates(NamedTuple):
 class Prices:
     """The prices of models: `table` (by model, of any provider), then those of genai-prices.
 
-    `wall_time` gives the seconds since the epoch, for prices that depend on the date.
+    `wall_time` gives the seconds since the epoch, for prices that depend on the date. Raises
+    `InvalidPrices` for a table that is none.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class Prices:
         *,
         wall_time: Callable[[], float] = time.time,
     ) -> None:
-        self._table = {model: _own(price) for model, price in (table or {}).items()}
+        self._table = {model: _own(price) for model, price in _checked(table).items()}
         self._wall_time = wall_time
         self._known: dict[tuple[str, str], _Rates | None] = {}
 
@@ -117,6 +118,11 @@ class Prices:
         ``{"model": {"input": dollars per million tokens, "output": …, "cached": …}}``, where
         `cached` may be left out. Raises `InvalidPrices`.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise InvalidPrices(
+                f"{shown(path)} is not the path of a file. Fix: the path of a file of prices, or "
+                'Prices({"my-model": Price(0.60, 1.20)}).'
+            )
         return cls(_read_table(Path(path)))
 
     @property
@@ -168,6 +174,23 @@ class Prices:
             rates = _find(provider, model, self._wall_time())
             self._known[key] = rates
         return rates
+
+
+def _checked(table: object) -> Mapping[str, Price]:
+    if table is None:
+        return {}
+    if not isinstance(table, Mapping):
+        raise InvalidPrices(
+            f"table={shown(table)} is not a mapping of models to prices. "
+            'Fix: {"my-model": Price(0.60, 1.20)}, or Prices.read(path) for a file.'
+        )
+    for model, price in table.items():
+        if not isinstance(price, Price):
+            raise InvalidPrices(
+                f"the price of {shown(model)} is {shown(price)}, not a Price. "
+                f"Fix: Price(0.60, 1.20), in dollars per million tokens."
+            )
+    return table
 
 
 def _own(price: Price) -> _Rates:

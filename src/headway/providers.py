@@ -14,7 +14,8 @@ from types import MappingProxyType
 from typing import Literal
 from urllib.parse import urlsplit
 
-from headway.errors import HeadwayError
+from headway._words import shown
+from headway.errors import InvalidArgument
 
 __all__ = [
     "PROVIDERS",
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 
-class InvalidSettings(HeadwayError, ValueError):
+class InvalidSettings(InvalidArgument):
     """A key or an address that cannot be used; the message names the variable to set."""
 
 
@@ -164,6 +165,9 @@ def find_endpoint(
     version. The key is `key` or that of the provider's variable; a server given by its address
     alone may do without (``HEADWAY_API_KEY``). Raises `InvalidSettings`.
     """
+    for name, given in (("provider", provider), ("base_url", base_url), ("key", key)):
+        if given is not None and not isinstance(given, str):
+            raise InvalidSettings(f"{name}={shown(given)} is not text. Give it as a string")
     if provider is None and base_url is not None:
         found = key or os.environ.get(_CUSTOM_KEY) or None
         checked = check_key(found, _CUSTOM_KEY) if found else None

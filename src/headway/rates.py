@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeGuard, runtime_checkable
 
-from headway._words import stated
+from headway._words import shown, stated
 from headway.errors import InvalidLimit
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "Rate",
     "RateLike",
     "is_number",
-    "shown",
 ]
 
 LATENESS = 0.010
@@ -217,7 +216,7 @@ def _read_rates(value: object) -> tuple[tuple[Rate, ...], tuple[Limiter, ...]]:
     if value is None:
         return (), ()
     items: Iterable[object]
-    if isinstance(value, str | bytes | bytearray | Rate | Limiter):
+    if isinstance(value, str | bytes | bytearray | Mapping | Rate | Limiter):
         items = (value,)
     elif isinstance(value, Iterable):
         items = value
@@ -286,15 +285,6 @@ def is_number(value: object) -> TypeGuard[float]:
     except OverflowError:
         return False
     return True
-
-
-def shown(value: object) -> str:
-    """`value` as an error text shows it: its repr, cut where it is long. Never raises."""
-    try:
-        text = repr(value)
-    except Exception:  # a whole number of more than 4,300 digits, or somebody's own class
-        text = f"<{type(value).__name__}>"
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _how_to_state(given: object, unknown: str = "") -> str:

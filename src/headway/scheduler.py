@@ -24,6 +24,7 @@ from headway._core.state import SchedulerState
 from headway._runtime.calls import Options, check_callable, check_plain_function, checked_tokens
 from headway._runtime.checks import (
     KeyLimits,
+    check_eager,
     check_max_queue,
     check_options,
     read_keys,
@@ -77,7 +78,7 @@ class View:
         a function of the result that says what it used (``.usage.total_tokens`` where it exists).
         With neither, an attempt reserves the average of what jobs of its key used.
 
-        Raises `InvalidLimit`, `TypeError` or `ValueError` for values that cannot be meant.
+        Raises `InvalidArgument` for values that cannot be meant.
         """
         given = {
             "priority": priority, "key": key, "timeout": timeout,
@@ -94,8 +95,8 @@ class View:
 
         A refused or failed attempt is tried again as `Retry` says. Raises what `fn` raised, with
         a note where it was tried more than once; `QueueFull`, `NeverFits`, `DeadlineExceeded`,
-        `Unavailable`, `Latched`, `SchedulerClosed`, `WrongLoop`; `TypeError` for what is not an
-        async function.
+        `Unavailable`, `Latched`, `SchedulerClosed`, `WrongLoop`; `InvalidArgument` for
+        what is not an async function.
         """
         check_callable(fn, "submit")
         if self._shell.closed:
@@ -235,7 +236,7 @@ class Scheduler(View):
             weights=self._weights,
             max_queue=math.inf if max_queue is None else check_max_queue(max_queue),
             tracing=bool(sinks),
-            eager=eager,
+            eager=check_eager(eager),
         )
         if not self._limits and keys is None:
             state.whole.search()

@@ -27,6 +27,7 @@ from headway._core.queue.job import Job
 from headway._runtime.calls import Options, check_callable, check_items
 from headway._runtime.shell import Shell
 from headway._runtime.workers import END, Execute, Run
+from headway.errors import AlreadyUsed, InvalidArgument
 
 __all__ = ["AsCompleted", "Map", "Outcome", "gather", "over"]
 
@@ -104,7 +105,7 @@ class _Bulk(Generic[R]):
 
     async def _start(self) -> None:
         if self._group is not None:
-            raise RuntimeError(
+            raise AlreadyUsed(
                 f"this {self._name}() has been used already. Fix: call {self._name}() again."
             )
         shell = self._run.shell
@@ -124,7 +125,7 @@ class _Bulk(Generic[R]):
             self._run.shell.run_ended()
 
     def __aiter__(self) -> NoReturn:
-        raise TypeError(
+        raise InvalidArgument(
             f"{self._name}() starts tasks that must end somewhere, so it cannot be looped over "
             f"as it is. Fix: {self._fix}."
         )
@@ -236,7 +237,7 @@ class AsCompleted(_Bulk[Outcome[T, R]]):
 
 
 def over(shell: Shell, options: Options, fn: Callable[..., Awaitable[Any]], name: str) -> Execute:
-    """How a run calls `fn` with one item. Raises `TypeError` for what cannot be called."""
+    """How a run calls `fn` with one item. Raises `InvalidArgument` for what cannot be called."""
     check_callable(fn, name)
     timeout = options.timeout
     if timeout is None:
@@ -270,17 +271,17 @@ async def gather(
 
 
 def _check_call(call: object) -> None:
-    """Raise `TypeError` for what `gather` does not take."""
+    """Raise `InvalidArgument` for what `gather` does not take."""
     if isinstance(call, _Bulk):
         fix = "`await scheduler.map(...)` by itself" if isinstance(call, Map) else call._fix
-        raise TypeError(
+        raise InvalidArgument(
             f"gather() takes calls and got a {call._name}(), which runs its calls under the limits "
             f"itself. Fix: {fix}."
         )
     # A future can be iterated over, too.
     many = isinstance(call, Iterable) and not isinstance(call, str | bytes | Awaitable)
     if many and not callable(call):
-        raise TypeError(
+        raise InvalidArgument(
             f"gather() takes each call as an argument of its own and got a {type(call).__name__}. "
             "Fix: gather(*calls)."
         )

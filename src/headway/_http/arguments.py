@@ -5,35 +5,37 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from headway.rates import shown
+from headway._words import shown
+from headway.errors import InvalidArgument
+from headway.rates import is_number
 
 __all__ = ["check_connections", "check_scheduler", "check_transport", "check_unit"]
 
 
 def check_scheduler(scheduler: object) -> None:
-    """Raise `TypeError` for what is neither a scheduler nor a view of one."""
+    """Raise `InvalidArgument` for what is neither a scheduler nor a view of one."""
     if inspect.isclass(scheduler) or not hasattr(scheduler, "_shell"):
-        raise TypeError(
+        raise InvalidArgument(
             f"scheduler={shown(scheduler)} is not a Scheduler. Fix: AsyncTransport(Scheduler(...)),"
             " or a view that its with_options() made."
         )
 
 
 def check_unit(unit: object) -> None:
-    """Raise `ValueError` for a unit that Together does not count by."""
+    """Raise `InvalidArgument` for a unit that Together does not count by."""
     if unit not in (None, "second", "minute"):
-        raise ValueError(
+        raise InvalidArgument(
             f"together_unit={shown(unit)} is no unit that Together counts by. Fix: "
             'together_unit="second" or "minute", or leave it out.'
         )
 
 
 def check_transport(transport: Any, library: Any, other: str, face: type) -> None:
-    """Raise `TypeError` for what is no async transport of `library`, or is headway's already."""
+    """Raise `InvalidArgument` for no async transport of `library`, and for headway's own."""
     name = library.__name__
     said = f"{type(transport).__module__}.{type(transport).__qualname__}"
     if isinstance(transport, face):
-        raise TypeError(
+        raise InvalidArgument(
             f"{said} is headway's already: each request would wait for two permits, one inside the "
             "other. Fix: wrap a transport once, and give the same one to every client."
         )
@@ -53,12 +55,16 @@ def check_transport(transport: Any, library: Any, other: str, face: type) -> Non
         what = f"{said} is not an async transport of {name}"
         fix = f"pass one of {name}'s (AsyncHTTPTransport), or use {other} for a client of the other"
         fix += " library"
-    raise TypeError(f"{what}. Fix: {fix}.")
+    raise InvalidArgument(f"{what}. Fix: {fix}.")
 
 
-def check_connections(connections: object) -> None:
-    """Raise `ValueError` for a number of connections that nobody can open."""
+def check_connections(connections: object, timeout: object) -> None:
+    """Raise `InvalidArgument` for connections that nobody can open, or not in that time."""
     if isinstance(connections, bool) or not isinstance(connections, int) or connections < 1:
-        raise ValueError(
+        raise InvalidArgument(
             f"connections={shown(connections)} cannot be opened. Fix: a whole number from 1."
+        )
+    if not (is_number(timeout) and timeout > 0):
+        raise InvalidArgument(
+            f"timeout={shown(timeout)} is not a time in seconds above 0. Fix: timeout=10."
         )

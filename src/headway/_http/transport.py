@@ -32,7 +32,7 @@ from headway._http.bodies import (
 from headway._http.observer import Observer
 from headway._runtime.attempt import Attempt
 from headway._runtime.calls import check_plain_function, checked_tokens, kind_of
-from headway.errors import HeadwayError
+from headway.errors import HeadwayError, InvalidArgument
 from headway.estimate import Estimator, is_plausible, usage_in
 from headway.hints import Refusal, refusal_from_response
 from headway.kinds import Kind
@@ -123,9 +123,10 @@ class Face:
 
         The first requests then do not arrive later than the next ones by a TLS handshake. What
         the server answers is of no interest; raises what the wrapped transport raises, and
-        `TimeoutError` after `timeout` seconds.
+        `TimeoutError` after `timeout` seconds. Raises `InvalidArgument` for values of either
+        that cannot be meant.
         """
-        check_connections(connections)
+        check_connections(connections, timeout)
         failures: list[Exception] = []
 
         async def open_one() -> None:
@@ -151,7 +152,7 @@ class Face:
         Raises what the wrapped transport raised last, and what `Scheduler.submit` raises.
         """
         if not isinstance(request, self._library.Request):
-            raise TypeError(
+            raise InvalidArgument(
                 f"a request of {type(request).__module__.split('.')[0]} reached a transport of "
                 f"{self._library.__name__}. Fix: give this client {self._other}.AsyncTransport."
             )

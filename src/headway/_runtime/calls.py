@@ -8,8 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from headway._words import shown
+from headway.errors import InvalidArgument
 from headway.kinds import Kind
-from headway.rates import is_number, shown
+from headway.rates import is_number
 
 __all__ = [
     "Options",
@@ -41,29 +43,29 @@ class Options:
 
 
 def check_callable(fn: object, name: str) -> None:
-    """Raise `TypeError` where `fn` is the result of a call, not what to call."""
+    """Raise `InvalidArgument` where `fn` is the result of a call, not what to call."""
     if callable(fn):
         return
     if isinstance(fn, Coroutine):
         fn.close()
         called = getattr(fn, "__qualname__", "fn")
-        raise TypeError(
+        raise InvalidArgument(
             f"{name}() takes a function and got a coroutine object: {called}(...) was called "
             f"already, so it could never be retried. Fix: scheduler.{name}({called}, ...) with "
             "the arguments after it, or scheduler.gather() for coroutine objects."
         )
-    raise TypeError(
+    raise InvalidArgument(
         f"{name}() takes an async function and got {type(fn).__name__}: {fn!r:.80}. Fix: pass the "
         "function itself and its arguments after it."
     )
 
 
 def check_items(items: object, name: str) -> None:
-    """Raise `TypeError` where `items` is a coroutine object, and close that."""
+    """Raise `InvalidArgument` where `items` is a coroutine object, and close that."""
     if isinstance(items, Coroutine):
         items.close()
         called = getattr(items, "__qualname__", "items")
-        raise TypeError(
+        raise InvalidArgument(
             f"{name}() takes items and got a coroutine object: {called}(...) was called and not "
             f"awaited. Fix: `await {called}(...)` where it returns the items; scheduler.gather() "
             "runs coroutine objects."
@@ -71,20 +73,20 @@ def check_items(items: object, name: str) -> None:
 
 
 def check_plain_function(fn: object, name: str, fix: str) -> None:
-    """Raise `TypeError` where `fn` cannot be called, or would have to be awaited."""
+    """Raise `InvalidArgument` where `fn` cannot be called, or would have to be awaited."""
     if not callable(fn):
-        raise TypeError(f"{name}={shown(fn)} is not a function. Fix: {fix}.")
+        raise InvalidArgument(f"{name}={shown(fn)} is not a function. Fix: {fix}.")
     for each in (fn, getattr(type(fn), "__call__", None)):  # noqa: B004 - a class's own
         if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
             called = getattr(fn, "__qualname__", type(fn).__qualname__)
-            raise TypeError(
+            raise InvalidArgument(
                 f"{name}= takes a plain function and {called} is async: it is called where "
                 f"nothing can be awaited. Fix: {fix}."
             )
 
 
 def kind_of(answer: object) -> Kind | None:
-    """What ``is_refused=`` said: None for no refusal. Raises `TypeError` for no such answer."""
+    """What ``is_refused=`` said: None for no refusal. Raises `InvalidArgument` for another."""
     if answer is None or answer is False:
         return None
     if answer is True:
@@ -94,7 +96,7 @@ def kind_of(answer: object) -> Kind | None:
             return Kind(answer)
     if isinstance(answer, Coroutine):
         answer.close()
-    raise TypeError(
+    raise InvalidArgument(
         f"is_refused= returned {shown(answer)}, which is no answer. Fix: True (a rate refusal), a "
         "Kind such as Kind.CAPACITY, or False or None for no refusal; bool(...) where any value "
         "but an empty one is a refusal."
@@ -102,14 +104,14 @@ def kind_of(answer: object) -> Kind | None:
 
 
 def checked_tokens(tokens: object) -> float:
-    """`tokens` as a number; raises `ValueError` or `TypeError` for what is none."""
+    """`tokens` as a number; raises `InvalidArgument` for what is none."""
     if isinstance(tokens, bool) or not isinstance(tokens, int | float):
-        raise TypeError(
+        raise InvalidArgument(
             f"tokens={shown(tokens)} is not a number. Fix: the tokens that one attempt uses, or a "
             "function of the call's arguments that returns them."
         )
     if not 0 <= tokens <= _MOST_TOKENS:
-        raise ValueError(
+        raise InvalidArgument(
             f"tokens={shown(tokens)} is not a count. Fix: a finite number from 0, the tokens that "
             "one attempt uses."
         )
@@ -117,17 +119,17 @@ def checked_tokens(tokens: object) -> float:
 
 
 def check_awaitable(fn: object, call: object) -> None:
-    """Raise `TypeError` where calling `fn` gave nothing that can be awaited."""
+    """Raise `InvalidArgument` where calling `fn` gave nothing that can be awaited."""
     if isinstance(call, Awaitable):
         return
     _close_inside(call)
     name = getattr(fn, "__qualname__", None) or repr(fn)
     if hasattr(call, "__aiter__"):
-        raise TypeError(
+        raise InvalidArgument(
             f"{name} is an async generator: it yields results and cannot be awaited. Fix: pass an "
             "async def function that returns its result."
         )
-    raise TypeError(
+    raise InvalidArgument(
         f"{name} is not async: it returned {type(call).__name__}, which cannot be awaited. Fix: "
         "pass an async def function; run blocking code with anyio.to_thread.run_sync."
     )
@@ -159,11 +161,11 @@ def usage_of(result: object) -> float | None:
 
 
 def checked_usage(used: object) -> float | None:
-    """What ``usage=`` returned, None where it does not know; raises `TypeError` for no count."""
+    """What ``usage=`` returned, None for not known; raises `InvalidArgument` for no count."""
     if used is None:
         return None
     if not (is_number(used) and 0 <= used <= _MOST_TOKENS):
-        raise TypeError(
+        raise InvalidArgument(
             f"usage= returned {shown(used)}, which is no count of tokens. Fix: a finite number "
             "from 0, or None where it is not known."
         )

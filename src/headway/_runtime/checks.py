@@ -9,12 +9,14 @@ from typing import Any, TypeAlias, cast
 
 from headway._core.refusals.retry import Retry
 from headway._runtime.calls import check_plain_function, checked_tokens
-from headway.errors import InvalidLimit
+from headway._words import shown
+from headway.errors import InvalidArgument, InvalidLimit
 from headway.hooks.sinks import Sink
-from headway.rates import Limits, is_number, shown
+from headway.rates import Limits, is_number
 
 __all__ = [
     "KeyLimits",
+    "check_eager",
     "check_max_queue",
     "check_options",
     "read_keys",
@@ -150,6 +152,16 @@ def check_max_queue(value: object) -> int:
     return value
 
 
+def check_eager(value: object) -> bool:
+    """`value`, which says yes or no. Raises `InvalidArgument`."""
+    if not isinstance(value, bool):
+        raise InvalidArgument(
+            f"eager={shown(value)} says neither yes nor no. Fix: eager=True to spend at once what "
+            "the headers say remains, or leave it out."
+        )
+    return value
+
+
 def _check_hashable(key: object, error: type[Exception]) -> None:
     try:
         hash(key)
@@ -161,7 +173,7 @@ def _check_hashable(key: object, error: type[Exception]) -> None:
 
 
 def check_options(changes: Mapping[str, Any]) -> None:
-    """Raise `InvalidLimit`, `TypeError` or `ValueError` for options that cannot be meant."""
+    """Raise `InvalidArgument` for options that cannot be meant."""
     for name in ("timeout", "attempt_timeout"):
         value = changes.get(name)
         if value is not None and not (is_number(value) and value > 0):
@@ -175,13 +187,12 @@ def check_options(changes: Mapping[str, Any]) -> None:
             f"priority={shown(priority)} is not a number: the higher goes first. Fix: priority=10."
         )
     if "key" in changes:
-        _check_hashable(changes["key"], TypeError)
+        _check_hashable(changes["key"], InvalidArgument)
     tokens = changes.get("tokens")
-    if tokens is not None and not callable(tokens):
+    if callable(tokens):
+        check_plain_function(tokens, "tokens", "tokens=lambda *args: ..., or a number")
+    elif tokens is not None:
         checked_tokens(tokens)
     usage = changes.get("usage")
-    if usage is not None and not callable(usage):
-        raise TypeError(
-            f"usage={shown(usage)} is not a function. "
-            "Fix: usage=lambda reply: reply.usage.total_tokens."
-        )
+    if usage is not None:
+        check_plain_function(usage, "usage", "usage=lambda reply: reply.usage.total_tokens")

@@ -12,6 +12,7 @@ from headway._core.queue.job import NEW, STARTED, Job
 from headway._runtime.attempt import ATTEMPT, Attempt
 from headway._runtime.calls import Options, checked_tokens
 from headway._runtime.shell import Shell
+from headway.errors import AlreadyUsed
 
 __all__ = ["Lease"]
 
@@ -52,13 +53,13 @@ class Lease:
     def settle(self, *, tokens: float) -> None:
         """Say how many tokens the attempt really used; by default it is what it reserved.
 
-        Raises `TypeError` or `ValueError` for what is no count.
+        Raises `InvalidArgument` for what is no count.
         """
         self._used = checked_tokens(tokens)
 
     async def __aenter__(self) -> Lease:
         if self._job.status != NEW:
-            raise RuntimeError(
+            raise AlreadyUsed(
                 "this lease has been entered already, and a lease is one attempt. Fix: "
                 "`async with scheduler.lease():` for each attempt."
             )

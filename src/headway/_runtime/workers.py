@@ -20,6 +20,7 @@ from anyio.lowlevel import checkpoint
 from headway._core.queue.job import Job
 from headway._runtime.calls import Options
 from headway._runtime.shell import Shell
+from headway.errors import InvalidArgument
 
 __all__ = ["END", "NO_KWARGS", "Execute", "Run"]
 
@@ -245,7 +246,7 @@ def _source(items: object) -> tuple[Callable[[], Any], _Awaited | None, _Awaited
         return _no_item, pull, iterator.aclose if isinstance(iterator, AsyncGenerator) else None
     if isinstance(items, Iterable):
         return partial(next, iter(items), END), None, None
-    raise TypeError(
+    raise InvalidArgument(
         f"items must be an iterable or an async iterable, not {type(items).__name__}. Fix: a "
         "list, a generator, a range, or an async generator."
     )

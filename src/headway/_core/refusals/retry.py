@@ -12,10 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from headway._words import duration
+from headway._words import duration, shown
 from headway.errors import InvalidLimit
 from headway.kinds import Kind, Moves, Retried
-from headway.rates import is_number, shown
+from headway.rates import is_number
 
 __all__ = ["Delay", "GiveUp", "Retry", "RetryBudget", "Verdict", "given_up",
            "mark", "spread"]  # fmt: skip

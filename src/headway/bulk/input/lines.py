@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
-from headway.errors import HeadwayError, MissingExtra
+from headway.errors import InvalidArgument, MissingExtra
 
 __all__ = [
     "MAX_LINE",
@@ -44,7 +44,7 @@ _MAGIC: dict[bytes, Compression] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "z
 _SUFFIX: dict[str, str] = {"gzip": ".gz", "zstd": ".zst"}
 
 
-class InvalidInput(HeadwayError, ValueError):
+class InvalidInput(InvalidArgument):
     """An input file that cannot be a batch file at all: nothing of it was sent."""
 
 

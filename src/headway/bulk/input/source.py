@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from headway._words import shown
 from headway.bulk.input.formats import BadLine, Request, RequestReader, resolve_endpoint
 from headway.bulk.input.lines import (
     MAX_LINE,
@@ -65,7 +66,8 @@ class Shard:
     count: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.index < self.count:
+        whole = all(type(each) is int for each in (self.index, self.count))
+        if not (whole and 0 <= self.index < self.count):
             raise InvalidInput(
                 f"there is no shard {self.index}/{self.count}. "
                 "Give i/N with i from 0 to N - 1, like 0/8"
@@ -74,7 +76,8 @@ class Shard:
     @classmethod
     def parse(cls, text: str) -> Shard:
         """The shard that "3/8" means; `InvalidInput` for what is none."""
-        index, slash, count = text.partition("/")
+        # Who has no type checker may pass anything.
+        index, slash, count = text.partition("/") if isinstance(text, str) else ("", "", "")
         if not (
             slash and index.isascii() and index.isdigit() and count.isascii() and count.isdigit()
         ):
@@ -382,8 +385,12 @@ def open_source(
     once as they come. `limit` takes the first lines alone. `trust_ids` looks for no duplicates.
     Raises `InvalidInput` for what cannot be read, and for options that do not fit it.
     """
+    if limit is not None and type(limit) is not int:
+        raise InvalidInput(f"limit={shown(limit)} is no number of lines. Give a whole one from 1")
     if limit is not None and limit < 1:
         raise InvalidInput(f"a limit of {limit} lines leaves nothing. Give --limit 1 or more")
+    if not (isinstance(path, str | os.PathLike) or hasattr(path, "read")):
+        raise InvalidInput(f"{shown(path)} is no input. Give the path of a file, or an open one")
     if isinstance(path, str | os.PathLike):
         name = os.fspath(path)
         file = sys.stdin.buffer if name == "-" else open_file(Path(path))

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from headway.errors import HeadwayError
+from headway.errors import InvalidArgument
 
 __all__ = [
     "ANSWERED", "AppendFile", "InvalidOutput", "cannot_write", "check_output", "default_output",
@@ -21,7 +21,7 @@ ANSWERED = b'"error":null}\n'
 _sync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
-class InvalidOutput(HeadwayError, ValueError):
+class InvalidOutput(InvalidArgument):
     """An output path that cannot be written, or holds something already: nothing was sent."""
 
 

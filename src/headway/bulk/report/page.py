@@ -16,14 +16,14 @@ from headway.bulk.output.paths import InvalidOutput, errors_file
 from headway.bulk.record.trace import Trace, read_trace
 from headway.bulk.report.failures import read_failures
 from headway.bulk.report.render import page
-from headway.errors import HeadwayError
+from headway.errors import InvalidArgument
 
 __all__ = ["InvalidRun", "write_report"]
 
 _OURS = b'<meta name="generator" content="headway report">'  # within the first 1,000 bytes
 
 
-class InvalidRun(HeadwayError, ValueError):
+class InvalidRun(InvalidArgument):
     """A path that is no run: no report can be made of it."""
 
 

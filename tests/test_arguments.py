@@ -1,0 +1,230 @@
+"""What is public and given a wrong argument raises one family of errors, with the fix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+import headway
+from headway import InvalidArgument, InvalidLimit, Limits, Rate, Retry, Scheduler
+from headway.bulk import Shape, Shard, find_endpoint, open_source
+from headway.estimate import Estimator
+from headway.httpx import AsyncTransport
+from headway.prices import InvalidPrices, Price, Prices
+from headway.providers import InvalidSettings
+from headway.together import client
+
+pytestmark = pytest.mark.anyio
+
+Call = Callable[[Any], Any]
+
+
+async def ask(item: object = None) -> object:
+    return item
+
+
+async def submitted(*args: Any, **options: Any) -> Any:
+    return await Scheduler().with_options(**options).submit(*args)
+
+
+async def settled(tokens: Any) -> None:
+    async with Scheduler().lease() as lease:
+        lease.settle(tokens=tokens)
+
+
+async def warmed(**options: Any) -> None:
+    transport = AsyncTransport(Scheduler(), httpx.MockTransport(lambda request: None))
+    await transport.warm("http://test", **options)
+
+
+RATES: list[Any] = ["600", "600/fortnight", "-1/min", "", 600, 2.5, True, b"600/min", {}, object(),
+                    ["600/min", None], "nan/min", "1e400/min"]  # fmt: skip
+WHOLE: list[Any] = [0, -1, 2.5, True, "8", [], object(), float("nan")]
+SECONDS: list[Any] = [0, -1, True, "30", [], object(), float("nan")]
+COUNTS: list[Any] = [-1, True, "8", [], object(), float("nan"), float("inf"), 1e300]
+FUNCTIONS: list[Any] = [1, "print", [], object(), ask]
+UNHASHABLE: list[Any] = [[], {}, {1}, ([],)]
+
+LIMITS: dict[str, tuple[Call, list[Any]]] = {
+    "requests=": (lambda bad: Scheduler(bad), RATES),
+    "tokens=": (lambda bad: Scheduler(tokens=bad), RATES),
+    "concurrency=": (lambda bad: Scheduler(concurrency=bad), WHOLE),
+    "max_queue=": (lambda bad: Scheduler(max_queue=bad), WHOLE),
+    "retry=": (lambda bad: Scheduler(retry=bad), [5, "5", False, {}, Retry]),
+    "keys=": (
+        lambda bad: Scheduler(keys=bad),
+        [1, "a", {"a": 1}, {"a": "600/min"}, [("a",)], [([], Limits())], [1]],
+    ),
+    "weights=": (
+        lambda bad: Scheduler(weights=bad),
+        [1, "a", [("a", 1)], {"a": 0}, {"a": "1"}, {"a": True}, {"a": 1e99}],
+    ),
+    "set_limits(requests=)": (lambda bad: Scheduler().set_limits(bad), RATES),
+    "set_limits(concurrency=)": (lambda bad: Scheduler().set_limits(concurrency=bad), WHOLE),
+    "Limits(requests=)": (lambda bad: Limits(bad), RATES),
+    "Limits(tokens=)": (lambda bad: Limits(tokens=bad), RATES),
+    "Limits(concurrency=)": (lambda bad: Limits(concurrency=bad), WHOLE),
+    "Rate.parse": (Rate.parse, [*RATES, Rate(1)]),
+    "Rate(limit)": (lambda bad: Rate(bad), SECONDS),
+    "Rate(per=)": (lambda bad: Rate(1, per=bad), SECONDS),
+    "Rate(window=)": (lambda bad: Rate(1, window=bad), [*SECONDS, 61]),
+    "Rate(burst=)": (lambda bad: Rate(10, burst=bad), [*WHOLE, 11]),
+    "Rate(jitter=)": (lambda bad: Rate(10, jitter=bad), [-1, "1", True, [], float("inf")]),
+    "Retry(attempts=)": (lambda bad: Retry(attempts=bad), WHOLE),
+    "Retry(base=)": (lambda bad: Retry(base=bad), [-1, "1", True, [], float("nan")]),
+    "Retry(cap=)": (lambda bad: Retry(cap=bad), [-1, "1", True, [], float("nan")]),
+    "Retry(patience=)": (lambda bad: Retry(patience=bad), [-1, "1", True, float("nan")]),
+    "Retry(budget=)": (lambda bad: Retry(budget=bad), [-1, "1", True, [], float("nan")]),
+    "timeout=": (lambda bad: Scheduler().with_options(timeout=bad), SECONDS),
+    "attempt_timeout=": (lambda bad: Scheduler().with_options(attempt_timeout=bad), SECONDS),
+    "priority=": (
+        lambda bad: Scheduler().with_options(priority=bad),
+        [None, "1", True, [], float("nan")],
+    ),
+}
+
+ARGUMENTS: dict[str, tuple[Call, list[Any]]] = {
+    "on_event=": (lambda bad: Scheduler(on_event=bad), FUNCTIONS),
+    "is_refused=": (lambda bad: Scheduler(is_refused=bad), FUNCTIONS),
+    "eager=": (lambda bad: Scheduler(eager=bad), [1, "yes", None, []]),
+    "key=": (lambda bad: Scheduler().with_options(key=bad), UNHASHABLE),
+    "tokens= of options": (lambda bad: Scheduler().with_options(tokens=bad), [*COUNTS, ask]),
+    "usage=": (lambda bad: Scheduler().with_options(usage=bad), FUNCTIONS),
+    "lease(tokens=)": (lambda bad: Scheduler().lease(tokens=bad), COUNTS),
+    "settle(tokens=)": (settled, [None, *COUNTS]),
+    "submit(fn)": (submitted, [1, "ask", None, [], object(), print]),
+    "tokens= function": (lambda bad: submitted(ask, tokens=lambda: bad), [None, *COUNTS]),
+    "usage= function": (lambda bad: submitted(ask, usage=lambda reply: bad), COUNTS),
+    "map(fn)": (lambda bad: Scheduler().map(bad, [1]), [1, "ask", None, [], object()]),
+    "map(items)": (lambda bad: Scheduler().map(ask, bad), [1, None, object(), print]),
+    "as_completed(fn)": (lambda bad: Scheduler().as_completed(bad, [1]), [1, None, object()]),
+    "as_completed(items)": (lambda bad: Scheduler().as_completed(ask, bad), [1, None, object()]),
+    "gather(call)": (lambda bad: Scheduler().gather(bad), [1, None, "ask", [ask], object()]),
+    "AsyncTransport(scheduler)": (
+        lambda bad: AsyncTransport(bad),
+        [None, 1, "s", object(), Scheduler, httpx.AsyncClient],
+    ),
+    "AsyncTransport(transport)": (
+        lambda bad: AsyncTransport(Scheduler(), bad),
+        [1, "t", object(), httpx.AsyncHTTPTransport, httpx.HTTPTransport()],
+    ),
+    "AsyncTransport(tokens=)": (
+        lambda bad: AsyncTransport(Scheduler(), tokens=bad),
+        FUNCTIONS,
+    ),
+    "AsyncTransport(together_unit=)": (
+        lambda bad: AsyncTransport(Scheduler(), together_unit=bad),
+        [1, "hour", [], True, {}],
+    ),
+    "AsyncTransport(is_refused=)": (
+        lambda bad: AsyncTransport(Scheduler(), is_refused=bad),
+        FUNCTIONS,
+    ),
+    "warm(connections=)": (lambda bad: warmed(connections=bad), WHOLE),
+    "warm(timeout=)": (lambda bad: warmed(timeout=bad), SECONDS),
+    "client(scheduler)": (client, [None, 1, object(), Scheduler]),
+    "Estimator(quantile=)": (Estimator, [0, 1, -1, 2, True, "0.9", None, float("nan")]),
+}
+
+SETTINGS: dict[str, tuple[Call, list[Any]]] = {
+    "client(api_key=)": (lambda bad: client(Scheduler(), api_key=bad), [1, "", " ", "a b", b"k"]),
+    "client(base_url=)": (
+        lambda bad: client(Scheduler(), api_key="k", base_url=bad),
+        [1, "x", "ftp://x", "https://x/v1", object()],
+    ),
+    "find_endpoint(provider)": (find_endpoint, ["nobody", 1, [], object()]),
+    "find_endpoint(base_url=)": (lambda bad: find_endpoint(base_url=bad), ["x", "ftp://x", 1, []]),
+    "find_endpoint(key=)": (lambda bad: find_endpoint(key=bad), [1, "a b", " ", []]),
+}
+
+PRICES: dict[str, tuple[Call, list[Any]]] = {
+    "Price(input)": (lambda bad: Price(bad, 1), [None, -1, "1", True, float("inf")]),
+    "Price(cached=)": (lambda bad: Price(1, 1, bad), [-1, "1", True, float("nan")]),
+    "Prices(table)": (Prices, [1, "prices.toml", [1], {"m": 1}, {"m": {"input": 1}}]),
+    "Prices.read": (Prices.read, ["nowhere.toml", "prices.txt", 1, None]),
+}
+
+SHARDS: dict[str, tuple[Call, list[Any]]] = {
+    "Shard": (lambda bad: Shard(bad, 2), [-1, 2, "0", None, 0.5, True]),
+    "Shard.parse": (Shard.parse, ["1", "a/b", "2/2", "", 1, None]),
+    "open_source(limit=)": (lambda bad: open_source("-", Shape(), limit=bad), WHOLE),
+    "open_source(path)": (lambda bad: open_source(bad, Shape()), [1, None, [], "/no/where"]),
+}
+
+
+def rows(table: dict[str, tuple[Call, list[Any]]]) -> list[Any]:
+    return [
+        pytest.param(call, bad, id=f"{name}{bad!r:.12}")
+        for name, (call, values) in table.items()
+        for bad in values
+    ]
+
+
+async def told(call: Call, bad: Any) -> headway.HeadwayError:
+    """The error that `call` raises for `bad`, which both `except` clauses of old catch."""
+
+    async def calling() -> None:
+        made = call(bad)
+        if hasattr(made, "__await__"):
+            await made
+
+    with pytest.raises(InvalidArgument) as caught:
+        await calling()
+    assert isinstance(caught.value, TypeError)
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, headway.HeadwayError)
+    return caught.value
+
+
+@pytest.mark.parametrize(("call", "bad"), rows(LIMITS))
+async def test_a_wrong_limit(call: Call, bad: Any) -> None:
+    error = await told(call, bad)
+    assert type(error) is InvalidLimit
+    assert "Fix: " in str(error)
+
+
+@pytest.mark.parametrize(("call", "bad"), rows(ARGUMENTS))
+async def test_a_wrong_argument(call: Call, bad: Any) -> None:
+    error = await told(call, bad)
+    assert type(error) is InvalidArgument
+    assert "Fix: " in str(error)
+
+
+@pytest.mark.parametrize(("call", "bad"), rows(SETTINGS))
+async def test_a_wrong_setting(call: Call, bad: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOGETHER_API_KEY", "k")
+    assert type(await told(call, bad)) is InvalidSettings
+
+
+@pytest.mark.parametrize(("call", "bad"), rows(PRICES))
+async def test_a_wrong_price(call: Call, bad: Any) -> None:
+    error = await told(call, bad)
+    assert type(error) is InvalidPrices
+    assert "Fix: " in str(error)
+
+
+@pytest.mark.parametrize(("call", "bad"), rows(SHARDS))
+async def test_a_wrong_shard_or_input(call: Call, bad: Any) -> None:
+    assert type(await told(call, bad)) is headway.bulk.InvalidInput
+
+
+async def test_what_is_used_twice_says_so() -> None:
+    scheduler = Scheduler()
+    lease = scheduler.lease()
+    async with lease:
+        pass
+    results = scheduler.map(ask, [1])
+    assert await results == [1]
+    for again in (lease.__aenter__, results.__aenter__):
+        with pytest.raises(headway.AlreadyUsed, match="Fix: ") as caught:
+            await again()
+        assert isinstance(caught.value, RuntimeError)
+
+
+async def test_a_plain_loop_over_a_run_says_how() -> None:
+    with pytest.raises(InvalidArgument, match="Fix: "):
+        async for _ in Scheduler().map(ask, [1]):  # type: ignore[attr-defined]
+            pass
