@@ -772,7 +772,7 @@ def test_every_error_is_headways_own() -> None:
         if isinstance(getattr(headway, name), type)
         and issubclass(getattr(headway, name), Exception)
     ]
-    assert len(errors) == 11
+    assert len(errors) == 13
     assert all(issubclass(error, headway.HeadwayError) for error in errors)
     assert issubclass(InvalidLimit, ValueError)
     assert issubclass(NeverFits, ValueError)

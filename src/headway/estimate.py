@@ -62,7 +62,8 @@ class Estimator:
         if not (is_number(quantile) and 0 < quantile < 1):
             raise InvalidArgument(
                 f"quantile={shown(quantile)} is not between 0 and 1: it is the share of a model's "
-                "answers that use no more tokens than are reserved. Fix: 0.9, or leave it out."
+                "answers that use no more tokens than are reserved",
+                fix="0.9, or leave it out.",
             )
         self._quantile = quantile
         self._answers: dict[str, float] = {}  # by model: tokens that 9 of 10 answers stay below

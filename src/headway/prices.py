@@ -120,8 +120,8 @@ class Prices:
         """
         if not isinstance(path, str | os.PathLike):
             raise InvalidPrices(
-                f"{shown(path)} is not the path of a file. Fix: the path of a file of prices, or "
-                'Prices({"my-model": Price(0.60, 1.20)}).'
+                f"{shown(path)} is not the path of a file",
+                fix='the path of a file of prices, or Prices({"my-model": Price(0.60, 1.20)}).',
             )
         return cls(_read_table(Path(path)))
 
@@ -181,14 +181,14 @@ def _checked(table: object) -> Mapping[str, Price]:
         return {}
     if not isinstance(table, Mapping):
         raise InvalidPrices(
-            f"table={shown(table)} is not a mapping of models to prices. "
-            'Fix: {"my-model": Price(0.60, 1.20)}, or Prices.read(path) for a file.'
+            f"table={shown(table)} is not a mapping of models to prices",
+            fix='{"my-model": Price(0.60, 1.20)}, or Prices.read(path) for a file.',
         )
     for model, price in table.items():
         if not isinstance(price, Price):
             raise InvalidPrices(
-                f"the price of {shown(model)} is {shown(price)}, not a Price. "
-                f"Fix: Price(0.60, 1.20), in dollars per million tokens."
+                f"the price of {shown(model)} is {shown(price)}, not a Price",
+                fix="Price(0.60, 1.20), in dollars per million tokens.",
             )
     return table
 

@@ -90,23 +90,26 @@ class Rate:
             if self.window > self.per:
                 raise InvalidLimit(
                     f"window={self.window:g} is longer than per={self.per:g}: a server that "
-                    f"enforces over {self.window:g} s states its limit for that time. "
-                    f"Fix: Rate({self.limit * self.window / self.per:g}, per={self.window:g})."
+                    f"enforces over {self.window:g} s states its limit for that time",
+                    fix=f"Rate({self.limit * self.window / self.per:g}, per={self.window:g}).",
                 )
         if self.jitter is not None and not (is_number(self.jitter) and 0 <= self.jitter <= _YEAR):
             raise InvalidLimit(
                 f"jitter={shown(self.jitter)} is not a time: it is the seconds by which the "
-                "network may delay one request more than another. Fix: 0.02, or leave it out."
+                "network may delay one request more than another",
+                fix="0.02, or leave it out.",
             )
         if isinstance(self.burst, bool) or not isinstance(self.burst, int) or self.burst < 1:
             raise InvalidLimit(
                 f"burst={shown(self.burst)} is not a whole number from 1: it is how many attempts "
-                "may start at the same moment. Fix: leave it out for an even pace."
+                "may start at the same moment",
+                fix="leave it out for an even pace.",
             )
         if self.burst > 1 and self.burst > self.share:
             raise InvalidLimit(
                 f"burst={shown(self.burst)} is more than the {self.share:g} that one window of "
-                f"{self.span:g} s allows. Fix: burst={max(1, math.floor(self.share))} or less."
+                f"{self.span:g} s allows",
+                fix=f"burst={max(1, math.floor(self.share))} or less.",
             )
 
     @property
@@ -144,20 +147,20 @@ class Rate:
         stated = text if isinstance(text, str) and text.isascii() else ""
         match = _TEXT.fullmatch(stated.strip())
         if match is None:
-            raise InvalidLimit(_how_to_state(text))
+            raise _no_rate(text)
         number, prefix, count, unit = match.groups()
         known = prefix in _PREFIXES or prefix in _AMBIGUOUS
         if not known or unit.lower() not in _UNITS:
-            raise InvalidLimit(_how_to_state(text, unit if known else prefix))
+            raise _no_rate(text, unit if known else prefix)
         try:
             limit = float(number.replace(",", "").replace("_", ""))
             per = float(count or 1) * _UNITS[unit.lower()]
         except ValueError:
-            raise InvalidLimit(_how_to_state(text)) from None
+            raise _no_rate(text) from None
         if prefix in _AMBIGUOUS:
             raise InvalidLimit(
-                f"{shown(text)}: a small {prefix} may be {_AMBIGUOUS[prefix]}. "
-                f'Fix: "{number}{prefix.upper()}/{count}{unit}".'
+                f"{shown(text)}: a small {prefix} may be {_AMBIGUOUS[prefix]}",
+                fix=f'"{number}{prefix.upper()}/{count}{unit}".',
             )
         limit *= _PREFIXES[prefix]
         _check_positive("a rate", limit, text)
@@ -200,7 +203,8 @@ class Limits:
         if token_shared:
             raise InvalidLimit(
                 "tokens= takes rates, not an AsyncLimiter: tokens are reserved and settled "
-                'later, which an AsyncLimiter cannot do. Fix: tokens="180k/min".'
+                "later, which an AsyncLimiter cannot do",
+                fix='tokens="180k/min".',
             )
         set_field = object.__setattr__  # the class is frozen
         set_field(self, "requests", rates)
@@ -232,7 +236,7 @@ def _read_rates(value: object) -> tuple[tuple[Rate, ...], tuple[Limiter, ...]]:
         elif isinstance(item, Limiter):
             shared.append(item)
         else:
-            raise InvalidLimit(_how_to_state(item))
+            raise _no_rate(item)
     return tuple(rates), tuple(shared)
 
 
@@ -242,12 +246,13 @@ def _check_concurrency(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidLimit(
             f"concurrency={shown(value)} is not a whole number from 1: it is how many attempts "
-            "may be in flight at once. Fix: concurrency=32, or leave it out for no limit."
+            "may be in flight at once",
+            fix="concurrency=32, or leave it out for no limit.",
         )
     if value > _MOST_AT_ONCE:
         raise InvalidLimit(
-            f"concurrency={shown(value)} is more than any machine can have in flight. "
-            "Fix: concurrency=32, or leave it out for no limit."
+            f"concurrency={shown(value)} is more than any machine can have in flight",
+            fix="concurrency=32, or leave it out for no limit.",
         )
     return value
 
@@ -255,8 +260,8 @@ def _check_concurrency(value: object) -> int | None:
 def _check_positive(what: str, value: object, given: object) -> None:
     if not (is_number(value) and 0 < value < math.inf):
         raise InvalidLimit(
-            f"{shown(given)} is not a limit: {what} is a finite number above 0. "
-            'Fix: "600/min", or leave it out for no limit.'
+            f"{shown(given)} is not a limit: {what} is a finite number above 0",
+            fix='"600/min", or leave it out for no limit.',
         )
 
 
@@ -264,7 +269,8 @@ def _check_seconds(what: str, seconds: float, given: object) -> None:
     if not _SHORTEST <= seconds <= _YEAR:
         raise InvalidLimit(
             f"{shown(given)} is not a limit: {what} is {seconds:g} seconds, and a server counts "
-            'over a millisecond at the least and a year at the most. Fix: "600/min".'
+            "over a millisecond at the least and a year at the most",
+            fix='"600/min".',
         )
 
 
@@ -272,7 +278,8 @@ def _check_speed(speed: float, given: str) -> None:
     if not 1 / _YEAR <= speed <= _FASTEST:
         raise InvalidLimit(
             f"{given} is not a limit: it is {speed:g} a second, and a rate is between one a year "
-            'and 1e12 a second. Fix: "600/min", or leave it out for no limit.'
+            "and 1e12 a second",
+            fix='"600/min", or leave it out for no limit.',
         )
 
 
@@ -287,9 +294,10 @@ def is_number(value: object) -> TypeGuard[float]:
     return True
 
 
-def _how_to_state(given: object, unknown: str = "") -> str:
+def _no_rate(given: object, unknown: str = "") -> InvalidLimit:
+    """The error for `given`, which is no rate; `unknown` is the unit in it that nobody knows."""
     what = f"unknown unit {unknown!r} in " if unknown else ""
-    return (
-        f"{what}{shown(given)}: a rate is a number and a period. "
-        'Fix: "600/min", "10/s", "180k/min", "1M/day", a Rate(600, per=60), or a list of them.'
+    return InvalidLimit(
+        f"{what}{shown(given)}: a rate is a number and a period",
+        fix='"600/min", "10/s", "180k/min", "1M/day", a Rate(600, per=60), or a list of them.',
     )

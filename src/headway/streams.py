@@ -106,7 +106,7 @@ class _Bulk(Generic[R]):
     async def _start(self) -> None:
         if self._group is not None:
             raise AlreadyUsed(
-                f"this {self._name}() has been used already. Fix: call {self._name}() again."
+                f"this {self._name}() has been used already", fix=f"call {self._name}() again."
             )
         shell = self._run.shell
         shell.check_open()
@@ -127,7 +127,8 @@ class _Bulk(Generic[R]):
     def __aiter__(self) -> NoReturn:
         raise InvalidArgument(
             f"{self._name}() starts tasks that must end somewhere, so it cannot be looped over "
-            f"as it is. Fix: {self._fix}."
+            "as it is",
+            fix=f"{self._fix}.",
         )
 
 
@@ -276,14 +277,15 @@ def _check_call(call: object) -> None:
         fix = "`await scheduler.map(...)` by itself" if isinstance(call, Map) else call._fix
         raise InvalidArgument(
             f"gather() takes calls and got a {call._name}(), which runs its calls under the limits "
-            f"itself. Fix: {fix}."
+            "itself",
+            fix=f"{fix}.",
         )
     # A future can be iterated over, too.
     many = isinstance(call, Iterable) and not isinstance(call, str | bytes | Awaitable)
     if many and not callable(call):
         raise InvalidArgument(
-            f"gather() takes each call as an argument of its own and got a {type(call).__name__}. "
-            "Fix: gather(*calls)."
+            f"gather() takes each call as an argument of its own and got a {type(call).__name__}",
+            fix="gather(*calls).",
         )
     check_callable(call, "gather")
 

@@ -16,8 +16,8 @@ def check_scheduler(scheduler: object) -> None:
     """Raise `InvalidArgument` for what is neither a scheduler nor a view of one."""
     if inspect.isclass(scheduler) or not hasattr(scheduler, "_shell"):
         raise InvalidArgument(
-            f"scheduler={shown(scheduler)} is not a Scheduler. Fix: AsyncTransport(Scheduler(...)),"
-            " or a view that its with_options() made."
+            f"scheduler={shown(scheduler)} is not a Scheduler",
+            fix="AsyncTransport(Scheduler(...)), or a view that its with_options() made.",
         )
 
 
@@ -25,8 +25,8 @@ def check_unit(unit: object) -> None:
     """Raise `InvalidArgument` for a unit that Together does not count by."""
     if unit not in (None, "second", "minute"):
         raise InvalidArgument(
-            f"together_unit={shown(unit)} is no unit that Together counts by. Fix: "
-            'together_unit="second" or "minute", or leave it out.'
+            f"together_unit={shown(unit)} is no unit that Together counts by",
+            fix='together_unit="second" or "minute", or leave it out.',
         )
 
 
@@ -37,7 +37,8 @@ def check_transport(transport: Any, library: Any, other: str, face: type) -> Non
     if isinstance(transport, face):
         raise InvalidArgument(
             f"{said} is headway's already: each request would wait for two permits, one inside the "
-            "other. Fix: wrap a transport once, and give the same one to every client."
+            "other",
+            fix="wrap a transport once, and give the same one to every client.",
         )
     if isinstance(transport, library.AsyncBaseTransport):
         return
@@ -55,16 +56,16 @@ def check_transport(transport: Any, library: Any, other: str, face: type) -> Non
         what = f"{said} is not an async transport of {name}"
         fix = f"pass one of {name}'s (AsyncHTTPTransport), or use {other} for a client of the other"
         fix += " library"
-    raise InvalidArgument(f"{what}. Fix: {fix}.")
+    raise InvalidArgument(what, fix=f"{fix}.")
 
 
 def check_connections(connections: object, timeout: object) -> None:
     """Raise `InvalidArgument` for connections that nobody can open, or not in that time."""
     if isinstance(connections, bool) or not isinstance(connections, int) or connections < 1:
         raise InvalidArgument(
-            f"connections={shown(connections)} cannot be opened. Fix: a whole number from 1."
+            f"connections={shown(connections)} cannot be opened", fix="a whole number from 1."
         )
     if not (is_number(timeout) and timeout > 0):
         raise InvalidArgument(
-            f"timeout={shown(timeout)} is not a time in seconds above 0. Fix: timeout=10."
+            f"timeout={shown(timeout)} is not a time in seconds above 0", fix="timeout=10."
         )

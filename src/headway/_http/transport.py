@@ -154,7 +154,8 @@ class Face:
         if not isinstance(request, self._library.Request):
             raise InvalidArgument(
                 f"a request of {type(request).__module__.split('.')[0]} reached a transport of "
-                f"{self._library.__name__}. Fix: give this client {self._other}.AsyncTransport."
+                f"{self._library.__name__}",
+                fix=f"give this client {self._other}.AsyncTransport.",
             )
         self._look_for_repeats(request)
         shell, options = self._shell, self._options

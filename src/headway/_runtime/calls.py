@@ -51,12 +51,13 @@ def check_callable(fn: object, name: str) -> None:
         called = getattr(fn, "__qualname__", "fn")
         raise InvalidArgument(
             f"{name}() takes a function and got a coroutine object: {called}(...) was called "
-            f"already, so it could never be retried. Fix: scheduler.{name}({called}, ...) with "
-            "the arguments after it, or scheduler.gather() for coroutine objects."
+            "already, so it could never be retried",
+            fix=f"scheduler.{name}({called}, ...) with "
+            "the arguments after it, or scheduler.gather() for coroutine objects.",
         )
     raise InvalidArgument(
-        f"{name}() takes an async function and got {type(fn).__name__}: {fn!r:.80}. Fix: pass the "
-        "function itself and its arguments after it."
+        f"{name}() takes an async function and got {type(fn).__name__}: {fn!r:.80}",
+        fix="pass the function itself and its arguments after it.",
     )
 
 
@@ -67,21 +68,23 @@ def check_items(items: object, name: str) -> None:
         called = getattr(items, "__qualname__", "items")
         raise InvalidArgument(
             f"{name}() takes items and got a coroutine object: {called}(...) was called and not "
-            f"awaited. Fix: `await {called}(...)` where it returns the items; scheduler.gather() "
-            "runs coroutine objects."
+            "awaited",
+            fix=f"`await {called}(...)` where it returns the items; scheduler.gather() "
+            "runs coroutine objects.",
         )
 
 
 def check_plain_function(fn: object, name: str, fix: str) -> None:
     """Raise `InvalidArgument` where `fn` cannot be called, or would have to be awaited."""
     if not callable(fn):
-        raise InvalidArgument(f"{name}={shown(fn)} is not a function. Fix: {fix}.")
+        raise InvalidArgument(f"{name}={shown(fn)} is not a function", fix=f"{fix}.")
     for each in (fn, getattr(type(fn), "__call__", None)):  # noqa: B004 - a class's own
         if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
             called = getattr(fn, "__qualname__", type(fn).__qualname__)
             raise InvalidArgument(
                 f"{name}= takes a plain function and {called} is async: it is called where "
-                f"nothing can be awaited. Fix: {fix}."
+                "nothing can be awaited",
+                fix=f"{fix}.",
             )
 
 
@@ -97,9 +100,10 @@ def kind_of(answer: object) -> Kind | None:
     if isinstance(answer, Coroutine):
         answer.close()
     raise InvalidArgument(
-        f"is_refused= returned {shown(answer)}, which is no answer. Fix: True (a rate refusal), a "
+        f"is_refused= returned {shown(answer)}, which is no answer",
+        fix="True (a rate refusal), a "
         "Kind such as Kind.CAPACITY, or False or None for no refusal; bool(...) where any value "
-        "but an empty one is a refusal."
+        "but an empty one is a refusal.",
     )
 
 
@@ -107,13 +111,14 @@ def checked_tokens(tokens: object) -> float:
     """`tokens` as a number; raises `InvalidArgument` for what is none."""
     if isinstance(tokens, bool) or not isinstance(tokens, int | float):
         raise InvalidArgument(
-            f"tokens={shown(tokens)} is not a number. Fix: the tokens that one attempt uses, or a "
-            "function of the call's arguments that returns them."
+            f"tokens={shown(tokens)} is not a number",
+            fix="the tokens that one attempt uses, or a "
+            "function of the call's arguments that returns them.",
         )
     if not 0 <= tokens <= _MOST_TOKENS:
         raise InvalidArgument(
-            f"tokens={shown(tokens)} is not a count. Fix: a finite number from 0, the tokens that "
-            "one attempt uses."
+            f"tokens={shown(tokens)} is not a count",
+            fix="a finite number from 0, the tokens that one attempt uses.",
         )
     return tokens
 
@@ -126,12 +131,12 @@ def check_awaitable(fn: object, call: object) -> None:
     name = getattr(fn, "__qualname__", None) or repr(fn)
     if hasattr(call, "__aiter__"):
         raise InvalidArgument(
-            f"{name} is an async generator: it yields results and cannot be awaited. Fix: pass an "
-            "async def function that returns its result."
+            f"{name} is an async generator: it yields results and cannot be awaited",
+            fix="pass an async def function that returns its result.",
         )
     raise InvalidArgument(
-        f"{name} is not async: it returned {type(call).__name__}, which cannot be awaited. Fix: "
-        "pass an async def function; run blocking code with anyio.to_thread.run_sync."
+        f"{name} is not async: it returned {type(call).__name__}, which cannot be awaited",
+        fix="pass an async def function; run blocking code with anyio.to_thread.run_sync.",
     )
 
 
@@ -166,7 +171,7 @@ def checked_usage(used: object) -> float | None:
         return None
     if not (is_number(used) and 0 <= used <= _MOST_TOKENS):
         raise InvalidArgument(
-            f"usage= returned {shown(used)}, which is no count of tokens. Fix: a finite number "
-            "from 0, or None where it is not known."
+            f"usage= returned {shown(used)}, which is no count of tokens",
+            fix="a finite number from 0, or None where it is not known.",
         )
     return used

@@ -36,8 +36,9 @@ def read_retry(retry: object) -> Retry:
         return Retry()
     if not isinstance(retry, Retry):
         raise InvalidLimit(
-            f"retry={shown(retry)} is not a Retry. Fix: retry=Retry(attempts=5), "
-            "retry=Retry(attempts=1) for no retries, or leave it out for the default."
+            f"retry={shown(retry)} is not a Retry",
+            fix="retry=Retry(attempts=5), "
+            "retry=Retry(attempts=1) for no retries, or leave it out for the default.",
         )
     return retry
 
@@ -53,30 +54,30 @@ def read_keys(keys: KeyLimits | None) -> Callable[[Hashable], Limits | None]:
     pairs = given.items() if isinstance(given, Mapping) else given
     table: dict[Hashable, Limits] = {}
     if isinstance(pairs, str | bytes) or not isinstance(pairs, Iterable):
-        raise InvalidLimit(_how_to_key(keys))
+        raise _no_keys(keys)
     for pair in pairs:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise InvalidLimit(_how_to_key(keys))
+            raise _no_keys(keys)
         key, limits = pair
         _check_hashable(key, InvalidLimit)
         if key in table or isinstance(limits, list | tuple):
             raise InvalidLimit(
-                f"two limits for key {key!r}: a key has one Limits, which holds all its rates. "
-                f'Fix: keys={{{key!r}: Limits(["10/s", "300/min"])}}.'
+                f"two limits for key {key!r}: a key has one Limits, which holds all its rates",
+                fix=f'keys={{{key!r}: Limits(["10/s", "300/min"])}}.',
             )
         if not isinstance(limits, Limits):
             raise InvalidLimit(
-                f"keys={{{key!r}: {limits!r}}}: the limits of a key are a Limits. "
-                f'Fix: keys={{{key!r}: Limits("600/min", concurrency=8)}}.'
+                f"keys={{{key!r}: {limits!r}}}: the limits of a key are a Limits",
+                fix=f'keys={{{key!r}: Limits("600/min", concurrency=8)}}.',
             )
         table[key] = _check_own(key, limits)
     return table.get
 
 
-def _how_to_key(keys: object) -> str:
-    return (
-        f"keys={shown(keys)} is neither a mapping of keys to limits nor a function of the key. "
-        'Fix: keys={"llama-70b": Limits("600/min", concurrency=8)}.'
+def _no_keys(keys: object) -> InvalidLimit:
+    return InvalidLimit(
+        f"keys={shown(keys)} is neither a mapping of keys to limits nor a function of the key",
+        fix='keys={"llama-70b": Limits("600/min", concurrency=8)}.',
     )
 
 
@@ -87,8 +88,8 @@ def _limits_of(keys: Callable[[Any], object], key: Hashable) -> Limits | None:
         return None
     if not isinstance(limits, Limits):
         raise InvalidLimit(
-            f"keys= returned {shown(limits)} for key {key!r}: the limits of a key are a Limits. "
-            'Fix: return Limits("600/min", concurrency=8), or None where the key has none.'
+            f"keys= returned {shown(limits)} for key {key!r}: the limits of a key are a Limits",
+            fix='return Limits("600/min", concurrency=8), or None where the key has none.',
         )
     return _check_own(key, limits)
 
@@ -97,7 +98,8 @@ def _check_own(key: Hashable, limits: Limits) -> Limits:
     if limits.shared:
         raise InvalidLimit(
             f"the limits of key {key!r} hold an AsyncLimiter, which can be a limit of the whole "
-            f'only. Fix: state the key\'s rate as text, keys={{{key!r}: Limits("600/min")}}.'
+            "only",
+            fix=f'state the key\'s rate as text, keys={{{key!r}: Limits("600/min")}}.',
         )
     return limits
 
@@ -110,18 +112,21 @@ def read_weights(weights: Mapping[Any, float] | None) -> Mapping[Hashable, float
     if not isinstance(given, Mapping):
         raise InvalidLimit(
             f"weights={shown(given)} is not a mapping of keys to weights: keys share in "
-            "proportion to them. Fix: weights={'chat': 8}."
+            "proportion to them",
+            fix="weights={'chat': 8}.",
         )
     for key, weight in given.items():
         if not (is_number(weight) and 0 < weight < math.inf):
             raise InvalidLimit(
                 f"the weight of key {key!r} is {shown(weight)}, not a finite number above 0: keys "
-                "share in proportion to their weights. Fix: weights={'chat': 8}."
+                "share in proportion to their weights",
+                fix="weights={'chat': 8}.",
             )
         if not 1e-9 <= weight <= 1e9:
             raise InvalidLimit(
                 f"the weight of key {key!r} is {weight:g}, and weights are between 1e-9 and 1e9: "
-                "keys share in proportion to their weights. Fix: weights={'chat': 8}."
+                "keys share in proportion to their weights",
+                fix="weights={'chat': 8}.",
             )
     return dict(given)
 
@@ -146,8 +151,8 @@ def check_max_queue(value: object) -> int:
     """`value` as a number of jobs that may wait. Raises `InvalidLimit`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidLimit(
-            f"max_queue={shown(value)} is not a whole number from 1: it is how many jobs may "
-            "wait. Fix: max_queue=10_000, or leave it out for no bound."
+            f"max_queue={shown(value)} is not a whole number from 1: it is how many jobs may wait",
+            fix="max_queue=10_000, or leave it out for no bound.",
         )
     return value
 
@@ -156,19 +161,19 @@ def check_eager(value: object) -> bool:
     """`value`, which says yes or no. Raises `InvalidArgument`."""
     if not isinstance(value, bool):
         raise InvalidArgument(
-            f"eager={shown(value)} says neither yes nor no. Fix: eager=True to spend at once what "
-            "the headers say remains, or leave it out."
+            f"eager={shown(value)} says neither yes nor no",
+            fix="eager=True to spend at once what the headers say remains, or leave it out.",
         )
     return value
 
 
-def _check_hashable(key: object, error: type[Exception]) -> None:
+def _check_hashable(key: object, error: type[InvalidArgument]) -> None:
     try:
         hash(key)
     except TypeError as reason:
         raise error(
-            f"key={shown(key)} cannot name a flow of jobs: {reason}, and keys are looked up. "
-            "Fix: a string, a number, or a tuple of them."
+            f"key={shown(key)} cannot name a flow of jobs: {reason}, and keys are looked up",
+            fix="a string, a number, or a tuple of them.",
         ) from None
 
 
@@ -178,13 +183,13 @@ def check_options(changes: Mapping[str, Any]) -> None:
         value = changes.get(name)
         if value is not None and not (is_number(value) and value > 0):
             raise InvalidLimit(
-                f"{name}={shown(value)} is not a time in seconds above 0. "
-                f"Fix: {name}=30, or None for no limit."
+                f"{name}={shown(value)} is not a time in seconds above 0",
+                fix=f"{name}=30, or None for no limit.",
             )
     priority = changes.get("priority", 0)
     if not is_number(priority) or priority != priority:
         raise InvalidLimit(
-            f"priority={shown(priority)} is not a number: the higher goes first. Fix: priority=10."
+            f"priority={shown(priority)} is not a number: the higher goes first", fix="priority=10."
         )
     if "key" in changes:
         _check_hashable(changes["key"], InvalidArgument)

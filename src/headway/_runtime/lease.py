@@ -60,8 +60,8 @@ class Lease:
     async def __aenter__(self) -> Lease:
         if self._job.status != NEW:
             raise AlreadyUsed(
-                "this lease has been entered already, and a lease is one attempt. Fix: "
-                "`async with scheduler.lease():` for each attempt."
+                "this lease has been entered already, and a lease is one attempt",
+                fix="`async with scheduler.lease():` for each attempt.",
             )
         shell, options = self._shell, self._options
         if shell.closed:

@@ -247,8 +247,8 @@ def _source(items: object) -> tuple[Callable[[], Any], _Awaited | None, _Awaited
     if isinstance(items, Iterable):
         return partial(next, iter(items), END), None, None
     raise InvalidArgument(
-        f"items must be an iterable or an async iterable, not {type(items).__name__}. Fix: a "
-        "list, a generator, a range, or an async generator."
+        f"items must be an iterable or an async iterable, not {type(items).__name__}",
+        fix="a list, a generator, a range, or an async generator.",
     )
 
 
