@@ -397,7 +397,7 @@ async def test_more_tokens_than_any_window_can_hold() -> None:
     with pytest.raises(NeverFits) as caught:
         await scheduler.with_options(tokens=200_000).submit(ask)
     assert str(caught.value) == (
-        f"an attempt of 200,000 tokens is larger than the whole limit of 180000/min: {fix}"
+        f"an attempt of 200,000 tokens is larger than the whole limit of 180k/min: {fix}"
     )
     with pytest.raises(NeverFits) as caught:
         async with scheduler.with_options(key="small").lease(tokens=1_001):

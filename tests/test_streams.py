@@ -148,7 +148,7 @@ async def test_an_outcome_says_how_its_call_went() -> None:
     async with scheduler.as_completed(call, range(3)) as outcomes:
         by_item = {outcome.item: outcome async for outcome in outcomes}
     zero, one, two = by_item[0], by_item[1], by_item[2]
-    assert zero == Outcome(item=0, value=0, error=None, attempts=1, waited=0.0)
+    assert zero == Outcome(item=0, value=0, error=None, attempts=1, waited=0.0, index=0)
     assert (one.result, one.error, one.attempts) == (10, None, 2)
     assert one.waited > 1
     assert (two.value, two.attempts) == (None, 1)
