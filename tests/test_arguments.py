@@ -87,7 +87,7 @@ LIMITS: dict[str, tuple[Call, list[Any]]] = {
 }
 
 ARGUMENTS: dict[str, tuple[Call, list[Any]]] = {
-    "on_event=": (lambda bad: Scheduler(on_event=bad), FUNCTIONS),
+    "on_event=": (lambda bad: Scheduler(on_event=bad), [1, "print", object(), ask, [1], [ask]]),
     "is_refused=": (lambda bad: Scheduler(is_refused=bad), FUNCTIONS),
     "eager=": (lambda bad: Scheduler(eager=bad), [1, "yes", None, []]),
     "key=": (lambda bad: Scheduler().with_options(key=bad), UNHASHABLE),

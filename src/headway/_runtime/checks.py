@@ -135,7 +135,7 @@ _HOW_TO_LISTEN = "on_event=print, or a def that hands events on, say to a queue'
 
 
 def read_sinks(on_event: object) -> tuple[Sink, ...]:
-    """The sinks of `on_event`: none, one or several. Raises `TypeError` for what is none."""
+    """The sinks of `on_event`: none, one or several. Raises `InvalidArgument` for none."""
     if on_event is None:
         return ()
     several = isinstance(on_event, Iterable) and not (
