@@ -23,8 +23,8 @@ from pathlib import Path
 from _bulk_cost import ANSWER, write_lines
 from _bulk_server import Server, serving
 
-from headway.bulk.output.checks import Checks
 from headway.bulk.output.journal import journal_header, run_folder
+from headway.bulk.output.rows import Checks
 
 __all__ = ["KillResult", "command", "kill_often", "resume"]
 

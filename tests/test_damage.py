@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from headway.bulk.output.checks import Checks
 from headway.bulk.output.journal import Journal, finished_rows, run_folder
 from headway.bulk.output.merge import Merged, merge
 from headway.bulk.output.paths import InvalidOutput, errors_file
+from headway.bulk.output.rows import Checks
 
 LINES = 40
 HEADER = {

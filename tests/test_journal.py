@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.bulk.output.bitmap import Bitmap
-from headway.bulk.output.checks import Checks
 from headway.bulk.output.journal import Journal, run_folder
 from headway.bulk.output.merge import Merged, merge
 from headway.bulk.output.paths import AppendFile, InvalidOutput, default_output, errors_file
+from headway.bulk.output.rows import Checks
 
 HEADER = {"input": "f00d", "provider": ["p", "u"], "shape": {}, "shard": None, "lines": 100}
 

@@ -1,7 +1,7 @@
 """The memory of a run: which rows are done, and which were sent and may have been billed.
 
 The rows themselves say what is done: a row counts from the moment its one write returns, and for as
-long as it is as it was written (`headway.bulk.output.checks`). Beside them, in the run's folder,
+long as it is as it was written (`headway.bulk.output.rows`). Beside them, in the run's folder,
 stands the journal: a header (what was run: the input's fingerprint, and the options that change the
 answers) and marks of eight bytes. One is written before each send: a row with a mark and no answer
 was in flight when the process was killed. The last one of a run that is done counts its rows.
@@ -14,7 +14,6 @@ failed rows stand a second time in a file of their own, made anew at each start.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import struct
@@ -24,11 +23,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from headway.bulk.output.bitmap import Bitmap
-from headway.bulk.output.checks import Checks, read_header, write_header
+from headway.bulk.output.header import read_header, write_header
 from headway.bulk.output.lock import acquire
 from headway.bulk.output.paths import (
-    ANSWERED,
     AppendFile,
     InvalidOutput,
     cannot_write,
@@ -37,15 +37,14 @@ from headway.bulk.output.paths import (
     run_folder,
 )
 from headway.bulk.output.replaced import Replaced
+from headway.bulk.output.rows import Checks, decode, is_answered, is_foreign, is_torn
 from headway.bulk.output.strangers import (
     check_place,
     holds_failed_rows,
     holds_rows,
     in_the_way,
     is_empty,
-    is_foreign,
     is_own_folder,
-    is_torn,
     refuse_inputs,
 )
 
@@ -363,7 +362,7 @@ class Journal:
                         damaged += 1
                     continue
                 whole += 1
-                if line.endswith(ANSWERED):
+                if is_answered(line):
                     answered.append(number)
                     if len(answered) == _TOGETHER:
                         self.done.update(answered)
@@ -454,7 +453,7 @@ class Journal:
         if self._failed_rows.count:
             with self._rows_path.open("rb") as rows:
                 for line in rows:
-                    if not line.endswith(ANSWERED):
+                    if not is_answered(line):
                         self._write_error(line)
 
     def _remove_errors(self) -> None:
@@ -479,6 +478,7 @@ class Journal:
 def _code_of(row: bytes) -> str:
     """The code of a failed row."""
     try:
-        return str(json.loads(row)["error"]["code"])
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return "unknown"
+        error = decode(row).error
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        error = None
+    return error.code if error is not None else "unknown"

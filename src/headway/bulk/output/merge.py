@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from headway.bulk.input.seen import SeenIds
 from headway.bulk.output.bitmap import Bitmap
-from headway.bulk.output.checks import Checks, read_header
+from headway.bulk.output.header import read_header
 from headway.bulk.output.journal import finished_rows, journal_header
-from headway.bulk.output.paths import ANSWERED, InvalidOutput, errors_file, run_folder
+from headway.bulk.output.paths import InvalidOutput, errors_file, run_folder
+from headway.bulk.output.rows import Checks, custom_id_of, is_answered
 from headway.bulk.output.strangers import (
     check_place,
     holds_failed_rows,
@@ -29,11 +28,6 @@ from headway.bulk.output.strangers import (
 __all__ = ["Merged", "merge"]
 
 
-class _Row(msgspec.Struct):
-    custom_id: str | None = None
-
-
-_decode_id = msgspec.json.Decoder(_Row).decode
 _SAME = ("input", "provider", "shape")
 
 
@@ -101,9 +95,9 @@ def merge(
             for row in in_order:
                 kept.write(row)
                 rows += 1
-                custom_id = _decode_id(row).custom_id
+                custom_id = custom_id_of(row)
                 duplicates += custom_id is not None and seen.first_line(custom_id, rows) != rows
-                if not row.endswith(ANSWERED):
+                if not is_answered(row):
                     errors.write(row)
                     failed += 1
             missing += _missing(part, rows - before, partial=partial)

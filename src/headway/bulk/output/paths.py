@@ -11,12 +11,9 @@ from typing import BinaryIO
 from headway.errors import InvalidArgument
 
 __all__ = [
-    "ANSWERED", "AppendFile", "InvalidOutput", "cannot_write", "check_output", "default_output",
+    "AppendFile", "InvalidOutput", "cannot_write", "check_output", "default_output",
     "errors_file", "fresh", "is_device", "run_folder",
 ]  # fmt: skip
-
-# How a row ends that was answered, and no other.
-ANSWERED = b'"error":null}\n'
 
 _sync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 

@@ -9,9 +9,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from headway.bulk.output.checks import Checks, is_row, read_header
-from headway.bulk.output.paths import ANSWERED, InvalidOutput, errors_file, run_folder
-from headway.bulk.output.rows import is_json
+from headway.bulk.output.header import read_header
+from headway.bulk.output.paths import InvalidOutput, errors_file, run_folder
+from headway.bulk.output.rows import Checks, is_answered, is_row, is_torn
 
 __all__ = [
     "check_place",
@@ -19,9 +19,7 @@ __all__ = [
     "holds_rows",
     "in_the_way",
     "is_empty",
-    "is_foreign",
     "is_own_folder",
-    "is_torn",
     "refuse_inputs",
 ]
 
@@ -111,18 +109,6 @@ def holds_failed_rows(path: Path, checks: Checks | None) -> bool:
     with path.open("rb") as file:
         for line in file:
             whole = is_row(line) if checks is None else checks.number(line) is not None
-            if line.endswith(ANSWERED) or not (whole or is_torn(line)):
+            if is_answered(line) or not (whole or is_torn(line)):
                 return False
     return True
-
-
-def is_torn(line: bytes) -> bool:
-    """Whether `line` is what a kill has left of a row."""
-    start = b'{"id":"batch_req_'
-    return not line.endswith(b"\n") and line.startswith(start[: len(line)])
-
-
-def is_foreign(line: bytes) -> bool:
-    """Whether `line` is somebody's JSON, and none of a row."""
-    ours = b"batch_req_" in line[:64] or b'"check":"' in line[:128]
-    return not ours and line.lstrip().startswith(b"{") and is_json(line)

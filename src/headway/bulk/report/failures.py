@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from headway.bulk.output.rows import Response, Row, decode
 from headway.bulk.record.measures import mend
 
 __all__ = ["Example", "Failures", "Group", "read_failures"]
@@ -65,25 +65,6 @@ class Failures:
         return sum(self.codes.values())
 
 
-class _Error(msgspec.Struct):
-    code: str = ""
-    message: str = ""
-
-
-class _Response(msgspec.Struct):
-    status_code: int | None = None
-    body: msgspec.Raw = msgspec.Raw(b"")
-
-
-class _Row(msgspec.Struct):
-    id: str = ""
-    custom_id: Any = None
-    response: _Response | None = None
-    error: _Error | None = None
-
-
-_decode = msgspec.json.Decoder(_Row).decode
-
 _UUID = re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b")
 _ID = re.compile(r"\b(?=[A-Za-z_-]*\d)(?=[\d_-]*[A-Za-z])[\w-]{8,}\b")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
@@ -124,29 +105,27 @@ def read_failures(path: Path, *, redact: bool) -> Failures:
     return failures
 
 
-def _read(line: bytes) -> _Row | None:
+def _read(line: bytes) -> Row | None:
     try:
-        return _decode(line)
+        return decode(line)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         pass
     try:
-        return _decode(mend(line))
+        return decode(mend(line))
     except (msgspec.MsgspecError, RecursionError):
         return None
 
 
-def _example(row: _Row, *, redact: bool) -> Example:
-    number = row.id.removeprefix("batch_req_")
-    line = int(number) if number.isascii() and number.isdigit() and len(number) < 16 else None
+def _example(row: Row, *, redact: bool) -> Example:
     status = row.response.status_code if row.response else None
     if redact:
-        return Example(line, None, "", status, None)
+        return Example(row.line, None, "", status, None)
     message = row.error.message[:_MESSAGE] if row.error else ""
     custom_id = None if row.custom_id is None else str(row.custom_id)[:200]
-    return Example(line, custom_id, message, status, _body(row.response))
+    return Example(row.line, custom_id, message, status, _body(row.response))
 
 
-def _body(response: _Response | None) -> str | None:
+def _body(response: Response | None) -> str | None:
     raw = bytes(response.body) if response else b""
     if not raw or raw == b"null":
         return None
