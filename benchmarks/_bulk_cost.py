@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from unittest import mock
 
 import httpx
@@ -96,7 +96,12 @@ class _InMemory(httpx.AsyncBaseTransport):
 _ENDPOINT = bulk.Endpoint("custom", "http://localhost/v1", None, "HEADWAY_API_KEY")
 
 
-async def _run(source: str, output: str, **options: Any) -> bulk.Report:
+async def _run(
+    source: str,
+    output: str,
+    options: bulk.RunOptions | None = None,
+    watch: Callable[[bulk.Report], None] | None = None,
+) -> bulk.Report:
     scheduler: Scheduler = Scheduler(concurrency=CONCURRENCY)
     async with httpx.AsyncClient(transport=_InMemory()) as in_memory:
         return await bulk.run(
@@ -105,7 +110,8 @@ async def _run(source: str, output: str, **options: Any) -> bulk.Report:
             scheduler=scheduler,
             endpoint=_ENDPOINT,
             client=in_memory,
-            **options,
+            options=options,
+            watch=watch,
         )
 
 
@@ -138,7 +144,7 @@ def _read(output: str, trust_ids: bool) -> None:
         def watch(_: bulk.Report) -> None:
             samples.append(resident())
 
-        report = asyncio.run(_run("-", output, trust_ids=trust_ids, watch=watch))
+        report = asyncio.run(_run("-", output, bulk.RunOptions(trust_ids=trust_ids), watch))
     result = {
         "peak": (peak() - before) / MEBI,
         "sampled": (max(samples) - before) / MEBI,

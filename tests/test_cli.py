@@ -235,11 +235,11 @@ def test_404_for_every_line_names_the_address(
 
 @pytest.mark.parametrize("provider", ["openai", "groq"])
 def test_404_at_a_known_address_is_the_model(provider: str) -> None:
-    from headway.cli import run
+    from headway.cli import endings
 
-    wanted = run._Wanted(**{**dict.fromkeys(run._Wanted.__slots__), "provider": provider})
     report = SimpleNamespace(stopped=None, done=0, failed={"http_404": 10})
-    assert run._problem(report, wanted).endswith("not found. Check the names of the models")
+    says = endings.problem(report, False, provider=provider, base_url=None)
+    assert says.endswith("not found. Check the names of the models")
 
 
 def test_a_full_device_is_1() -> None:

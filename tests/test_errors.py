@@ -7,7 +7,9 @@ import importlib
 import inspect
 import pickle
 import pkgutil
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,8 @@ import pytest
 import headway
 from headway import Latched, Refused, Scheduler
 from headway.errors import DeadlineExceeded, HeadwayError, InvalidLimit, Unavailable
+
+SOURCE = Path(headway.__file__).parent
 
 
 def kinds(root: type[HeadwayError] = HeadwayError) -> Iterator[type[HeadwayError]]:
@@ -114,3 +118,9 @@ async def test_the_fix_of_a_closed_scheduler() -> None:
     with pytest.raises(headway.SchedulerClosed) as raised:
         await scheduler.submit(never)
     assert raised.value.fix == "make a new Scheduler, or close it later."
+
+
+def test_no_prose_is_parsed_back() -> None:
+    parses = re.compile(r"""(partition|split|find|index)\(["'][^"']*Fix""")
+    for path in SOURCE.rglob("*.py"):
+        assert not parses.search(path.read_text(encoding="utf-8")), path

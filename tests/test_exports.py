@@ -123,7 +123,7 @@ def test_a_public_class_is_shown_where_a_user_imports_it(each: type) -> None:
 
 @pytest.mark.parametrize("each", classes(BULK), ids=lambda each: each.__name__)
 def test_a_class_of_bulk_is_shown_where_a_user_imports_it(each: type) -> None:
-    assert each.__module__ in ("headway.bulk", "headway.providers")
+    assert each.__module__ in ("headway.bulk", "headway.prices", "headway.providers")
     assert pickle.loads(pickle.dumps(each)) is each
 
 

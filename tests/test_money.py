@@ -52,7 +52,11 @@ async def run(source: Path, answer: Handler, **options: Any) -> Report:
     )
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
         return await bulk.run(
-            source, scheduler=scheduler, client=client, endpoint=ENDPOINT, prices=PRICES, **options
+            source,
+            scheduler=scheduler,
+            client=client,
+            endpoint=ENDPOINT,
+            options=bulk.RunOptions(prices=PRICES, **options),
         )
 
 

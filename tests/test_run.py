@@ -246,7 +246,12 @@ async def test_what_was_refused_is_not_ambiguous(source: Path) -> None:
         options: Any = {"client": client, "endpoint": SCRIPTED}
         await bulk.run(source, scheduler=make_scheduler(), drain=drain, **options)
         busy = False
-        report = await bulk.run(source, scheduler=make_scheduler(), ambiguous="report", **options)
+        report = await bulk.run(
+            source,
+            scheduler=make_scheduler(),
+            **options,
+            options=bulk.RunOptions(ambiguous="report"),
+        )
     assert (report.done, report.failed) == (20, {})
 
 
@@ -420,7 +425,9 @@ async def test_a_cancelled_run_tells_its_watch_how_far_it_is(server: LLMock, sou
 @cancels_requests
 async def test_a_full_disk_ends_the_run_with_its_own_error(server: LLMock, source: Path) -> None:
     with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
-        await bulk.run(source, "/dev/full", scheduler=make_scheduler(), overwrite=True)
+        await bulk.run(
+            source, "/dev/full", scheduler=make_scheduler(), options=bulk.RunOptions(overwrite=True)
+        )
 
 
 @cancels_requests
@@ -479,7 +486,9 @@ async def test_outputs_that_cannot_be_written(server: LLMock, source: Path, tmp_
     dangling = tmp_path / "link.jsonl"
     dangling.symlink_to("nothing.jsonl")
     with pytest.raises(bulk.InvalidOutput) as raised:
-        await bulk.run(source, dangling, scheduler=make_scheduler(), overwrite=True)
+        await bulk.run(
+            source, dangling, scheduler=make_scheduler(), options=bulk.RunOptions(overwrite=True)
+        )
     assert str(raised.value) == (
         f"the output {dangling} is a link to nothing.jsonl, which does not exist. "
         "Remove the link, or give another file with -o"
@@ -500,7 +509,9 @@ async def test_the_output_is_not_the_input(
         output = tmp_path / "link.jsonl"
         link(source, output)
     with pytest.raises(bulk.InvalidOutput) as raised:
-        await bulk.run(source, output, scheduler=make_scheduler(), overwrite=True)
+        await bulk.run(
+            source, output, scheduler=make_scheduler(), options=bulk.RunOptions(overwrite=True)
+        )
     assert str(raised.value) == (
         f"the output {output} is the input itself, which would be lost. Give another file with -o"
     )
@@ -516,9 +527,16 @@ async def test_overwrite_replaces_a_run_once_there_is_a_row(
     before = output.read_bytes()
     write_lines(source, *(chat(f"new{number}") for number in range(20)))
     server.fail(401, times=1)
-    await bulk.run(source, output, scheduler=make_scheduler(concurrency=1), overwrite=True)
+    await bulk.run(
+        source,
+        output,
+        scheduler=make_scheduler(concurrency=1),
+        options=bulk.RunOptions(overwrite=True),
+    )
     assert output.read_bytes() == before
-    await bulk.run(source, output, scheduler=make_scheduler(), overwrite=True)
+    await bulk.run(
+        source, output, scheduler=make_scheduler(), options=bulk.RunOptions(overwrite=True)
+    )
     assert {row["custom_id"] for row in read_rows(output).values()} == {
         f"new{number}" for number in range(20)
     }
@@ -705,7 +723,11 @@ async def finish(source: Path, **options: Any) -> Finished:
 
     async with scripted(answer) as client:
         report = await bulk.run(
-            source, scheduler=make_scheduler(), client=client, endpoint=SCRIPTED, **options
+            source,
+            scheduler=make_scheduler(),
+            client=client,
+            endpoint=SCRIPTED,
+            options=bulk.RunOptions(**options),
         )
     assert (report.remaining, report.stopped) == (0, None)
     assert len(set(asked)) == len(asked)
@@ -876,7 +898,11 @@ async def test_in_the_order_of_the_input_whatever_comes_first(source: Path) -> N
     with anyio.fail_after(20):
         async with scripted(answer) as client:  # type: ignore[arg-type]
             report = await bulk.run(
-                source, scheduler=make_scheduler(), client=client, endpoint=SCRIPTED, ordered=True
+                source,
+                scheduler=make_scheduler(),
+                client=client,
+                endpoint=SCRIPTED,
+                options=bulk.RunOptions(ordered=True),
             )
     spool = report.output.with_name("in.results.run") / "rows"
     expected = [f"batch_req_{number}" for number in range(1, 21)]
@@ -893,21 +919,20 @@ async def test_a_bound_is_never_passed(bound: dict[str, Any], source: Path) -> N
     prices = Prices({"m": Price(1.0, 1.0)})  # dollars per million tokens: 60 µ$ an answer
     lines = (chat(f"q{number}", max_tokens=40) for number in range(20))
     write_lines(source, *lines)
+    options = bulk.RunOptions(prices=prices, **bound)
     spent = 0
     async with scripted(answer) as client:
         report = await bulk.run(
-            source, scheduler=make_scheduler(), client=client, endpoint=SCRIPTED, prices=prices,
-            **bound,
-        )  # fmt: skip
+            source, scheduler=make_scheduler(), client=client, endpoint=SCRIPTED, options=options
+        )
         spent = report.tokens
         assert report.stopped is not None
         assert report.stopped.kind is None
         assert 5 <= report.done <= 8
         assert spent == 60 * report.done <= 500
         again = await bulk.run(
-            source, scheduler=make_scheduler(), client=client, endpoint=SCRIPTED, prices=prices,
-            **bound,
-        )  # fmt: skip
+            source, scheduler=make_scheduler(), client=client, endpoint=SCRIPTED, options=options
+        )
     assert (again.sent, again.remaining) == (0, report.remaining)
     await finish(source)
 

@@ -5,18 +5,36 @@ from headway.bulk.input.check import Check, check
 from headway.bulk.input.formats import BadLine, Request
 from headway.bulk.input.lines import InvalidInput
 from headway.bulk.input.source import Shape, Shard, Source, open_source
+from headway.bulk.options import RunOptions
 from headway.bulk.output.paths import InvalidOutput
 from headway.bulk.record.status import Report, Stop
 from headway.bulk.run import run
+from headway.prices import Prices
 from headway.providers import PROVIDERS, Endpoint, InvalidSettings, find_endpoint
 
 __all__ = [
-    "PROVIDERS", "BadLine", "Check", "Endpoint", "InvalidInput", "InvalidOutput", "InvalidSettings",
-    "Report", "Request", "Shape", "Shard", "Source", "Stop", "check", "find_endpoint",
-    "open_source", "run",
+    "PROVIDERS",
+    "BadLine",
+    "Check",
+    "Endpoint",
+    "InvalidInput",
+    "InvalidOutput",
+    "InvalidSettings",
+    "Prices",
+    "Report",
+    "Request",
+    "RunOptions",
+    "Shape",
+    "Shard",
+    "Source",
+    "Stop",
+    "check",
+    "find_endpoint",
+    "open_source",
+    "run",
 ]  # fmt: skip
 
 _show_under(
-    __name__, (BadLine, Check, InvalidInput, InvalidOutput, Report, Request, Shape, Shard, Source,
-               Stop)
+    __name__, (BadLine, Check, InvalidInput, InvalidOutput, Report, Request, RunOptions, Shape,
+               Shard, Source, Stop)
 )  # fmt: skip

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import ExitStack, aclosing, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Literal
 
 import anyio
 import httpx
@@ -26,12 +23,13 @@ from headway._runtime.workers import MOST_WORKERS
 from headway.bulk.budget import Budget
 from headway.bulk.input.feed import feed
 from headway.bulk.input.formats import BadLine, Request, estimate_tokens
-from headway.bulk.input.source import InvalidInput, Shape, Shard, Source, open_source
+from headway.bulk.input.source import Source, open_source
 from headway.bulk.machine import connections_for, prepare, starved
 from headway.bulk.meter import Meter, count_spent
+from headway.bulk.options import RunOptions
 from headway.bulk.output.bills import Ledger
 from headway.bulk.output.journal import Journal
-from headway.bulk.output.paths import InvalidOutput, check_output, default_output, is_device
+from headway.bulk.output.opening import open_rows, paths_of
 from headway.bulk.output.pipe import Pipe, Rows
 from headway.bulk.output.rows import answer_row, error_row
 from headway.bulk.record.status import Report, Stop
@@ -46,7 +44,6 @@ from headway.bulk.send import (
     stop_of,
 )  # fmt: skip
 from headway.errors import HeadwayError, Latched
-from headway.prices import Prices
 from headway.providers import Endpoint, find_endpoint
 from headway.scheduler import Scheduler
 from headway.streams import Outcome
@@ -67,19 +64,9 @@ async def run(
     output: str | os.PathLike[str] | None = None,
     *,
     scheduler: Scheduler,
+    options: RunOptions | None = None,
     endpoint: Endpoint | None = None,
     client: httpx.AsyncClient | None = None,
-    shape: Shape | None = None,
-    shard: Shard | None = None,
-    limit: int | None = None,
-    trust_ids: bool = False,
-    ordered: bool = False,
-    overwrite: bool = False,
-    retry_failed: bool = False,
-    ambiguous: Literal["retry", "report"] = "retry",
-    max_cost: float | None = None,
-    max_tokens: int | None = None,
-    prices: Prices | None = None,
     watch: Callable[[Report], None] | None = None,
     drain: anyio.Event | None = None,
 ) -> Report:
@@ -87,19 +74,15 @@ async def run(
 
     `source` is a file (gzip and zstd by their suffix) or ``"-"``, standard input; `output` a file,
     by default ``requests.results.jsonl`` beside ``requests.jsonl``, or ``"-"``, standard output,
-    from which nothing can be resumed. `shape` says how lines become requests, `shard` which part
-    of the file is this run's, `limit` how many lines of it are done. `endpoint` is Together's by
-    default, with the key of the environment; `client` is used in place of one of headway's own.
+    from which nothing can be resumed. `options` are explained where they are fields. `endpoint` is
+    Together's by default, with the key of the environment; `client` is used in place of one of
+    headway's own.
 
-    A run whose output is there already goes on with the lines that have no row: `retry_failed`
-    takes those up again that failed, `overwrite` begins anew. Rows that a killed process had in
-    flight are sent again, or, with ``ambiguous="report"``, failed. `ordered` writes the output in
-    the order of the input, when the run ends. With `trust_ids` no memory is spent on finding a
-    `custom_id` that comes twice.
+    A run whose output is there already goes on with the lines that have no row. Rows that a killed
+    process had in flight are sent again, or, with ``ambiguous="report"``, failed.
 
-    `max_cost` (dollars, by `prices`) and `max_tokens` bound the whole run, its earlier sessions
-    too. `watch` is called with a `Report` four times a second, and at the end, however it ends.
-    When `drain` is set nothing more is sent, and the run ends with what is in flight.
+    `watch` is called with a `Report` four times a second, and at the end, however it ends. When
+    `drain` is set nothing more is sent, and the run ends with what is in flight.
 
     A line that fails gets a row that says why, and the run goes on. A wrong key, an empty account,
     a provider that stays away or a bound ends it: `Report.stopped` says so, and the lines that are
@@ -115,39 +98,24 @@ async def run(
     lowered, which a warning says.
     """
     endpoint = find_endpoint() if endpoint is None else endpoint
-    shape = Shape() if shape is None else shape
+    options = RunOptions() if options is None else options
     with ExitStack() as stack:
         connections_for(1)  # or nothing is begun
-        paths = _paths(source, output, shard)
+        paths = paths_of(source, output, options.shard)
         lines = await anyio.to_thread.run_sync(
             lambda: open_source(
-                paths.source, shape, shard=shard, limit=limit, trust_ids=trust_ids,
-                spool=paths.spool,
+                paths.source, options.shape, shard=options.shard, limit=options.limit,
+                trust_ids=options.trust_ids, spool=paths.spool,
             )
         )  # fmt: skip
         stack.callback(lines.close)
-        rows: Rows
-        if paths.output is None:
-            standard = Path("standard output")
-            rows = stack.enter_context(Pipe(standard, sys.stdout.fileno(), ordered=ordered))
-        elif is_device(paths.output):
-            rows = stack.enter_context(Pipe(paths.output, ordered=ordered))
-        else:
-            open_journal = partial(
-                Journal,
-                paths.output,
-                _header(lines, shape, shard, limit, endpoint),
-                ordered=ordered,
-                overwrite=overwrite,
-                retry_failed=retry_failed,
-                inputs=() if paths.source == "-" else (Path(paths.source),),
-            )
-            rows = stack.enter_context(await anyio.to_thread.run_sync(open_journal))
-        prices = Prices() if prices is None else prices
+        rows = await anyio.to_thread.run_sync(open_rows, paths, lines, endpoint, options)
+        stack.enter_context(rows)
+        prices = options.prices
         budget = Budget(
             partial(prices.cost, endpoint.provider),
-            max_cost,
-            max_tokens,
+            options.max_cost,
+            options.max_tokens,
             prices.own,
         )
         ledger: Ledger | None = None
@@ -159,7 +127,7 @@ async def run(
         stack.callback(meter.close)
         await prepare(prices, endpoint.provider, endpoint.base_url)
         async with Sender(endpoint, scheduler, client) as sender:
-            state = _Run(
+            execution = _Execution(
                 source=lines,
                 scheduler=scheduler,
                 endpoint=endpoint,
@@ -167,15 +135,15 @@ async def run(
                 budget=budget,
                 meter=meter,
                 sender=sender,
-                report_ambiguous=ambiguous == "report",
+                report_ambiguous=options.ambiguous == "report",
                 drain=drain,
             )
             if client is None:
                 _fit(scheduler)
             try:
-                await state.execute(watch or _nobody)
+                await execution.run(watch or _nobody)
             finally:
-                if ordered:
+                if options.ordered:
                     with anyio.CancelScope(shield=True):
                         await anyio.to_thread.run_sync(rows.arrange)
             if meter.stopped is None and isinstance(rows, Journal) and not meter.report().remaining:
@@ -206,54 +174,6 @@ def _nobody(report: Report) -> None:
     """The watch of a run that nobody watches."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Paths:
-    source: str
-    output: Path | None
-    spool: Path | None
-
-
-def _paths(
-    source: str | os.PathLike[str], output: str | os.PathLike[str] | None, shard: Shard | None
-) -> _Paths:
-    name, target = os.fspath(source), None if output is None else os.fspath(output)
-    if name == "":
-        raise InvalidInput("the input's name is empty. Give the path of a file")
-    if target == "":
-        raise InvalidOutput("the output's name is empty. Give the path of a file with -o")
-    if name == "-" and target is None:
-        target = "-"  # as any other filter
-    if name == "-" and sys.stdin is None:
-        raise InvalidInput("standard input is closed. Give the path of a file, or pipe into it")
-    if target == "-":
-        if sys.stdout is None:
-            raise InvalidOutput("standard output is closed. Give the path of a file with -o")
-        return _Paths(name, None, None)
-    part = None if shard is None else (shard.index, shard.count)
-    path = default_output(Path(name), part) if target is None else Path(target)
-    check_output(path, None if name == "-" else Path(name))
-    # A resumption reads standard input, or a pipe, anew: the copy is for this process alone, and
-    # tells whether the input is still the same. A run to /dev/null keeps nothing either.
-    streamed = name == "-" or Path(name).is_fifo()
-    spool = path.parent if streamed and not is_device(path) else None
-    return _Paths(name, path, spool)
-
-
-def _header(
-    lines: Source, shape: Shape, shard: Shard | None, limit: int | None, endpoint: Endpoint
-) -> Mapping[str, object]:
-    """What may not differ between a run and its resumption."""
-    return {
-        "input": lines.fingerprint,
-        "provider": [endpoint.provider, endpoint.base_url],
-        "shape": {**asdict(shape), "parameters": dict(shape.parameters)},
-        "shard": None if shard is None else [shard.index, shard.count],
-        "lines": lines.lines,
-        "last": lines.last,
-        "limit": limit,
-    }
-
-
 class _Draining(HeadwayError):
     """Nothing more is sent."""
 
@@ -269,8 +189,10 @@ class _Broken(HeadwayError):
 
 
 @dataclass(slots=True)
-class _Run:
-    """One run. Its tasks are the scheduler's; each writes the row of its answer."""
+class _Execution:
+    """What a run does once its files are open. Its tasks are the scheduler's; each writes the row
+    of its answer.
+    """
 
     source: Source
     scheduler: Scheduler
@@ -289,7 +211,7 @@ class _Run:
     _sending: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _unwritten: list[tuple[int, bytes]] = field(default_factory=list)
 
-    async def execute(self, watch: Callable[[Report], None]) -> None:
+    async def run(self, watch: Callable[[Report], None]) -> None:
         """Run to the end of the input, or to what stops it, while `watch` is told."""
         raised: Exception | None = None
         meter = self.meter

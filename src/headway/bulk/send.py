@@ -36,7 +36,7 @@ UNTOLD = Reading(b"", Tokens(), billed=True)
 """Of an attempt that may have been billed, and whose answer nobody has seen."""
 
 
-class InvalidAnswer(HeadwayError):
+class InvalidAnswer(Exception):
     """A success that is no answer; it is in ``.answer``, and what it says in ``.read``."""
 
     def __init__(self, what: str, answer: Answer, read: Reading | None = None) -> None:
@@ -45,12 +45,15 @@ class InvalidAnswer(HeadwayError):
         self.answer = answer
         self.read = read
 
+    def __str__(self) -> str:
+        return str(self.args[0])
 
-class BrokenAnswer(InvalidAnswer):
+
+class BrokenAnswer(InvalidAnswer, HeadwayError):
     """One that says it is JSON and is not. It was billed, and to ask again would be too."""
 
 
-class NoAnswer(InvalidAnswer):
+class NoAnswer(InvalidAnswer, HeadwayError):
     """JSON without an answer in it, and without an error that may pass."""
 
 

@@ -14,15 +14,13 @@ import threading
 from typing import TYPE_CHECKING, Annotated
 
 from headway.cli import streams as _streams
+from headway.cli.endings import BAD_USAGE, CANNOT_WRITE
 from headway.errors import MissingExtra
 
 if TYPE_CHECKING:
     import typer
 
 __all__ = ["build", "main"]
-
-_CANNOT_WRITE = 1
-_BAD_USAGE = 2
 
 _EXTRA = ("filelock", "genai_prices", "httpx", "msgspec", "rich", "typer", "zstandard")
 
@@ -36,7 +34,7 @@ def main() -> None:
         unwritten = _streams.leave()
         if unwritten is not None and not end.code:
             _cannot_write(unwritten)
-            end.code = _CANNOT_WRITE
+            end.code = CANNOT_WRITE
         _leave(end)
         raise
 
@@ -48,10 +46,10 @@ def _run() -> None:
         sys.exit(130)
     except MissingExtra as error:
         _streams.say(f"headway: {error}")
-        sys.exit(_BAD_USAGE)
+        sys.exit(BAD_USAGE)
     except OSError as error:
         _cannot_write(error)
-        sys.exit(_CANNOT_WRITE)
+        sys.exit(CANNOT_WRITE)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in _EXTRA:
             raise
@@ -59,7 +57,7 @@ def _run() -> None:
             f"headway: the command line needs {error.name}, which is not installed. "
             "Install it with: pip install 'headway[cli]'"
         )
-        sys.exit(_BAD_USAGE)
+        sys.exit(BAD_USAGE)
 
 
 def _cannot_write(error: OSError) -> None:
@@ -73,7 +71,7 @@ def _leave(end: SystemExit) -> None:
     no interpreter can end around one.
     """
     if any(thread.name == "headway input" for thread in threading.enumerate()):
-        os._exit(end.code if isinstance(end.code, int) else _BAD_USAGE)
+        os._exit(end.code if isinstance(end.code, int) else BAD_USAGE)
 
 
 def build() -> "typer.Typer":
@@ -86,7 +84,7 @@ def build() -> "typer.Typer":
             "Install it with: pip install 'headway[cli]'"
         ) from error
 
-    from headway.cli import others, run
+    from headway.cli import merge, plan, probe, report, run
 
     app = typer.Typer(
         name="headway",
@@ -114,6 +112,6 @@ def build() -> "typer.Typer":
     ) -> None:
         """Each command by its name."""
 
-    run.add(app)
-    others.add(app)
+    for command in (run.run, report.report, plan.plan, probe.probe, merge.merge):
+        app.command()(command)
     return app

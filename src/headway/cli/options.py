@@ -13,7 +13,7 @@ from headway.rates import Limits, Rate
 __all__ = [
     "BaseUrl", "Concurrency", "EndpointName", "IdColumn", "Limit", "Model", "Parameters",
     "PricesFile", "PromptColumn", "ProviderName", "RateText", "Source", "System", "Template",
-    "TokensText", "check_limits", "parameters", "shape",
+    "TokensText", "limits", "parameters", "shape",
 ]  # fmt: skip
 
 _LINES = "How lines become requests"
@@ -185,15 +185,17 @@ def _no_json(constant: str) -> object:
     raise ValueError(constant)  # NaN and Infinity, which Python would take
 
 
-def check_limits(rate: str | None, tokens: str | None, concurrency: int) -> None:
-    """Raise `InvalidLimit` in the words of the command line, not in those of the library."""
+def limits(rate: str | None, tokens: str | None, concurrency: int) -> Limits:
+    """Those limits. Raises `InvalidLimit` in the words of the command line, not in those of the
+    library.
+    """
 
     def check(option: str, example: str, make: Callable[[], object]) -> None:
         try:
             make()
         except InvalidLimit as error:
-            what = str(error).partition(" Fix: ")[0].removeprefix("concurrency=")
-            raise InvalidLimit(f"{option} {what} Fix: {option} {example}") from None
+            what = error.what.removeprefix("concurrency=")
+            raise InvalidLimit(f"{option} {what}", fix=f"{option} {example}") from None
 
     def completed(text: str, example: str) -> str:
         """`text` with the period that it lacks, or `example` where that is no rate either."""
@@ -207,3 +209,4 @@ def check_limits(rate: str | None, tokens: str | None, concurrency: int) -> None
         if text is not None:
             check(option, completed(text.strip(), example), partial(Rate.parse, text))
     check("--concurrency", "32", partial(Limits, concurrency=concurrency))
+    return Limits(rate, tokens=tokens, concurrency=concurrency)

@@ -1,0 +1,87 @@
+"""What the names of a run's input and output mean, and its rows, which may have been begun."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from headway.bulk.input.source import InvalidInput, Shard, Source
+from headway.bulk.options import RunOptions
+from headway.bulk.output.journal import Journal
+from headway.bulk.output.paths import InvalidOutput, check_output, default_output, is_device
+from headway.bulk.output.pipe import Pipe, Rows
+from headway.providers import Endpoint
+
+__all__ = ["Paths", "open_rows", "paths_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The input, or "-"; the output, None for standard output; and the folder for the copy of an
+    input that can be read once only.
+    """
+
+    source: str
+    output: Path | None
+    spool: Path | None
+
+
+def paths_of(
+    source: str | os.PathLike[str], output: str | os.PathLike[str] | None, shard: Shard | None
+) -> Paths:
+    """What those names mean. Raises `InvalidInput` and `InvalidOutput`."""
+    name, target = os.fspath(source), None if output is None else os.fspath(output)
+    if name == "":
+        raise InvalidInput("the input's name is empty. Give the path of a file")
+    if target == "":
+        raise InvalidOutput("the output's name is empty. Give the path of a file with -o")
+    if name == "-" and target is None:
+        target = "-"  # as any other filter
+    if name == "-" and sys.stdin is None:
+        raise InvalidInput("standard input is closed. Give the path of a file, or pipe into it")
+    if target == "-":
+        if sys.stdout is None:
+            raise InvalidOutput("standard output is closed. Give the path of a file with -o")
+        return Paths(name, None, None)
+    part = None if shard is None else (shard.index, shard.count)
+    path = default_output(Path(name), part) if target is None else Path(target)
+    check_output(path, None if name == "-" else Path(name))
+    # A resumption reads standard input, or a pipe, anew: the copy is for this process alone, and
+    # tells whether the input is still the same. A run to /dev/null keeps nothing either.
+    streamed = name == "-" or Path(name).is_fifo()
+    spool = path.parent if streamed and not is_device(path) else None
+    return Paths(name, path, spool)
+
+
+def open_rows(paths: Paths, lines: Source, endpoint: Endpoint, options: RunOptions) -> Rows:
+    """Open the output and what was begun of it; blocks. Raises `InvalidOutput`."""
+    if paths.output is None:
+        standard = Path("standard output")
+        return Pipe(standard, sys.stdout.fileno(), ordered=options.ordered)
+    if is_device(paths.output):
+        return Pipe(paths.output, ordered=options.ordered)
+    return Journal(
+        paths.output,
+        _header(lines, endpoint, options),
+        ordered=options.ordered,
+        overwrite=options.overwrite,
+        retry_failed=options.retry_failed,
+        inputs=() if paths.source == "-" else (Path(paths.source),),
+    )
+
+
+def _header(lines: Source, endpoint: Endpoint, options: RunOptions) -> Mapping[str, object]:
+    """What may not differ between a run and its resumption."""
+    shape, shard = options.shape, options.shard
+    return {
+        "input": lines.fingerprint,
+        "provider": [endpoint.provider, endpoint.base_url],
+        "shape": {**asdict(shape), "parameters": dict(shape.parameters)},
+        "shard": None if shard is None else [shard.index, shard.count],
+        "lines": lines.lines,
+        "last": lines.last,
+        "limit": options.limit,
+    }

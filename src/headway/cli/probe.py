@@ -1,0 +1,41 @@
+"""``headway probe``: the limits of an account."""
+
+from typing import Annotated
+
+import typer
+
+from headway.cli import options
+from headway.cli.endings import refused
+from headway.errors import HeadwayError
+
+__all__ = ["probe"]
+
+
+def probe(
+    model: Annotated[str, typer.Option("--model", help="The model to ask.")],
+    provider: options.ProviderName = None,
+    base_url: options.BaseUrl = None,
+    endpoint: options.EndpointName = None,
+) -> None:
+    """Find the account's limits by a few small calls, and print what to run with."""
+    import anyio
+    import httpx
+
+    from headway import bulk
+    from headway.bulk.input.formats import resolve_endpoint
+    from headway.bulk.probe import describe
+    from headway.bulk.probe import probe as ask
+
+    async def work() -> str:
+        where = bulk.find_endpoint(provider, base_url)
+        async with httpx.AsyncClient(headers=dict(where.headers), timeout=60) as client:
+            found = await ask(
+                client, model=model, provider=where.provider,
+                url=where.url(resolve_endpoint(endpoint or "chat")),
+            )  # fmt: skip
+        return describe(found)
+
+    try:
+        typer.echo(anyio.run(work))
+    except (HeadwayError, OSError, httpx.HTTPError) as error:
+        raise refused(error) from None
