@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from headway.bulk.output.answers import mended, read_answer
-from headway.bulk.output.rows import Tokens, tokens_of
 from headway.bulk.record.status import early_ends
+from headway.estimate import Tokens, tokens_of
 
 CHOICE = {"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from headway.bulk.budget import Bill, Budget
 from headway.bulk.input.formats import Request
-from headway.bulk.output.rows import Tokens
+from headway.estimate import Tokens
 
 pytestmark = pytest.mark.anyio
 

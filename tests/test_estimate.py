@@ -67,7 +67,7 @@ def sse(*events: object) -> bytes:
         (b'{"usage" : {"prompt_tokens": 4, "completion_tokens": 5, "total_tokens": 9}}', (9, 5)),
         (b'{"usage": {"input_tokens": 4, "output_tokens": 5}}', (9, 5)),
         (b'{"usageMetadata": {"promptTokenCount": 4, "candidatesTokenCount": 5, '
-         b'"totalTokenCount": 11}}', (11, 5)),
+         b'"totalTokenCount": 11}}', (11, 7)),  # its thoughts are part of the answer
         (sse({"usage": None}, {"usage": {"prompt_tokens": 4, "completion_tokens": 5,
                                          "total_tokens": 9}}), (9, 5)),
         (sse({"message": {"usage": {"input_tokens": 4, "output_tokens": 1}}},

@@ -14,7 +14,8 @@ from headway.bulk.input.formats import BadLine, Request
 from headway.bulk.input.lines import InvalidInput, Line
 from headway.bulk.input.seen import SeenIds
 from headway.bulk.output import rows
-from headway.bulk.output.rows import Answer, Tokens
+from headway.bulk.output.rows import Answer
+from headway.estimate import Tokens, tokens_of
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 20}
 
@@ -444,7 +445,7 @@ def test_what_is_not_json_is_no_answer(body: bytes) -> None:
     ],
 )
 def test_what_an_answer_says_it_used(usage: dict[str, Any], tokens: Tokens) -> None:
-    assert rows.tokens_of(usage) == tokens
+    assert tokens_of(usage) == tokens
     body = json.dumps({"model": "m", "usage": usage}).encode()
     row = rows.answer_row(REQUEST, Answer(200, None, body))
     assert list(rows.spent_by([row])) == [(7, "m", tokens)]  # a resumed run counts the same

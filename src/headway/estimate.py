@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from headway._words import shown
 from headway.errors import InvalidArgument
@@ -21,8 +21,11 @@ __all__ = [
     "UNKNOWN_ANSWER",
     "WITHOUT_ANSWER",
     "Estimator",
+    "Tokens",
     "is_plausible",
+    "tokens_of",
     "usage_in",
+    "used_by",
 ]
 
 BYTES_PER_TOKEN = 4
@@ -42,9 +45,9 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/_\-\r\n]{256}")
 
 _MOST = 1e9  # tokens that one answer can have used
 
-_COUNTS = ("total_tokens", "input_tokens", "output_tokens", "prompt_tokens", "completion_tokens")
-_PROMPT_PARTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _PARSED = 32  # objects of one answer that are read for its usage
+
+_USAGE = re.compile(rb'"usage(?:_?[mM]etadata)?"(?=\s*:\s*\{)')
 
 _DECODE = json.JSONDecoder().raw_decode
 
@@ -105,34 +108,177 @@ class Estimator:
 def usage_in(answer: bytes) -> tuple[float, float] | None:
     """The tokens (in all, and of the answer alone) that a body or an event stream says it used.
 
-    Reads the last ``"usage"`` object that counts something: OpenAI's, Together's, Anthropic's
-    (whose streams give the prompt's part in the first one) and Gemini's; None where there is none
-    that can be read, or where one of Anthropic's streams was not read to its last.
+    Reads the last usage object that counts something, in any of the spellings of `tokens_of`
+    (Anthropic's streams give the prompt's part in the first one); None where there is none that
+    can be read, or where one of Anthropic's streams was not read to its last.
     """
     at, last = _usage_before(answer, len(answer))
     if last is None:
-        google = _object_after(answer, answer.rfind(b'"usageMetadata"'), len(b'"usageMetadata"'))
-        if google is None:
+        last = _object_after(answer, answer.rfind(b'"meta"'), len(b'"meta"'))  # Cohere's
+    said = tokens_of(last)
+    if last is not None and _first(last.get, _TOTAL) is None:
+        begun = answer.find(b'"message_start"', 0, max(at, 0))
+        if begun >= 0:
+            first_at, first = _usage_before(answer, answer.find(b"\n", begun) + 1)
+            if first is None or first_at == at:
+                return None  # what follows the beginning, and counts the answer, was not read
+            said = tokens_of({**first, **last})
+        elif said.read is None:
+            first = _object_after(answer, answer.find(b'"usage"'), len(b'"usage"'))
+            said = tokens_of({**(first or {}), **last})
+    used = said.used
+    return None if used is None else (float(used), float(said.written or 0))
+
+
+class Tokens(NamedTuple):
+    """Counts; None where the answer does not say. `cached` are part of `read`, and so are those of
+    which nobody says what they are, `either`.
+    """
+
+    read: int | None = None
+    written: int | None = None
+    total: int | None = None
+    cached: int = 0
+    either: int = 0
+
+    @property
+    def used(self) -> int | None:
+        """All that was used; what was read alone where nothing is written, as with embeddings."""
+        return self.read if self.total is None else self.total
+
+
+# One table of spellings: OpenAI's (chat, completions, embeddings, responses) and their like,
+# Anthropic's, Bedrock's, Gemini's as JSON and in its SDK, Cohere's, LangChain's, LiteLLM's.
+_PLACES = ("usage", "usage_metadata", "usageMetadata", "meta", "response_metadata", "llm_output")
+_INSIDE = ("tokens", "billed_units", "token_usage", "usage")  # one level down
+_READ_APART = ("input_tokens", "inputTokens", "promptTokenCount", "prompt_token_count")
+_READ = ("prompt_tokens", *_READ_APART)
+_WRITTEN = (
+    "completion_tokens", "output_tokens", "outputTokens", "candidatesTokenCount",
+    "candidates_token_count", "responseTokenCount", "response_token_count",
+)  # fmt: skip
+_TOTAL = ("total_tokens", "totalTokens", "totalTokenCount", "total_token_count")
+# Of those that count these apart: part of no other count.
+_READ_TOO = (
+    "cache_creation_input_tokens", "cache_read_input_tokens", "cacheReadInputTokens",
+    "cacheWriteInputTokens", "toolUsePromptTokenCount", "tool_use_prompt_token_count",
+)  # fmt: skip
+_THOUGHT = ("thoughtsTokenCount", "thoughts_token_count")  # apart too
+_REASONING = ("reasoning_tokens", "thinking_tokens", "thoughts_tokens", "reasoning")
+_WRITTEN_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
+_READ_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
+_CACHED_INSIDE = ("cached_tokens", "cache_read")
+_CACHED = (
+    "cache_read_input_tokens", "cacheReadInputTokens", "cachedContentTokenCount",
+    "cached_content_token_count",
+)  # fmt: skip
+
+_NOTHING = Tokens()
+_PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, list, tuple, set})
+_LARGEST = 10**12  # no count of tokens is above this
+
+
+def used_by(result: object) -> Tokens | None:
+    """The tokens that `result`, an answer of any SDK's or the like as a mapping, says it used;
+    None where it says nothing.
+    """
+    if type(result) in _PLAIN:
+        return None
+    get = _reader(result)
+    for place in _PLACES:
+        if (usage := get(place)) is not None:
+            tokens = tokens_of(usage)
+            if tokens.used is not None or tokens.written is not None:
+                return tokens
+    return None
+
+
+def tokens_of(usage: object) -> Tokens:
+    """The counts of a ``usage`` object, read as a mapping or by its attributes, whoever's it is.
+    What is no count is not there.
+
+    What is written is what the total holds beyond what is read, where that is more: some providers
+    leave reasoning out of ``completion_tokens``.
+    """
+    if type(usage) in _PLAIN:
+        return Tokens()
+    get = _reader(usage)
+    read, written, total = _first(get, _READ), _first(get, _WRITTEN), _first(get, _TOTAL)
+    if read is None and written is None and total is None:
+        inner = (get(name) for name in _INSIDE)
+        found = [_flat(part) for part in inner if type(part) not in _PLAIN]
+        return max(found, key=lambda each: each.used or 0, default=Tokens())
+    return _counted(get, read, written, total)
+
+
+def _flat(usage: object) -> Tokens:
+    get = _reader(usage)
+    read, written, total = _first(get, _READ), _first(get, _WRITTEN), _first(get, _TOTAL)
+    return _counted(get, read, written, total)
+
+
+def _counted(
+    get: Callable[[str], Any], read: int | None, written: int | None, total: int | None
+) -> Tokens:
+    if read is not None:
+        beside = sum(_first(get, (name,)) or 0 for name in _READ_TOO)
+        if beside and (beside > read or _first(get, ("prompt_tokens",)) is None):
+            read += beside
+    thought = _first(get, _THOUGHT)
+    if thought is not None:
+        written = (written or 0) + thought
+    elif written is not None:
+        # Where no total tells, they are taken to be left out: too much rather than too little.
+        reasoned = max(
+            _first(get, _REASONING[:-1]) or 0, _inside(get, _WRITTEN_DETAILS, _REASONING) or 0
+        )
+        written += reasoned if reasoned > written or total is None else 0
+    either = 0
+    if total is not None:
+        if read is None:
+            read = max(0, total - (written or 0))
+            either = read
+        elif total - read > (written or 0):
+            written = total - read
+        total = max(total, read + (written or 0))
+    elif read is not None and written is not None:
+        total = read + written
+    cached = _inside(get, _READ_DETAILS, _CACHED_INSIDE)
+    if cached is None:
+        cached = _first(get, _CACHED) or 0
+    return Tokens(read, written, total, min(cached, read or 0), either)
+
+
+def _reader(value: object) -> Callable[[str], Any]:
+    """Reads a member of `value` by its name: None where there is none, or it cannot be read."""
+    if isinstance(value, Mapping):
+        return value.get
+
+    def get(name: str) -> Any:
+        try:
+            return getattr(value, name, None)
+        except Exception:  # a property of somebody's: a call that was answered must not fail so
             return None
-        whole, asked = _count(google.get("totalTokenCount")), _count(google.get("promptTokenCount"))
-        return _sum(whole, asked, _count(google.get("candidatesTokenCount")))
-    whole = _count(last.get("total_tokens"))
-    given = _first_count(last, "completion_tokens", "output_tokens")
-    if whole is not None:
-        return _sum(whole, None, given)
-    begun = answer.find(b'"message_start"', 0, at)
-    if begun >= 0:
-        first_at, first = _usage_before(answer, answer.find(b"\n", begun) + 1)
-        if first is None or first_at == at:
-            return None  # what follows the beginning, and counts the answer, was not read
-        last = {**first, **last}
-    elif "input_tokens" not in last:
-        first = _object_after(answer, answer.find(b'"usage"'), len(b'"usage"'))
-        last = {**(first or {}), **last}
-    asked = _first_count(last, "input_tokens", "prompt_tokens")
-    if asked is not None and "input_tokens" in last:
-        asked = sum(_count(last.get(name)) or 0.0 for name in _PROMPT_PARTS)
-    return _sum(None, asked, given)
+
+    return get
+
+
+def _first(get: Callable[[str], Any], names: Iterable[str]) -> int | None:
+    for name in names:
+        value = get(name)
+        if type(value) is float and value.is_integer():
+            value = int(value)
+        if type(value) is int and 0 <= value <= _LARGEST:
+            return value
+    return None
+
+
+def _inside(get: Callable[[str], Any], places: Iterable[str], names: Iterable[str]) -> int | None:
+    for place in places:
+        details = get(place)
+        if type(details) not in _PLAIN and (count := _first(_reader(details), names)) is not None:
+            return count
+    return None
 
 
 def is_plausible(used: float, reserved: float, size: int) -> bool:
@@ -145,32 +291,16 @@ def is_plausible(used: float, reserved: float, size: int) -> bool:
 def _usage_before(text: bytes, end: int) -> tuple[int, dict[str, Any] | None]:
     """The last usage object before `end` that counts anything, and where its name stands."""
     for _ in range(_PARSED):
-        while (at := text.rfind(b'"usage"', 0, end)) >= 0:
+        while (at := text.rfind(b'"usage', 0, end)) >= 0:
             end = at
-            if text[at + 7 : at + 32].lstrip(b" \t\r\n:").startswith(b"{"):
+            if (name := _USAGE.match(text, at)) is not None:
                 break
-        if at < 0:
+        if at < 0 or name is None:
             break
-        found = _object_after(text, at, len(b'"usage"'))
-        if found is not None and _first_count(found, *_COUNTS) is not None:
+        found = _object_after(text, at, name.end() - at)
+        if found is not None and tokens_of(found) != _NOTHING:
             return at, found
     return -1, None
-
-
-def _first_count(usage: Mapping[str, Any], *names: str) -> float | None:
-    for name in names:
-        if (count := _count(usage.get(name))) is not None:
-            return count
-    return None
-
-
-def _sum(
-    whole: float | None, asked: float | None, given: float | None
-) -> tuple[float, float] | None:
-    answer = given or 0.0
-    if whole is not None:
-        return whole, answer
-    return None if asked is None else (asked + answer, answer)
 
 
 def _media(body: object) -> float:

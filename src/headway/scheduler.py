@@ -75,7 +75,7 @@ class View:
         keys share by weight and may have limits of their own (None). `timeout`: seconds for
         queueing and all attempts; `attempt_timeout`: seconds for one attempt (None: no limit).
         `tokens`: what an attempt reserves, a number or a function of the call's arguments; `usage`:
-        a function of the result that says what it used (``.usage.total_tokens`` where it exists).
+        a function of the result that says what it used (if left out, what the result says).
         With neither, an attempt reserves the average of what jobs of its key used.
 
         Raises `InvalidArgument` for values that cannot be meant.

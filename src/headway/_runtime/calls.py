@@ -22,7 +22,6 @@ __all__ = [
     "checked_tokens",
     "checked_usage",
     "kind_of",
-    "usage_of",
 ]
 
 # Sums of these stay exact, and no provider counts so far.
@@ -148,21 +147,6 @@ def _close_inside(call: object) -> None:
     for each in held.values() if isinstance(held, dict) else ():
         if isinstance(each, Coroutine):
             each.close()
-
-
-def usage_of(result: object) -> float | None:
-    """``result.usage.total_tokens``, or the same of a dict, where it is a number."""
-    usage = getattr(result, "usage", None)
-    if usage is None:
-        if not isinstance(result, dict):
-            return None
-        usage = result.get("usage")
-    total = (
-        usage.get("total_tokens")
-        if isinstance(usage, dict)
-        else (getattr(usage, "total_tokens", None))
-    )
-    return total if isinstance(total, int | float) and 0 <= total <= _MOST_TOKENS else None
 
 
 def checked_usage(used: object) -> float | None:

@@ -27,7 +27,6 @@ from headway._runtime.calls import (
     checked_tokens,
     checked_usage,
     kind_of,
-    usage_of,
 )
 from headway._runtime.clock import LoopClock
 from headway._runtime.ports import LimiterOwner, Owner, Ports
@@ -39,6 +38,7 @@ from headway.errors import (
     Unavailable,
     WrongLoop,
 )
+from headway.estimate import used_by
 from headway.events import Kind
 from headway.hints import Refusal, classify
 from headway.hooks.log import Log, logger
@@ -80,6 +80,7 @@ class Shell(LoopClock):
         self._ports = Ports(self.spawn, self.poll, self._fail_head)
         self._is_refused = is_refused
         self._told = False  # that `is_refused` raised
+        self._told_usage = False  # that results do not say what they used
         self._leader: Job | None = None
         self._wake_at = INFINITY  # what the last poll named
         self._armed = INFINITY  # what the leader sleeps to
@@ -182,8 +183,14 @@ class Shell(LoopClock):
                 attempt = job.attempt
                 if attempt is not None and attempt.is_refused(result):
                     used = None  # not for the user's function
+                elif usage is None:
+                    used = self._used_by(result, job)
                 else:
-                    used = usage_of(result) if usage is None else checked_usage(usage(result))
+                    used = (
+                        self._used_by(result, job)
+                        if usage is None
+                        else checked_usage(usage(result))
+                    )
             except Exception as error:
                 self._failed(job.attempt or Attempt(self, job, once), error)
             except BaseException:
@@ -203,6 +210,26 @@ class Shell(LoopClock):
                     job.attempt = None
             if job.status != STARTED:
                 await self.wait(job)
+
+    def _used_by(self, result: object, job: Job) -> float | None:
+        """What `result` says that it used. Where a limit of tokens holds, and neither it nor what
+        was sent says so, that is told once.
+        """
+        said = used_by(result)
+        used = None if said is None else said.used
+        if (
+            used is None
+            and job.charges is not None
+            and not self._told_usage
+            and (job.attempt is None or not job.attempt.sent)
+        ):
+            self._told_usage = True
+            logger.warning(
+                "a limit of tokens holds, and a %s does not say how many it used: attempts count "
+                "as what they reserved. This is told once. Fix: usage=, a function of the result "
+                "that returns the tokens it used", type(result).__name__,
+            )  # fmt: skip
+        return used
 
     def serve(self) -> None:
         """A transport serves this shell from now on: it must see which attempt a send is part of.

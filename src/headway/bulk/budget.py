@@ -19,8 +19,7 @@ import anyio
 
 from headway._words import money
 from headway.bulk.input.formats import ENDPOINTS, Request
-from headway.bulk.output.rows import Tokens
-from headway.estimate import WITHOUT_ANSWER
+from headway.estimate import WITHOUT_ANSWER, Tokens
 
 __all__ = ["UNBOUNDED_ANSWER", "Bill", "Budget", "needed"]
 

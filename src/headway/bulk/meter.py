@@ -19,10 +19,11 @@ from headway.bulk.output.answers import Reading
 from headway.bulk.output.bills import Ledger, Unanswered
 from headway.bulk.output.journal import Journal, trace_file
 from headway.bulk.output.pipe import Rows
-from headway.bulk.output.rows import Tokens, spent_by
+from headway.bulk.output.rows import spent_by
 from headway.bulk.record.status import Pace, Report, Stop
 from headway.bulk.record.trace import Recorder
 from headway.bulk.send import Answered
+from headway.estimate import Tokens
 from headway.providers import Endpoint
 
 if TYPE_CHECKING:

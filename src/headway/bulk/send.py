@@ -15,9 +15,10 @@ from headway._http.observer import Observer
 from headway._http.pool import Pool
 from headway.bulk.input.formats import Request
 from headway.bulk.output.answers import Reading, read_answer
-from headway.bulk.output.rows import Answer, Tokens
+from headway.bulk.output.rows import Answer
 from headway.bulk.record.status import Stop
 from headway.errors import HeadwayError, Latched, NeverFits, Unavailable
+from headway.estimate import Tokens
 from headway.kinds import Kind, Moves
 from headway.providers import Endpoint
 

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from headway.bulk.input.lines import undecodable
-from headway.bulk.output.rows import Tokens, bill_in, is_json
+from headway.bulk.output.rows import bill_in, is_json
 from headway.bulk.record.status import CUT_OFF
+from headway.estimate import Tokens
 from headway.hints._kinds import status_in_body
 from headway.hints._reply import ErrorBody, one_line, read_body
 
@@ -68,6 +69,7 @@ class _Body(msgspec.Struct, gc=False):
 
     usage: Any = None
     usageMetadata: Any = None  # noqa: N815 - as it comes
+    usage_metadata: Any = None
     meta: Any = None
     model: Any = None
     modelVersion: Any = None  # noqa: N815 - as it comes

@@ -22,6 +22,7 @@ from zlib import crc32
 
 from headway.bulk.input.lines import undecodable
 from headway.errors import MissingExtra
+from headway.estimate import Tokens, used_by
 
 try:
     import msgspec
@@ -41,7 +42,6 @@ __all__ = [
     "Response",
     "Row",
     "Spent",
-    "Tokens",
     "answer_row",
     "bill_in",
     "custom_id_of",
@@ -53,7 +53,6 @@ __all__ = [
     "is_row",
     "is_torn",
     "spent_by",
-    "tokens_of",
 ]
 
 _ID = "batch_req_"
@@ -85,94 +84,6 @@ def is_json(body: bytes) -> bool:
 
 
 _decode_any = msgspec.json.Decoder(msgspec.Raw).decode
-
-
-_MOST = 10**12  # no count of tokens is above this
-
-
-class Tokens(NamedTuple):
-    """Counts; None where the answer does not say. `cached` are part of `read`, and so are those of
-    which nobody says what they are, `either`.
-    """
-
-    read: int | None = None
-    written: int | None = None
-    total: int | None = None
-    cached: int = 0
-    either: int = 0
-
-
-_READ = ("prompt_tokens", "input_tokens", "promptTokenCount")
-_WRITTEN = ("completion_tokens", "output_tokens", "candidatesTokenCount", "responseTokenCount")
-_TOTAL = ("total_tokens", "totalTokenCount", "totalTokens")
-# Anthropic's and Gemini's are beside the others: part of no other count.
-_READ_TOO = frozenset(
-    {"cache_creation_input_tokens", "cache_read_input_tokens", "toolUsePromptTokenCount"}
-)
-_REASONING = ("reasoning_tokens", "thinking_tokens", "thoughts_tokens")
-
-
-def tokens_of(usage: object) -> Tokens:
-    """The counts of a ``usage`` object: OpenAI's of chat, completions, embeddings and responses,
-    Anthropic's, Gemini's ``usageMetadata``, Cohere's. What is no count is not there.
-
-    What is written is what the total holds beyond what is read, where that is more: some providers
-    leave reasoning out of ``completion_tokens``.
-    """
-    if not isinstance(usage, dict):
-        return Tokens()
-    read, written, total = (_first(usage, names) for names in (_READ, _WRITTEN, _TOTAL))
-    if read is None and written is None and total is None:  # Cohere's are one level down
-        inner = (tokens_of(part) for part in _details(usage, "tokens", "billed_units"))
-        return max(inner, key=lambda each: each.total or 0, default=Tokens())
-    if read is not None:
-        read += sum(_first(usage, (name,)) or 0 for name in _READ_TOO & usage.keys())
-    thought = _first(usage, ("thoughtsTokenCount",))
-    if thought is not None:
-        written = (written or 0) + thought
-    elif written is not None:
-        # Where no total tells, they are taken to be left out: too much rather than too little.
-        reasoned = _reasoning(usage)
-        written += reasoned if reasoned > written or total is None else 0
-    either = 0
-    if total is not None:
-        if read is None:
-            read = max(0, total - (written or 0))
-            either = read
-        elif total - read > (written or 0):
-            written = total - read
-        total = max(total, read + (written or 0))
-    elif read is not None and written is not None:
-        total = read + written
-    return Tokens(read, written, total, min(_cached(usage), read or 0), either)
-
-
-def _first(usage: Mapping[str, Any], names: Iterable[str]) -> int | None:
-    for name in names:
-        value = usage.get(name)
-        if type(value) is float and value.is_integer():
-            value = int(value)
-        if type(value) is int and 0 <= value <= _MOST:
-            return value
-    return None
-
-
-def _details(usage: Mapping[str, Any], *names: str) -> Iterator[Mapping[str, Any]]:
-    for name in names:
-        if isinstance(details := usage.get(name), dict):
-            yield details
-
-
-def _reasoning(usage: Mapping[str, Any]) -> int:
-    found = [usage, *_details(usage, "completion_tokens_details", "output_tokens_details")]
-    return max(_first(each, _REASONING) or 0 for each in found)
-
-
-def _cached(usage: Mapping[str, Any]) -> int:
-    for details in _details(usage, "prompt_tokens_details", "input_tokens_details"):
-        if (count := _first(details, ("cached_tokens",))) is not None:
-            return count
-    return _first(usage, ("cache_read_input_tokens", "cachedContentTokenCount")) or 0
 
 
 # -- the form ----------------------------------------------------------------------------------
@@ -348,6 +259,7 @@ class _SpentBody(msgspec.Struct):
     modelVersion: Any = None  # noqa: N815 - as it comes
     usage: Any = None
     usageMetadata: Any = None  # noqa: N815 - as it comes
+    usage_metadata: Any = None
     meta: Any = None
 
 
@@ -384,5 +296,4 @@ def bill_in(body: Any) -> tuple[str | None, Tokens]:
     """The model that answered and the tokens it used, by the members of a body."""
     named = (body.model, body.modelVersion)
     model = next((name for name in named if isinstance(name, str)), None)
-    usage = next((u for u in (body.usage, body.usageMetadata, body.meta) if u is not None), None)
-    return model, tokens_of(usage)
+    return model, used_by(body) or Tokens()

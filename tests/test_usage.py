@@ -1,0 +1,139 @@
+"""What results of every SDK say that they used, and that a result which says nothing is told."""
+
+from __future__ import annotations
+
+import json
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from anthropic.types import Message
+from openai.types import CreateEmbeddingResponse
+from openai.types.chat import ChatCompletion
+from openai.types.responses import Response
+from together.types.chat import ChatCompletion as TogetherCompletion
+
+from headway import Scheduler
+from headway.estimate import Tokens, usage_in, used_by
+
+pytestmark = pytest.mark.anyio
+
+CHAT = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+REASONED = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115,
+            "completion_tokens_details": {"reasoning_tokens": 100},
+            "prompt_tokens_details": {"cached_tokens": 8}}  # fmt: skip
+CLAUDE = {"input_tokens": 10, "output_tokens": 5}
+CACHED = {**CLAUDE, "cache_creation_input_tokens": 1000, "cache_read_input_tokens": 200}
+RESPONSES = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15,
+             "input_tokens_details": {"cached_tokens": 4},
+             "output_tokens_details": {"reasoning_tokens": 3}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("form", "usage", "tokens"),
+    [
+        (ChatCompletion, CHAT, Tokens(10, 5, 15)),
+        (ChatCompletion, REASONED, Tokens(10, 105, 115, 8)),
+        (TogetherCompletion, CHAT, Tokens(10, 5, 15)),
+        (CreateEmbeddingResponse, {"prompt_tokens": 9, "total_tokens": 9}, Tokens(9, None, 9)),
+        (Response, RESPONSES, Tokens(10, 5, 15, 4)),
+        (Message, CLAUDE, Tokens(10, 5, 15)),
+        (Message, CACHED, Tokens(1210, 5, 1215, 200)),
+    ],
+)
+def test_results_of_real_sdks(form: Any, usage: dict[str, Any], tokens: Tokens) -> None:
+    assert used_by(form.construct(usage=usage)) == tokens
+    assert used_by({"usage": usage}) == tokens
+    assert usage_in(json.dumps({"usage": usage}).encode()) == (tokens.used, tokens.written or 0)
+
+
+BEDROCK = {"inputTokens": 10, "outputTokens": 5, "totalTokens": 115, "cacheReadInputTokens": 100}
+REST = {"promptTokenCount": 10, "candidatesTokenCount": 5, "thoughtsTokenCount": 7,
+        "totalTokenCount": 22}  # fmt: skip
+GENAI = {"prompt_token_count": 10, "candidates_token_count": 5, "thoughts_token_count": 7,
+         "total_token_count": 22, "cached_content_token_count": 3}  # fmt: skip
+COHERE = {"billed_units": {"input_tokens": 4.0, "output_tokens": 5.0},
+          "tokens": {"input_tokens": 10.0, "output_tokens": 5.0}}  # fmt: skip
+LANGCHAIN = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15,
+             "input_token_details": {"cache_read": 6},
+             "output_token_details": {"reasoning": 2}}  # fmt: skip
+LITELLM = {**CHAT, "cache_read_input_tokens": 8, "cache_creation_input_tokens": 0}
+
+
+def objects(value: Any) -> Any:
+    if isinstance(value, dict):
+        return SimpleNamespace(**{name: objects(part) for name, part in value.items()})
+    return value
+
+
+@pytest.mark.parametrize("made", [dict, objects])
+@pytest.mark.parametrize(
+    ("result", "tokens"),
+    [
+        ({"usage": BEDROCK}, Tokens(110, 5, 115, 100)),
+        ({"usage": {"inputTokens": 10, "outputTokens": 5}}, Tokens(10, 5, 15)),
+        ({"usageMetadata": REST}, Tokens(10, 12, 22)),
+        ({"usage_metadata": GENAI}, Tokens(10, 12, 22, 3)),
+        ({"meta": COHERE}, Tokens(10, 5, 15)),
+        ({"usage": COHERE}, Tokens(10, 5, 15)),
+        ({"meta": {"billed_units": {"input_tokens": 5}}}, Tokens(5)),
+        ({"usage_metadata": LANGCHAIN}, Tokens(10, 5, 15, 6)),
+        ({"usage_metadata": None, "response_metadata": {"token_usage": CHAT}}, Tokens(10, 5, 15)),
+        ({"response_metadata": {"usage": CLAUDE}}, Tokens(10, 5, 15)),
+        ({"llm_output": {"token_usage": CHAT}}, Tokens(10, 5, 15)),
+        ({"usage": LITELLM}, Tokens(10, 5, 15, 8)),
+        ({"usage": {"total_tokens": 9}}, Tokens(9, None, 9, 0, 9)),
+    ],
+)
+def test_results_of_other_sdks(made: Any, result: dict[str, Any], tokens: Tokens) -> None:
+    assert used_by(made(result)) == tokens
+
+
+class Raises:
+    @property
+    def usage(self) -> object:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "result",
+    [None, 5, "usage", b"", [1], (), {}, {"usage": None}, {"usage": "9"}, {"usage": {"a": 1}},
+     {"usage": {"total_tokens": True}}, {"usage": [CHAT]}, object(), Raises()],
+)  # fmt: skip
+def test_results_that_say_nothing(result: object) -> None:
+    assert used_by(result) is None
+
+
+def test_gemini_and_cohere_in_bytes() -> None:
+    assert usage_in(json.dumps({"usage_metadata": GENAI}).encode()) == (22, 12)
+    assert usage_in(json.dumps({"usageMetadata": REST}).encode()) == (22, 12)
+    assert usage_in(json.dumps({"meta": COHERE}).encode()) == (15, 5)
+    assert usage_in(json.dumps({"usage": BEDROCK}).encode()) == (115, 5)
+
+
+async def give(value: object) -> object:
+    return value
+
+
+async def test_tokens_of_a_message_of_anthropic_are_counted() -> None:
+    scheduler = Scheduler(tokens="1k/s")
+    await scheduler.submit(give, Message.construct(usage=CLAUDE))
+    assert scheduler.statistics().tokens == 15
+
+
+async def test_a_result_without_usage_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "headway"):
+        free = Scheduler(concurrency=2)
+        await free.submit(give, "no limit of tokens")
+        limited = Scheduler(tokens="1k/s")
+        await limited.submit(give, {"usage": CHAT})
+        await limited.with_options(usage=lambda result: None).submit(give, "x")
+        assert not caplog.records
+        await limited.submit(give, "x")
+        await limited.submit(give, "x")
+    assert [record.getMessage() for record in caplog.records] == [
+        "a limit of tokens holds, and a str does not say how many it used: attempts count as what "
+        "they reserved. This is told once. Fix: usage=, a function of the result that returns the "
+        "tokens it used"
+    ]
