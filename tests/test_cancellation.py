@@ -322,7 +322,7 @@ MUTANTS = [
     (Lease, "__aexit__", "attempt.cancelled(used)", "pass"),
     (SchedulerState, "unsend", "self._release(job, now)", "pass"),
     (SchedulerState, "unsend", "self._end_attempt(job)", "pass"),
-    (Waiting, "remove", "self.release(job.flow)", "pass"),
+    (Waiting, "remove", "self.unblock(job.flow)", "pass"),
 ]
 
 

@@ -37,7 +37,7 @@ def test_a_burst_of_refusals_cuts_once() -> None:
 def test_the_curve_back(seconds: float, factor: float) -> None:
     rate = RateControl()
     rate.cut(99.0, 100.0)
-    assert rate.grow(100.0 + seconds, held=True) == pytest.approx(factor)
+    assert rate.grow(100.0 + seconds, binding=True) == pytest.approx(factor)
 
 
 def test_the_curve_goes_on_beyond_a_second_cut() -> None:
@@ -45,11 +45,11 @@ def test_the_curve_goes_on_beyond_a_second_cut() -> None:
     rate.cut(0.0, 1.0)
     rate.cut(2.0, 3.0)
     assert rate.factor == pytest.approx(0.7225)
-    assert rate.grow(33.0, held=True) == pytest.approx(
+    assert rate.grow(33.0, binding=True) == pytest.approx(
         0.85
     )  # the plateau is where the cut was made
-    assert rate.grow(63.0, held=True) == pytest.approx(0.85 * 1.15)  # beyond it, ever faster
-    assert rate.grow(93.0, held=True) == 1.0
+    assert rate.grow(63.0, binding=True) == pytest.approx(0.85 * 1.15)  # beyond it, ever faster
+    assert rate.grow(93.0, binding=True) == 1.0
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 100)), max_size=60))
@@ -64,7 +64,7 @@ def test_the_rate_stays_above_zero_and_up_to_what_is_stated(
             rate.cut(now, now)
             assert rate.factor <= before
         else:
-            assert rate.grow(now, held=True) >= before
+            assert rate.grow(now, binding=True) >= before
         assert 0.01 <= rate.factor <= 1.0
 
 
@@ -73,7 +73,7 @@ def test_a_clock_that_moves_does_not_start_a_new_epoch() -> None:
     rate.cut(9.0, 10.0)
     rate.shift(1000.0)
     assert not rate.cut(1010.0, 1010.0)
-    assert rate.grow(1025.0, held=True) == pytest.approx(1 - 0.15 / 8)
+    assert rate.grow(1025.0, binding=True) == pytest.approx(1 - 0.15 / 8)
 
 
 @pytest.mark.parametrize(
@@ -125,21 +125,21 @@ def test_a_cut_starts_a_new_round() -> None:
 
 def test_a_search_doubles_in_ten_seconds_until_its_first_cut() -> None:
     rate = RateControl(5.0, math.inf)
-    rate.grow(100.0, held=True)
-    assert rate.grow(110.0, held=True) == pytest.approx(10)
-    assert rate.grow(120.0, held=False) == pytest.approx(10)  # nothing was held back
-    assert rate.grow(130.0, held=True) == pytest.approx(20)
+    rate.grow(100.0, binding=True)
+    assert rate.grow(110.0, binding=True) == pytest.approx(10)
+    assert rate.grow(120.0, binding=False) == pytest.approx(10)  # nothing was held back
+    assert rate.grow(130.0, binding=True) == pytest.approx(20)
     assert rate.cut(130.0, 131.0)
     assert rate.factor == pytest.approx(17)
-    assert rate.grow(161.0, held=True) == pytest.approx(20)  # the curve from now on
+    assert rate.grow(161.0, binding=True) == pytest.approx(20)  # the curve from now on
 
 
 def test_what_a_server_states_ends_the_search() -> None:
     rate = RateControl(5.0, math.inf)
     rate.limit_to(3.0)
-    assert rate.grow(1000.0, held=True) == 3.0
+    assert rate.grow(1000.0, binding=True) == 3.0
     rate.cut(1000.0, 1001.0)
-    assert rate.grow(2000.0, held=True) == 3.0
+    assert rate.grow(2000.0, binding=True) == 3.0
     rate.limit_to(8.0)
     assert rate.factor == 8.0
 

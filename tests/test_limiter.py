@@ -15,8 +15,8 @@ from headway import Limits, NeverFits, Rate
 from headway._core.limits.budget import Charge, TokenBudget
 from headway._core.limits.pace import Pace
 from headway._core.limits.scope import Scope
+from headway._core.queue.fair import JobQueue
 from headway._core.queue.job import QUEUED, STARTED, Job
-from headway._core.queue.lines import JobQueue
 from headway._core.queue.waiting import Waiting
 from headway._core.refusals.retry import Retry
 from headway._core.state import SchedulerState
@@ -469,9 +469,9 @@ def stuck(ops: list[tuple[object, ...]]) -> bool:
 @pytest.mark.parametrize(
     ("where", "name", "mutant"),
     [
-        pytest.param(Waiting, "held_until", lambda self: NEVER, id="no wake-up for a key"),
+        pytest.param(Waiting, "blocked_until", lambda self: NEVER, id="no wake-up for a key"),
         pytest.param(Waiting, "release", lambda self, flow: None, id="a key stays out"),
-        pytest.param(Waiting, "held_until", lambda self: 0.0, id="asked again at once"),
+        pytest.param(Waiting, "blocked_until", lambda self: 0.0, id="asked again at once"),
         pytest.param(Waiting, "remove", lambda self, job: None, id="a cancelled job waits"),
         pytest.param(JobQueue, "push_back", lambda self, job: None, id="who came back is lost"),
     ],

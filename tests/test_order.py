@@ -15,7 +15,7 @@ from inject import Status, mutate, run
 
 from headway import Limits, Retry, Scheduler, View
 from headway._core.limits.gate import Gate
-from headway._core.queue.lines import JobQueue
+from headway._core.queue.fair import JobQueue
 from headway._core.state import SchedulerState
 from headway._runtime import attempt as _attempt
 
@@ -338,14 +338,14 @@ async def test_a_hint_beyond_patience_gives_up_at_once() -> None:
 # The tests above must catch these
 
 MUTANTS: list[tuple[type, str, str, str, Callable[..., Awaitable[None]], tuple[Any, ...]]] = [
-    (JobQueue, "_line", "insort(self._ranking, -job.priority)",
+    (JobQueue, "_key_queue", "insort(self._ranking, -job.priority)",
      "self._ranking.append(-job.priority)",
      test_priority_is_strict_and_inside_it_the_older_goes_first, ()),
-    (JobQueue, "start", "cost / line.flow.weight", "cost / 7",
+    (JobQueue, "start", "cost / key_queue.flow.weight", "cost / 7",
      test_keys_share_tokens_by_weight, ("map", "exact")),
-    (JobQueue, "settle", "line.owed += ", "line.owed += 0 * ",
+    (JobQueue, "settle", "key_queue.owed += ", "key_queue.owed += 0 * ",
      test_keys_share_tokens_by_weight, ("map", "too high")),
-    (JobQueue, "push_back", "heappush(line.returned, (job.number, job))",
+    (JobQueue, "push_back", "heappush(key_queue.returned, (job.number, job))",
      "line.jobs.append(job)", test_a_retry_keeps_its_place, ()),
     (SchedulerState, "poll", "continue", "break",
      test_a_key_held_back_by_its_own_limits_holds_nobody_else_back, ()),

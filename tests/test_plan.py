@@ -136,7 +136,7 @@ def test_without_a_concurrency_there_are_a_thousand_workers(limits: Limits, back
 
 @pytest.mark.parametrize("backend", sorted(VIRTUAL))
 def test_one_end_that_lets_many_go_brings_workers_that_stand_by(backend: str) -> None:
-    """A large refund starts a thousand at once, and `Run.slots` takes those for others' jobs."""
+    """A large refund starts a thousand, and `Workers.slots` takes those for others' jobs."""
     works = [Work(20_000, 10), *[Work(1, 1)] * 3000]
     seconds = [1.0, *(100 + n * math.pi * 1e-6 for n in range(3000))]
     found = compare(backend, Limits(tokens="60k/min"), works, seconds)

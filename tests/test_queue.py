@@ -14,8 +14,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from headway._core.queue.fair import JobQueue
 from headway._core.queue.job import DONE, QUEUED, STARTED, Flow, Job
-from headway._core.queue.lines import JobQueue
 from headway._core.queue.waiting import Waiting
 
 
@@ -50,7 +50,7 @@ class Bench:
     def cancel(self, job: Job) -> None:
         job.status = DONE
         self.queue.remove(job)
-        job.line = None
+        job.key_queue = None
 
     def put_back(self, job: Job) -> None:
         self.queue.refund(job)
@@ -59,14 +59,14 @@ class Bench:
 
     @property
     def size(self) -> int:
-        """What it keeps in memory: levels, lines, jobs, entries of heaps."""
+        """What it keeps in memory: levels, key_queues, jobs, entries of heaps."""
         levels = self.queue._levels.values()
-        lines = [line for level in levels for line in level.lines.values()]
+        key_queues = [key_queue for level in levels for key_queue in level.key_queues.values()]
         return (
             len(self.queue._ranking)
-            + len(lines)
+            + len(key_queues)
             + sum(len(level.heap) for level in levels)
-            + sum(len(line.jobs) + len(line.returned) for line in lines)
+            + sum(len(key_queue.jobs) + len(key_queue.returned) for key_queue in key_queues)
         )
 
 
@@ -141,9 +141,9 @@ def test_a_held_key_holds_nobody_back_and_banks_no_credit() -> None:
         bench.push("a")
         bench.push("b")
     bench.push("b", priority=-1)
-    bench.flows["a"].held_until = 9.0
+    bench.flows["a"].blocked_until = 9.0
     assert {bench.start().flow.key for _ in range(100)} == {"b"}
-    bench.flows["a"].held_until = None
+    bench.flows["a"].blocked_until = None
     bench.queue.relist(bench.flows["a"])
     after = Counter(bench.start().flow.key for _ in range(40))
     assert abs(after["a"] - after["b"]) <= 2
@@ -152,7 +152,7 @@ def test_a_held_key_holds_nobody_back_and_banks_no_credit() -> None:
 def test_only_held_keys_are_no_head() -> None:
     bench = Bench(a=1)
     bench.push()
-    bench.flows["a"].held_until = 9.0
+    bench.flows["a"].blocked_until = 9.0
     assert bench.queue.head() is None
     assert len(bench.queue.waiting()) == bench.queue.size == 1
 
@@ -232,12 +232,12 @@ def test_a_key_that_is_held_again_and_again_leaves_nothing_behind() -> None:
         waiting.push(job)
         jobs.append(job)
     for job in jobs[:-1]:
-        waiting.hold(flow, 0, 100.0)
+        waiting.block(flow, 0, 100.0)
         job.status = DONE
         waiting.remove(job)  # releases the key: the head may be another now
-    assert len(waiting._held) <= 64
-    waiting.hold(flow, 0, 100.0)
-    assert waiting.held_until() == 100.0
+    assert len(waiting._blocked) <= 64
+    waiting.block(flow, 0, 100.0)
+    assert waiting.blocked_until() == 100.0
     waiting.advance(100.0)
     assert waiting.queue.head() is jobs[-1]
 
@@ -266,19 +266,19 @@ def test_keys_that_come_once_are_forgotten_while_the_level_lives() -> None:
         bench.push(key)
         bench.start()
         bench.start()
-    assert len(bench.queue._levels[0].lines) < 200
+    assert len(bench.queue._levels[0].key_queues) < 200
 
 
 # Cost
 
 
 def lines_run(act: Callable[[], object]) -> int:
-    """How many lines of Python `act` runs: a cost that no busy machine changes."""
+    """How many key_queues of Python `act` runs: a cost that no busy machine changes."""
     total = 0
 
     def tracer(frame: FrameType, event: str, arg: object) -> Any:
         nonlocal total
-        total += event == "line"
+        total += event == "key_queue"
         return tracer
 
     before = sys.gettrace()
@@ -305,7 +305,7 @@ def test_a_start_costs_the_same_whatever_the_length(many: str) -> None:
             flow = bench.flows.setdefault(key, Flow(key, 1, None))
             job = bench.push(key, priority=number if many == "priorities" else 0)
             if many == "held keys":
-                flow.held_until = 9.0
+                flow.blocked_until = 9.0
             if many == "cancelled":
                 bench.push(key)
                 bench.cancel(job)
@@ -354,7 +354,7 @@ def test_cancelling_among_many_priorities_is_not_linear() -> None:
 # Against a naive model
 
 
-class _ModelLine:
+class _ModelKeyQueue:
     def __init__(self, tag: float) -> None:
         self.tag = tag
         self.owed = 0.0
@@ -364,7 +364,7 @@ class _ModelLine:
 class _ModelLevel:
     def __init__(self) -> None:
         self.virtual = 0.0
-        self.lines: dict[object, _ModelLine] = {}
+        self.key_queues: dict[object, _ModelKeyQueue] = {}
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -374,24 +374,24 @@ class QueueMachine(RuleBasedStateMachine):
         super().__init__()
         self.bench = Bench(a=1, b=8, c=0.5, d=3)
         self.levels: dict[float, _ModelLevel] = {}
-        self.started: list[tuple[Job, _ModelLine]] = []
+        self.started: list[tuple[Job, _ModelKeyQueue]] = []
 
-    def queued(self) -> list[tuple[float, _ModelLine, Job]]:
+    def queued(self) -> list[tuple[float, _ModelKeyQueue, Job]]:
         return [
-            (priority, line, job)
+            (priority, key_queue, job)
             for priority, level in self.levels.items()
-            for line in level.lines.values()
-            for job in line.jobs
+            for key_queue in level.key_queues.values()
+            for job in key_queue.jobs
         ]
 
     def put(self, job: Job) -> None:
         level = self.levels.setdefault(job.priority, _ModelLevel())
-        line = level.lines.setdefault(job.flow.key, _ModelLine(level.virtual))
-        line.jobs = sorted([*line.jobs, job], key=lambda job: job.number)
+        key_queue = level.key_queues.setdefault(job.flow.key, _ModelKeyQueue(level.virtual))
+        key_queue.jobs = sorted([*key_queue.jobs, job], key=lambda job: job.number)
 
-    def drop(self, job: Job, line: _ModelLine) -> None:
-        line.jobs.remove(job)
-        if not any(line.jobs for line in self.levels[job.priority].lines.values()):
+    def drop(self, job: Job, key_queue: _ModelKeyQueue) -> None:
+        key_queue.jobs.remove(job)
+        if not any(key_queue.jobs for key_queue in self.levels[job.priority].key_queues.values()):
             del self.levels[job.priority]
 
     @rule(
@@ -413,57 +413,57 @@ class QueueMachine(RuleBasedStateMachine):
         for priority in sorted(self.levels, reverse=True):
             level = self.levels[priority]
             ready = {
-                key: max(line.tag, level.virtual)
-                for key, line in level.lines.items()
-                if line.jobs and self.bench.flows[str(key)].held_until is None
+                key: max(key_queue.tag, level.virtual)
+                for key, key_queue in level.key_queues.items()
+                if key_queue.jobs and self.bench.flows[str(key)].blocked_until is None
             }
             if not ready:
                 continue
             assert head is not None
-            line = level.lines[head.flow.key]
-            assert head is line.jobs[0]
+            key_queue = level.key_queues[head.flow.key]
+            assert head is key_queue.jobs[0]
             assert head.priority == priority
             assert ready[head.flow.key] == pytest.approx(min(ready.values()))
             level.virtual = ready[head.flow.key]
-            owed = line.owed + max(1.0, head.cost)
-            line.owed = min(0.0, owed)
-            line.tag = level.virtual + max(0.0, owed) / head.flow.weight
+            owed = key_queue.owed + max(1.0, head.cost)
+            key_queue.owed = min(0.0, owed)
+            key_queue.tag = level.virtual + max(0.0, owed) / head.flow.weight
             assert self.bench.start() is head
-            self.started.append((head, line))
-            self.drop(head, line)
+            self.started.append((head, key_queue))
+            self.drop(head, key_queue)
             return
         assert head is None
 
     @precondition(lambda self: self.queued())
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        _, line, job = data.draw(st.sampled_from(self.queued()))
+        _, key_queue, job = data.draw(st.sampled_from(self.queued()))
         self.bench.cancel(job)
-        self.drop(job, line)
+        self.drop(job, key_queue)
 
     @precondition(lambda self: self.started)
     @rule(data=st.data(), used=st.sampled_from([0, 1, 5, 40]))
     def finish(self, data: st.DataObject, used: float) -> None:
-        job, line = self.started.pop(data.draw(st.integers(0, len(self.started) - 1)))
+        job, key_queue = self.started.pop(data.draw(st.integers(0, len(self.started) - 1)))
         self.bench.queue.settle(job, used)
         job.status = DONE
-        line.owed += max(1.0, used) - max(1.0, job.cost)
+        key_queue.owed += max(1.0, used) - max(1.0, job.cost)
 
     @precondition(lambda self: self.started)
     @rule(data=st.data())
     def refuse(self, data: st.DataObject) -> None:
-        job, line = self.started.pop(data.draw(st.integers(0, len(self.started) - 1)))
-        line.owed -= max(1.0, job.cost)
+        job, key_queue = self.started.pop(data.draw(st.integers(0, len(self.started) - 1)))
+        key_queue.owed -= max(1.0, job.cost)
         self.bench.put_back(job)
         self.put(job)
 
     @rule(key=st.sampled_from("abcd"))
     def hold(self, key: str) -> None:
-        self.bench.flows[key].held_until = 9.0
+        self.bench.flows[key].blocked_until = 9.0
 
     @rule(key=st.sampled_from("abcd"))
     def release(self, key: str) -> None:
-        self.bench.flows[key].held_until = None
+        self.bench.flows[key].blocked_until = None
         self.bench.queue.relist(self.bench.flows[key])
 
     @invariant()

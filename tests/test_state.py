@@ -333,7 +333,7 @@ class StateMachine(RuleBasedStateMachine):
         assert not state.waiting.queue._ranking
         assert state.waiting.jobs() == []
         assert self.told == set(self.having(FAILED))
-        assert all(flow.held_until is None for flow in state.flows.values())
+        assert all(flow.blocked_until is None for flow in state.flows.values())
         finished = Counter(event.job for event in state.events if isinstance(event, Finished))
         assert finished == Counter(job.number for job in self.jobs)
         queued = Counter(event.job for event in state.events if isinstance(event, Queued))

@@ -6,13 +6,13 @@ import aiohttp
 import httpx
 import pytest
 
-from headway.bulk.record.status import Pace
+from headway.bulk.record.status import Forecast
 from headway.bulk.send import describe, fault_of
 
 
-def pace(*took: float) -> Pace:
+def pace(*took: float) -> Forecast:
     """Ten rows a second for ten seconds, the last of which took so long."""
-    pace = Pace()
+    pace = Forecast()
     for quarter in range(4, 45):
         pace.see(quarter / 4, 10 * quarter // 4)
     for seconds in took:
@@ -45,7 +45,7 @@ def test_one_slow_answer_may_be_among_the_last_or_not() -> None:
 
 def test_what_is_not_known_is_not_said() -> None:
     assert pace().eta(None) is None
-    assert Pace().eta(5) is None
+    assert Forecast().eta(5) is None
     assert pace().eta(100, 20) == pytest.approx(10.0)  # no answer yet: as many as there are
 
 

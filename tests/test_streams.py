@@ -24,8 +24,8 @@ from headway import (
     Scheduler,
     SchedulerClosed,
 )
-from headway._runtime.workers import Run
-from headway.streams import Map, _Bulk
+from headway._runtime.workers import Workers
+from headway.streams import Map, _ManyCalls
 
 pytestmark = pytest.mark.anyio
 
@@ -716,19 +716,19 @@ async def test_submit_is_refused_where_map_would_wait() -> None:
 # The tests above must catch these
 
 MUTANTS: list[tuple[type, str, str, str, Callable[..., Awaitable[None]], tuple[Any, ...]]] = [
-    (Run, "stop", "self._crew.cancel_scope.cancel()", "pass",
+    (Workers, "stop", "self._crew.cancel_scope.cancel()", "pass",
      test_a_failure_ends_the_rest_and_is_raised_as_it_is, ("sync", False)),
-    (Run, "_supervise", "await self._close()", "pass",
+    (Workers, "_supervise", "await self._close()", "pass",
      test_leaving_early_ends_the_children, ("async", "map", "break")),
-    (Run, "_work", "self.taken - self.consumed >= self.window", "False",
+    (Workers, "_work", "self.taken - self.consumed >= self.window", "False",
      test_a_slow_consumer_slows_an_endless_source, ("async", "map")),
-    (Run, "_resize", "self.open_window()", "pass",
+    (Workers, "_resize", "self.open_window()", "pass",
      test_a_stream_uses_all_slots_and_those_that_are_added, ("map",)),
-    (Run, "_work", "await shell.room()", "pass",
+    (Workers, "_work", "await shell.room()", "pass",
      test_map_waits_for_room_in_the_queue, ("sync", 1)),
     (Map, "_take", "self._run.consumed", "next(iter(self._done), 0)",
      test_results_come_in_the_order_of_the_items, ("sync",)),
-    (_Bulk, "__aexit__", "self._run.stop()", "pass",
+    (_ManyCalls, "__aexit__", "self._run.stop()", "pass",
      test_leaving_early_ends_the_children, ("sync", "as_completed", "raise")),
 ]  # fmt: skip
 

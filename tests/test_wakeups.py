@@ -380,9 +380,9 @@ MUTANTS = [
     (Scheduler, "reset", "self._shell.repoll()", "pass"),
     (Scheduler, "set_limits", "shell.repoll()", "pass"),
     (SchedulerState, "poll", "min(wake_at, ready)", "wake_at"),
-    (SchedulerState, "poll", "min(wake_at, waiting.held_until())", "wake_at"),
-    (SchedulerState, "retune", "self._release_held()", "pass"),
-    (SchedulerState, "_end_attempt", "self.waiting.release(job.flow)", "pass"),
+    (SchedulerState, "poll", "min(wake_at, waiting.blocked_until())", "wake_at"),
+    (SchedulerState, "retune", "self._unblock_all()", "pass"),
+    (SchedulerState, "_end_attempt", "self.waiting.unblock(job.flow)", "pass"),
     (Waiting, "advance", "delayed[0][0] if delayed else INFINITY", "INFINITY"),
 ]
 

@@ -26,7 +26,7 @@ from anyio.abc import TaskGroup
 from headway._core.queue.job import Job
 from headway._runtime.calls import Options, check_callable, check_items
 from headway._runtime.shell import Shell
-from headway._runtime.workers import END, Execute, Run
+from headway._runtime.workers import END, Execute, Workers
 from headway.errors import AlreadyUsed, InvalidArgument
 
 __all__ = ["AsCompleted", "Map", "Outcome", "gather", "over"]
@@ -63,7 +63,7 @@ class Outcome(Generic[T, R]):
         return cast("R", self.value)
 
 
-class _Bulk(Generic[R]):
+class _ManyCalls(Generic[R]):
     """What `map` and `as_completed` share: a run that is entered, or refuses to be looped over."""
 
     _name: str
@@ -71,7 +71,7 @@ class _Bulk(Generic[R]):
 
     def __init__(self, shell: Shell, options: Options, execute: Execute, items: object) -> None:
         check_items(items, self._name)
-        self._run = Run(shell, options, execute, items, self._deliver)
+        self._run = Workers(shell, options, execute, items, self._deliver)
         self._group: TaskGroup | None = None
 
     def _deliver(
@@ -135,7 +135,7 @@ class _Bulk(Generic[R]):
 class _Stream(AsyncIterator[R]):
     """What the consumer loops over."""
 
-    def __init__(self, run: Run, take: Callable[[], R]) -> None:
+    def __init__(self, run: Workers, take: Callable[[], R]) -> None:
         self._run = run
         self._take = take
 
@@ -151,7 +151,7 @@ class _Stream(AsyncIterator[R]):
             await run.changed()
 
 
-class Map(_Bulk[R]):
+class Map(_ManyCalls[R]):
     """The results of one function over many items, in the order of the items.
 
     Await it for a list, or enter it for a stream. A failure cancels the rest and is raised.
@@ -208,7 +208,7 @@ class Map(_Bulk[R]):
             self._run.wake()
 
 
-class AsCompleted(_Bulk[Outcome[T, R]]):
+class AsCompleted(_ManyCalls[Outcome[T, R]]):
     """The outcomes of one function over many items, as they end; failures are outcomes too."""
 
     _name = "as_completed"
@@ -273,7 +273,7 @@ async def gather(
 
 def _check_call(call: object) -> None:
     """Raise `InvalidArgument` for what `gather` does not take."""
-    if isinstance(call, _Bulk):
+    if isinstance(call, _ManyCalls):
         fix = "`await scheduler.map(...)` by itself" if isinstance(call, Map) else call._fix
         raise InvalidArgument(
             f"gather() takes calls and got a {call._name}(), which runs its calls under the limits "

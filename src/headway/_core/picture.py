@@ -54,10 +54,10 @@ def _binding(
     whole: Scope, waiting: Waiting, flows: Collection[Flow], now: float
 ) -> tuple[Binds, float]:
     head = waiting.queue.peek()
-    held = waiting.held_flow(flows) if head is None else None
-    if held is not None and held.limits is not None:
-        job = waiting.queue.head_of(held)
-        return held.limits.binding(0.0 if job is None else job.cost, now)
+    blocked = waiting.blocked_flow(flows) if head is None else None
+    if blocked is not None and blocked.limits is not None:
+        job = waiting.queue.head_of(blocked)
+        return blocked.limits.binding(0.0 if job is None else job.cost, now)
     return whole.binding(0.0 if head is None else head.cost, now)
 
 

@@ -141,7 +141,7 @@ class SchedulerState:
     def finish(self, job: Job, used: float | None, now: float) -> None:
         """The attempt of `job` succeeded and used `used` tokens (None: not known)."""
         self._end_attempt(job)
-        if used is not None or job.charges is not None or job.line is not None:
+        if used is not None or job.charges is not None or job.key_queue is not None:
             self._settle(job, used, now)
         self.counters.succeeded += 1
         job.flow.counts.succeeded += 1
@@ -229,20 +229,20 @@ class SchedulerState:
         """
         scope = flow.limits or self.whole
         sent_at = min(sent_at, now)
-        if sent_at < scope.told_at:
+        if sent_at < scope.followed_at:
             return
-        told = believed(hints)
-        for odd in told.odd:
+        stated = believed(hints)
+        for odd in stated.odd:
             if odd not in scope.odd and len(scope.odd) < _MOST_ODD:
                 scope.odd.add(odd)
                 self.events.append(Ignored(now, scope.key, odd))
-        scope.told_at = sent_at
-        if told.requests is not None and scope.follow_requests(told.requests, now):
-            self.refusals.followed(scope, "requests", told.requests, now)
-        if told.tokens is not None and scope.follow_tokens(*told.tokens, now):
-            self.refusals.followed(scope, "tokens", told.tokens[0] / told.tokens[1], now)
-        if self.eager and told.remaining is not None:
-            scope.spend_eagerly(told.remaining, now)
+        scope.followed_at = sent_at
+        if stated.requests is not None and scope.follow_requests(stated.requests, now):
+            self.refusals.followed(scope, "requests", stated.requests, now)
+        if stated.tokens is not None and scope.follow_tokens(*stated.tokens, now):
+            self.refusals.followed(scope, "tokens", stated.tokens[0] / stated.tokens[1], now)
+        if self.eager and stated.remaining is not None:
+            scope.spend_eagerly(stated.remaining, now)
 
     # What time and the user do
 
@@ -266,7 +266,7 @@ class SchedulerState:
             if job.guessed and flow.mean is not None:
                 job.cost = self.guess(flow)
             if own is not None and (ready := _ready_at(own, job, now)) > now:
-                waiting.hold(flow, job.priority, ready)
+                waiting.block(flow, job.priority, ready)
                 continue
             ready = _ready_at(whole, job, now)
             if ready > now:
@@ -277,7 +277,7 @@ class SchedulerState:
             waiting.start(job)
             self._start(job, now)
             changed.append(job)
-        return changed, min(wake_at, waiting.held_until())
+        return changed, min(wake_at, waiting.blocked_until())
 
     def fail_head(self, error: Exception, now: float) -> None:
         """End the job that goes next with `error`: what it waits for cannot be had."""
@@ -298,8 +298,8 @@ class SchedulerState:
         self.refusals.reset(now)
         for limits in self._scopes():
             limits.gate.open()
-            limits.forget_told(now)
-        self._release_held()
+            limits.forget_stated(now)
+        self._unblock_all()
 
     def guess(self, flow: Flow) -> float:
         """The tokens to reserve for an attempt of `flow` of which nothing is known: what its jobs
@@ -326,9 +326,9 @@ class SchedulerState:
             self.refusals.forget(gone)
         self.whole.retune(limits, now)
         for each in self._scopes():
-            each.forget_told(now)
+            each.forget_stated(now)
         self.refusals.why = "set_limits() was called"
-        self._release_held()
+        self._unblock_all()
         for job in self.waiting.jobs():
             error = None if job.guessed else self._never_fits(job)
             if error is not None:
@@ -393,8 +393,8 @@ class SchedulerState:
         if own is not None:
             if own.gate.shut:
                 own.gate.slot_ended()
-            if job.flow.held_until is not None:
-                self.waiting.release(job.flow)
+            if job.flow.blocked_until is not None:
+                self.waiting.unblock(job.flow)
 
     def _failed_attempt(
         self, job: Job, refusal: Refusal, now: float, random: float, used: float | None = None
@@ -493,10 +493,10 @@ class SchedulerState:
                 Finished(now, job.number, job.flow.key, job.attempts, outcome, tokens)
             )
 
-    def _release_held(self) -> None:
+    def _unblock_all(self) -> None:
         for flow in self.flows.values():
-            if flow.held_until is not None:
-                self.waiting.release(flow)
+            if flow.blocked_until is not None:
+                self.waiting.unblock(flow)
 
     def _scopes(self) -> list[Scope]:
         return [self.whole, *self._registry.scopes()]

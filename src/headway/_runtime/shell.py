@@ -79,8 +79,8 @@ class Shell(LoopClock):
         self._sinks = Sinks((Log(), *sinks), self.next_turn)
         self._ports = Ports(self.spawn, self.poll, self._fail_head)
         self._is_refused = is_refused
-        self._told = False  # that `is_refused` raised
-        self._told_usage = False  # that results do not say what they used
+        self._predicate_failed = False  # that `is_refused` raised
+        self._usage_unknown = False  # that results do not say what they used
         self._leader: Job | None = None
         self._wake_at = INFINITY  # what the last poll named
         self._armed = INFINITY  # what the leader sleeps to
@@ -220,10 +220,10 @@ class Shell(LoopClock):
         if (
             used is None
             and job.charges is not None
-            and not self._told_usage
+            and not self._usage_unknown
             and (job.attempt is None or not job.attempt.sent)
         ):
-            self._told_usage = True
+            self._usage_unknown = True
             logger.warning(
                 "a limit of tokens holds, and a %s does not say how many it used: attempts count "
                 "as what they reserved. This is told once. Fix: usage=, a function of the result "
@@ -280,8 +280,8 @@ class Shell(LoopClock):
             try:
                 kind = kind_of(self._is_refused(error))
             except Exception:  # the slot must be given back whatever happens here
-                if not self._told:
-                    self._told = True
+                if not self._predicate_failed:
+                    self._predicate_failed = True
                     logger.exception(
                         "is_refused= raised for %r, which counts for no refusal; it is asked about "
                         "exceptions too, and this is told once", error,

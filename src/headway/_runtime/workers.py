@@ -22,7 +22,7 @@ from headway._runtime.calls import Options
 from headway._runtime.shell import Shell
 from headway.errors import InvalidArgument
 
-__all__ = ["END", "NO_KWARGS", "Execute", "Run"]
+__all__ = ["END", "NO_KWARGS", "Execute", "Workers"]
 
 INFINITY = float("inf")
 
@@ -38,13 +38,13 @@ MOST_WORKERS = 1000
 _STANDING_BY = 16
 
 # Seconds that workers which never have to wait keep the event loop to themselves.
-_BREATH = 0.001
+_TIME_SLICE = 0.001
 
 Execute = Callable[[Job, Any], Awaitable[Any]]
 Deliver = Callable[[int, Any, "Job | None", Any, "Exception | None"], None]
 
 
-class Run:
+class Workers:
     """The workers of one run, and their common state."""
 
     def __init__(
@@ -65,9 +65,9 @@ class Run:
         self._crew: TaskGroup | None = None
         self._workers = 0
         self._most = 1
-        self._breathe_at = 0.0
-        self._breathing = False
-        self._look_at = 0.0
+        self._slice_ends_at = 0.0
+        self._yielding = False
+        self._resize_at = 0.0
         self._last: object = None  # the worker whose call ended last
         self._stalled: deque[anyio.Event] = deque()
         self._changed: anyio.Event | None = None
@@ -155,7 +155,7 @@ class Run:
                 index = self.taken
                 self.taken = index + 1
                 if self._workers < self._most:
-                    self._hire()
+                    self._start_worker()
                 if state.waiting.size >= max_queue:
                     await shell.room()
                 if woken:
@@ -178,14 +178,14 @@ class Run:
                 else:
                     deliver(index, item, job, result, None)
                 now = clock()
-                if now >= self._look_at:
-                    self._look_at = now + _BREATH
+                if now >= self._resize_at:
+                    self._resize_at = now + _TIME_SLICE
                     self._most = self.slots()
                     self._resize()
                 if self._last is not me:
                     self._last = me  # others ran while its call was awaited: the loop turns
-                elif now >= self._breathe_at:
-                    await self._breathe()
+                elif now >= self._slice_ends_at:
+                    await self._yield_to_loop()
         except Exception as error:  # of the source
             self.stop(error)
         finally:
@@ -203,19 +203,19 @@ class Run:
             if self.window > before and self._stalled:
                 self._stalled.popleft().set()
 
-    async def _breathe(self) -> None:
+    async def _yield_to_loop(self) -> None:
         """Let the loop turn. Of all workers one at a time starts the next stint, at its end."""
-        if self._breathing:
+        if self._yielding:
             await checkpoint()
             return
-        self._breathing = True
+        self._yielding = True
         try:
             await checkpoint()
         finally:
-            self._breathing = False
-        self._breathe_at = self.shell.clock() + _BREATH
+            self._yielding = False
+        self._slice_ends_at = self.shell.clock() + _TIME_SLICE
 
-    def _hire(self) -> None:
+    def _start_worker(self) -> None:
         assert self._crew is not None
         self._workers += 1
         self._crew.start_soon(self._work)

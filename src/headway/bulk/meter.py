@@ -20,7 +20,7 @@ from headway.bulk.output.bills import Ledger, Unanswered
 from headway.bulk.output.journal import Journal, trace_file
 from headway.bulk.output.pipe import Rows
 from headway.bulk.output.rows import spent_by
-from headway.bulk.record.status import Pace, Report, Stop
+from headway.bulk.record.status import Forecast, Report, Stop
 from headway.bulk.record.trace import Recorder
 from headway.bulk.send import Answered
 from headway.estimate import Tokens
@@ -67,7 +67,7 @@ class Meter:
         self._unpriced = 0
         self._reasons: Counter[str] = Counter()
         self._ledger = ledger
-        self._pace = Pace()
+        self._pace = Forecast()
         self._any = bool(rows.done.count)  # whether anything was answered, earlier runs included
         self._first_code = ""
         self._alike = 0

@@ -107,8 +107,8 @@ async def _watch(
     first may have been the end of a minute.
     """
     for reply in replies:
-        if told := _told_by_reset(reply):
-            return told
+        if found := _unit_by_reset(reply):
+            return found
     verdict: Unit | None = None
     for _ in range(2):
         burst: list[_Reply] = []
@@ -130,8 +130,8 @@ async def _watch(
             return None, ""
         await anyio.sleep(_FULL_AFTER)
         replies.append(await ask(len(replies)))
-        if told := _told_by_reset(replies[-1]):
-            return told
+        if found := _unit_by_reset(replies[-1]):
+            return found
         seen = _refill(burst, replies[-1])
         if seen is None:
             return None, ""
@@ -280,7 +280,7 @@ def _open(replies: Sequence[_Reply]) -> bool:
     return bool(loose) and not any(hint.limit in stated for hint in loose)
 
 
-def _told_by_reset(reply: _Reply) -> tuple[Unit, str] | None:
+def _unit_by_reset(reply: _Reply) -> tuple[Unit, str] | None:
     """What a second allows is there again within the second; on a refusal reset is a wait."""
     hint = _loose(reply)
     if hint is None or reply.refused or hint.reset is None or not 2.0 <= hint.reset <= 61.0:

@@ -44,10 +44,10 @@ class RateControl:
         self._grown = 0.0  # seconds that counted since
         self._at = -INFINITY
 
-    def cut(self, sent_at: float, now: float, held: float = INFINITY, span: float = 0.0) -> bool:
+    def cut(self, sent_at: float, now: float, filled: float = INFINITY, span: float = 0.0) -> bool:
         """Slow down for a refusal of an attempt sent at `sent_at`; False in the same epoch.
 
-        `held` is the factor of which one window, of `span` seconds, was full when it was refused.
+        `filled` is the factor of which one window, of `span` seconds, was full when it was refused.
         Where that is lower than the cut it is taken for the limit, and becomes the plateau of the
         curve. What is refused in the `span` after that met the same full window; later refusals are
         taken for attempts that came late, and trim the plateau, where none was soon before.
@@ -57,9 +57,9 @@ class RateControl:
         self._searching = False
         self._origin = self.factor
         cut = self.factor * _CUT
-        self.found = self.factor * _DEEPEST <= held < cut
+        self.found = self.factor * _DEEPEST <= filled < cut
         if self.found:
-            self._origin = cut = held
+            self._origin = cut = filled
         elif self.known and self._grown >= _STEADY:
             cut = self.factor * _TRIM
         self.known = self.found or (self.known and self._grown >= _STEADY)
@@ -68,11 +68,11 @@ class RateControl:
         self._grown = 0.0
         return True
 
-    def grow(self, now: float, *, held: bool) -> float:
-        """Follow the curve to `now`; `held` says whether the rate held jobs back since the last
+    def grow(self, now: float, *, binding: bool) -> float:
+        """Follow the curve to `now`; `binding` says whether the rate held jobs back since the last
         time. The factor in force from now on.
         """
-        if held and self._at > -INFINITY:
+        if binding and self._at > -INFINITY:
             self._grown += now - self._at
         self._at = now
         if self._searching:

@@ -44,7 +44,7 @@ class Tally:
         else:
             slots.append([index, 1])
 
-    def held(self, sent_at: float, now: float) -> float:
+    def filled(self, sent_at: float, now: float) -> float:
         """The part of the limit that the window up to `sent_at` held, that attempt left out; or
         what two windows held on average: a server that counts by two takes the older one for even.
         """

@@ -48,9 +48,9 @@ class Scope:
     """The paces, token budgets, slots and gate of one scope (`key` is None for the whole)."""
 
     __slots__ = (
-        "_counts", "_stated", "budgets", "capacity", "concurrency", "credit", "evidence", "gate",
-        "key", "last", "odd", "paces", "ports", "request_rate", "tally", "token_rate", "told_at",
-        "told_tokens",
+        "_configured", "_counts", "budgets", "capacity", "concurrency", "credit", "evidence",
+        "followed_at", "gate", "key", "last", "odd", "paces", "ports", "request_rate", "tally",
+        "token_rate", "tokens_by_server",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, key: Hashable = None, counts: Counts | None = None) -> None:
@@ -63,8 +63,8 @@ class Scope:
         self.budgets: list[TokenBudget] = []
         self.evidence: Evidence | None = None  # gathered where a limit has to be found
         self.credit = 0.0  # attempts that a server says remain, for those that spend them eagerly
-        self.told_at = -INFINITY  # when the attempt was sent whose answer was followed last
-        self.told_tokens = False  # whether the limit of tokens is the server's word alone
+        self.followed_at = -INFINITY  # when the attempt was sent whose answer was followed last
+        self.tokens_by_server = False  # whether the limit of tokens is the server's word alone
         self.odd: set[str] = set()  # what it stated that cannot be meant
         self._state(limits, None)
 
@@ -75,7 +75,7 @@ class Scope:
 
     def _state(self, limits: Limits, old: Limits | None) -> None:
         """Put `limits` in force; what is stated as before goes on as it is, cuts and all."""
-        self._stated = limits
+        self._configured = limits
         if old is None or limits.requests != old.requests:
             self.paces = [Pace(rate) for rate in limits.requests]
             self.request_rate = RateControl()
@@ -85,7 +85,7 @@ class Scope:
         if old is None or limits.tokens != old.tokens:
             self.budgets = [TokenBudget(rate) for rate in limits.tokens]
             self.token_rate = RateControl()
-            self.told_tokens = False
+            self.tokens_by_server = False
         if old is None or limits.concurrency != old.concurrency:
             ceiling = INFINITY if limits.concurrency is None else float(limits.concurrency)
             self.concurrency = ConcurrencyControl(ceiling)
@@ -94,7 +94,7 @@ class Scope:
     def retune(self, limits: Limits, now: float) -> None:
         """Put `limits` in force now; what was charged to limits of the same kind still counts."""
         paces, budgets = self.paces, self.budgets
-        self._state(limits, self._stated)
+        self._state(limits, self._configured)
         if self.paces is not paces:
             for pace in self.paces:
                 if (older_pace := _nearest(paces, pace.rate)) is not None:
@@ -111,7 +111,7 @@ class Scope:
 
     def check(self, cost: float) -> None:
         """Raise `NeverFits` for an attempt of `cost` tokens that can never be admitted."""
-        if self.told_tokens:
+        if self.tokens_by_server:
             return  # it is the server's own to say so
         for budget in self.budgets:
             if cost > budget.rate.limit:
@@ -183,12 +183,12 @@ class Scope:
             self.gate.passed(job, now)
         if self.tally is not None:
             self.tally.started(now)
-        held = False  # whether a pace is what kept this attempt from starting earlier
+        binding = False  # whether a pace is what kept this attempt from starting earlier
         eager = self.credit >= 1.0
         if eager:
             self.credit -= 1.0
         for pace in self.paces:
-            held = held or (not eager and now - pace.next < 2 * pace.interval)
+            binding = binding or (not eager and now - pace.next < 2 * pace.interval)
             pace.take(now)  # eager ones too, or as many would follow at the pace
         for port in self.ports:
             port.take()
@@ -204,9 +204,9 @@ class Scope:
         if self.evidence is not None:
             job.seen = self.evidence.sent(self.in_flight, now)
         if self.request_rate.factor < self.request_rate.ceiling:
-            self._follow(self.request_rate, self.paces, held, now)
+            self._follow(self.request_rate, self.paces, binding, now)
         if self.token_rate.factor < self.token_rate.ceiling:
-            self._follow(self.token_rate, [budget.pace for budget in self.budgets], held, now)
+            self._follow(self.token_rate, [budget.pace for budget in self.budgets], binding, now)
 
     def cut_rate(self, sent_at: float, now: float, lately: float) -> bool:
         """Slow the pace of requests for a refusal; False in the same epoch. Where no rate is
@@ -217,8 +217,8 @@ class Scope:
         if self.tally is None:
             cut = self.request_rate.cut(sent_at, now)
         else:
-            held, span = self.tally.held(sent_at, now), self.paces[0].rate.span
-            cut = self.request_rate.cut(sent_at, now, held, span)
+            filled, span = self.tally.filled(sent_at, now), self.paces[0].rate.span
+            cut = self.request_rate.cut(sent_at, now, filled, span)
         if not cut:
             return False
         for pace in self.paces:
@@ -288,7 +288,7 @@ class Scope:
     def shift(self, seconds: float) -> None:
         """Move to another clock, which shows `seconds` more."""
         self.gate.shift(seconds)
-        self.told_at += seconds
+        self.followed_at += seconds
         for pace in self.paces:
             pace.shift(seconds)
         for budget in self.budgets:
@@ -312,7 +312,7 @@ class Scope:
 
     def follow_tokens(self, limit: float, per: float, now: float) -> bool:
         """Keep below `limit` tokens in `per` seconds, as the server states; False where old."""
-        if self.budgets and not self.told_tokens:
+        if self.budgets and not self.tokens_by_server:
             paces = [budget.pace for budget in self.budgets]
             return _follow_server(self.token_rate, paces, limit / per, now)
         if self.evidence is None:
@@ -324,7 +324,7 @@ class Scope:
         budget = TokenBudget(Rate(limit, per=per))
         for older in self.budgets:
             budget.adopt(older, now)
-        self.budgets, self.told_tokens = [budget], True
+        self.budgets, self.tokens_by_server = [budget], True
         self.token_rate = RateControl()
         return True
 
@@ -333,24 +333,24 @@ class Scope:
         without their pace, but within their windows.
         """
         room = remaining - self.in_flight
-        stated = self._stated.requests
+        stated = self._configured.requests
         if stated:
             room = min(room, 0.0 if self.tally is None else self.tally.room(now))
         self.credit = max(0.0, room)
 
-    def forget_told(self, now: float) -> None:
+    def forget_stated(self, now: float) -> None:
         """Forget what servers stated: the limits in force are the user's own again."""
-        self.told_at = -INFINITY
+        self.followed_at = -INFINITY
         self.credit = 0.0
         self.odd.clear()
-        if self.evidence is not None and not self._stated.requests:
+        if self.evidence is not None and not self._configured.requests:
             if self.request_rate.ceiling < INFINITY:
                 self._search(_FIRST_RATE)
         elif self.request_rate.release():
             for pace in self.paces:
                 pace.slow_to(self.request_rate.factor, now)
-        if self.told_tokens:
-            self.budgets, self.told_tokens = [], False
+        if self.tokens_by_server:
+            self.budgets, self.tokens_by_server = [], False
         elif self.token_rate.release():
             for budget in self.budgets:
                 budget.pace.slow_to(self.token_rate.factor, now)
@@ -366,8 +366,8 @@ class Scope:
         self.request_rate = RateControl(first, INFINITY)
         self.paces[0].slow_to(first, -INFINITY)
 
-    def _follow(self, control: RateControl, paces: list[Pace], held: bool, now: float) -> None:
-        factor = control.grow(now, held=held)
+    def _follow(self, control: RateControl, paces: list[Pace], binding: bool, now: float) -> None:
+        factor = control.grow(now, binding=binding)
         for pace in paces:
             pace.slow_to(factor, now)
 

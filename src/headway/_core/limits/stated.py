@@ -31,24 +31,24 @@ class StatedLimits:
 
 def believed(hints: Iterable[LimitHint]) -> StatedLimits:
     """What is believed of `hints`; of several limits on the same thing the one that is tighter."""
-    told = StatedLimits()
+    found = StatedLimits()
     for hint in hints:
         if hint.what == "requests" and hint.remaining is not None:
-            least = hint.remaining if told.remaining is None else told.remaining
-            told.remaining = max(0.0, min(least, hint.remaining))
+            least = hint.remaining if found.remaining is None else found.remaining
+            found.remaining = max(0.0, min(least, hint.remaining))
         if not hint.limit or hint.per is None:
             continue  # a limit without its period says nothing that can be kept
         if not (1.0 <= hint.limit <= _MOST and hint.per >= _SHORTEST):
-            told.odd.append(
+            found.odd.append(
                 f"{hint.what} limit of {number(hint.limit)} in {duration(hint.per)} ignored"
             )
         elif hint.per > _LONGEST:
             continue
         elif hint.what == "requests":
             rate = hint.limit / hint.per
-            told.requests = rate if told.requests is None else min(told.requests, rate)
+            found.requests = rate if found.requests is None else min(found.requests, rate)
         elif hint.what == "tokens" and (
-            told.tokens is None or hint.limit / hint.per < told.tokens[0] / told.tokens[1]
+            found.tokens is None or hint.limit / hint.per < found.tokens[0] / found.tokens[1]
         ):
-            told.tokens = hint.limit, hint.per
-    return told
+            found.tokens = hint.limit, hint.per
+    return found

@@ -1,4 +1,4 @@
-"""A job as the core sees it, the key that it belongs to, and the line in which it waits."""
+"""A job as the core sees it, the key that it belongs to, and the queue of that key."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from headway._core.limits.budget import Charge, TokenBudget
 from headway._core.limits.scope import Scope
 from headway.rates import Limits
 
-__all__ = ["DONE", "FAILED", "NEW", "QUEUED", "STARTED", "Flow", "Job", "Line"]
+__all__ = ["DONE", "FAILED", "NEW", "QUEUED", "STARTED", "Flow", "Job", "KeyQueue"]
 
 # A job is in one of these. Plain integers: they are compared once or twice an attempt.
 NEW = 0
-QUEUED = 1  # in its line, or waiting for its backoff
+QUEUED = 1  # in the queue of its key, or waiting for its backoff
 STARTED = 2  # holds a slot
 DONE = 3
 FAILED = 4  # ended by the scheduler while it was queued: `error` says why
@@ -25,7 +25,7 @@ FAILED = 4  # ended by the scheduler while it was queued: `error` says why
 class Flow:
     """A key: the weight with which its jobs share, limits of its own, what its jobs use."""
 
-    __slots__ = ("counts", "held_priority", "held_until", "key", "limits", "mean", "weight")
+    __slots__ = ("blocked_priority", "blocked_until", "counts", "key", "limits", "mean", "weight")
 
     def __init__(self, key: Hashable, weight: float, limits: Limits | None) -> None:
         self.key = key
@@ -35,8 +35,8 @@ class Flow:
         if limits is not None:
             self.limit(limits)
         self.mean: float | None = None  # tokens that an attempt of this key uses
-        self.held_until: float | None = None  # its own limits hold it back
-        self.held_priority = 0.0
+        self.blocked_until: float | None = None  # its own limits hold it back
+        self.blocked_priority = 0.0
 
     def limit(self, limits: Limits) -> None:
         """Give it limits of its own, which count what it has in flight."""
@@ -57,9 +57,10 @@ class Job:
     """
 
     __slots__ = (
-        "attempt", "attempts", "blame", "charges", "cost", "deadline", "error", "failures", "flow",
-        "guessed", "last_error", "limits", "line", "number", "owner", "priority", "queued_at",
-        "refused_since", "seen", "slots", "started_at", "status", "submitted_at", "waited",
+        "attempt", "attempts", "charges", "cost", "deadline", "error", "failures", "flow",
+        "guessed", "key_queue", "last_error", "limits", "number", "owner", "priority",
+        "probes_refused", "queued_at", "refused_since", "seen", "slots", "started_at", "status",
+        "submitted_at", "waited",
     )  # fmt: skip
 
     def __init__(
@@ -79,9 +80,9 @@ class Job:
         self.number = 0
         self.attempts = 0
         self.failures = 0
-        self.blame = 0  # probes that it was, and that were refused
+        self.probes_refused = 0  # probes that it was, and that were refused
         self.waited = 0.0
-        self.line: Line | None = None
+        self.key_queue: KeyQueue | None = None
         self.charges: list[tuple[TokenBudget, Charge]] | None = None
         self.refused_since: float | None = None
         self.owner: Any = None
@@ -97,7 +98,7 @@ class Job:
         self.submitted_at: float
 
 
-class Line:
+class KeyQueue:
     """The jobs of one key at one priority, oldest first."""
 
     __slots__ = ("dead", "flow", "jobs", "listed", "owed", "returned", "tag")

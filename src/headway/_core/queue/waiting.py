@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from itertools import count
 
+from headway._core.queue.fair import JobQueue
 from headway._core.queue.job import QUEUED, Flow, Job
-from headway._core.queue.lines import JobQueue
 
 __all__ = ["Waiting"]
 
@@ -23,7 +23,8 @@ class Waiting:
     """Jobs that wait. Their `status` is `QUEUED` for as long as they do."""
 
     __slots__ = (
-        "_deadlines", "_delayed", "_delayed_dead", "_held", "_most_held", "_order", "queue", "size",
+        "_blocked", "_deadlines", "_delayed", "_delayed_dead", "_most_blocked", "_order", "queue",
+        "size",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -31,8 +32,8 @@ class Waiting:
         self.size = 0  # how many jobs wait in all
         self._delayed: list[tuple[float, int, Job]] = []
         self._delayed_dead = 0
-        self._held: list[tuple[float, int, Flow]] = []
-        self._most_held = 64  # beyond it the entries of keys that were released are swept
+        self._blocked: list[tuple[float, int, Flow]] = []
+        self._most_blocked = 64  # beyond it the entries of keys that were unblocked are swept
         self._deadlines: list[tuple[float, int, Job]] = []
         self._order = count()
 
@@ -67,11 +68,11 @@ class Waiting:
     def remove(self, job: Job) -> None:
         """Take out `job`, wherever it is; its status has already changed."""
         self.size -= 1
-        if job.line is not None:
+        if job.key_queue is not None:
             self.queue.remove(job)
-            job.line = None
-            if job.flow.held_until is not None:
-                self.release(job.flow)
+            job.key_queue = None
+            if job.flow.blocked_until is not None:
+                self.unblock(job.flow)
             return
         self._delayed_dead += 1
         if self._delayed_dead > 32 and self._delayed_dead * 2 > len(self._delayed):
@@ -79,21 +80,23 @@ class Waiting:
             heapify(self._delayed)
             self._delayed_dead = 0
 
-    def hold(self, flow: Flow, priority: float, until: float) -> None:
+    def block(self, flow: Flow, priority: float, until: float) -> None:
         """Leave `flow` out until then, for its head, a job of `priority`, does not fit."""
-        flow.held_until = until
-        flow.held_priority = priority
+        flow.blocked_until = until
+        flow.blocked_priority = priority
         if until < INFINITY:
-            heappush(self._held, (until, next(self._order), flow))
-            if len(self._held) > self._most_held:
-                held = {entry[2]: entry for entry in self._held if entry[2].held_until == entry[0]}
-                self._held = list(held.values())
-                heapify(self._held)
-                self._most_held = max(64, 2 * len(self._held))
+            heappush(self._blocked, (until, next(self._order), flow))
+            if len(self._blocked) > self._most_blocked:
+                blocked = {
+                    entry[2]: entry for entry in self._blocked if entry[2].blocked_until == entry[0]
+                }
+                self._blocked = list(blocked.values())
+                heapify(self._blocked)
+                self._most_blocked = max(64, 2 * len(self._blocked))
 
-    def release(self, flow: Flow) -> None:
+    def unblock(self, flow: Flow) -> None:
         """Let `flow` take part again."""
-        flow.held_until = None
+        flow.blocked_until = None
         self.queue.relist(flow)
 
     def advance(self, now: float) -> float:
@@ -106,22 +109,22 @@ class Waiting:
                 self._reconsider(job)
             else:
                 self._delayed_dead -= 1
-        held = self._held
-        while held and (held[0][0] <= now or held[0][2].held_until != held[0][0]):
-            until, _, flow = heappop(held)
-            if flow.held_until == until:
-                self.release(flow)
+        blocked = self._blocked
+        while blocked and (blocked[0][0] <= now or blocked[0][2].blocked_until != blocked[0][0]):
+            until, _, flow = heappop(blocked)
+            if flow.blocked_until == until:
+                self.unblock(flow)
         return delayed[0][0] if delayed else INFINITY
 
-    def held_until(self) -> float:
+    def blocked_until(self) -> float:
         """When the next key that is held back may take part again."""
-        return self._held[0][0] if self._held else INFINITY
+        return self._blocked[0][0] if self._blocked else INFINITY
 
-    def held_flow(self, flows: Iterable[Flow]) -> Flow | None:
+    def blocked_flow(self, flows: Iterable[Flow]) -> Flow | None:
         """The one of `flows` that is held back for the shortest time."""
-        held = ((flow.held_until, n, flow) for n, flow in enumerate(flows)
-                if flow.held_until is not None)  # fmt: skip
-        return min(held, default=(0.0, 0, None))[2]
+        blocked = ((flow.blocked_until, n, flow) for n, flow in enumerate(flows)
+                if flow.blocked_until is not None)  # fmt: skip
+        return min(blocked, default=(0.0, 0, None))[2]
 
     def late(self, moment: float) -> Iterable[Job]:
         """The jobs that must have ended by `moment` (taken off the watch)."""
@@ -158,8 +161,8 @@ class Waiting:
     def _reconsider(self, job: Job) -> None:
         # A job of a higher priority than the one that does not fit has to be looked at.
         flow = job.flow
-        if flow.held_until is not None and job.priority > flow.held_priority:
-            self.release(flow)
+        if flow.blocked_until is not None and job.priority > flow.blocked_priority:
+            self.unblock(flow)
 
     def _watch(self, job: Job) -> None:
         if job.deadline is None:

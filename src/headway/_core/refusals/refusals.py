@@ -112,7 +112,7 @@ class Refusals:
         if kind.retried is Retried.PATIENCE:
             self._answered(job)
             if not refusal.typed:
-                kind = self._which(job, scope, now)
+                kind = self._kind_by_evidence(job, scope, now)
             self._refuse(job, refusal, kind, scope, now, random)
         elif kind.retried is Retried.ATTEMPTS:
             self._count(job, kind)
@@ -151,10 +151,12 @@ class Refusals:
             )
             self.give_up(job, kind, reason, now)
             return GiveUp(reason)
-        if job.blame and self._waiting.size:
+        if job.probes_refused and self._waiting.size:
             # It may be this job that is refused, and not everybody: another one is the next probe.
             opens = (job.limits or self._whole).gate.opens
-            stands_back = min(self.retry.cap, PROBE_PATIENCE * 2.0 ** min(job.blame - 1, 63))
+            stands_back = min(
+                self.retry.cap, PROBE_PATIENCE * 2.0 ** min(job.probes_refused - 1, 63)
+            )
             return Delay(max(verdict.seconds, opens - now + stands_back))
         return verdict
 
@@ -225,7 +227,7 @@ class Refusals:
         if job.limits is not None:
             self._whole.gate.answered(job)  # what the key's own gate makes of it is another matter
 
-    def _which(self, job: Job, scope: Scope, now: float) -> Kind:
+    def _kind_by_evidence(self, job: Job, scope: Scope, now: float) -> Kind:
         """What a 429 is about that does not say: from its pattern, once there is one."""
         evidence = scope.evidence
         if evidence is None:
@@ -245,12 +247,12 @@ class Refusals:
     ) -> None:
         gate = scope.gate
         scope.credit = 0.0
-        scope.told_at = max(scope.told_at, now)  # what was answered before knows less
+        scope.followed_at = max(scope.followed_at, now)  # what was answered before knows less
         # Its own slot is free again by now, so concurrency is looked at as it was.
         full = scope.in_flight + 1 >= scope.capacity
         binds = Binds.CONCURRENCY if full else scope.binding(job.cost, now)[0]
         probe = gate.probe is job
-        job.blame += probe
+        job.probes_refused += probe
         closed = gate.opens - now > self.retry.patience + _DUST
         if self._began is None:
             self._began = now
@@ -281,7 +283,7 @@ class Refusals:
                 binds, refusal.odd,
             )
         )  # fmt: skip
-        self._shut(scope, now, told=closed)
+        self._shut(scope, now, reported=closed)
 
     def _trouble(self, scope: Scope, job: Job) -> None:
         if scope is self._whole or scope is job.flow.limits:  # not what a retune took away
@@ -296,12 +298,12 @@ class Refusals:
         elif kind.cuts == "concurrency" and scope.cut_concurrency(sent_at, now):
             self._change(scope, "concurrency", scope.capacity, why, now)
 
-    def _shut(self, scope: Scope, now: float, *, told: bool) -> None:
+    def _shut(self, scope: Scope, now: float, *, reported: bool) -> None:
         """Fail the queued jobs that the gate of `scope` leaves without hope."""
         wait = scope.gate.opens - now
         if wait > self.retry.patience + _DUST:
             error = self._unavailable(wait)
-            if not told:
+            if not reported:
                 self._events.append(Closed(now, Kind.RATE, scope.gate.opens, str(error)))
             self._fail_all(scope, error, now)
             return
@@ -333,7 +335,7 @@ class Refusals:
             strikes = gate.strike(job)
             wait = self.retry.reopening(kind, strikes, None, random)
             gate.shut_until(now + min(wait, self.retry.patience))
-            self._shut(self._whole, now, told=True)
+            self._shut(self._whole, now, reported=True)
         gate.cautious = True
         self._trouble(self._whole, job)
         if began:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from headway._core.queue.job import STARTED, Job
 from headway._core.refusals.retry import Retry
 from headway._core.state import SchedulerState
-from headway._runtime.workers import _BREATH, _STANDING_BY, MOST_WORKERS
+from headway._runtime.workers import _STANDING_BY, _TIME_SLICE, MOST_WORKERS
 from headway.errors import InvalidLimit, NeverFits
 from headway.rates import Limits
 
@@ -105,7 +105,7 @@ class _Machine:
         self._workers = 1
         self._idle = 1  # workers that have still to take an item
         self._leaving = 0  # admitted by a poll of this moment, and not off the shell's list yet
-        self._look_at = -INFINITY
+        self._resize_at = -INFINITY
         self._most = self._slots()
         self._calls = self._too_large = self._peak = 0
         self._tokens = self._busy = 0.0
@@ -159,7 +159,7 @@ class _Machine:
         )
 
     def _slots(self) -> int:
-        # As `Run.slots`: whoever was admitted and has not run since counts twice for a moment.
+        # As `Workers.slots`: whoever was admitted and has not run since counts twice for a moment.
         state = self._state
         capacity = state.whole.capacity
         slots = MOST_WORKERS if capacity == INFINITY else int(capacity)
@@ -167,8 +167,8 @@ class _Machine:
         return slots + _STANDING_BY if competing else slots
 
     def _look(self) -> None:
-        if self._now >= self._look_at:
-            self._look_at = self._now + _BREATH
+        if self._now >= self._resize_at:
+            self._resize_at = self._now + _TIME_SLICE
             self._most = self._slots()
 
     def _take(self) -> None:

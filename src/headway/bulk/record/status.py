@@ -9,7 +9,7 @@ from pathlib import Path
 
 from headway.kinds import Kind
 
-__all__ = ["CUT_OFF", "Pace", "Report", "Stop", "early_ends"]
+__all__ = ["CUT_OFF", "Forecast", "Report", "Stop", "early_ends"]
 
 _WINDOW = 60.0  # seconds over which the pace is taken
 _ANSWERS = 256  # whose latencies are kept
@@ -107,7 +107,7 @@ def _answers(count: float) -> str:
     return f"{count:,.0f} answer was" if count == 1 else f"{count:,.0f} answers were"
 
 
-class Pace:
+class Forecast:
     """Rows a second over the last minute, from what is seen four times a second, and how long the
     last answers took.
     """

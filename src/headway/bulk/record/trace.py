@@ -52,7 +52,7 @@ class Recorder:
         size = os.fstat(self._fd).st_size
         # A killed session may have left half a line.
         self._torn = size > 0 and os.pread(self._fd, 1, size - 1) != b"\n"
-        self._token_limit = _told(session, "tokens")
+        self._token_limit = _lowest_limit(session, "tokens")
         started = session.get("started")
         self._began = self._seen = float(started) if isinstance(started, int | float) else 0.0
         self._length = 1.0
@@ -213,18 +213,18 @@ class Recorder:
             self.fault = error
 
 
-def _told(session: Mapping[str, object], which: str) -> float | None:
-    """The lowest of the limits that were told, per second."""
+def _lowest_limit(session: Mapping[str, object], which: str) -> float | None:
+    """The lowest of the limits, per second."""
     limits = session.get("limits")
     texts = limits.get(which) if isinstance(limits, Mapping) else None
-    told = []
+    rates = []
     for text in texts or ():
         try:
             rate = Rate.parse(text)
         except (InvalidLimit, TypeError):
             continue  # only a line in a chart depends on it
-        told.append(rate.limit / rate.per)
-    return min(told, default=None)
+        rates.append(rate.limit / rate.per)
+    return min(rates, default=None)
 
 
 # -- reading -----------------------------------------------------------------------------------

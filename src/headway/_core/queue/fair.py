@@ -16,7 +16,7 @@ from collections import Counter
 from heapq import heappop, heappush, heapreplace
 from itertools import count
 
-from headway._core.queue.job import QUEUED, Flow, Job, Line
+from headway._core.queue.job import QUEUED, Flow, Job, KeyQueue
 
 __all__ = ["JobQueue"]
 
@@ -24,13 +24,13 @@ __all__ = ["JobQueue"]
 class Level:
     """The keys at one priority, while any job of that priority waits."""
 
-    __slots__ = ("heap", "lines", "new", "priority", "size", "virtual")
+    __slots__ = ("heap", "key_queues", "new", "priority", "size", "virtual")
 
     def __init__(self, priority: float) -> None:
         self.priority = priority
-        self.heap: list[tuple[float, int, Line]] = []
-        self.lines: dict[Flow, Line] = {}
-        self.new = 0  # lines since the last sweep
+        self.heap: list[tuple[float, int, KeyQueue]] = []
+        self.key_queues: dict[Flow, KeyQueue] = {}
+        self.new = 0  # key_queues since the last sweep
         self.size = 0
         self.virtual = 0.0  # the tag of the last start
 
@@ -48,15 +48,15 @@ class JobQueue:
 
     def push(self, job: Job) -> None:
         """Let `job` wait behind the others of its key and priority."""
-        line = self._line(job)
-        line.jobs.append(job)
-        self._admit(job, line)
+        key_queue = self._key_queue(job)
+        key_queue.jobs.append(job)
+        self._admit(job, key_queue)
 
     def push_back(self, job: Job) -> None:
         """Let `job`, which has started before, wait at the place that its age gives it."""
-        line = self._line(job)
-        heappush(line.returned, (job.number, job))
-        self._admit(job, line)
+        key_queue = self._key_queue(job)
+        heappush(key_queue.returned, (job.number, job))
+        self._admit(job, key_queue)
 
     def head(self) -> Job | None:
         """The job that goes next, keys that are held back left out; None when there is none."""
@@ -64,16 +64,16 @@ class JobQueue:
             level = self._levels[-rank]
             heap = level.heap
             while heap:
-                tag, _, line = heap[0]
-                if line.flow.held_until is None:
-                    job = line.head()
+                tag, _, key_queue = heap[0]
+                if key_queue.flow.blocked_until is None:
+                    job = key_queue.head()
                     if job is not None:
-                        if line.tag <= tag:
+                        if key_queue.tag <= tag:
                             return job
-                        heapreplace(heap, (line.tag, next(self._order), line))
+                        heapreplace(heap, (key_queue.tag, next(self._order), key_queue))
                         continue
                 heappop(heap)
-                line.listed = False
+                key_queue.listed = False
         return None
 
     def peek(self) -> Job | None:
@@ -81,13 +81,13 @@ class JobQueue:
         for rank in [*self._ranking]:
             level = self._levels.get(-rank)
             entries = [] if level is None else [*level.heap]
-            lines = {
+            key_queues = {
                 entry[2]: (max(entry[0], entry[2].tag), entry[1])
                 for entry in entries
-                if entry[2].flow.held_until is None
+                if entry[2].flow.blocked_until is None
             }
-            for line in sorted(lines, key=lines.__getitem__):
-                job = line.peek()
+            for key_queue in sorted(key_queues, key=key_queues.__getitem__):
+                job = key_queue.peek()
                 if job is not None:
                     return job
         return None
@@ -96,80 +96,80 @@ class JobQueue:
         """The job of `flow` that goes next once it may take part again; changes nothing."""
         for rank in [*self._ranking]:
             level = self._levels.get(-rank)
-            line = None if level is None else level.lines.get(flow)
-            job = None if line is None else line.peek()
+            key_queue = None if level is None else level.key_queues.get(flow)
+            job = None if key_queue is None else key_queue.peek()
             if job is not None:
                 return job
         return None
 
     def start(self, job: Job) -> None:
         """Take out `job`, which is the head, and charge its key."""
-        line = job.line
-        assert line is not None
+        key_queue = job.key_queue
+        assert key_queue is not None
         level = self._levels[job.priority]
-        line.pop(job)
-        level.virtual = line.tag
-        cost = line.owed + (job.cost if job.cost > 1.0 else 1.0)
+        key_queue.pop(job)
+        level.virtual = key_queue.tag
+        cost = key_queue.owed + (job.cost if job.cost > 1.0 else 1.0)
         if cost > 0:
-            line.owed = 0.0
-            line.tag += cost / line.flow.weight
+            key_queue.owed = 0.0
+            key_queue.tag += cost / key_queue.flow.weight
         else:
-            line.owed = cost
+            key_queue.owed = cost
         self._forget(job, level)
 
     def remove(self, job: Job) -> None:
         """Take out `job`, wherever it is; its status has already changed."""
-        assert job.line is not None
-        job.line.bury()
+        assert job.key_queue is not None
+        job.key_queue.bury()
         self._forget(job, self._levels[job.priority])
 
     def settle(self, job: Job, used: float) -> None:
         """Charge the key of `job` what its attempt really cost, `used` tokens."""
-        line = job.line
-        if line is not None:
-            line.owed += (used if used > 1.0 else 1.0) - (job.cost if job.cost > 1.0 else 1.0)
-            job.line = None
+        key_queue = job.key_queue
+        if key_queue is not None:
+            key_queue.owed += (used if used > 1.0 else 1.0) - (job.cost if job.cost > 1.0 else 1.0)
+            job.key_queue = None
 
     def refund(self, job: Job) -> None:
         """Charge the key of `job` nothing: its attempt was refused or never sent."""
-        line = job.line
-        if line is not None:
-            line.owed -= job.cost if job.cost > 1.0 else 1.0
-            job.line = None
+        key_queue = job.key_queue
+        if key_queue is not None:
+            key_queue.owed -= job.cost if job.cost > 1.0 else 1.0
+            job.key_queue = None
 
     def relist(self, flow: Flow) -> None:
         """`flow` is no longer held back by its own limits: let it take part again."""
         for level in self._levels.values():
-            line = level.lines.get(flow)
-            if line is not None and not line.listed:
-                self._list(line, level)
+            key_queue = level.key_queues.get(flow)
+            if key_queue is not None and not key_queue.listed:
+                self._list(key_queue, level)
 
-    def _line(self, job: Job) -> Line:
+    def _key_queue(self, job: Job) -> KeyQueue:
         level = self._levels.get(job.priority)
         if level is None:
             level = self._levels[job.priority] = Level(job.priority)
             insort(self._ranking, -job.priority)
-        line = level.lines.get(job.flow)
-        if line is None:
+        key_queue = level.key_queues.get(job.flow)
+        if key_queue is None:
             level.new += 1
-            if level.new > 64 and level.new * 4 > len(level.lines):
+            if level.new > 64 and level.new * 4 > len(level.key_queues):
                 self._sweep(level)
-            line = level.lines[job.flow] = Line(job.flow, level.virtual)
-        return line
+            key_queue = level.key_queues[job.flow] = KeyQueue(job.flow, level.virtual)
+        return key_queue
 
-    def _admit(self, job: Job, line: Line) -> None:
+    def _admit(self, job: Job, key_queue: KeyQueue) -> None:
         level = self._levels[job.priority]
-        job.line = line
+        job.key_queue = key_queue
         level.size += 1
         self.size += 1
-        if not line.listed and job.flow.held_until is None:
-            self._list(line, level)
+        if not key_queue.listed and job.flow.blocked_until is None:
+            self._list(key_queue, level)
 
-    def _list(self, line: Line, level: Level) -> None:
-        line.listed = True
-        if line.tag < level.virtual:
-            line.tag = level.virtual
-        heappush(level.heap, (line.tag, next(self._order), line))
+    def _list(self, key_queue: KeyQueue, level: Level) -> None:
+        key_queue.listed = True
+        if key_queue.tag < level.virtual:
+            key_queue.tag = level.virtual
+        heappush(level.heap, (key_queue.tag, next(self._order), key_queue))
 
     def _forget(self, job: Job, level: Level) -> None:
         self.size -= 1
@@ -183,29 +183,32 @@ class JobQueue:
         """How many jobs of each key wait. It may be asked in another thread."""
         sizes: Counter[Flow] = Counter()
         for level in [*self._levels.values()]:
-            for flow, line in [*level.lines.items()]:
-                sizes[flow] += line.size
+            for flow, key_queue in [*level.key_queues.items()]:
+                sizes[flow] += key_queue.size
         return sizes
 
     def holds(self, flow: Flow) -> bool:
-        """Whether any priority keeps a line for `flow`."""
-        return any(flow in level.lines for level in self._levels.values())
+        """Whether any priority keeps a key_queue for `flow`."""
+        return any(flow in level.key_queues for level in self._levels.values())
 
     def waiting(self) -> list[Job]:
         """All the jobs that wait, those of keys that are held back too; they stay queued."""
         return [
             job
             for level in self._levels.values()
-            for line in level.lines.values()
-            for job in (*line.jobs, *(job for _, job in line.returned))
+            for key_queue in level.key_queues.values()
+            for job in (*key_queue.jobs, *(job for _, job in key_queue.returned))
             if job.status == QUEUED
         ]
 
     def _sweep(self, level: Level) -> None:
-        """Drop the lines of keys that have nothing waiting and are ahead of nobody."""
+        """Drop the key_queues of keys that have nothing waiting and are ahead of nobody."""
         level.new = 0
-        level.lines = {
-            flow: line
-            for flow, line in level.lines.items()
-            if line.listed or line.jobs or line.returned or line.tag > level.virtual
+        level.key_queues = {
+            flow: key_queue
+            for flow, key_queue in level.key_queues.items()
+            if key_queue.listed
+            or key_queue.jobs
+            or key_queue.returned
+            or key_queue.tag > level.virtual
         }
