@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -18,7 +19,8 @@ from rich.console import Console
 
 from headway.bulk.record.status import Report
 from headway.cli import display as progress
-from headway.events import Kind
+from headway.events import Closed, Kind
+from headway.hooks.log import Log
 
 
 @pytest.fixture
@@ -186,3 +188,15 @@ def test_a_real_terminal_shows_it_live_and_gets_its_cursor_back(
 def plain(drawn: bytes) -> str:
     """What a terminal was sent, without what moves and colours."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn.decode(errors="replace"))
+
+
+def test_the_log_leaves_out_what_the_last_line_of_a_run_says() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    with progress.logging_to(console):
+        hear = Log()
+        for kind in Kind:
+            hear(Closed(0.0, kind, None, f"it was {kind}"))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    latching = {Kind.AUTH, Kind.QUOTA}
+    for kind in Kind:
+        assert (f"it was {kind}" in shown) == (kind not in latching)

@@ -146,7 +146,8 @@ class Shell(LoopClock):
                 raise self._final(job, tried, GiveUp(job.error.what, INFINITY))
             raise job.error from tried
 
-    async def run(
+    # In one function: each call of another would be paid by every job.
+    async def run(  # noqa: C901
         self,
         options: Options,
         fn: Callable[..., Awaitable[Any]],

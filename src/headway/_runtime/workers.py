@@ -135,7 +135,8 @@ class Workers:
                 except Exception as error:
                     self.unclosed = error
 
-    async def _work(self) -> None:
+    # In one function: each call of another would be paid by every item.
+    async def _work(self) -> None:  # noqa: C901, PLR0915
         shell, options = self.shell, self._options
         state, clock, max_queue = shell.state, shell.clock, shell.state.max_queue
         me = object()

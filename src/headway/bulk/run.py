@@ -342,16 +342,8 @@ class _Execution:
     async def _ask(self, request: Request) -> Answered:
         if self.draining:
             raise _Draining
+        self._begin(request)
         meter, rows = self.meter, self.rows
-        try:
-            if request.line in rows.ambiguous:
-                rows.ambiguous.discard(request.line)
-                meter.billed(request, UNTOLD)  # by the run that was killed
-            if self.budget.bounded and (why := self.budget.reserve(request)):
-                raise _OutOfBounds(why)  # what was reserved is spent, and it would be tried again
-            rows.start(request.line)
-        except OSError as error:
-            raise _Broken from error
         meter.in_flight += 1
         try:
             answered = await self.sender.ask(request)
@@ -380,6 +372,19 @@ class _Execution:
             meter.in_flight -= 1
             if not meter.in_flight:
                 self._idle.set()
+
+    def _begin(self, request: Request) -> None:
+        """Mark that `request` is about to be sent."""
+        rows = self.rows
+        try:
+            if request.line in rows.ambiguous:
+                rows.ambiguous.discard(request.line)
+                self.meter.billed(request, UNTOLD)  # by the run that was killed
+            if self.budget.bounded and (why := self.budget.reserve(request)):
+                raise _OutOfBounds(why)  # what was reserved is spent, and it would be tried again
+            rows.start(request.line)
+        except OSError as error:
+            raise _Broken from error
 
     def _settle(self, outcome: Outcome[Request, Answered]) -> None:
         request, error, meter = outcome.item, outcome.error, self.meter

@@ -10,7 +10,6 @@ Exit codes: 0 every line is done, 1 some are not, 2 bad usage, input, output or 
 import errno
 import os
 import sys
-import threading
 from typing import TYPE_CHECKING, Annotated
 
 from headway.cli import streams as _streams
@@ -70,7 +69,7 @@ def _leave(end: SystemExit) -> None:
     """End the process at once where a thread of it waits for an input that nobody wants any more:
     no interpreter can end around one.
     """
-    if any(thread.name == "headway input" for thread in threading.enumerate()):
+    if _streams.input_is_awaited:
         os._exit(end.code if isinstance(end.code, int) else BAD_USAGE)
 
 

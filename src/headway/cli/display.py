@@ -227,8 +227,8 @@ def logging_to(console: Console) -> Iterator[None]:
 
 def _is_news(record: logging.LogRecord) -> bool:
     """Not a refused key or an empty account: they end the run, whose last line says it better."""
-    latching = tuple(f"{kind}: " for kind in Kind if kind.moves is Moves.LATCH)
-    return not record.getMessage().startswith(latching)
+    kind = getattr(record, "headway", None)  # what nothing is sent for
+    return not (isinstance(kind, Kind) and kind.moves is Moves.LATCH)
 
 
 def summary(report: Report) -> Table:

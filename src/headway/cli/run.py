@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headway.cli import options
+from headway.cli import options, streams
 from headway.cli.endings import (
     BAD_USAGE,
     SOME_FAILED,
@@ -184,6 +184,7 @@ def _run(
     import anyio
 
     from headway import Retry, Scheduler, bulk
+    from headway.bulk.input.feed import still_reading
     from headway.cli import display as progress
 
     to_stdout = output == "-" or (source == "-" and output is None)
@@ -219,7 +220,10 @@ def _run(
     try:
         with progress.logging_to(console), shown:
             caught.undraw = partial(shown.__exit__, None, None, None)  # type: ignore[method-assign]
-            report = anyio.run(work)
+            try:
+                report = anyio.run(work)
+            finally:
+                streams.input_is_awaited = still_reading()
     except HeadwayError as error:
         code, last = BAD_USAGE, str(error)
     except OSError as error:

@@ -6,7 +6,10 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-__all__ = ["leave", "prepare", "say"]
+__all__ = ["input_is_awaited", "leave", "prepare", "say"]
+
+input_is_awaited = False
+"""Whether a thread still waits for an input that nobody wants any more."""
 
 
 class _Lenient:

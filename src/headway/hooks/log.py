@@ -48,7 +48,8 @@ class Log:
             logger.info("recovered after %s: refused %s", duration(event.at - event.began), counts)
         elif isinstance(event, Closed):
             level = logging.WARNING if event.kind.retried is Retried.ATTEMPTS else logging.ERROR
-            logger.log(level, "%s", event.reason)
+            # Whoever shows the log may leave such lines out: see the field of the record.
+            logger.log(level, "%s", event.reason, extra={"headway": event.kind})
             self._closed_at = event.at
         elif isinstance(event, GaveUp):
             self._give_up(event)

@@ -12,11 +12,18 @@ import anyio
 from anyio import from_thread
 from anyio.lowlevel import current_token
 
-__all__ = ["feed"]
+__all__ = ["feed", "still_reading"]
 
 _AHEAD = 64  # items that are read before they are wanted
 
 T = TypeVar("T")
+
+_threads: set[threading.Thread] = set()
+
+
+def still_reading() -> bool:
+    """Whether a thread waits for an input that nobody wants any more."""
+    return any(thread.is_alive() for thread in _threads)
 
 
 async def feed(items: Iterator[T]) -> AsyncGenerator[T, None]:
@@ -51,10 +58,13 @@ async def feed(items: Iterator[T]) -> AsyncGenerator[T, None]:
         except BaseException as raised:
             error = raised
         ended.append(error)
+        _threads.discard(thread)
         with suppress(Exception):  # the event loop may be gone
             from_thread.run_sync(tell, token=token)
 
-    threading.Thread(target=read, name="headway input", daemon=True).start()
+    thread = threading.Thread(target=read, name="headway input", daemon=True)
+    _threads.add(thread)
+    thread.start()
     try:
         while True:
             while ready:

@@ -370,6 +370,33 @@ def _peek(file: Any) -> bytes:
 # -- opening -----------------------------------------------------------------------------------
 
 
+def _file_of(path: str | os.PathLike[str] | BinaryIO) -> tuple[BinaryIO, str, bool]:
+    """Its file, open; its name for people; and whether it can be read again."""
+    if not isinstance(path, str | os.PathLike):
+        name = str(getattr(path, "name", "the stream"))
+        nameless = not name or name.startswith("<") or name.isdigit()
+        return path, "the stream" if nameless else name, False
+    name = os.fspath(path)
+    if name == "-":
+        return sys.stdin.buffer, "standard input", False
+    file = open_file(Path(path))
+    return file, name, stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+
+
+def _is_csv(name: str) -> bool:
+    return name.lower().removesuffix(".gz").removesuffix(".zst").endswith(".csv")
+
+
+def _looks_like_csv(file: BinaryIO, shape: Shape) -> bool:
+    """Whether a stream, which has no suffix, is a table: one of JSONL starts with a brace."""
+    if shape.prompt_column is None and shape.template is None:
+        return False
+    head = _peek(file)
+    if compression_of(head) is not None:
+        return False
+    return not head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{")
+
+
 def open_source(
     path: str | os.PathLike[str] | BinaryIO,
     shape: Shape,
@@ -391,35 +418,16 @@ def open_source(
         raise InvalidInput(f"a limit of {limit} lines leaves nothing. Give --limit 1 or more")
     if not (isinstance(path, str | os.PathLike) or hasattr(path, "read")):
         raise InvalidInput(f"{shown(path)} is no input. Give the path of a file, or an open one")
-    if isinstance(path, str | os.PathLike):
-        name = os.fspath(path)
-        file = sys.stdin.buffer if name == "-" else open_file(Path(path))
-        name = "standard input" if name == "-" else name
-    else:
-        file, name = path, str(getattr(path, "name", "the stream"))
-        if not name or name.startswith("<") or name.isdigit():
-            name = "the stream"
-    regular = (
-        isinstance(path, str | os.PathLike)
-        and os.fspath(path) != "-"
-        and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-    )
+    file, name, regular = _file_of(path)
     try:
         if not regular and shard is not None:
             raise no_shard(name, "a stream")
         if not regular and not isinstance(file, io.BufferedReader):
             raw: Any = file
             file = io.BufferedReader(raw)
-        csv_name = name.lower().removesuffix(".gz").removesuffix(".zst").endswith(".csv")
-        asked = shape.prompt_column is not None or shape.template is not None
         if not regular and spool is not None:
             file = copied(file, spool)
-        # A stream has no suffix: a table of JSONL starts with a brace.
-        table = csv_name
-        if not csv_name and asked and not regular:
-            head = _peek(file)
-            if compression_of(head) is None:
-                table = not head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{")
+        table = _is_csv(name) or (not regular and _looks_like_csv(file, shape))
         source = Source(file, name, shape, table=table, limit=limit, trust_ids=trust_ids)
         if regular:
             source.measure(shard)
