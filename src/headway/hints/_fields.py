@@ -50,7 +50,8 @@ class _MalformedError(ValueError):
 
 
 _BARE = re.compile(
-    r"(?P<decimal>-?\d{1,12}\.\d{1,3}(?!\d))"
+    # The RFC has three digits of a fraction; what has more is read, and told where it is absurd.
+    r"(?P<decimal>-?\d{1,12}\.\d{1,20}(?!\d))"
     r"|(?P<integer>-?\d{1,15}(?![\d.]))"
     r'|"(?P<string>(?:[ !#-\[\]-~]|\\["\\])*)"'
     r"|(?P<token>[A-Za-z*][!#$%&'*+\-.^_`|~:/0-9A-Za-z]*)"
