@@ -101,6 +101,7 @@ class Carried:
 
 
 def response_of(error: object) -> Any:
+    """The response that `error` holds, of any library; None where it holds none."""
     for name in "response", "resp", "raw_response":  # httplib2 and Google's client, Mistral
         response = attribute(error, name)
         if response is not None:
@@ -184,6 +185,7 @@ def wait_of(error: object, wall_time: float, odd: list[str]) -> float | None:
 
 
 def attribute(holder: object, name: str) -> Any:
+    """The attribute `name` of `holder`; None where there is none, or asking for it raises."""
     try:
         return getattr(holder, name, None)
     except Exception:  # a property, such as that of a request which was never set
@@ -191,6 +193,7 @@ def attribute(holder: object, name: str) -> Any:
 
 
 def text_of(error: object) -> str:
+    """`str(error)`, "" where that raises."""
     try:
         return str(error)
     except Exception:

@@ -77,6 +77,7 @@ class Clock:
 
     @property
     def now(self) -> float:
+        """Seconds since the epoch, by the server's clock where it says."""
         if self._now is None:
             stated = None if self._date is None else _read_date(self._date.strip(), self.ours)
             self._now = self.ours if stated is None else stated
