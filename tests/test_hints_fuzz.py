@@ -34,12 +34,23 @@ NAMES = [
     "ratelimit",
     "ratelimit-policy",
     "ratelimit-reset",
+    "date",
+    "x-ms-retry-after-ms",
+    "X-Rate-Limit-Reset",
+    "x-rate-limit-remaining",
+    "x-ratelimit-reset-after",
+    "x-ratelimit-search-reset",
+    "x-amzn-errortype",
+    "x-ratelimit-limit-requests-day",
 ]
 PIECES = [
     *("0", "1", "59", "1e9", "1790000000", "1790000000000", "1e400", "-1", "nan", "inf", "٣"),
     *(".", ",", ";", ":", "=", '"', " ", "-", "+", "T", "Z", "GMT", "\x00", "\ud800"),
     *("s", "ms", "m", "h", "d", "6m0s", "r=0", "t=30", "q=9", "w=60", "limit=2", "reset=5"),
     *("Mon, ", "21 Sep 2026 ", "14:13:20", "2026-09-21", "9999-99-99", "Jan"),
+    *('"a"', ";", "?1", "@5", ":aGk=:", '%"a"', "(", ")", ".5s", "PT1S", "2026-09-21t14:14z"),
+    *("until ", "limit 0", "Limit 5, Requested 9", "per day", "resets in ", "FLOOD_WAIT_"),
+    *("Request too large", "can only afford 5", "rate limit exceeded", "<Code>", "</Code>"),
     *("try again in ", "retry after ", "tokens per ", "limit: 0", "600 RPM", "<title>"),
 ]
 texts = st.one_of(st.lists(st.sampled_from(PIECES), max_size=8).map("".join), st.text(max_size=40))
@@ -53,7 +64,18 @@ headers: Any = st.one_of(
     st.recursive(st.integers() | st.text(), st.lists, max_leaves=5),  # not headers at all
 )
 KEYS = ["error", "errors", "message", "type", "code", "status", "details", "metadata", "headers"]
-KEYS += ["retryDelay", "violations", "quotaId", "detail", "error_type", "X-RateLimit-Reset"]
+KEYS += ["retry_after", "retryAfterMs", "resets_at", "parameters", "raw", "reason", "response"]
+KEYS += [
+    "quota_limit_value",
+    "seconds",
+    "nanos",
+    "retryDelay",
+    "violations",
+    "quotaId",
+    "detail",
+    "error_type",
+    "X-RateLimit-Reset",
+]
 json_values: Any = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), texts),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner),
@@ -76,6 +98,7 @@ def check(refusal: Refusal) -> None:
     assert len(refusal.message) <= 300
     assert refusal.message.isprintable()
     assert len(refusal.odd) <= 300
+    assert refusal.per is None or refusal.per >= 86_400
 
 
 @settings(deadline=None, max_examples=200)
@@ -106,7 +129,11 @@ anything: Any = st.one_of(st.none(), st.integers(), texts, headers, bodies)
 @given(
     st.dictionaries(
         st.sampled_from(
-            ["status_code", "status", "code", "headers", "body", "response", "details"]
+            [
+                *("status_code", "status", "code", "headers", "body", "response", "details"),
+                *("retry_after", "retry_after_ms", "wait", "resp", "grpc_status_code", "reason"),
+                *("errors", "last_attempt", "trailing_metadata", "content", "data"),
+            ]
         ),
         anything,
     ),
@@ -146,6 +173,31 @@ HUGE: list[Any] = [
     "9 tokens " * 7_000,
     "[" * 65_000,
     {"message": "metric: " * 8_000},
+    *(
+        {"error": {"message": piece * (4_000 // len(piece))}}
+        for piece in (
+            "try again ",
+            "wait until ",
+            "retry_",
+            "limit: 1 ",
+            "limit 1 requested ",
+            "exceeded a ",
+            "does not have a ",
+            "not available in a ",
+            "requires a ",
+            "per ",
+            "/ ",
+            "1,000",
+            "1.",
+            " 1m",
+            "2026-09-21T14:14",
+            "upgrade to a b c plan ",
+            "retry in at least until ",
+            "hit a b c rate",
+        )
+    ),
+    {"a": {"retry_after": "1"}} | {f"retry_after_{number}": "x" for number in range(60_000)},
+    {"error": {"metadata": {"raw": json.dumps({"error": {"metadata": {"raw": "[" * 9_000}}})}}},
 ]
 
 
@@ -159,7 +211,10 @@ def test_of_a_huge_body_only_the_start_is_read(body: Any) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("piece", ["9", "1m", "a;", '"', "a=1,", " ", "2026-", "Mon, "])
+@pytest.mark.parametrize(
+    "piece",
+    ["9", "1m", "a;", '"', "a=1,", " ", "2026-", "Mon, ", ";a", "(", "\\", "1.", ".5s", '%"', ":"],
+)
 def test_of_a_huge_header_only_the_start_is_read(name: str, piece: str) -> None:
     value = piece * (MEGABYTES // len(piece))
     assert _read({name: value}, None) == _read({name: value[:MAX_HEADER_CHARS]}, None)

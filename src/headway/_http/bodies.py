@@ -92,7 +92,7 @@ def error_in_stream(events: bytes) -> Refusal | None:
     if b"error" not in tail:
         return None
     name, data = "", b""
-    for block in tail.replace(b"\r\n", b"\n").split(b"\n\n"):
+    for block in tail.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n\n"):
         lines = [line.partition(b":") for line in block.split(b"\n")]
         found = b"".join(value for key, _, value in lines if key == b"data").strip()
         if found and found != b"[DONE]":
@@ -108,10 +108,19 @@ def error_in_stream(events: bytes) -> Refusal | None:
         said = json.loads(data)
     except (ValueError, RecursionError):
         said = None
-    if name != "error" and not (isinstance(said, dict) and said.get("error")):
+    if name != "error" and not (isinstance(said, dict) and _error_of(said)):
         return None
     error = read_body(data)
     meaning = status_in_body(error)
     if meaning is None or not 400 <= meaning <= 599:
         meaning = _UNKNOWN_ERROR
     return refusal_from_parts(meaning, {}, error, None, time.time())
+
+
+def _error_of(event: dict[str, Any]) -> Any:
+    """The error in an event: its own, or that of OpenAI's ``response.failed``.
+
+    A ``response.incomplete`` without one is an answer that was cut off by its limit of tokens.
+    """
+    response = event.get("response")
+    return event.get("error") or (response.get("error") if isinstance(response, dict) else None)

@@ -12,12 +12,16 @@ what a server sent: what cannot be read is ignored, and said in `Refusal.odd`.
     limits_in_message(message)                           limits in prose: "600 RPM (10 QPS)"
 
     _model.py       Refusal, LimitHint
-    _values.py      numbers, durations, dates -> seconds
+    _values.py      numbers, durations, dates -> seconds; the server's clock
+    _names.py       names of headers -> the ones that the readers know
+    _fields.py      structured fields (RFC 9651)
+    _body_waits.py  fields of bodies that say when to try again
     _reply.py       headers and error bodies of any shape -> one plain shape
     _limits.py      headers -> LimitHint
     _waits.py       headers, body, message -> the wait
     _kinds.py       status, type, code, message -> Kind
-    _exceptions.py  exceptions -> Refusal
+    _carried.py     what an exception carries
+    _exceptions.py  exceptions, and what they wrap -> Refusal
 """
 
 from __future__ import annotations

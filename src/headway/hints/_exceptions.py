@@ -1,28 +1,33 @@
 """Exceptions of any SDK -> the kind of refusal, without importing one.
 
 What an exception carries comes first: a status, headers and a body, on itself or on its response.
-Without a status, the names of its classes tell a network's fault from anything else.
+Without a status, the names of its classes tell a network's fault from anything else. One that tells
+nothing is judged by what it was made from: its cause, the last attempt of tenacity's `RetryError`,
+the members of a group, and the context of an application's own error.
 """
 
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from headway.errors import HeadwayError
 from headway.errors import Refused as RefusedResult
+from headway.hints._carried import Carried, attribute, called, headers_of, held, text_of, wait_of
 from headway.hints._kinds import (
     MAX_MESSAGE,
+    is_limit_word,
     refusal_from_parts,
     refusal_from_response,
+    says_limit,
     status_in_body,
 )
 from headway.hints._model import Refusal
-from headway.hints._reply import one_line, read_body
-from headway.hints._waits import wait_from
-from headway.kinds import Kind
+from headway.hints._reply import one_line, read_body, read_headers
+from headway.hints._waits import wait_from, wait_in_text
+from headway.kinds import Kind, Moves, Retried
 
 __all__ = ["classify", "machine_fault"]
 
@@ -108,12 +113,31 @@ _MACHINE_ERRNOS = frozenset(
 )  # fmt: skip
 
 
+_DEEPEST = 8
+_MOST = 64
+
+# A wrapper is raised on purpose. These Python raises itself, for a bug: that of a handler, while a
+# refusal was being handled, says nothing about the refusal.
+_WRAPPERS = frozenset({"Exception", "RuntimeError", "OSError", "ConnectionError", "TimeoutError"})
+_PYTHONS = frozenset(
+    {"asyncio", "binascii", "builtins", "concurrent", "csv", "decimal", "json", "re", "struct",
+     "xml", "zlib"}
+)  # fmt: skip
+_INNER = ("reason", "original_exception", "inner_exception", "last_exception", "orig", "original")
+"""Where wrappers keep what they wrap: urllib's URLError, and those that many write alike."""
+
+
 def classify(error: BaseException, *, wall_time: float) -> Refusal:
     """What `error` is about. Never raises, and never makes a response be read.
 
     `wall_time` is in seconds since the epoch. An exception that is not recognised is
     `Kind.PERMANENT` without a status; so is every error of headway itself, and what was raised from
     one, except that a result which the user's predicate refused counts as a limit of unknown type.
+
+    What says nothing itself is judged by what it wraps, eight deep: `__cause__`, tenacity's
+    `last_attempt`, `reason` and its like, and `__context__` unless that was suppressed or the error
+    is one that Python raises for a bug (a `KeyError` in the handler of a 429 is no 429). Of a
+    group the gravest member decides: what would fail again in any case, then a limit.
     """
     try:
         return _classify(error, wall_time)
@@ -122,103 +146,195 @@ def classify(error: BaseException, *, wall_time: float) -> Refusal:
 
 
 def _classify(error: BaseException, wall_time: float) -> Refusal:
-    if isinstance(error, RefusedResult):
-        return _refused_result(error, wall_time)
-    if not isinstance(error, Exception) or isinstance(error, HeadwayError):
-        return Refusal(Kind.PERMANENT, message=_described(error))
-    response = _attribute(error, "response")
-    body = _body(error, response)
-    status = _status(error, response)
-    if status is not None:
-        return refusal_from_response(
-            status, _headers(error, response), body or _text(error), wall_time=wall_time
-        ) or Refusal(Kind.PERMANENT, message=_described(error))
-    ours = next((cause for cause in _causes(error) if isinstance(cause, HeadwayError)), None)
-    if ours is not None:  # an SDK calls what its transport raises a connection error
-        return Refusal(Kind.PERMANENT, message=_described(ours))
-    if (lacking := machine_fault(error)) is not None:
+    found = _Reader(wall_time).read(error, ())
+    return found or Refusal(Kind.PERMANENT, message=_described(error))
+
+
+class _Reader:
+    """Reads an exception and what it wraps: `_DEEPEST` deep, `_MOST` in all, rings included."""
+
+    def __init__(self, wall_time: float) -> None:
+        self._wall_time = wall_time
+        self._left = _MOST
+
+    def read(self, error: BaseException, within: tuple[BaseException, ...]) -> Refusal | None:
+        """What `error`, or what it wraps, says; None where nothing is recognised.
+
+        `within` are the errors that wrap it, the outermost first.
+        """
+        if isinstance(error, RefusedResult) and not within:
+            return _refused_result(error, self._wall_time)
+        if not isinstance(error, Exception) or isinstance(error, HeadwayError):
+            return Refusal(Kind.PERMANENT, message=_described(error))
+        if len(within) >= _DEEPEST or not self._left or any(error is each for each in within):
+            return None
+        self._left -= 1
+        if isinstance(error, ExceptionGroup):
+            return self._group(error, within)
+        ours = next((cause for cause in _causes(error) if isinstance(cause, HeadwayError)), None)
+        found = _own(error, self._wall_time, answers_only=ours is not None)
+        if found is None and ours is not None:  # an SDK calls it a connection error
+            return Refusal(Kind.PERMANENT, message=_described(ours))
+        if found is not None and found.wait is not None and found.typed:
+            return found
+        for wrapped in _wrapped(error):
+            inner = self.read(wrapped, (*within, error))
+            if inner is None:
+                continue
+            if found is not None:
+                return _enriched(found, inner)
+            message = one_line(f"{_described(error)} ({inner.message})", MAX_MESSAGE)
+            return replace(inner, message=message)
+        return found
+
+    def _group(
+        self, group: ExceptionGroup[Exception], within: tuple[BaseException, ...]
+    ) -> Refusal | None:
+        """The gravest of the members' refusals, with the longest wait of those that are alike."""
+        members = [
+            self.read(member, (*within, group))
+            or Refusal(Kind.PERMANENT, message=_described(member))
+            for member in group.exceptions[:_MOST]
+        ]
+        worst = min(members, key=lambda member: (_gravity(member.kind), not member.typed))
+        alike = [member for member in members if _alike(member.kind, worst.kind)]
+        waits = [member.wait for member in alike if member.wait is not None]
+        periods = [member.per for member in alike if member.per is not None]
+        return replace(worst, wait=max(waits, default=None), per=max(periods, default=None))
+
+
+def _own(error: Exception, wall_time: float, *, answers_only: bool) -> Refusal | None:
+    """What `error` says by itself; with `answers_only`, what the answer that it carries says."""
+    carried = Carried(error)
+    found = _answer(carried, wall_time)
+    if found is None and answers_only:
+        return None
+    odd: list[str] = []
+    wait = wait_of(error, wall_time, odd)
+    if found is None and (lacking := machine_fault(error)) is not None:
         said = _described(error)
-        if _text(lacking) not in said:
+        if text_of(lacking) not in said:
             said = one_line(f"{said} ({_described(lacking)})", MAX_MESSAGE)
         return Refusal(Kind.PERMANENT, message=f"{said}: a fault of this machine")
-    if (fault := _fault(error)) is not None:
-        return replace(fault, unreached=True) if _unreached(error) else fault
-    # An error inside a stream. The status (200) and the headers are those of a success and say
-    # nothing; its body says all.
-    parsed = read_body(body)
-    meaning = status_in_body(parsed)
+    if found is None and (found := _fault(error)) is not None and _unreached(error):
+        found = replace(found, unreached=True)
+    if found is None:
+        found = _without_a_status(carried, wait, wall_time)
+    if found is None or found.wait is not None:
+        return found
+    return replace(found, wait=wait, odd="; ".join(filter(None, (found.odd, *odd)))[:300])
+
+
+def _answer(carried: Carried, wall_time: float) -> Refusal | None:
+    """The refusal in the answer that it carries, by status or by gRPC's code."""
+    headers, body = carried.headers, carried.body
+    if carried.status is not None:
+        said = body or text_of(carried.error)
+        return refusal_from_response(carried.status, headers, said, wall_time=wall_time)
+    meaning = carried.grpc
+    if meaning is None:
+        return None
+    said = carried.read()
+    if isinstance(details := called(attribute(carried.error, "details")), str):
+        said = read_body(details)
+    if meaning == 503 and _NEVER_CONNECTED.search(said.message.lower()):
+        # gRPC calls what it could not reach unavailable, as it does what is overloaded.
+        return Refusal(Kind.TRANSIENT, message=_described(carried.error), unreached=True)
+    found = refusal_from_parts(meaning, read_headers(headers), said, None, wall_time)
+    return found if said.message else replace(found, message=_described(carried.error))
+
+
+_NEVER_CONNECTED = re.compile(r"failed to connect|connection refused|name resolution|dns")
+
+
+def _without_a_status(carried: Carried, wait: float | None, wall_time: float) -> Refusal | None:
+    """An error inside a stream; one whose class, text or `retry_after` tells of a limit.
+
+    The headers of a stream are those of a success and say nothing; its body says all.
+    """
+    error = carried.error
+    said = carried.read()
+    meaning = status_in_body(said)
     if meaning is not None:
-        return refusal_from_parts(meaning, {}, parsed, None, wall_time)
-    return Refusal(Kind.PERMANENT, message=_described(error))
+        found = refusal_from_parts(meaning, {}, said, None, wall_time)
+        return found if carried.body is not None else replace(found, message=_described(error))
+    text = text_of(error)[:_PROSE]
+    if wait is None:
+        if not _is_wrapper(error):
+            return None  # a ValueError may quote whatever could not be read
+        wait = wait_in_text(text, wall_time)
+    named = is_limit_word(type(error).__name__) or says_limit(text)
+    if wait is None and not named:
+        return None
+    return Refusal(Kind.RATE, wait, None, _described(error), typed=False)
+
+
+_PROSE = 300  # characters of an error's text: what comes later may be quoted
+
+
+def _enriched(found: Refusal, inner: Refusal) -> Refusal:
+    """`found` with what the wrapped error knows more of the same refusal."""
+    if not _alike(found.kind, inner.kind):
+        return found
+    return replace(
+        found,
+        kind=found.kind if found.typed else inner.kind,
+        typed=found.typed or inner.typed,
+        wait=inner.wait if found.wait is None else found.wait,
+        odd=found.odd or inner.odd,
+        per=inner.per if found.per is None else found.per,
+        unreached=found.unreached or inner.unreached,
+    )
+
+
+def _wrapped(error: Exception) -> Iterator[BaseException]:
+    """What `error` was made from, the surest first."""
+    if error.__cause__ is not None:
+        yield error.__cause__
+    attempt = attribute(error, "last_attempt")  # tenacity; one that is not done would be waited for
+    if called(attribute(attempt, "done")) is True:
+        last = called(attribute(attempt, "exception"))
+        if isinstance(last, BaseException):
+            yield last
+    for name in _INNER:
+        inner = attribute(error, name)
+        if isinstance(inner, BaseException):
+            yield inner
+    context = error.__context__
+    if context is not None and not error.__suppress_context__ and _is_wrapper(error):
+        yield context
+
+
+def _is_wrapper(error: BaseException) -> bool:
+    """Whether somebody raised `error` on purpose, and Python did not for a bug."""
+    return not _is_builtin(error) or type(error).__name__ in _WRAPPERS
+
+
+def _is_builtin(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] in _PYTHONS
+
+
+def _alike(one: Kind, other: Kind) -> bool:
+    """Whether both are of one kind, or both about some limit."""
+    return one is other or (one.cuts is not None and other.cuts is not None)
+
+
+def _gravity(kind: Kind) -> int:
+    """Which of a group's members decides, the least first: what would fail again in any case (all
+    jobs', then this one's), then what asks for most patience.
+    """
+    if kind.retried is Retried.NEVER:
+        return 0 if kind.moves is Moves.LATCH else 1
+    if kind.retried is Retried.PATIENCE:
+        return 2 if kind.cuts is not None else 3
+    return 4
 
 
 def _refused_result(error: RefusedResult, wall_time: float) -> Refusal:
     """A provider that says "too fast" with status 200; its headers or body may say how long."""
-    headers = _headers(error.result, None)
-    wait, odd = wait_from(headers, _held(error.result), wall_time=wall_time)
-    return Refusal(Kind.RATE, wait, None, one_line(_text(error), MAX_MESSAGE), False, odd)
-
-
-# What it carries --------------------------------------------------------------------------------
-
-
-def _status(error: object, response: object) -> int | None:
-    for holder, names in (
-        (error, ("status_code", "status", "code", "http_status")),
-        (response, ("status_code", "status")),
-    ):
-        for name in names:
-            status = _attribute(holder, name)
-            if isinstance(status, int) and 400 <= status <= 599:
-                return int(status)
-    if isinstance(response, dict):  # botocore
-        status = _botocore(response, "HTTPStatusCode")
-        if isinstance(status, int) and 400 <= status <= 599:
-            return status
-    return None
-
-
-def _headers(error: object, response: object) -> Any:
-    if isinstance(response, dict):
-        return _botocore(response, "HTTPHeaders")
-    return _attribute(response, "headers") or _attribute(error, "headers")
-
-
-def _botocore(response: dict[Any, Any], name: str) -> Any:
-    metadata = response.get("ResponseMetadata")
-    return metadata.get(name) if isinstance(metadata, dict) else None
-
-
-def _body(error: object, response: object) -> object:
-    """The body on the exception, or the content that its response already holds."""
-    for name in "body", "details":  # `details`: google.genai
-        body = _attribute(error, name)
-        if body and isinstance(body, dict | list | str | bytes):
-            return body
-    return response if isinstance(response, dict) else _held(response)
-
-
-def _held(response: object) -> object:
-    """The content that a response holds already.
-
-    Only the instance's own dictionary is asked. A property may read from the network (requests)
-    or raise (an unread stream of httpx), and httpx, requests and aiohttp keep here what was read.
-    """
-    held = getattr(response, "__dict__", None)
-    if not isinstance(held, dict):
-        return None
-    for name in "_content", "_body", "content", "text", "body":
-        content = held.get(name)
-        if content and isinstance(content, dict | list | str | bytes):
-            return content
-    return None
-
-
-def _attribute(holder: object, name: str) -> Any:
-    try:
-        return getattr(holder, name, None)
-    except Exception:  # a property, such as that of a request which was never set
-        return None
+    headers = headers_of(error.result, None)
+    wait, odd = wait_from(headers, held(error.result), wall_time=wall_time)
+    return Refusal(Kind.RATE, wait, None, one_line(text_of(error), MAX_MESSAGE), False, odd)
 
 
 # What it is -------------------------------------------------------------------------------------
@@ -238,7 +354,7 @@ def _fault(error: BaseException) -> Refusal | None:
     permanent = [cause for cause in causes if _kind_of_class(cause) is Kind.PERMANENT]
     reason = [*permanent, *causes[1:], error][0]
     message = _described(error)
-    if _text(reason) != _text(error):
+    if text_of(reason) != text_of(error):
         message = one_line(f"{message} ({_described(reason)})", MAX_MESSAGE)
     return Refusal(Kind.PERMANENT if permanent else Kind.TRANSIENT, message=message)
 
@@ -289,16 +405,9 @@ def _first_of(error: BaseException) -> BaseException:
 
 
 def _described(error: BaseException) -> str:
-    text = one_line(_text(error), MAX_MESSAGE)
+    text = one_line(text_of(error), MAX_MESSAGE)
     name = type(error).__name__
     return one_line(f"{name}: {text}" if text else name, MAX_MESSAGE)
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:
-        return ""
 
 
 _NO_CONNECTION = frozenset(

@@ -1,21 +1,33 @@
 """A response -> the kind of refusal, from its status, its type and code, and its message.
 
 Types and codes come first: they are a contract. Messages are prose, and are only believed where
-the status already says that a limit was hit, or in phrases that nothing else would use.
+the status already says that a limit was hit, or in phrases at their start that nothing else would
+use. A limit may stand behind another status (Google's and GitHub's 403, AWS's 400), and behind a
+429 may stand what no wait will mend: a request larger than the limit, a model that the plan lacks.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from http import HTTPStatus
 
-from headway.hints._model import Refusal
+from headway.hints._limits import named_limits, window_limits
+from headway.hints._model import LimitHint, Refusal
+from headway.hints._names import PERIODS
 from headway.hints._reply import ErrorBody, Headers, one_line, read_body, read_headers
-from headway.hints._values import read_number
-from headway.hints._waits import find_wait
+from headway.hints._values import Clock, read_number
+from headway.hints._waits import find_wait, says_when
 from headway.kinds import Kind
 
-__all__ = ["refusal_from_parts", "refusal_from_response", "status_in_body"]
+__all__ = [
+    "is_limit_word",
+    "refusal_from_parts",
+    "refusal_from_response",
+    "says_limit",
+    "status_in_body",
+]
 
 MAX_MESSAGE = 300
 
@@ -67,10 +79,33 @@ _STATUS_OF_WORD = {  # for an error inside a stream, which has no status of its 
     **dict.fromkeys(_WRONG_KEY, Kind.AUTH.status),
 }
 
+# Words of limits behind any status, without what is no letter or digit. AWS's are those that
+# botocore retries as throttling; Google's are the reasons of its older APIs.
+_LIMIT_WORDS = frozenset(
+    {
+        "bandwidthlimitexceeded", "dailylimitexceeded", "dailylimitexceededunreg",
+        "concurrentlimitexceeded", "floodwait", "limitexceededexception", "overlimit",
+        "priorrequestnotcomplete", "provisionedthroughputexceeded",
+        "provisionedthroughputexceededexception", "quotaexceeded", "requestlimitexceeded",
+        "resourceexhausted", "servinglimitexceeded", "slowdown",
+        "transactioninprogressexception", "variabletermlimitexceeded",
+    }
+)  # fmt: skip
+_LIMIT_WORD = re.compile(
+    r"ratelimit(?:s|ed)?(?:error|exceeded|reached|violation)?(?:error|exception)?$"
+    r"|throttl|toomanyrequests"
+)
+_DAILY_WORDS = frozenset({"dailylimitexceeded", "dailylimitexceededunreg", "quotaexceeded"})
+
+_LIMIT_STATUSES = frozenset({420, 430, 509})  # X and Telegram, Shopify, gateways: no standard's
+_STANDARD = frozenset(status.value for status in HTTPStatus) - {418}  # 418 is Binance's ban
+_PLAIN_STATUSES = frozenset({401, 402, 404, 407, 413, 422})
+"""They mean what they say, whatever the body adds: Groq's 413 is `rate_limit_exceeded`."""
+
 _CONCURRENCY = re.compile(
     r"concurren(?:t|cy)|(?:simultaneous|parallel) (?:requests?|connections?|calls?)|in[ -]?flight"
 )
-_PER_PERIOD = r" ?/ ?(?:s|sec|second|m|min|minute|h|hour|day)\b"
+_PER_PERIOD = r" ?/ ?(?:s|sec|second|m|min|minute|h|hour|day|month)\b"
 _TOKENS = re.compile(
     r"tokens? ?(?:per|rate|limit|quota|count)|(?:request|too many) tokens|\btp[smd]\b"
     rf"|tokens?{_PER_PERIOD}"
@@ -83,7 +118,60 @@ _WRONG_KEY_PROSE = re.compile(
     r"(?:invalid|incorrect|wrong) (?:api|authentication) ?-?key"
     r"|api ?-?key (?:is )?(?:invalid|not valid|incorrect|expired)"
 )
-_NO_QUOTA_PROSE = re.compile(r"credit balance is too low|metric: \S{1,200} limit: 0(?![\d.])")
+_NO_CREDIT = re.compile(r"credit balance is too low|metric: \S{1,200} limit: 0(?![\d.])")
+_LIMIT_OF_NONE = re.compile(
+    r"(?<!remaining )(?<!current )\blimit(?: of| is)?:? ?=? ?0(?![\d.,/]*\d)(?! remaining)"
+)
+
+# Read at the start of a message: what comes later may be quoted.
+_LIMIT_PROSE = re.compile(
+    r"rate[ -]?limit(?:s|ed|ing)? (?:has been |was |is )?(?:exceeded|reached|hit)"
+    r"|rate[ -]limited"
+    r"|(?:exceed(?:ed|ing|s)?|hit|reached|triggered|over) (?:\w+ ){0,3}rate[ -]?limit"
+    r"|too many (?:\w+ )?(?:requests|calls)\b"
+    r"|request limit (?:was |has been )?(?:reached|exceeded)"
+    r"|abuse detection|throttled|enhance your calm|slow down"
+)
+_LIMIT_HINTED = re.compile(r"rate limit|quota|limit exceeded|limit reached|too many")
+
+# What no wait will mend.
+_TOO_LARGE = re.compile(
+    r"(?:request|prompt|input|message|payload)s? (?:is |was |are )?too (?:large|long|big)"
+    r"|(?:required|needed) for long context|maximum context length|context window"
+)
+_ASKED = re.compile(
+    r"\blimit:? ?=?(\d[\d,]{0,20})\b.{0,80}?\brequested:? ?=?(?:up to )?(\d[\d,]{0,20})"
+)
+_NO_SUCH_MODEL = re.compile(
+    r"(?:does not|doesn't|do not|don't) (?:\w+ ){0,3}(?:have )?(?:access to|include|support) "
+    r"(?:\w+ ){0,3}(?:model|plan|tier)"
+    r"|(?:plan|tier|subscription|account) (?:does not|doesn't|do not|don't) (?:\w+ ){0,2}"
+    r"(?:include|support|allow|have access|offer)"
+    r"|(?:not|isn't|only) (?:available|included|supported|offered|allowed) (?:\w+ ){0,2}"
+    r"(?:in|on|for|with|to|under) (?:\w+ ){0,4}(?:plan|tier|subscription|accounts?|users?)"
+    r"|(?:requires?|upgrade to) (?:\w+ ){0,3}(?:plan|tier|subscription)"
+    r" (?:\w+ ){0,2}(?:to (?:use|access)|for (?:this|access))"
+)
+_ONE_REQUEST = frozenset(
+    {
+        "request_too_large", "context_length_exceeded", "model_not_found", "model_not_available",
+        "string_above_max_length",
+    }
+)  # fmt: skip
+_AFFORDABLE = re.compile(r"can only afford (-?\d[\d,]{0,20})|prompt tokens limit exceeded: \d")
+_DECLINED = frozenset({"card_error", "card_declined"})  # Stripe's 402 is about one payment
+
+_LONG_PERIOD = re.compile(
+    r"(?:\bper|-per|\ban?|/)[ -]?(day|week|month)s?\b|\b(daily|weekly|monthly)\b|\b[rtq]p(d)\b"
+    r"|\b(totalrequests) limit"  # Salesforce: of 24 hours
+)
+_SHORT_PERIOD = re.compile(
+    r"(?:\bper|-per|\ban?|/)[ -]?(?:second|sec|minute|min|hour)s?\b|\b[rtq]p[smh]\b"
+)
+_LONG_PERIODS = {
+    "day": "day", "daily": "day", "d": "day", "week": "week", "weekly": "week", "month": "month",
+    "monthly": "month", "totalrequests": "day",
+}  # fmt: skip
 
 
 def refusal_from_response(
@@ -103,45 +191,105 @@ def refusal_from_parts(
     meaning: int, headers: Mapping[str, str], error: ErrorBody, status: int | None, wall_time: float
 ) -> Refusal:
     """The refusal of a reply that means status `meaning`, and was sent with `status` or none."""
-    kind, typed = _kind(meaning, headers, error)
+    error_type = headers.get("x-amzn-errortype")  # "ThrottlingException:http://..."
+    if error_type:
+        error = replace(error, words=(*error.words, error_type.partition(":")[0].lower()))
+    limits: list[LimitHint] = []
+    if meaning == 429:
+        clock = Clock(wall_time, headers.get("date"))
+        limits = [*named_limits(headers, clock), *window_limits(headers, clock)]
+    kind, typed = _kind(meaning, headers, error, limits, wall_time)
     wait, odd = find_wait(headers, error, kind, wall_time, typed=typed)
+    per = _long_period(error, limits) if kind is Kind.QUOTA or kind.cuts else None
     message = one_line(error.message, MAX_MESSAGE) or f"HTTP {meaning}"
-    return Refusal(kind, wait, status, message, typed, odd)
+    if error.upstream is not None and error.upstream.message:
+        message = one_line(f"{message}: {error.upstream.message}", MAX_MESSAGE)
+    return Refusal(kind, wait, status, message, typed, odd, per=per)
 
 
 def status_in_body(error: ErrorBody) -> int | None:
     """The status that an error without one amounts to; None where it is not recognised."""
     if error.code is not None:
         return error.code
-    return next((_STATUS_OF_WORD[word] for word in error.words if word in _STATUS_OF_WORD), None)
+    for word in error.words:
+        if word in _STATUS_OF_WORD:
+            return _STATUS_OF_WORD[word]
+    return 429 if _has_limit_word(error) else None
 
 
-def _kind(status: int, headers: Mapping[str, str], error: ErrorBody) -> tuple[Kind, bool]:
+def says_limit(text: str) -> bool:
+    """Whether prose says at its start that a limit was hit."""
+    return _LIMIT_PROSE.search(text[:_START].lower()) is not None
+
+
+def is_limit_word(word: str) -> bool:
+    """Whether a word (a type, a code, the name of a class) says that a limit was hit."""
+    last = word.lower().rpartition("#")[2]  # AWS: com.amazonaws.dynamodb.v20120810#Throttling
+    squeezed = _NO_LETTER.sub("", last)
+    return squeezed in _LIMIT_WORDS or _LIMIT_WORD.search(squeezed) is not None
+
+
+_START = 120
+_NO_LETTER = re.compile(r"[^a-z0-9]")
+
+
+def _kind(
+    status: int,
+    headers: Mapping[str, str],
+    error: ErrorBody,
+    limits: list[LimitHint],
+    wall_time: float,
+) -> tuple[Kind, bool]:
     """The kind, and whether a refusal by a limit says which limit it was."""
     prose = error.message.lower()
-    if _is_overloaded(status, error, prose):
+    limited = status not in _PLAIN_STATUSES and _has_limit_word(error)
+    if _is_overloaded(status, error, prose) and not (limited and status != 429):
         return Kind.CAPACITY, True
-    if _is_out_of_quota(status, headers, error, prose):
+    if status in (402, 429) and _is_about_one_request(status, error):
+        return Kind.PERMANENT, True
+    if _is_out_of_quota(status, error, prose, limits):
         return Kind.QUOTA, True
     if _is_wrong_key(status, error, prose):
         return Kind.AUTH, True
-    if status == 429 and prose.startswith("request too large"):
-        # OpenAI: larger than the whole limit of a minute. No wait makes it fit.
-        return Kind.PERMANENT, True
-    if status == 429 or _is_hidden_limit(status, headers, error, prose):
-        return _which_limit(error, prose)
-    if status in (408, 409, 425) or 500 <= status <= 599:
+    if status == 429 or limited or _is_hidden_limit(status, headers, error, prose, wall_time):
+        return _which_limit(error)
+    if status in (408, 409, 425, 449) or 500 <= status <= 599:  # 449: Cosmos, "retry with"
         return Kind.TRANSIENT, True
     return Kind.PERMANENT, True
+
+
+def _has_limit_word(error: ErrorBody) -> bool:
+    return any(map(is_limit_word, error.words))
 
 
 def _is_overloaded(status: int, error: ErrorBody, prose: str) -> bool:
     if status in (503, 529) or not _NO_CAPACITY.isdisjoint(error.words):
         return True
+    if status == 498:  # Groq's flex tier; ArcGIS calls an invalid token that
+        return "token" not in prose
     return "overloaded" in prose and (status == 429 or status >= 500)
 
 
-def _is_out_of_quota(status: int, headers: Mapping[str, str], error: ErrorBody, prose: str) -> bool:
+def _is_about_one_request(status: int, error: ErrorBody) -> bool:
+    """A limit that no wait will make this request fit, and that says nothing about another one."""
+    prose = error.prose
+    if status == 402:
+        affordable = _AFFORDABLE.search(prose[:600])  # OpenRouter: fewer max_tokens would do
+        if affordable is not None:
+            return affordable[1] is None or (read_number(affordable[1].replace(",", "")) or 0) > 0
+        return not _DECLINED.isdisjoint(error.words)
+    if not _ONE_REQUEST.isdisjoint(error.words):
+        return True
+    asked = _ASKED.search(prose[:1_000])
+    if asked is not None:
+        limit, requested = (float(number.replace(",", "")) for number in asked.groups())
+        if limit and requested > limit:
+            return True
+    said = prose[:300]
+    return _TOO_LARGE.search(said) is not None or _NO_SUCH_MODEL.search(said) is not None
+
+
+def _is_out_of_quota(status: int, error: ErrorBody, prose: str, limits: list[LimitHint]) -> bool:
     """Nothing is left until somebody pays.
 
     "You exceeded your current quota, please check your plan and billing details" is no sign of
@@ -149,9 +297,16 @@ def _is_out_of_quota(status: int, headers: Mapping[str, str], error: ErrorBody, 
     """
     if status == 402 or not _NO_MONEY.isdisjoint(error.words):
         return True
-    if status == 429 and read_number(headers.get("x-ratelimit-limit-req-minute")) == 0:  # Mistral
+    if status == 429 and (_is_of_none(limits) or error.no_quota or _LIMIT_OF_NONE.search(prose)):
         return True
-    return status in (400, 403, 429) and _NO_QUOTA_PROSE.search(prose) is not None
+    return status in (400, 403, 429) and _NO_CREDIT.search(prose) is not None
+
+
+def _is_of_none(limits: list[LimitHint]) -> bool:
+    """A limit of 0 (Mistral), and no other one that is used up and would explain the refusal."""
+    stated = [hint for hint in limits if not hint.dynamic and hint.limit is not None]
+    used_up = any(hint.limit and hint.remaining == 0 for hint in stated)
+    return not used_up and any(hint.limit == 0 for hint in stated)
 
 
 def _is_wrong_key(status: int, error: ErrorBody, prose: str) -> bool:
@@ -162,28 +317,71 @@ def _is_wrong_key(status: int, error: ErrorBody, prose: str) -> bool:
     return status == 401
 
 
-def _is_hidden_limit(status: int, headers: Mapping[str, str], error: ErrorBody, prose: str) -> bool:
-    """A limit behind another status: GitHub's 403, AWS's 400 ``ThrottlingException``."""
-    if status in (400, 403) and any("throttling" in word for word in error.words):
+def _is_hidden_limit(
+    status: int, headers: Mapping[str, str], error: ErrorBody, prose: str, wall_time: float
+) -> bool:
+    """A limit behind another status, that no word of the body's tells: GitHub's 403, Binance's 418.
+
+    A wait alone is no sign of it under a standard's status: `Retry-After` comes with any.
+    """
+    if status in _LIMIT_STATUSES:
         return True
-    if status != 403:
+    if status in _PLAIN_STATUSES or status >= 500:
         return False
-    if any(word.startswith("rate_limit") for word in error.words):
+    if _LIMIT_PROSE.search(prose[:_START]) or "ratelimit-reason" in headers:  # Atlassian
         return True
-    if "secondary rate limit" in prose:
-        return True
+    if status not in _STANDARD:
+        return says_when(headers, error, wall_time)
+    if status not in (400, 403):
+        return False
     used_up = read_number(headers.get("x-ratelimit-remaining")) == 0
-    return "rate limit" in prose and (used_up or "retry-after" in headers)
+    hinted = used_up or says_when(headers, error, wall_time)
+    silent = status == 403 and not error.message and not error.words
+    return hinted and (silent or _LIMIT_HINTED.search(prose[:300]) is not None)
 
 
-def _which_limit(error: ErrorBody, prose: str) -> tuple[Kind, bool]:
-    for word in error.words:
+def _which_limit(error: ErrorBody) -> tuple[Kind, bool]:
+    words, quota_ids = error.words, error.quota_ids
+    if error.upstream is not None:
+        words, quota_ids = words + error.upstream.words, quota_ids + error.upstream.quota_ids
+    for word in words:
         if word in _LIMIT_OF_WORD:
             return _LIMIT_OF_WORD[word], True
-    said = " ".join((*error.words, *error.quota_ids, prose)).replace("_", " ")
+    said = " ".join((*words, *quota_ids, error.prose)).replace("_", " ")
     if _CONCURRENCY.search(said):
         return Kind.CONCURRENCY, True
     tokens, requests = _TOKENS.search(said), _REQUESTS.search(said)
     if bool(tokens) == bool(requests):  # neither, or both: "600 RPM and 180000 TPM"
         return Kind.RATE, False
     return (Kind.TOKENS if tokens else Kind.RATE), True
+
+
+def _long_period(error: ErrorBody, limits: list[LimitHint]) -> float | None:
+    """The period of the quota that is used up, where it is a day or more.
+
+    What is stated exactly comes first: Google's ids of quotas, then headers of limits without a
+    rest, then words. Prose that names a shorter period too does not say which one it was.
+    """
+    said = (error,) if error.upstream is None else (error, error.upstream)
+    quota_ids = " ".join(quota_id for each in said for quota_id in each.quota_ids)
+    if quota_ids:
+        return _longest(period for period in _LONG if f"per{period}" in quota_ids)
+    used_up = [hint.per for hint in limits if hint.remaining == 0 and hint.per]
+    if used_up:
+        longest = max(used_up)
+        return longest if longest >= PERIODS["day"] else None
+    words = {_NO_LETTER.sub("", word) for each in said for word in each.words}
+    if not _DAILY_WORDS.isdisjoint(words):
+        return PERIODS["day"]
+    prose = error.prose
+    if _SHORT_PERIOD.search(prose):
+        return None
+    found = ("".join(groups) for groups in _LONG_PERIOD.findall(prose))
+    return _longest(_LONG_PERIODS[word] for word in found)
+
+
+_LONG = ("day", "week", "month")
+
+
+def _longest(periods: Iterable[str]) -> float | None:
+    return max((PERIODS[period] for period in periods), default=None)

@@ -7,16 +7,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
+from headway.hints._fields import Date, Item, parse_dictionary, parse_list
 from headway.hints._model import LimitHint
+from headway.hints._names import PERIODS
 from headway.hints._reply import MAX_MESSAGE_CHARS, Headers, read_body, read_headers
-from headway.hints._values import read_number, read_seconds
+from headway.hints._values import Clock, read_number, read_seconds
 
-__all__ = ["bare_limits", "full_limits", "limits_from", "limits_in_message", "window_limits"]
+__all__ = [
+    "full_limits",
+    "limits_from",
+    "limits_in_message",
+    "named_limits",
+    "other_resets",
+    "window_limits",
+]
 
 What = Literal["requests", "tokens", "input_tokens", "output_tokens"]
 
 _LONGEST_RESET = 366 * 86_400.0
-_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3_600.0, "day": 86_400.0}
 _LETTERS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 
@@ -35,46 +43,63 @@ def limits_from(
     Together does not state; with None such a limit has no `per`.
     """
     plain = read_headers(headers)
-    unit = _SECONDS[together_unit] if together_unit else None
+    unit = PERIODS[together_unit] if together_unit else None
     hints: list[LimitHint] = []
+    clock = Clock(wall_time, plain.get("date"))
     if plain:
-        hints += full_limits(plain, wall_time)
-        hints += bare_limits(plain, wall_time, unit)
-        hints += window_limits(plain, wall_time)
+        hints += named_limits(plain, clock, unit)
+        hints += window_limits(plain, clock)
     if body:
         error = read_body(body)
         if error.headers:
-            hints += bare_limits(error.headers, wall_time, None)
+            hints += named_limits(error.headers, clock, None)
         hints += limits_in_message(error.message)
     return tuple(hints)
 
 
-def full_limits(headers: Mapping[str, str], wall_time: float) -> Iterator[LimitHint]:
-    """Dialects whose reset is the time until the limit is *full* again, or that send none."""
-    for names in _FULL:
-        if hint := _read(headers, names, wall_time):
-            yield hint if names is not _OPENAI_REQUESTS else _with_refill_period(hint)
+def named_limits(
+    headers: Mapping[str, str], clock: Clock, unit: float | None = None
+) -> list[LimitHint]:
+    """The limits that have up to three headers each, in the order of the dialects' table.
+
+    `unit` is the period, in seconds, of those that are Together's and state none.
+    """
+    found = {_PLACES[name] for name in headers if name in _PLACES}
+    hints = []
+    for place in sorted(found):
+        names = _DIALECTS[place]
+        if place in _BARE_PLACES:
+            names = names._replace(per=unit)
+        if hint := _read(headers, names, clock):
+            hints.append(hint if place else _with_refill_period(hint))
+    return hints
 
 
-def bare_limits(
-    headers: Mapping[str, str], wall_time: float, per: float | None
-) -> Iterator[LimitHint]:
-    """Together, OpenRouter, GitHub: ``x-ratelimit-limit`` without a suffix; no unit is stated."""
-    for names in _BARE:
-        if hint := _read(headers, names._replace(per=per), wall_time):
-            yield hint
+def full_limits(headers: Mapping[str, str], clock: Clock) -> list[LimitHint]:
+    """The limits whose reset is the time until they are *full* again, or that send none."""
+    return named_limits(
+        {name: headers[name] for name in headers if _PLACES.get(name, _BARE) < _BARE}, clock
+    )
 
 
-def window_limits(headers: Mapping[str, str], wall_time: float) -> Iterator[LimitHint]:
+def window_limits(headers: Mapping[str, str], clock: Clock) -> Iterator[LimitHint]:
     """The IETF drafts, Hugging Face among them: reset is the seconds until the window ends."""
-    yield from _ietf_draft(headers, wall_time)
+    yield from _ietf_draft(headers, clock)
     if _IETF_DRAFT_6.limit in headers or _IETF_DRAFT_6.reset in headers:
         first = {
             name: re.split("[,;]", headers.get(name, ""), maxsplit=1)[0].strip()
             for name in (_IETF_DRAFT_6.limit, _IETF_DRAFT_6.remaining, _IETF_DRAFT_6.reset)
         }
-        if hint := _read(first, _IETF_DRAFT_6, wall_time):
+        if hint := _read(first, _IETF_DRAFT_6, clock):
             yield hint
+
+
+def other_resets(headers: Mapping[str, str]) -> Iterator[tuple[str, str, str | None]]:
+    """Resets of limits of something else (images, searches): name, value and what remains."""
+    for name, value in headers.items():
+        what = name.removeprefix("x-ratelimit-reset-")
+        if what is not name and name not in _PLACES and not name.startswith(_RESET_AFTER):
+            yield name, value, headers.get(f"x-ratelimit-remaining-{what}")
 
 
 # Three headers a limit --------------------------------------------------------------------------
@@ -96,52 +121,64 @@ def _names(what: What, template: str, per: float | None = None, *, dynamic: bool
     return _Names(what, limit, remaining, reset, per, dynamic)
 
 
-# OpenAI, Azure, Groq: tokens are per minute; requests per minute or per day, unstated.
-_OPENAI_REQUESTS = _names("requests", "x-ratelimit-{}-requests")
-_FULL = (
-    _OPENAI_REQUESTS,
+_DIALECTS = (
+    # OpenAI, Azure, Groq: tokens are per minute; requests per minute or per day, unstated.
+    _names("requests", "x-ratelimit-{}-requests"),
     _names("tokens", "x-ratelimit-{}-tokens", 60.0),
     # Anthropic
     _names("requests", "anthropic-ratelimit-requests-{}", 60.0),
     _names("tokens", "anthropic-ratelimit-tokens-{}", 60.0),
     _names("input_tokens", "anthropic-ratelimit-input-tokens-{}", 60.0),
     _names("output_tokens", "anthropic-ratelimit-output-tokens-{}", 60.0),
-    # Mistral ("req-minute", "tokens-minute"), Cerebras ("requests-day", "tokens-minute")
+    # Mistral, Cerebras; Kong, whose plain periods are of requests
     *(
         _names(
-            "tokens" if unit == "tokens" else "requests", f"x-ratelimit-{{}}-{unit}-{period}", per
+            "tokens" if unit == "tokens" else "requests",
+            "-".join(("x-ratelimit-{}", *filter(None, (unit, period)))),
+            per,
         )
-        for unit in ("req", "requests", "tokens")
-        for period, per in _SECONDS.items()
+        for unit in ("requests", "tokens", "")
+        for period, per in PERIODS.items()
     ),
     # Mistral, of old
     _names("tokens", "ratelimitbysize-{}"),
     # Fireworks
-    _names("input_tokens", "x-ratelimit-{}-tokens-prompt"),
-    _names("output_tokens", "x-ratelimit-{}-tokens-generated"),
-)
-_BARE = (
+    _names("input_tokens", "x-ratelimit-{}-input-tokens"),
+    _names("output_tokens", "x-ratelimit-{}-output-tokens"),
+    # OpenAI, the limits of a project
+    _names("requests", "x-ratelimit-{}-project-requests"),
+    _names("tokens", "x-ratelimit-{}-project-tokens", 60.0),
+    # Together, OpenRouter, GitHub, X: no unit is stated
     _names("requests", "x-ratelimit-{}"),
     _names("tokens", "x-tokenlimit-{}"),
     _names("requests", "x-ratelimit-{}-dynamic", dynamic=True),
     _names("tokens", "x-tokenlimit-{}-dynamic", dynamic=True),
 )
+_BARE = len(_DIALECTS) - 4
+_BARE_PLACES = range(_BARE, len(_DIALECTS))
+_PLACES = {
+    name: place
+    for place, names in enumerate(_DIALECTS)
+    for name in (names.limit, names.remaining, names.reset)
+}
+_RESET_AFTER = "x-ratelimit-reset-after"
 _IETF_DRAFT_6 = _names("requests", "ratelimit-{}")
-_IETF_ITEM = _Names("requests", "q", "r", "t")
 
 
-def _read(headers: Mapping[str, str], names: _Names, wall_time: float) -> LimitHint | None:
+def _read(headers: Mapping[str, str], names: _Names, clock: Clock) -> LimitHint | None:
     """One limit from its three headers; None where none of them can be read."""
     limit = read_number(headers.get(names.limit))
     remaining = read_number(headers.get(names.remaining))
     reset = None
     if names.reset in headers:
-        reset = read_seconds(headers[names.reset], wall_time)
-        if reset is not None and reset > _LONGEST_RESET:
-            reset = None
+        reset = _bounded(read_seconds(headers[names.reset], clock))
     if limit is None and remaining is None and reset is None:
         return None
     return LimitHint(names.what, limit, remaining, reset, names.per, names.dynamic)
+
+
+def _bounded(reset: float | None) -> float | None:
+    return None if reset is None or reset > _LONGEST_RESET else reset
 
 
 def _with_refill_period(hint: LimitHint) -> LimitHint:
@@ -164,80 +201,78 @@ def _with_refill_period(hint: LimitHint) -> LimitHint:
 
 # The IETF drafts --------------------------------------------------------------------------------
 
-_ITEM_PIECE = re.compile(
-    r'\s{0,8}(?:"(?P<name>[^"]{0,200})"'
-    r"|(?P<key>[a-z*][a-z0-9_.*-]{0,40})\s?=\s?(?P<value>\"[^\"]{0,200}\"|:[^:]{0,400}:|[\d.]{1,20})"
-    r"|(?P<number>\d{1,15})|(?P<token>[a-z*][a-z0-9_.*-]{0,40}))\s{0,8}(?P<end>[;,]|$)",
-    re.I,
-)
-_Item = dict[str, str]
+_MOST_ITEMS = 64
 
 
-def _ietf_draft(headers: Mapping[str, str], wall_time: float) -> Iterator[LimitHint]:
+def _ietf_draft(headers: Mapping[str, str], clock: Clock) -> Iterator[LimitHint]:
     """``RateLimit`` and ``RateLimit-Policy``, in the shapes of drafts 7 to 10.
 
     A field that is malformed is ignored as a whole, as the drafts demand.
     """
     if "ratelimit" not in headers and "ratelimit-policy" not in headers:
         return
-    policies = _items(headers.get("ratelimit-policy", ""))
-    states = _items(headers.get("ratelimit", ""))
-    if states and "limit" in states[0]:  # draft 7: "limit=2, remaining=0, reset=5" is one item
-        merged = {key: value for state in states for key, value in state.items()}
-        names = ("q", "limit"), ("r", "remaining"), ("t", "reset")
-        states = [{short: merged[long] for short, long in names if long in merged}]
+    policies = parse_list(headers.get("ratelimit-policy", ""))[:_MOST_ITEMS]
+    for policy in policies:
+        if _count(policy.value) is not None:  # draft 7: "100;w=60"
+            policy.parameters["q"] = policy.value or 0
+            policy.value = None
+    text = headers.get("ratelimit", "")
+    states = parse_list(text)[:_MOST_ITEMS] or _draft_7(text)
     for state in states:
-        policy = _policy_of(state, policies)
-        if policy is not None:
-            policies.remove(policy)
-        yield from _ietf_hint((policy or {}) | state, wall_time)
+        found = _policy_of(state, policies)
+        if found is None:
+            yield from _ietf_hint(state, clock)
+            continue
+        policies.remove(found)
+        both = Item(found.value, found.parameters | state.parameters, found.names)
+        yield from _ietf_hint(both, clock)
     for policy in policies:
-        yield from _ietf_hint(policy, wall_time)
+        yield from _ietf_hint(policy, clock)
 
 
-def _policy_of(state: _Item, policies: list[_Item]) -> _Item | None:
+def _draft_7(text: str) -> list[Item]:
+    """Its state is a dictionary: ``limit=2, remaining=0, reset=5``."""
+    said = parse_dictionary(text)
+    names = ("q", "limit"), ("r", "remaining"), ("t", "reset")
+    found = {short: said[long].value for short, long in names if long in said}
+    parameters = {key: value for key, value in found.items() if value is not None}
+    return [Item(None, parameters)] if parameters else []
+
+
+def _policy_of(state: Item, policies: list[Item]) -> Item | None:
+    quota = state.parameters.get("q")
     for policy in policies:
-        if policy.get("name") == state.get("name") and ("q" not in state or _same_q(policy, state)):
+        if _name(policy) == _name(state) and quota in (None, policy.parameters.get("q")):
             return policy
     return None
 
 
-def _same_q(one: _Item, other: _Item) -> bool:
-    return read_number(one.get("q")) == read_number(other.get("q"))
+def _name(item: Item) -> str:
+    """The last one is the item's: Hugging Face writes ``"fixed window";"api";q=500;w=300``."""
+    if item.names:
+        return item.names[-1]
+    return item.value if isinstance(item.value, str) else ""
 
 
-def _ietf_hint(item: _Item, wall_time: float) -> Iterator[LimitHint]:
-    unit = item.get("qu", "requests").lower()
+def _count(value: object) -> float | None:
+    """A number from 0; what is of another type says nothing."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        return None
+    return value
+
+
+def _ietf_hint(item: Item, clock: Clock) -> Iterator[LimitHint]:
+    said = item.parameters
+    unit = str(said.get("qu", "requests")).lower()
     if unit not in ("requests", "tokens"):  # content-bytes, concurrent-requests
         return
-    what: What = "tokens" if "token" in unit + item.get("name", "").lower() else "requests"
-    names = _IETF_ITEM._replace(what=what, per=read_number(item.get("w")) or None)
-    if hint := _read(item, names, wall_time):
-        yield hint
-
-
-def _items(field: str) -> list[_Item]:
-    """The items of a structured field, each a dict of its parameters; [] when malformed.
-
-    The last quoted name is the item's: Hugging Face writes ``"fixed window";"api";q=500;w=300``.
-    """
-    items: list[_Item] = [{}]
-    at = 0
-    while at < len(field) and len(items) <= 16:
-        piece = _ITEM_PIECE.match(field, at)
-        if piece is None:
-            return []
-        item = items[-1]
-        if piece["key"]:
-            item[piece["key"].lower()] = piece["value"].strip('"')
-        elif piece["number"]:
-            item["q"] = piece["number"]  # draft 7's policy: "100;w=60"
-        else:
-            item["name"] = piece["name"] or piece["token"] or ""
-        if piece["end"] == ",":
-            items.append({})
-        at = piece.end()
-    return [item for item in items if item]
+    limit, remaining, end = _count(said.get("q")), _count(said.get("r")), said.get("t")
+    reset = max(0.0, end.seconds - clock.now) if isinstance(end, Date) else _count(end)
+    reset = _bounded(reset)
+    if limit is None and remaining is None and reset is None:
+        return
+    what: What = "tokens" if "token" in unit + _name(item).lower() else "requests"
+    yield LimitHint(what, limit, remaining, reset, _count(said.get("w")) or None)
 
 
 # Prose ------------------------------------------------------------------------------------------

@@ -20,6 +20,9 @@ class Refusal:
     `typed` is False where a limit was hit and the reply does not say which. `odd` says what was
     ignored or bounded in the hints (``"retry-after: 'banana' ignored"``), and is "" normally.
     `unreached` is True where no connection was made: the provider has not seen the request.
+    `per` is the period, in seconds, of a quota of a day or more that is used up (a day 86,400, a
+    month of thirty days 2,592,000): without a `wait` nothing can be hoped for soon. None where
+    the limit's period is shorter or unknown.
     """
 
     kind: Kind
@@ -29,6 +32,7 @@ class Refusal:
     typed: bool = True
     odd: str = ""
     unreached: bool = False
+    per: float | None = None
 
     @property
     def of_provider(self) -> bool:

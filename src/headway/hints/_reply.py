@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from headway.hints._body_waits import BodyWait, waits_in
+from headway.hints._names import MAX_NAME, is_wait, known_name
+
 __all__ = ["ErrorBody", "Headers", "one_line", "read_body", "read_headers"]
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]] | None
@@ -21,70 +24,128 @@ MAX_HEADERS = 1_000
 MAX_HEADER_CHARS = 4_096
 MAX_BODY = 65_536
 MAX_MESSAGE_CHARS = 4_096
+_NESTED = 3  # errors inside each other, as JSON in a string
 
 _TITLE = re.compile(r"<title[^>]{0,100}>([^<]{1,300})", re.I)
+_XML = re.compile(r"<(Code|Message)>([^<]{1,1000})</")  # AWS: S3 and EC2
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
     """What an error body says, whatever its shape.
 
-    `message` is one line. `words` are the lower-case values of ``type``, ``code``, ``error_type``
-    and ``status``, the inner error's first. `code` is an HTTP status in the body. `quota_ids` and
-    `retry_delay` are Google's, `headers` OpenRouter's.
+    `message` is one line. `words` are the lower-case values of ``type``, ``code``, ``error_type``,
+    ``status``, ``reason`` and the like, the inner error's first. `code` is an HTTP status in the
+    body. `quota_ids` and `no_quota` (a quota of 0) are Google's, `headers` OpenRouter's, as is
+    `upstream`: the error of the provider behind it. `waits` are the fields that say when to try
+    again.
     """
 
     message: str = ""
     words: tuple[str, ...] = ()
     code: int | None = None
     quota_ids: tuple[str, ...] = ()
-    retry_delay: str | None = None
+    no_quota: bool = False
+    waits: tuple[BodyWait, ...] = ()
     headers: Mapping[str, str] | None = None
+    upstream: ErrorBody | None = None
+
+    @property
+    def prose(self) -> str:
+        """The message and that of the provider behind it, in lower case."""
+        upstream = "" if self.upstream is None else f" {self.upstream.message}"
+        return (self.message + upstream).lower()
 
 
 def read_headers(headers: Any) -> dict[str, str]:
-    """The headers that concern limits, names in lower case, repeated ones joined with commas."""
+    """The headers that concern limits, by the names they are known by (`known_name`).
+
+    Repeated ones are joined with commas. Of one limit under two names the usual name holds; of
+    waits all count.
+    """
     found: dict[str, str] = {}
+    aliases: dict[str, str] = {}
     if headers is None:
         return found
     try:
         pairs = headers.items() if hasattr(headers, "items") else headers
-        for pair in islice(pairs, MAX_HEADERS):
-            name, value = map(_plain, pair)
+        for name, value in islice(pairs, MAX_HEADERS):
+            if type(name) is not str:
+                name = _plain(name)
+            known = known_name(name if len(name) <= MAX_NAME else name[:MAX_NAME])
+            if known is None:
+                continue
             name = name.lower()
-            if "limit" in name or name.startswith("retry-after"):
-                found[name] = f"{found[name]}, {value}" if name in found else value
+            if known != name:
+                aliases[name] = known
+            value = value[:MAX_HEADER_CHARS] if type(value) is str else _plain(value)
+            found[name] = f"{found[name]}, {value}" if name in found else value
     except Exception:  # a foreign object that is no mapping after all: what was read, holds
         pass
+    for name, known in aliases.items():
+        if name not in found:
+            continue
+        value = found.pop(name)
+        if known in found and is_wait(known):
+            value = f"{found.pop(known)}, {value}"
+        found.setdefault(known, value)
     return found
 
 
 def read_body(body: Any) -> ErrorBody:
     """What an error body says: ``bytes`` or ``str``, as received, or parsed JSON."""
+    return _read_body(body, _NESTED)
+
+
+def _read_body(body: Any, nested: int) -> ErrorBody:
     if isinstance(body, bytes | bytearray | str):
         body = _parse(body)
-    if isinstance(body, list):  # Gemini streams an array of errors
+    if isinstance(body, list):  # Gemini streams an array of errors; Salesforce sends one
         body = body[0] if body else None
     if isinstance(body, str):
-        return ErrorBody(message=one_line(_text_of_page(body)))
+        return _read_text(body)
     if not isinstance(body, dict):
         return ErrorBody()
-    inner = body.get("error") or body.get("Error") or body.get("errors") or body
-    if isinstance(inner, list):  # Cloudflare
-        inner = inner[0]
-    if isinstance(inner, str):  # {"error": "not found"}; OAuth adds an error_description
-        inner = {"code": inner, "message": _message(body) or inner}
-    elif not isinstance(inner, dict):
-        inner = body
-    quota_ids, retry_delay = _google_details(inner.get("details"))
+    inner = _inner(body)
+    metadata = inner.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    quota_ids, no_quota, reasons = _google_details(inner.get("details"))
+    listed = (detail.get("reason") for detail in _dicts(inner.get("errors")))  # Google, of old
+    reasons += [reason[:100].lower() for reason in listed if isinstance(reason, str)]
     return ErrorBody(
         message=_message(inner) or _message(body),
-        words=(*_words(inner), *_words(body)),
+        words=(*_words(inner), *_words(body), *reasons),
         code=_status_code(inner) or _status_code(body),
         quota_ids=quota_ids,
-        retry_delay=retry_delay,
-        headers=_openrouter_headers(inner.get("metadata")),
+        no_quota=no_quota,
+        waits=waits_in(body),
+        headers=_openrouter_headers(metadata),
+        upstream=_read_body(raw, nested - 1) if raw and nested else None,
     )
+
+
+def _inner(body: dict[Any, Any]) -> dict[Any, Any]:
+    """The object in `body` that is about the error; `body` itself where it holds none."""
+    inner = body.get("error") or body.get("Error") or body.get("errors")
+    if not inner and isinstance(response := body.get("response"), dict):
+        inner = response.get("error")  # OpenAI's event response.failed
+    if isinstance(inner, list):  # Cloudflare
+        inner = inner[0] if inner else None
+    if isinstance(inner, str):  # {"error": "not found"}; OAuth adds an error_description
+        return {"code": inner, "message": _message(body) or inner}
+    return inner if isinstance(inner, dict) else body
+
+
+def _read_text(text: str) -> ErrorBody:
+    """A text; of AWS's XML the code and the message, of an HTML page the title."""
+    text = text[:MAX_BODY].lstrip()[: 4 * MAX_MESSAGE_CHARS]
+    if not text.startswith("<"):
+        return ErrorBody(message=one_line(text))
+    said = dict(_XML.findall(text))
+    if "Code" in said:
+        return ErrorBody(one_line(said.get("Message", "")), (said["Code"][:100].lower(),))
+    title = _TITLE.search(text)
+    return ErrorBody(message=one_line(title[1]) if title else "")
 
 
 def one_line(text: str, length: int = MAX_MESSAGE_CHARS) -> str:
@@ -113,30 +174,31 @@ def _parse(body: bytes | bytearray | str) -> object:
         return text
 
 
-def _text_of_page(text: str) -> str:
-    """The title of an HTML page (a proxy's or a CDN's), any other text as it is."""
-    text = text[:MAX_BODY].lstrip()[: 4 * MAX_MESSAGE_CHARS]
-    if not text.startswith("<"):
-        return text
-    title = _TITLE.search(text)
-    return title[1] if title else ""
+_MESSAGES = (
+    "message", "Message", "detail", "error_description", "description", "msg", "error_message",
+    "errorMessage", "title",
+)  # fmt: skip
+_WORDS = (
+    "type", "code", "Code", "error_type", "status", "__type", "errorCode", "error_code",
+    "error_name", "reason",
+)  # fmt: skip
 
 
 def _message(error: dict[Any, Any]) -> str:
-    for name in ("message", "Message", "detail", "error_description", "msg"):
+    for name in _MESSAGES:
         if isinstance(text := error.get(name), str) and text:
             return one_line(text)
     return ""
 
 
 def _words(error: dict[Any, Any]) -> Iterable[str]:
-    for name in ("type", "code", "Code", "error_type", "status", "__type"):
+    for name in _WORDS:
         if isinstance(word := error.get(name), str):
             yield word[:100].lower()
 
 
 def _status_code(error: dict[Any, Any]) -> int | None:
-    for name in ("code", "status", "status_code"):
+    for name in ("code", "status", "status_code", "statusCode", "error_code"):
         value = error.get(name)
         if isinstance(value, str) and re.fullmatch(r"[45]\d\d", value, re.ASCII):
             value = int(value)
@@ -145,16 +207,21 @@ def _status_code(error: dict[Any, Any]) -> int | None:
     return None
 
 
-def _google_details(details: object) -> tuple[tuple[str, ...], str | None]:
-    """The ids of the quotas that were violated, and ``RetryInfo.retryDelay`` ("22s")."""
+def _google_details(details: object) -> tuple[tuple[str, ...], bool, list[str]]:
+    """The ids of the quotas that were violated, whether one of them is 0, and the reasons."""
     quota_ids: list[str] = []
-    retry_delay: str | None = None
+    reasons: list[str] = []
+    no_quota = False
     for detail in _dicts(details):
-        if isinstance(delay := detail.get("retryDelay"), str):
-            retry_delay = delay[:MAX_HEADER_CHARS]
-        ids = (violation.get("quotaId") for violation in _dicts(detail.get("violations")))
-        quota_ids += [found[:200].lower() for found in ids if isinstance(found, str)]
-    return tuple(quota_ids), retry_delay
+        if isinstance(reason := detail.get("reason"), str):
+            reasons.append(reason[:100].lower())
+        metadata = detail.get("metadata")
+        violated = [*_dicts(detail.get("violations")), *_dicts([metadata])]
+        for quota in violated:
+            ids = quota.get("quotaId"), quota.get("quota_limit")  # QuotaFailure, ErrorInfo
+            quota_ids += [found[:200].lower() for found in ids if isinstance(found, str)]
+            no_quota |= "0" in (quota.get("quotaValue"), quota.get("quota_limit_value"))
+    return tuple(quota_ids), no_quota, reasons
 
 
 def _dicts(values: object) -> list[dict[Any, Any]]:
