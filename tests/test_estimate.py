@@ -158,3 +158,22 @@ def test_no_json_makes_it_raise(body: dict[str, Any], answer: float) -> None:
     assert 0 <= estimator(body) < 1e13
     found = usage_in(json.dumps(body).encode())
     assert found is None or all(0 <= value < 1e13 for value in found)
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        ({"max_tokens": 100}, 100),
+        ({"max_tokens": 100, "max_completion_tokens": 300}, 300),  # whichever the provider obeys
+        ({"max_tokens": 300, "max_completion_tokens": 100}, 300),
+        ({"generationConfig": {"maxOutputTokens": 70}}, 70),
+        ({"max_tokens": 100, "n": 4}, 400),
+        ({"max_tokens": 100, "best_of": 5, "n": 2}, 500),
+        ({"max_tokens": 0}, 0),
+        ({"max_tokens": -1}, 500),
+        ({"max_tokens": "100"}, 500),
+        ({"n": 3}, 1500),
+    ],
+)
+def test_what_a_request_asks_for_is_reserved(body: dict[str, object], answer: float) -> None:
+    assert Estimator()(body, 0) == answer

@@ -8,8 +8,9 @@ what the model has turned out to produce, up to the ``max_tokens`` of the reques
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from headway._words import shown
@@ -22,14 +23,24 @@ __all__ = [
     "WITHOUT_ANSWER",
     "Estimator",
     "Tokens",
+    "choices_of",
     "is_plausible",
+    "maxima",
     "tokens_of",
     "usage_in",
     "used_by",
 ]
 
 BYTES_PER_TOKEN = 4
-_MAX_NAMES = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_MAX_NAMES = (
+    "max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens",
+    "max_tokens_to_sample", "maxOutputTokens",
+)  # fmt: skip
+_CHOICE_NAMES = (
+    "n", "best_of", "num_completions", "num_generations", "num_return_sequences",
+    "candidate_count", "candidateCount",
+)  # fmt: skip
+_MOST_STATED = 1e12  # beyond it nothing is a count of tokens
 WITHOUT_ANSWER = ("/embeddings", "/rerank", "/moderations")  # what is billed by its input alone
 UNKNOWN_ANSWER = 500  # tokens, before anything is known and with no maximum stated
 _MODELS = 1024
@@ -80,13 +91,13 @@ class Estimator:
         prompt = size / BYTES_PER_TOKEN
         if size > _MEDIA_FROM:
             prompt += _media(asked)
-        stated = None
-        for name in _MAX_NAMES:
-            if name in body and (stated := _count(body[name])) is not None:
-                break
+        groups = [body, body.get("generationConfig"), body.get("generation_config")]
+        choices = choices_of(groups)
+        counts = [most for _, most in maxima(groups) if most < _MOST_STATED]
+        stated = max(counts) * choices if counts else None
         learned = self._answers.get(str(body.get("model")))
         if learned is None:
-            answer = UNKNOWN_ANSWER if stated is None else stated
+            answer = UNKNOWN_ANSWER * choices if stated is None else stated
         else:
             answer = learned if stated is None else min(stated, learned)
         return float(prompt + answer)
@@ -103,6 +114,33 @@ class Estimator:
         above = answer > present
         present += step * self._quantile if above else -step * (1 - self._quantile)
         self._answers[model] = max(1.0, present)
+
+
+def maxima(groups: Iterable[object]) -> Iterator[tuple[str, float]]:
+    """The maxima of tokens that a request states for one answer, each with its name.
+
+    `groups` are the JSON objects (or values of their form) that hold its options. Which of several
+    maxima a provider obeys is not known: whoever reserves takes the largest. What is no number, or
+    below 0, is for the provider to judge.
+    """
+    return _numbers(groups, _MAX_NAMES)
+
+
+def choices_of(groups: Iterable[object]) -> int:
+    """How many answers a request asks for to one prompt: the largest number that it states, or 1.
+    `groups` are those of `maxima`.
+    """
+    return max(1, *(math.ceil(value) for _, value in _numbers(groups, _CHOICE_NAMES)), 1)
+
+
+def _numbers(groups: Iterable[object], names: Iterable[str]) -> Iterator[tuple[str, float]]:
+    for group in groups:
+        if group is None:
+            continue
+        for name in names:
+            value = group.get(name) if isinstance(group, Mapping) else getattr(group, name, None)
+            if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+                yield name, min(value, _MOST_STATED + 1)  # some have no float
 
 
 def usage_in(answer: bytes) -> tuple[float, float] | None:

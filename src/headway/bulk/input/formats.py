@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -21,7 +20,7 @@ import msgspec
 from headway._words import size
 from headway.bulk.input.lines import MAX_LINE, InvalidInput, Line, undecodable
 from headway.bulk.input.seen import SeenIds
-from headway.estimate import BYTES_PER_TOKEN
+from headway.estimate import BYTES_PER_TOKEN, choices_of, maxima
 
 __all__ = [
     "DEFAULT_URL",
@@ -109,15 +108,6 @@ class Options(msgspec.Struct, gc=False):
     candidate_count: Any = None
     candidateCount: Any = None  # noqa: N815 - as it comes
 
-
-_MOST_NAMES = (
-    "max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens",
-    "max_tokens_to_sample", "maxOutputTokens",
-)  # fmt: skip
-_CHOICE_NAMES = (
-    "n", "best_of", "num_completions", "num_generations", "num_return_sequences",
-    "candidate_count", "candidateCount",
-)  # fmt: skip
 
 _ABSENT = msgspec.Raw(b"")
 
@@ -327,22 +317,12 @@ def asked_of(options: Options, prompts: int = 1) -> Asked | str:
     """
     groups = [options, options.generationConfig, options.generation_config]
     most = 0
-    for name, value in _numbers(groups, _MOST_NAMES):
-        # Text and numbers below 0 are for the provider to judge: they only count for nothing here.
+    for name, value in maxima(groups):
         if value > _MAX_TOKENS:
             return name
         most = max(most, math.ceil(value))
-    choices = max((math.ceil(value) for _, value in _numbers(groups, _CHOICE_NAMES)), default=1)
-    choices = min(choices * prompts, _MAX_TOKENS)
+    choices = min(choices_of(groups) * prompts, _MAX_TOKENS)
     return Asked(min(most * choices, _MAX_TOKENS), choices)
-
-
-def _numbers(groups: Iterable[object], names: Iterable[str]) -> Iterator[tuple[str, float]]:
-    for group in groups:
-        for name in names:
-            value = group.get(name) if isinstance(group, dict) else getattr(group, name, None)
-            if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
-                yield name, min(value, _MAX_TOKENS + 1)  # some have no float
 
 
 def _prompts_in(options: _BodyForm) -> tuple[int, int]:
