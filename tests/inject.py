@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
-import textwrap
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
 import anyio
-import pytest
 import trio
 from clocks import VirtualLoop
 
@@ -256,13 +253,3 @@ class World:
             assert limits.in_flight == 0
         ended = stats.succeeded + stats.failed + stats.cancelled
         assert ended >= stats.sent - stats.retried, stats
-
-
-def mutate(monkeypatch: pytest.MonkeyPatch, cls: type, name: str, old: str, new: str) -> None:
-    """Change the one place in the source of a method that reads `old` to `new`."""
-    method = inspect.unwrap(getattr(cls, name))
-    source = textwrap.dedent(inspect.getsource(method))
-    assert source.count(old) == 1, f"{cls.__name__}.{name} has no (single) {old!r}"
-    names = dict(method.__globals__)
-    exec("from __future__ import annotations\n" + source.replace(old, new), names)
-    monkeypatch.setattr(cls, name, names[name])

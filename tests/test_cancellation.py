@@ -12,8 +12,10 @@ from typing import Any
 
 import anyio
 import pytest
-from inject import BACKENDS, Boom, Status, Steps, World, attack, mutate, run
+from inject import BACKENDS, Boom, Status, Steps, World, attack, run
+from mutants import Mutant, nothing, table, without
 
+from headway._core.queue.job import Job
 from headway._core.queue.waiting import Waiting
 from headway._core.state import SchedulerState
 from headway._runtime import attempt as _attempt
@@ -311,27 +313,50 @@ def test_what_is_no_exception_anywhere(backend: str) -> None:
 
 # The tests above must catch these
 
-MUTANTS = [
-    (Shell, "_park", "Attempt(self, job).never_sent()", "pass"),
-    (Attempt, "never_sent", "state.unsend(self.job", "state.cancel(self.job"),
-    (Shell, "_leave", "self.parked.pop(job, None)", "pass"),
-    (Attempt, "never_sent", "shell.poll()", "pass"),
-    (Attempt, "cancelled", "shell.state.cancel(self.job, shell.clock(), used)", "pass"),
-    (Attempt, "cancelled", "shell.poll()", "pass"),
-    (Attempt, "_fail", "shell.poll()", "pass"),
-    (Lease, "__aexit__", "attempt.cancelled(used)", "pass"),
-    (SchedulerState, "unsend", "self._release(job, now)", "pass"),
-    (SchedulerState, "unsend", "self._end_attempt(job)", "pass"),
-    (Waiting, "remove", "self.unblock(job.flow)", "pass"),
-]
+leave, leave_lease = Shell._leave, Lease.__aexit__
 
 
-@pytest.mark.parametrize(("cls", "name", "old", "new"), MUTANTS)
-def test_mutants_are_caught(
-    cls: type, name: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch
+def leaves_and_stays_parked(self: Shell, job: Job) -> None:
+    leave(self, job)
+    self.parked[job] = None
+
+
+async def forgets_a_cancelled_body(
+    self: Lease, kind: Any, error: BaseException | None, traceback: Any
 ) -> None:
-    mutate(monkeypatch, cls, name, old, new)
+    if error is None or isinstance(error, Exception):
+        await leave_lease(self, kind, error, traceback)
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "mutant", "victim"),
+    table(
+        ("a cancelled job stays", Attempt, "never_sent", nothing, in_front),
+        ("what was never sent costs", SchedulerState, "unsend", SchedulerState.cancel, in_front),
+        ("who left is parked", Shell, "_leave", leaves_and_stays_parked, in_front),
+        ("no poll after what was never sent", Attempt, "never_sent",
+         without(Attempt.never_sent, Shell, "poll"), in_front),
+        ("a cancelled attempt stays", Attempt, "cancelled",
+         without(Attempt.cancelled, SchedulerState, "cancel"), in_front),
+        ("no poll after a cancellation", Attempt, "cancelled",
+         without(Attempt.cancelled, Shell, "poll"), lease),
+        ("no poll after a failure", Attempt, "_fail", without(Attempt._fail, Shell, "poll"), None),
+        ("a cancelled body keeps its slot", Lease, "__aexit__", forgets_a_cancelled_body, lease),
+        ("tokens of what was never sent", SchedulerState, "unsend",
+         without(SchedulerState.unsend, SchedulerState, "_release"), in_front),
+        ("the slot of what was never sent", SchedulerState, "unsend",
+         without(SchedulerState.unsend, SchedulerState, "_end_attempt"), in_front),
+        ("a key that stays held back", Waiting, "remove",
+         without(Waiting.remove, Waiting, "unblock"), in_front),
+    ),
+)  # fmt: skip
+def test_mutants_are_caught(
+    where: type, name: str, mutant: Mutant, victim: Victim | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the one victim, or (None) by an exception of the caller's own."""
+    monkeypatch.setattr(where, name, mutant)
     with pytest.raises((AssertionError, ExceptionGroup)):  # noqa: PT012
-        test_an_exception_anywhere("fn, source and body", "asyncio")
-        for victim in VICTIMS:
+        if victim is None:
+            test_an_exception_anywhere("fn, source and body", "asyncio")
+        else:
             cancelled_everywhere(victim, "asyncio", native=True)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +21,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 import trio
-from inject import Boom, Status, mutate, run, settle_down
+from inject import Boom, Status, run, settle_down
+from mutants import Mutant, nothing, nothing_awaited, table
 
 from headway import (
     DeadlineExceeded,
@@ -40,6 +41,8 @@ from headway import (
     WrongLoop,
 )
 from headway._core.limits.port import Port
+from headway._core.queue.job import Job
+from headway._runtime.calls import Options
 from headway._runtime.lease import Lease
 from headway._runtime.shell import Shell
 from headway.events import Event, Finished, LimitChanged, Queued, Refused, Retrying, Started
@@ -1021,29 +1024,43 @@ def test_tenants_that_came_once_are_forgotten_with_limits_of_their_own_too() -> 
 
 # The tests above must catch these
 
-MUTANTS: list[tuple[type, str, str, str, Callable[..., Any], tuple[Any, ...]]] = [
-    (Port, "take", "self.allowance -= 1", "pass",
-     TestSharedLimiter.test_it_is_awaited_for_each_attempt, (None,)),
-    (Shell, "drained", "while self.busy", "while False",
-     test_aclose_drains, ()),
-    (Shell, "within", "anyio.move_on_after(timeout)", "anyio.move_on_after(timeout + 1)",
-     test_a_timeout_covers_waiting_and_all_attempts, ()),
-    (Shell, "new_job", "None, True", "None, False",
-     test_a_job_that_waited_reserves_what_is_known_when_it_starts, ()),
-    (Lease, "__aexit__", "used = self._used", "used = None",
-     test_a_lease_says_what_it_reserved_and_waited_and_settles, ()),
-]  # fmt: skip
+
+async def ends_a_second_late(
+    self: Shell, job: Job, timeout: float, call: Coroutine[Any, Any, Any]
+) -> Any:
+    with anyio.move_on_after(timeout + 1):
+        return await call
+    raise DeadlineExceeded(f"timeout={timeout:g} seconds are over: was tried 5 times", fix="")
+
+
+new_job = Shell.new_job
+
+
+def guesses_once(self: Shell, options: Options, tokens: float | None) -> Job:
+    job = new_job(self, options, tokens)
+    job.guessed = False
+    return job
 
 
 @pytest.mark.parametrize(
-    ("cls", "name", "old", "new", "test", "args"),
-    [pytest.param(*mutant, id=f"{mutant[1]}: {mutant[3]}") for mutant in MUTANTS],
-)
+    ("where", "name", "mutant", "test", "args"),
+    table(
+        ("a port that is asked once for all", Port, "take", nothing,
+         TestSharedLimiter.test_it_is_awaited_for_each_attempt, (None,)),
+        ("a close that does not wait", Shell, "drained", nothing_awaited, test_aclose_drains, ()),
+        ("a timeout that is late", Shell, "within", ends_a_second_late,
+         test_a_timeout_covers_waiting_and_all_attempts, ()),
+        ("a guess that stands", Shell, "new_job", guesses_once,
+         test_a_job_that_waited_reserves_what_is_known_when_it_starts, ()),
+        ("a lease that settles nothing", Lease, "settle", nothing,
+         test_a_lease_says_what_it_reserved_and_waited_and_settles, ()),
+    ),
+)  # fmt: skip
 def test_mutants_are_caught(
-    cls: type, name: str, old: str, new: str, test: Callable[..., Any],
+    where: type, name: str, mutant: Mutant, test: Callable[..., Any],
     args: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     run("asyncio", test, *args)
-    mutate(monkeypatch, cls, name, old, new)
+    monkeypatch.setattr(where, name, mutant)
     with pytest.raises((Exception, pytest.fail.Exception)):
         run("asyncio", test, *args)

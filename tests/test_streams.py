@@ -13,7 +13,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 from clocks import VirtualLoop
-from inject import Boom, Status, mutate, run, settle_down
+from inject import Boom, Status, run, settle_down
+from mutants import Mutant, nothing, nothing_awaited, table
 
 from headway import (
     DeadlineExceeded,
@@ -24,7 +25,8 @@ from headway import (
     Scheduler,
     SchedulerClosed,
 )
-from headway._runtime.workers import Workers
+from headway._runtime.shell import Shell
+from headway._runtime.workers import END, Workers
 from headway.streams import Map, _ManyCalls
 
 pytestmark = pytest.mark.anyio
@@ -715,30 +717,53 @@ async def test_submit_is_refused_where_map_would_wait() -> None:
 
 # The tests above must catch these
 
-MUTANTS: list[tuple[type, str, str, str, Callable[..., Awaitable[None]], tuple[Any, ...]]] = [
-    (Workers, "stop", "self._crew.cancel_scope.cancel()", "pass",
-     test_a_failure_ends_the_rest_and_is_raised_as_it_is, ("sync", False)),
-    (Workers, "_supervise", "await self._close()", "pass",
-     test_leaving_early_ends_the_children, ("async", "map", "break")),
-    (Workers, "_work", "self.taken - self.consumed >= self.window", "False",
-     test_a_slow_consumer_slows_an_endless_source, ("async", "map")),
-    (Workers, "_resize", "self.open_window()", "pass",
-     test_a_stream_uses_all_slots_and_those_that_are_added, ("map",)),
-    (Workers, "_work", "await shell.room()", "pass",
-     test_map_waits_for_room_in_the_queue, ("sync", 1)),
-    (Map, "_take", "self._run.consumed", "next(iter(self._done), 0)",
-     test_results_come_in_the_order_of_the_items, ("sync",)),
-    (_ManyCalls, "__aexit__", "self._run.stop()", "pass",
-     test_leaving_early_ends_the_children, ("sync", "as_completed", "raise")),
-]  # fmt: skip
+stop, supervise = Workers.stop, Workers._supervise
+
+
+def stops_and_cancels_nothing(self: Workers, error: BaseException | None = None) -> None:
+    crew, self._crew = self._crew, None
+    stop(self, error)
+    self._crew = crew
+
+
+async def leaves_the_source_open(self: Workers) -> None:
+    self._close = None
+    await supervise(self)
+
+
+def takes_them_as_they_end(self: Map[Any]) -> Any:
+    return self._done.pop(next(iter(self._done), 0), END)
+
+
+def opens_a_wide_window(self: Workers) -> None:
+    self.window = 100
+
+
+async def leaves_and_waits_for_all(self: _ManyCalls[Any], *raised: object) -> None:
+    await self._end()
 
 
 @pytest.mark.parametrize(
-    ("cls", "name", "old", "new", "test", "args"),
-    [pytest.param(*mutant, id=f"{mutant[1]}: {mutant[2]}") for mutant in MUTANTS],
-)
+    ("where", "name", "mutant", "test", "args"),
+    table(
+        ("a failure that cancels nothing", Workers, "stop", stops_and_cancels_nothing,
+         test_a_failure_ends_the_rest_and_is_raised_as_it_is, ("sync", False)),
+        ("a source that stays open", Workers, "_supervise", leaves_the_source_open,
+         test_leaving_early_ends_the_children, ("async", "map", "break")),
+        ("a wide window", Workers, "open_window", opens_a_wide_window,
+         test_a_slow_consumer_slows_an_endless_source, ("async", "map")),
+        ("a window that does not follow", Workers, "_resize", nothing,
+         test_a_stream_uses_all_slots_and_those_that_are_added, ("map",)),
+        ("no waiting for room", Shell, "room", nothing_awaited,
+         test_map_waits_for_room_in_the_queue, ("sync", 1)),
+        ("results as they end", Map, "_take", takes_them_as_they_end,
+         test_results_come_in_the_order_of_the_items, ("sync",)),
+        ("leaving without a stop", _ManyCalls, "__aexit__", leaves_and_waits_for_all,
+         test_leaving_early_ends_the_children, ("sync", "as_completed", "raise")),
+    ),
+)  # fmt: skip
 def test_mutants_are_caught(
-    cls: type, name: str, old: str, new: str, test: Callable[..., Awaitable[None]],
+    where: type, name: str, mutant: Mutant, test: Callable[..., Awaitable[None]],
     args: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     async def bounded() -> None:
@@ -746,7 +771,7 @@ def test_mutants_are_caught(
             await test(*args)
 
     run("asyncio", bounded)
-    mutate(monkeypatch, cls, name, old, new)
+    monkeypatch.setattr(where, name, mutant)
     with pytest.raises((AssertionError, ExceptionGroup, HeadwayError, TimeoutError)):
         run("asyncio", bounded)
 

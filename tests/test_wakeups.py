@@ -9,12 +9,13 @@ from typing import Any
 import anyio
 import pytest
 from anyio.abc import TaskGroup
-from hypothesis import HealthCheck, Phase, find, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.errors import NoSuchExample
-from inject import BACKENDS, Status, Steps, mutate, run, settle_down
+from inject import BACKENDS, Status, Steps, run, settle_down
+from mutants import Mutant, nothing, without
 
 from headway import DeadlineExceeded, HeadwayError, Latched, Limits, Scheduler, View
+from headway._core.queue.job import Job
 from headway._core.queue.waiting import Waiting
 from headway._core.state import SchedulerState
 from headway._runtime.attempt import Attempt
@@ -308,7 +309,7 @@ async def anything(steps: Steps, ops: list[tuple[float, Any]]) -> None:
     steps.scheduler = scheduler
     scopes: list[anyio.CancelScope] = []
 
-    async def job(
+    async def submit(
         key: Any, priority: int, seconds: float, tokens: int, timeout: float, status: int
     ) -> None:
         failures = [Status(status, 0.2)] if status else []
@@ -332,7 +333,7 @@ async def anything(steps: Steps, ops: list[tuple[float, Any]]) -> None:
                 if delay:
                     await anyio.sleep(delay)
                 if op == "submit":
-                    group.start_soon(job, *args)
+                    group.start_soon(submit, *args)
                 elif op == "cancel" and scopes:
                     scopes[args[0] % len(scopes)].cancel()
                 elif op == "retune":
@@ -357,6 +358,46 @@ def wakes(backend: str, ops: list[tuple[float, Any]]) -> None:
     run(backend, anything, steps, ops, steps=steps)
 
 
+def job(
+    key: str | None = None, seconds: float = 0.0, *, timeout: float | None = None, status: int = 0
+) -> tuple[float, Any]:
+    return 0.0, ("submit", key, 0, seconds, 0, timeout, status)
+
+
+def then(op: str, n: int = 0, *, after: float = 0.01) -> tuple[float, Any]:
+    return after, (op, n)
+
+
+LATER = (0.7, job()[1])
+
+# One history for each way to lose a wake-up, which the mutants below stand for.
+HISTORIES: dict[str, list[tuple[float, Any]]] = {
+    "who was admitted": [job("one", 0.3), job("one"), LATER],
+    "an earlier moment": [job("slow"), job("slow"), job(), job()],
+    "the leader's timer": [job(), job()],
+    "the heir": [job(), job(), job()],
+    "the heir's wake-up": [job(), job(seconds=0.3), job()],
+    "changes from outside": [job(), job()],
+    "an end": [job(seconds=0.3), job(), job()],
+    "a cancellation": [job(seconds=0.3), job(seconds=0.3, timeout=0.2), job()],
+    "a failure": [job(), job(status=429)],
+    "resume": [then("pause"), job(), then("resume"), LATER],
+    "reset": [job(status=503), job(), then("reset", after=0.15), LATER],
+    "set_limits": [then("retune", 0), job(), job(), then("retune", 1), LATER],
+    "the head": [job(), job()],
+    "a key": [job("slow"), job("slow"), LATER],
+    "a key after set_limits": [job("slow"), job("slow"), then("retune", 7), LATER],
+    "a key after an end": [job("one", 0.3), job("one"), LATER],
+    "a backoff": [job(status=500)],
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("lost", HISTORIES)
+def test_in_no_known_way_is_a_wake_up_lost(lost: str, backend: str) -> None:
+    wakes(backend, HISTORIES[lost])
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @settings(max_examples=120, deadline=None, database=None)
 @given(ops=operations)
@@ -366,45 +407,83 @@ def test_whatever_happens_jobs_start_when_they_may(
     wakes(backend, ops)
 
 
-MUTANTS = [
-    (Shell, "poll", "job.owner.set()", "pass"),
-    (Shell, "poll", "leader.owner.set()", "pass"),
-    (Shell, "_lead", "self._armed - self.clock()", "INFINITY"),
-    (Shell, "_leave", "next(reversed(self.parked), None)", "None"),
-    (Shell, "_leave", "self._leader.owner.set()", "pass"),
-    (Shell, "repoll", "self.poll()", "pass"),
-    (Attempt, "finish", "shell.poll()", "pass"),
-    (Attempt, "cancelled", "shell.poll()", "pass"),
-    (Attempt, "_fail", "shell.poll()", "pass"),
-    (Scheduler, "resume", "self._shell.repoll()", "pass"),
-    (Scheduler, "reset", "self._shell.repoll()", "pass"),
-    (Scheduler, "set_limits", "shell.repoll()", "pass"),
-    (SchedulerState, "poll", "min(wake_at, ready)", "wake_at"),
-    (SchedulerState, "poll", "min(wake_at, waiting.blocked_until())", "wake_at"),
-    (SchedulerState, "retune", "self._unblock_all()", "pass"),
-    (SchedulerState, "_end_attempt", "self.waiting.unblock(job.flow)", "pass"),
-    (Waiting, "advance", "delayed[0][0] if delayed else INFINITY", "INFINITY"),
-]
+# The histories above must catch these
+
+poll, leave = Shell.poll, Shell._leave
+decide, advance = SchedulerState.poll, Waiting.advance
 
 
-@pytest.mark.parametrize(("cls", "name", "old", "new"), MUTANTS)
+def tells_nobody(self: SchedulerState, now: float) -> tuple[list[Job], float]:
+    _, wake_at = decide(self, now)
+    return [], wake_at
+
+
+def lets_the_leader_sleep(self: Shell) -> None:
+    leader, self._leader = self._leader, None
+    poll(self)
+    self._leader = leader
+
+
+async def leads_without_a_timer(self: Shell, job: Job) -> None:
+    await job.owner
+
+
+def leaves_without_an_heir(self: Shell, job: Job) -> None:
+    parked, self.parked = self.parked, {}
+    leave(self, job)
+    self.parked = parked
+    parked.pop(job, None)
+
+
+def leaves_without_a_word(self: Shell, job: Job) -> None:
+    self.parked.pop(job, None)
+    job.owner = None
+    if self._leader is job:
+        self._armed = math.inf
+        self._leader = next(reversed(self.parked), None)
+
+
+def names_no_moment_for_the_head(self: SchedulerState, now: float) -> tuple[list[Job], float]:
+    changed, _ = decide(self, now)
+    return changed, min(self.waiting.advance(now), self.waiting.blocked_until())
+
+
+def names_no_moment_for_a_key(self: Waiting) -> float:
+    return math.inf
+
+
+def names_no_moment_for_a_backoff(self: Waiting, now: float) -> float:
+    advance(self, now)
+    return math.inf
+
+
+@pytest.mark.parametrize(
+    ("history", "where", "name", "mutant"),
+    [
+        ("who was admitted", SchedulerState, "poll", tells_nobody),
+        ("an earlier moment", Shell, "poll", lets_the_leader_sleep),
+        ("the leader's timer", Shell, "_lead", leads_without_a_timer),
+        ("the heir", Shell, "_leave", leaves_without_an_heir),
+        ("the heir's wake-up", Shell, "_leave", leaves_without_a_word),
+        ("changes from outside", Shell, "repoll", nothing),
+        ("an end", Attempt, "finish", staticmethod(without(Attempt.finish, Shell, "poll"))),
+        ("a cancellation", Attempt, "cancelled", without(Attempt.cancelled, Shell, "poll")),
+        ("a failure", Attempt, "_fail", without(Attempt._fail, Shell, "poll")),
+        ("resume", Scheduler, "resume", without(Scheduler.resume, Shell, "repoll")),
+        ("reset", Scheduler, "reset", without(Scheduler.reset, Shell, "repoll")),
+        ("set_limits", Scheduler, "set_limits", without(Scheduler.set_limits, Shell, "repoll")),
+        ("the head", SchedulerState, "poll", names_no_moment_for_the_head),
+        ("a key", Waiting, "blocked_until", names_no_moment_for_a_key),
+        ("a key after set_limits", SchedulerState, "retune",
+         without(SchedulerState.retune, SchedulerState, "_unblock_all")),
+        ("a key after an end", SchedulerState, "_end_attempt",
+         without(SchedulerState._end_attempt, Waiting, "unblock")),
+        ("a backoff", Waiting, "advance", names_no_moment_for_a_backoff),
+    ],
+)  # fmt: skip
 def test_mutants_that_lose_a_wake_up_are_caught(
-    cls: type, name: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch
+    history: str, where: type, name: str, mutant: Mutant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mutate(monkeypatch, cls, name, old, new)
-
-    def lost(ops: list[tuple[float, Any]]) -> bool:
-        try:
-            wakes("asyncio", ops)
-        except (AssertionError, ExceptionGroup):
-            return True
-        return False
-
-    thorough = settings(
-        max_examples=1500, database=None, phases=[Phase.generate], derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
-    try:
-        find(operations, lost, settings=thorough)
-    except NoSuchExample:
-        pytest.fail("not caught")
+    monkeypatch.setattr(where, name, mutant)
+    with pytest.raises((AssertionError, ExceptionGroup)):
+        wakes("asyncio", HISTORIES[history])
