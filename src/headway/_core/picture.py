@@ -17,6 +17,7 @@ __all__ = ["picture"]
 INFINITY = float("inf")
 
 _MOST_KEYS = 1000
+_SOME = 1.0  # tokens that a job which has not come yet will use at least
 
 
 def picture(
@@ -58,7 +59,7 @@ def _binding(
     if blocked is not None and blocked.limits is not None:
         job = waiting.queue.head_of(blocked)
         return blocked.limits.binding(0.0 if job is None else job.cost, now)
-    return whole.binding(0.0 if head is None else head.cost, now)
+    return whole.binding(_SOME if head is None else head.cost, now)
 
 
 def _keys(waiting: Waiting, flows: Collection[Flow]) -> dict[str, KeyStatistics]:

@@ -272,7 +272,7 @@ class Scope:
         for pace in self.paces:
             if pace.ready_at() > until:
                 name, until = Binds.REQUESTS, pace.ready_at()
-        for budget in self.budgets:
+        for budget in self.budgets if cost else ():
             if (ready := budget.seen_ready_at(cost)) > until:
                 name, until = Binds.TOKENS, ready
         for port in self.ports:

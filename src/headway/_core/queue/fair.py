@@ -81,10 +81,11 @@ class JobQueue:
         for rank in [*self._ranking]:
             level = self._levels.get(-rank)
             entries = [] if level is None else [*level.heap]
+            # Of those with one tag the ones that `head` would list anew go last.
             key_queues = {
-                entry[2]: (max(entry[0], entry[2].tag), entry[1])
-                for entry in entries
-                if entry[2].flow.blocked_until is None
+                key_queue: (max(tag, key_queue.tag), key_queue.tag > tag, tag, order)
+                for tag, order, key_queue in entries
+                if key_queue.flow.blocked_until is None
             }
             for key_queue in sorted(key_queues, key=key_queues.__getitem__):
                 job = key_queue.peek()

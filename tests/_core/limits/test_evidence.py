@@ -1,0 +1,101 @@
+"""What was sent and accepted lately: what a window held, and which limit a refusal was about."""
+
+from __future__ import annotations
+
+import pytest
+
+from headway._core.limits.evidence import Evidence, Tally
+
+
+def tally(*starts: float, share: float = 60.0, span: float = 60.0) -> Tally:
+    made = Tally(share, span)
+    for at in starts:
+        made.started(at)
+    return made
+
+
+def every_second(seconds: int) -> list[float]:
+    return [float(second) for second in range(seconds)]
+
+
+@pytest.mark.parametrize(
+    ("starts", "share", "held"),
+    [
+        ([0.0], 60, 0.0),  # the attempt that was refused is left out
+        (every_second(31), 60, 30 / 60),
+        (every_second(61), 60, 59 / 60),  # a full window
+        ([*[0.0] * 40, 10.0], 60, 40 / 60),  # a burst
+        # Two windows of 30: a server that smooths over both would refuse for their mean.
+        (every_second(121), 60, 59.5 / 60),
+        ([*[0.0] * 40, 10.0], 20, 40 / 20),  # more than was stated
+    ],
+)
+def test_a_tally_says_what_part_of_the_limit_the_window_held(
+    starts: list[float], share: float, held: float
+) -> None:
+    last = starts[-1]
+    assert tally(*starts, share=share).filled(last, last) == pytest.approx(held, abs=0.035)
+
+
+def test_what_started_after_the_attempt_is_not_counted_against_it() -> None:
+    counts = tally(*every_second(11), *[30.0] * 30)
+    assert counts.filled(10.0, 31.0) == pytest.approx(10 / 60, abs=0.02)
+    assert counts.filled(30.0, 31.0) == pytest.approx(10 / 60, abs=0.02)
+    assert counts.filled(32.0, 32.0) == pytest.approx(40 / 60, abs=0.02)
+
+
+def test_the_room_of_a_window_and_when_it_clears() -> None:
+    counts = tally(0.0, 0.0, 20.0)
+    assert counts.room(20.0) == 57
+    assert counts.clears_in(20.0) == pytest.approx(60 - 20 + 60 / 32)
+    assert counts.room(70.0) == 59
+    assert counts.room(100.0) == 60
+    assert counts.clears_in(100.0) == 0.0
+
+
+def test_what_was_counted_on_another_clock_is_forgotten() -> None:
+    counts = tally(*every_second(30))
+    counts.shift(-500.0)
+    assert counts.room(30.0) == 60
+    assert counts.clears_in(30.0) == 0.0
+
+
+def test_an_attempt_remembers_the_rate_of_the_last_three_seconds() -> None:
+    evidence = Evidence()
+    assert evidence.sent(1, 0.0) == (1, 1 / 3)
+    assert evidence.sent(2, 1.5) == (2, 2 / 3)
+    assert evidence.sent(2, 3.5) == (2, 2 / 3)  # the first is too long ago
+    evidence.shift(100.0)
+    assert evidence.sent(3, 104.0) == (3, 3 / 3)
+
+
+@pytest.mark.parametrize(
+    ("seen", "about_concurrency"),
+    [
+        ((20, 5.0), True),  # as many in flight, at half the rate
+        ((19, 5.0), True),  # 95%
+        ((18, 5.0), False),  # fewer than were accepted: the rate
+        ((20, 9.0), False),  # at the highest of both: taken for the rate
+        ((20, 8.9), True),
+        ((7, 1.0), False),
+    ],
+)
+def test_which_limit_a_refusal_was_about(seen: tuple[int, float], about_concurrency: bool) -> None:
+    evidence = Evidence()
+    evidence.accepted((20, 10.0), 0.0)
+    assert evidence.is_concurrency(seen, 0.0) is about_concurrency
+
+
+def test_a_handful_in_flight_is_no_crowd() -> None:
+    evidence = Evidence()
+    evidence.accepted((4, 10.0), 0.0)
+    assert not evidence.is_concurrency((7, 1.0), 0.0)
+    assert evidence.is_concurrency((8, 1.0), 0.0)
+
+
+def test_what_was_accepted_long_ago_fades_and_a_clock_that_moves_changes_nothing() -> None:
+    evidence = Evidence()
+    evidence.accepted((100, 10.0), 0.0)
+    evidence.shift(5000.0)
+    assert not evidence.is_concurrency((40, 1.0), 5000.0)
+    assert evidence.is_concurrency((40, 1.0), 5600.0)  # of 100 there are 37 left, after 1/e

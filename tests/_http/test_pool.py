@@ -1,0 +1,116 @@
+"""The connections of headway's own clients: made when the loop is known, and anew on another."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from httpx_aiohttp import AiohttpTransport
+
+from headway._http import pool as module
+from headway._http.pool import Pool
+
+
+class Inner(httpx.AsyncBaseTransport):
+    """A transport that sends nothing."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=request.url.path.encode())
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class Opening(Pool):
+    """A pool whose transports can be looked at."""
+
+    def __init__(self) -> None:
+        super().__init__(7, "http://server")
+        self.opened: list[Inner] = []
+
+    def _open(self) -> httpx.AsyncBaseTransport:
+        self.opened.append(Inner())
+        return self.opened[-1]
+
+
+@pytest.mark.anyio
+async def test_nothing_is_opened_before_the_first_request_and_one_serves_them_all() -> None:
+    pool = Opening()
+    await pool.aclose()
+    assert pool.opened == []
+    for path in (b"/a", b"/b"):
+        response = await pool.handle_async_request(httpx.Request("GET", f"http://s{path.decode()}"))
+        assert await response.aread() == path
+    assert len(pool.opened) == 1
+    await pool.aclose()
+    assert pool.opened[0].closed
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_another_loop_has_connections_of_its_own(backend: str) -> None:
+    pool = Opening()
+
+    async def ask() -> None:
+        await pool.handle_async_request(httpx.Request("GET", "http://server"))
+
+    for number in (1, 2):
+        anyio.run(ask, backend=backend)
+        assert len(pool.opened) == number
+
+
+@pytest.mark.parametrize(("connections", "limit"), [(7, 7), (None, 0)])
+def test_on_asyncio_they_are_aiohttps(connections: int | None, limit: int) -> None:
+    pool = Pool(connections, "http://server")
+
+    async def look() -> None:
+        inner: Any = pool._open()
+        assert isinstance(inner, AiohttpTransport)
+        client: Any = inner.client
+        assert client.connector.limit == limit
+        await inner.aclose()
+
+    asyncio.run(look())
+
+
+@pytest.mark.parametrize("connections", [7, None])
+def test_on_trio_they_are_httpxs(connections: int | None) -> None:
+    pool = Pool(connections, "http://server")
+
+    async def look() -> None:
+        inner: Any = pool._open()
+        assert isinstance(inner, httpx.AsyncHTTPTransport)
+        most: Any = inner._pool
+        assert most._max_connections == (connections or sys.maxsize)
+        await inner.aclose()
+
+    anyio.run(look, backend="trio")
+
+
+@pytest.mark.parametrize(
+    ("environment", "url", "proxy"),
+    [
+        ({}, "https://api.server", None),
+        ({"https_proxy": "http://proxy:1"}, "https://api.server", "http://proxy:1"),
+        ({"https_proxy": "http://proxy:1"}, "http://api.server", None),
+        ({"all_proxy": "socks5://proxy:1"}, "http://api.server", "socks5://proxy:1"),
+        ({"http_proxy": "proxy:1"}, "http://api.server", "http://proxy:1"),
+        ({"http_proxy": "proxy:1", "no_proxy": "server"}, "http://api.server", None),
+        ({"http_proxy": "proxy:1", "no_proxy": "other"}, "http://api.server", "http://proxy:1"),
+    ],
+)
+def test_the_proxy_that_the_environment_names(
+    environment: dict[str, str], url: str, proxy: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert module._proxy_of(url) == proxy
