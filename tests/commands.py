@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from headway import cli
+from headway.bulk.record.status import Report
 
 # The signals as a shell gives them: not ignored, as in the background.
 CHILD = """
@@ -154,3 +155,31 @@ class Gated:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+def a_report(**changes: object) -> Report:
+    fields: dict[str, object] = {
+        "input": "in.jsonl",
+        "output": Path("out.jsonl"),
+        "total": 4000,
+        "done": 1000,
+        "failed": {},
+        "before": 0,
+        "ambiguous": 0,
+        "in_flight": 32,
+        "sent": 1040,
+        "refused": {},
+        "tokens": 1_234_567,
+        "input_tokens": 1_000_000,
+        "output_tokens": 234_567,
+        "cost": 0.0,
+        "unpriced": 0,
+        "limit": 10.0,
+        "pace": 10.0,
+        "concurrency": 64.0,
+        "binds": "requests",
+        "seconds": 100.0,
+        "eta": 300.0,
+        "stopped": None,
+    }
+    return Report(**{**fields, **changes})  # type: ignore[arg-type]

@@ -13,8 +13,8 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
+from commands import a_report
 from rich.console import Console
-from test_progress import a_report
 
 import headway
 from headway import Kind, Retry, Scheduler, events, kinds

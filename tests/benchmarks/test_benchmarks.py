@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 TINY = {
     "overhead.py": ["--jobs", "200", "--rounds", "1", "--concurrency", "10"],

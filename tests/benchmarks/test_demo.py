@@ -16,7 +16,7 @@ from rich.console import Console
 from headway.bulk.input import formats, lines
 from headway.bulk.input.seen import SeenIds
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture

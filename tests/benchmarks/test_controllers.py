@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from _controllers import PEERS, Aimd, Arc, Attempt, Botocore, Controller, InspectAi
 from control import Headway, Peer, Run, Server, run

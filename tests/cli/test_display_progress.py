@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Gated, command, request_line
+from commands import Gated, a_report, command, request_line
 from rich.console import Console
 
 from headway.bulk.record.status import Report
@@ -28,34 +28,6 @@ def gated() -> Iterator[Gated]:
     server = Gated()
     yield server
     server.close()
-
-
-def a_report(**changes: object) -> Report:
-    fields: dict[str, object] = {
-        "input": "in.jsonl",
-        "output": Path("out.jsonl"),
-        "total": 4000,
-        "done": 1000,
-        "failed": {},
-        "before": 0,
-        "ambiguous": 0,
-        "in_flight": 32,
-        "sent": 1040,
-        "refused": {},
-        "tokens": 1_234_567,
-        "input_tokens": 1_000_000,
-        "output_tokens": 234_567,
-        "cost": 0.0,
-        "unpriced": 0,
-        "limit": 10.0,
-        "pace": 10.0,
-        "concurrency": 64.0,
-        "binds": "requests",
-        "seconds": 100.0,
-        "eta": 300.0,
-        "stopped": None,
-    }
-    return Report(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 def shown(*reports: Report, terminal: bool) -> str:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jinja2 import ChoiceLoader, DictLoader
-from test_report import CASES, HOSTILE, HOSTILE_ERROR, failure, make_run, sample, session, words
+from reports import CASES, HOSTILE, HOSTILE_ERROR, failure, make_run, sample, session, words
 
 from headway.bulk.report import render, write_report
 from headway.bulk.report.measured import Content, Measured
