@@ -1,0 +1,80 @@
+"""Options in the words of the command line: parameters, limits, shapes."""
+
+from __future__ import annotations
+
+import pytest
+
+from headway.bulk import InvalidInput, Shape
+from headway.cli.options import limits, parameters, shape
+from headway.errors import InvalidLimit
+from headway.rates import Limits
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("temperature=0", "temperature", 0),
+        ("stop=[1, 2]", "stop", [1, 2]),
+        ("a=b=c", "a", "b=c"),
+        ("user=me", "user", "me"),
+        ('user="7"', "user", "7"),
+        ("x=", "x", ""),
+        ("x=NaN", "x", "NaN"),  # which JSON has not
+        ("x=null", "x", None),
+    ],
+)
+def test_a_parameter_is_json_where_it_can_be(text: str, name: str, value: object) -> None:
+    assert parameters([text]) == {name: value}
+
+
+def test_of_two_parameters_of_one_name_the_last_one_counts() -> None:
+    assert parameters(["a=1", "b=2", "a=3"]) == {"a": 3, "b": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("temperature", "--param 'temperature' is not KEY=VALUE"),
+        ("=1", "--param '=1' is not KEY=VALUE"),
+        ("model=m", "--param model would take the place of the model. Use --model"),
+        ("messages=[]", "Use --prompt-column, --template and --system"),
+        ("stream=true", "the answer by a stream, which is not one row. Leave it out"),
+    ],
+)
+def test_what_is_no_parameter(text: str, says: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parameters([text])
+    assert says in str(caught.value)
+
+
+def test_a_shape_has_all_that_was_said() -> None:
+    assert shape("chat", "m", "p", "i", None, "s", ["n=2"]) == Shape(
+        endpoint="chat", model="m", prompt_column="p", id_column="i", system="s",
+        parameters={"n": 2},
+    )  # fmt: skip
+    assert shape(None, None, None, None, None, None, None) == Shape()
+
+
+def test_limits_are_those_of_the_library() -> None:
+    assert limits("600/min", "180k/min", 8) == Limits("600/min", tokens="180k/min", concurrency=8)
+    assert limits(None, None, 32) == Limits(concurrency=32)
+
+
+@pytest.mark.parametrize(
+    ("rate", "tokens", "concurrency", "option", "fix"),
+    [
+        ("600", None, 1, "--rate ", "--rate 600/min"),
+        ("fast", None, 1, "--rate ", "--rate 600/min"),
+        (None, "180k", 1, "--tokens ", "--tokens 180k/min"),
+        (None, "", 1, "--tokens ", "--tokens 180k/min"),
+        (None, None, 0, "--concurrency ", "--concurrency 32"),
+    ],
+)
+def test_a_limit_that_is_none_is_named_by_its_option(
+    rate: str | None, tokens: str | None, concurrency: int, option: str, fix: str
+) -> None:
+    with pytest.raises(InvalidLimit) as caught:
+        limits(rate, tokens, concurrency)
+    assert caught.value.what.startswith(option)
+    assert "concurrency=" not in caught.value.what
+    assert str(caught.value).endswith(f"Fix: {fix}")
