@@ -25,8 +25,9 @@ def every_second(seconds: int) -> list[float]:
         (every_second(31), 60, 30 / 60),
         (every_second(61), 60, 59 / 60),  # a full window
         ([*[0.0] * 40, 10.0], 60, 40 / 60),  # a burst
-        # Two windows of 30: a server that smooths over both would refuse for their mean.
         (every_second(121), 60, 59.5 / 60),
+        # The older window was fuller: a server that counts by two takes it for even.
+        ([*every_second(60), 100.0], 60, 30 / 60),
         ([*[0.0] * 40, 10.0], 20, 40 / 20),  # more than was stated
     ],
 )
