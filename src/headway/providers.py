@@ -42,8 +42,8 @@ class Provider:
     `base_url` stands for ``/v1``; `hosts` are further hosts that it answers at. The key is read
     from the variable `key_variable` and sent in the header `key_header`, written as `key_form`;
     `headers` go with every request. An address in the variable `url_variable`, without ``/v1``,
-    goes before `base_url`. `bare_limit_per` is the period, in seconds, of an ``x-ratelimit-limit``
-    that has no suffix (None: it is not known). `lane` is what has limits of its own: the whole
+    goes before `base_url`. `bare_limit_unit` is what an ``x-ratelimit-limit`` without a suffix
+    counts by (None: it is not known). `lane` is what has limits of its own: the whole
     account, or each model in it. `prices` is the name under which genai-prices knows it, where
     that is another, and `aliases` are other names that people use.
     """
@@ -57,7 +57,7 @@ class Provider:
     url_variable: str | None = None
     hosts: tuple[str, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
-    bare_limit_per: float | None = None
+    bare_limit_unit: Literal["second", "minute"] | None = None
     lane: Literal["account", "model"] = "model"
     prices: str = ""
     aliases: tuple[str, ...] = ()

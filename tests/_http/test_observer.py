@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import httpx
 import pytest
@@ -9,8 +11,12 @@ import pytest
 from headway import Scheduler
 from headway._http.observer import Observer
 from headway.events import Event, LimitChanged
+from headway.providers import Provider, provider_at
 
 pytestmark = pytest.mark.anyio
+
+
+URL = httpx.URL("https://api.together.ai/v1/chat/completions")
 
 
 def headers(limit: int) -> httpx.Headers:
@@ -33,7 +39,7 @@ class Bench:
 
     def answer(self, limit: int, body: bytes | None = None) -> None:
         now = self.shell.now()
-        self.observe(headers(limit), self.shell.state.flow(None), now, body)
+        self.observe(headers(limit), URL, self.shell.state.flow(None), now, body)
 
     @property
     def rate(self) -> float:
@@ -62,6 +68,7 @@ async def test_every_refusal_is_read_and_what_its_body_says() -> None:
     await anyio.sleep(0.01)
     bench.observe(
         httpx.Headers(),
+        URL,
         bench.shell.state.flow(None),
         bench.shell.now(),
         b'{"error": {"message": "the limit is 120 RPM"}}',
@@ -84,6 +91,25 @@ async def test_togethers_limit_counts_by_the_unit_that_was_stated(
     bench = Bench()
     observe = Observer(bench.shell, unit)  # type: ignore[arg-type]
     found = httpx.Headers({"x-ratelimit-limit": "10"})
-    observe(found, bench.shell.state.flow(None), bench.shell.now())
+    observe(found, URL, bench.shell.state.flow(None), bench.shell.now())
     # Without it the limit says nothing, and the slow start goes on: five a second.
     assert bench.rate == pytest.approx(rate, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("host", "unit", "rate"),
+    [("llm.acme.example", "second", 600), ("llm.acme.example", "minute", 10), ("other", None, 300)],
+)
+async def test_a_provider_s_record_says_what_its_bare_limit_counts_by(
+    host: str, unit: Any, rate: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme = Provider("acme", "https://llm.acme.example/v1", "ACME_KEY", bare_limit_unit=unit)
+    monkeypatch.setattr("headway.providers.PROVIDERS", {"acme": acme})
+    provider_at.cache_clear()
+    bench = Bench()
+    found = httpx.Headers({"x-ratelimit-limit": "10"})
+    bench.observe(
+        found, httpx.URL(f"https://{host}/v1"), bench.shell.state.flow(None), bench.shell.now()
+    )
+    assert bench.rate == pytest.approx(rate, rel=0.02)
+    provider_at.cache_clear()

@@ -213,7 +213,7 @@ class Face:
         """A send in `attempt`. It is not retried here, but with the job's function."""
         until = self._until(self._shell.clock())
         response = await self._headers(request)
-        refusal = await self._refusal(response, attempt.job)
+        refusal = await self._refusal(response, attempt.job, request.url)
         if refusal is not None:
             attempt.refused(refusal, response)
             return _final(response)
@@ -226,20 +226,20 @@ class Face:
         with anyio.fail_after(self._options.attempt_timeout):
             return await self._transport.handle_async_request(request)
 
-    async def _refusal(self, response: Any, job: Job) -> Refusal | None:
+    async def _refusal(self, response: Any, job: Job, url: Any) -> Refusal | None:
         """What a response says that is no success; its stream can still be read after."""
         kind = None
         if response.status_code < 400:
             if self._is_refused is not None:
                 kind = await self._judge(response)
             if kind is None:
-                self._observe(response.headers, job.flow, job.started_at)
+                self._observe(response.headers, url, job.flow, job.started_at)
                 return None
             response.status_code = kind.status
         body = await self._beginning(response)
         # What other errors say may quote the request, whose numbers are no limits.
         said = body if response.status_code == 429 else b""
-        self._observe(response.headers, job.flow, job.started_at, said)
+        self._observe(response.headers, url, job.flow, job.started_at, said)
         refusal = refusal_from_response(
             response.status_code, response.headers, body, wall_time=time.time()
         )

@@ -131,7 +131,7 @@ class Sender:
         response = await self._post(url, request.body)
         error: httpx.HTTPStatusError | None = None
         if response.status_code < 300:
-            self._observe(response.headers, self._flow, sent_at)
+            self._observe(response.headers, url, self._flow, sent_at)
             found = _read(response, self._shell.clock() - sent_at)
             if isinstance(found, Answered):
                 return found
@@ -140,7 +140,7 @@ class Sender:
             raise _invalid(response, f"a redirect to {response.headers.get('location', '?')[:80]}")
         # What other errors say may quote the request, whose numbers are no limits.
         body = response.content if response.status_code == 429 else b""
-        self._observe(response.headers, self._flow, sent_at, body)
+        self._observe(response.headers, url, self._flow, sent_at, body)
         raise error or httpx.HTTPStatusError(
             f"{response.status_code} {response.reason_phrase}",
             request=response.request,
