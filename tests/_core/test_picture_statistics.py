@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
+from inject import settle_down
 
 from headway import DeadlineExceeded, Kind, Limits, Retry, Scheduler, View
 from headway._core import picture
@@ -108,6 +109,7 @@ async def test_a_job_whose_time_is_over_is_counted_as_that(how: str) -> None:
         with pytest.raises(DeadlineExceeded):
             await call
         group.cancel_scope.cancel()
+    await settle_down()  # events are told at the next turn of the loop
     found = scheduler.statistics()
     others = int(how in ("waits", "lease"))
     assert (found.timed_out, found.cancelled, found.failed) == (1, others, 0)

@@ -274,7 +274,7 @@ class StateMachine(RuleBasedStateMachine):
         queued = self.having(QUEUED)
         assert state.waiting.size == len(queued) == picture.queued
         assert set(state.waiting.jobs()) == set(queued)
-        assert picture.delayed == sum(job.line is None for job in queued)
+        assert picture.delayed == sum(job.key_queue is None for job in queued)
         assert picture.in_flight == len(started)
         assert picture.sent == self.starts - self.unsent
         assert picture.seconds >= 0

@@ -366,7 +366,10 @@ def test_what_a_callback_raises_leaks_no_slot(callback: str, backend: str) -> No
         hit = count >= at
         at = 0
         with anyio.fail_after(60):
-            await view.submit(flaky, 0)
+            try:
+                await view.submit(flaky, 0)
+            except Quit:  # a sink's, which the next who polls gets
+                await view.submit(flaky, 0)
             await scheduler.aclose()
         assert idle(scheduler)
         return hit
@@ -431,7 +434,7 @@ def test_statistics_leave_the_queue_as_it_is() -> None:
         for job in jobs:
             shell.enter(job)
         shell.state.cancel(jobs[1], shell.clock())  # the oldest of those that wait
-        (line,) = shell.state.waiting.queue._levels[0].lines.values()
+        (line,) = shell.state.waiting.queue._levels[0].key_queues.values()
         slots, marks = [*shell.state.whole.budgets[0]._slots], [*shell.state.counters._marks]
         await anyio.sleep(400)  # all that was charged has left its window, and a mark is due
         assert scheduler.statistics().queued == 2

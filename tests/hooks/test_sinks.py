@@ -83,3 +83,19 @@ async def test_events_from_outside_a_job_are_told_too() -> None:
 async def test_what_is_no_sink(given: object) -> None:
     with pytest.raises(TypeError, match=r"is not a function. Fix: on_event=print"):
         Scheduler(on_event=given)  # type: ignore[arg-type]
+
+
+async def test_an_exit_that_a_sink_raises_reaches_the_next_who_polls() -> None:
+    class Quit(BaseException):
+        pass
+
+    def leave(event: Event) -> None:
+        if isinstance(event, Finished):
+            raise Quit
+
+    scheduler = Scheduler("100/s", concurrency=1, on_event=leave)
+    assert await scheduler.submit(ask, 1) == 1
+    await turn()
+    with pytest.raises(Quit):
+        await scheduler.submit(ask, 2)
+    assert scheduler.statistics().in_flight == 0

@@ -32,18 +32,22 @@ class Sinks:
         self._waiting: deque[Event] = deque()
         self._called = False  # the loop will call `deliver`
         self._failed: set[int] = set()  # sinks that have raised
+        self._exit: BaseException | None = None  # what one raised that is no `Exception`
 
     def hand(self, events: Iterable[Event]) -> None:
-        """Hand `events` on."""
+        """Hand `events` on. Raises what a sink has raised that is no `Exception`: an exit, say,
+        which the event loop itself could not pass to anybody.
+        """
         self._waiting += events
         if self._waiting and not self._called:
             self._called = True
             self._next_turn(self.deliver)
+        if self._exit is not None:
+            error, self._exit = self._exit, None
+            raise error
 
     def deliver(self) -> None:
-        """Call every sink with what waits. What a sink raises that is no `Exception` ends this and
-        goes on to the loop; what is left is delivered with the next events.
-        """
+        """Call every sink with what waits."""
         self._called = False
         waiting = self._waiting
         while waiting:
@@ -53,6 +57,8 @@ class Sinks:
                     sink(event)
                 except Exception:
                     self._tell(number, event)
+                except BaseException as error:
+                    self._exit = self._exit or error
 
     def _tell(self, number: int, event: Event) -> None:
         if number not in self._failed:

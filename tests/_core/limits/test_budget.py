@@ -470,7 +470,7 @@ def stuck(ops: list[tuple[object, ...]]) -> bool:
     ("where", "name", "mutant"),
     [
         pytest.param(Waiting, "blocked_until", lambda self: NEVER, id="no wake-up for a key"),
-        pytest.param(Waiting, "release", lambda self, flow: None, id="a key stays out"),
+        pytest.param(Waiting, "unblock", lambda self, flow: None, id="a key stays out"),
         pytest.param(Waiting, "blocked_until", lambda self: 0.0, id="asked again at once"),
         pytest.param(Waiting, "remove", lambda self, job: None, id="a cancelled job waits"),
         pytest.param(JobQueue, "push_back", lambda self, job: None, id="who came back is lost"),
