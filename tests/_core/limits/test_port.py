@@ -1,12 +1,10 @@
-"""Limits that are decided elsewhere: the core asks through a port, and an owner tells it."""
+"""A port: what the core asks of a limit that is decided elsewhere, and makes of the answer."""
 
 from __future__ import annotations
 
-import anyio
-import anyio.lowlevel
 import pytest
 
-from headway import Binds, Limits, Retry, Scheduler
+from headway import Binds, Limits, Retry
 from headway._core.limits.port import Port
 from headway._core.queue.job import QUEUED, STARTED, Job
 from headway._core.state import SchedulerState
@@ -121,82 +119,3 @@ def test_two_ports_hold_together() -> None:
     other.grant()
     state.poll(0.0)
     assert (one.allowance, other.allowance, job.status) == (0, 0, STARTED)
-
-
-class Elsewhere:
-    """An owner that grants `batch` starts every ten seconds."""
-
-    def __init__(self, batch: int) -> None:
-        self.port = Port()
-        self.batch = batch
-        self.asked: list[float] = []
-        self.cancelled = 0
-
-    async def ask(self) -> None:
-        self.asked.append(anyio.current_time())
-        try:
-            await anyio.sleep(10)
-        except BaseException:
-            self.cancelled += 1
-            raise
-        self.port.grant(self.batch)
-
-
-@pytest.mark.anyio
-async def test_another_owner_in_the_place_of_a_limiter() -> None:
-    owner, starts = Elsewhere(3), []
-    scheduler = Scheduler(concurrency=10)
-    scheduler._shell.connect([owner])
-    began = anyio.current_time()
-
-    async def call(n: int) -> int:
-        starts.append(anyio.current_time() - began)
-        return n
-
-    assert await scheduler.map(call, range(7)) == list(range(7))
-    assert starts == pytest.approx([10, 10, 10, 20, 20, 20, 30], abs=0.1)
-    assert [at - began for at in owner.asked] == pytest.approx([0, 10, 20], abs=0.1)
-    assert owner.port.allowance == 2
-    assert await scheduler.submit(call, 8) == 8  # of what is left, at once
-    assert len(owner.asked) == 3
-
-
-@pytest.mark.anyio
-async def test_nobody_is_asked_for_a_job_that_was_cancelled() -> None:
-    owner = Elsewhere(1)
-    scheduler = Scheduler()
-    scheduler._shell.connect([owner])
-
-    async def call() -> None:
-        raise AssertionError("it has no permit")
-
-    with anyio.move_on_after(5):
-        await scheduler.submit(call)
-    await anyio.sleep(1)
-    assert (len(owner.asked), owner.cancelled, owner.port.allowance) == (1, 1, 0)
-    assert scheduler.statistics().queued == 0
-
-
-@pytest.mark.anyio
-async def test_an_owner_that_fails_fails_the_job_that_waits_for_it() -> None:
-    class Broken(Elsewhere):
-        async def ask(self) -> None:
-            await super().ask()
-            raise OSError("the ledger is away")
-
-    scheduler = Scheduler()
-    scheduler._shell.connect([Broken(0)])
-
-    async def call() -> None:
-        raise AssertionError("it has no permit")
-
-    for _ in range(2):
-        with pytest.raises(OSError, match="the ledger is away"):
-            await scheduler.submit(call)
-    statistics = scheduler.statistics()
-    assert (statistics.queued, statistics.in_flight, statistics.sent, statistics.failed) == (
-        0,
-        0,
-        0,
-        2,
-    )
