@@ -18,7 +18,7 @@ import httpx
 
 from headway._words import duration, stated
 from headway.errors import HeadwayError
-from headway.hints import LimitHint, limits_from, refusal_from_response
+from headway.hints import LimitHint, limits_from, message_in, refusal_from_response
 from headway.kinds import Kind, Moves
 from headway.providers import provider_named
 
@@ -234,10 +234,7 @@ def _text(response: httpx.Response) -> str:
         body = json.loads(text)
     except (ValueError, RecursionError):
         body = None
-    if isinstance(body, dict):
-        error = body.get("error", body)
-        said = error.get("message") if isinstance(error, dict) else error
-        text = said if isinstance(said, str) and said else text
+    text = message_in(body) or text
     line = " ".join(text.split()).rstrip(".")
     return line if len(line) <= _LONGEST_TEXT else f"{line[: _LONGEST_TEXT - 1]}…"
 

@@ -320,7 +320,4 @@ def _message(error: httpx.HTTPStatusError) -> str:
         body = msgspec.json.decode(error.response.content)
     except (msgspec.DecodeError, RecursionError):
         body = None
-    said = body.get("error", body) if isinstance(body, dict) else body
-    if isinstance(said, dict):
-        said = said.get("message")
-    return str(said)[:500] if said else error.response.reason_phrase or "no message"
+    return hints.message_in(body)[:500] or error.response.reason_phrase or "no message"

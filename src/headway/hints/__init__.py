@@ -9,6 +9,7 @@ what a server sent: what cannot be read is ignored, and said in `Refusal.odd`.
     refusal_from_response(status, headers, body, ...)    a response                -> Refusal | None
     wait_from(headers, body, wall_time=...)              how long to wait, in seconds
     limits_from(headers, body, wall_time=...)            what it says of each limit
+    message_in(body)                                     the message of an error's body
     limits_in_message(message)                           limits in prose: "600 RPM (10 QPS)"
 
     _model.py       Refusal, LimitHint
@@ -30,6 +31,7 @@ from headway.hints._exceptions import classify, machine_fault
 from headway.hints._kinds import refusal_from_response
 from headway.hints._limits import limits_from, limits_in_message
 from headway.hints._model import LimitHint, Refusal
+from headway.hints._reply import message_in
 from headway.hints._values import LONGEST_WAIT
 from headway.hints._waits import wait_from
 
@@ -41,6 +43,7 @@ __all__ = [
     "limits_from",
     "limits_in_message",
     "machine_fault",
+    "message_in",
     "refusal_from_response",
     "wait_from",
 ]

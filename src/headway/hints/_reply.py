@@ -15,7 +15,14 @@ from typing import Any
 from headway.hints._body_waits import BodyWait, waits_in
 from headway.hints._names import MAX_NAME, is_wait, known_name
 
-__all__ = ["ErrorBody", "Headers", "one_line", "read_body", "read_headers"]
+__all__ = [
+    "ErrorBody",
+    "Headers",
+    "message_in",
+    "one_line",
+    "read_body",
+    "read_headers",
+]
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]] | None
 """``httpx.Headers``, a dict, a multidict, a list of pairs; names in any case."""
@@ -95,6 +102,11 @@ def read_headers(headers: Any) -> dict[str, str]:
 def read_body(body: Any) -> ErrorBody:
     """What an error body says: ``bytes`` or ``str``, as received, or parsed JSON."""
     return _read_body(body, _NESTED)
+
+
+def message_in(body: object) -> str:
+    """The message of an error's body, parsed JSON; "" where it has none."""
+    return read_body(body).message
 
 
 def _read_body(body: Any, nested: int) -> ErrorBody:
