@@ -329,11 +329,12 @@ def is_plausible(used: float, reserved: float, size: int) -> bool:
 def _usage_before(text: bytes, end: int) -> tuple[int, dict[str, Any] | None]:
     """The last usage object before `end` that counts anything, and where its name stands."""
     for _ in range(_PARSED):
+        name = None
         while (at := text.rfind(b'"usage', 0, end)) >= 0:
             end = at
             if (name := _USAGE.match(text, at)) is not None:
                 break
-        if at < 0 or name is None:
+        if name is None:
             break
         found = _object_after(text, at, name.end() - at)
         if found is not None and tokens_of(found) != _NOTHING:

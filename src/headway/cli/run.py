@@ -201,8 +201,9 @@ def _run(
         )
         endpoint = bulk.find_endpoint(provider, base_url)
         report = None
-        with anyio.CancelScope() as scope:
-            watch = _Watch(shown, caught, None if as_json else console, scope, anyio.Event())
+        scope = anyio.CancelScope()
+        watch = _Watch(shown, caught, None if as_json else console, scope, anyio.Event())
+        with scope:
             report = await bulk.run(
                 source,
                 output,
