@@ -44,7 +44,7 @@ class Ended(StrEnum):
     OK = "ok"
     CANCELLED = "cancelled"
     TIMED_OUT = "timed_out"
-    """Its timeout was over, or certain to be missed: `DeadlineExceeded`."""
+    """Its timeout was over, or it was certain to miss it in the queue: `DeadlineExceeded`."""
     UNAVAILABLE = "unavailable"
     """It was queued, and the provider is down or asks to wait beyond patience: `Unavailable`."""
     LATCHED = "latched"
@@ -155,7 +155,7 @@ class LimitChanged(Event):
 
 @dataclass(frozen=True, slots=True)
 class Ignored(Event):
-    """A server stated a limit that cannot be meant: `what` says which. StatedLimits once."""
+    """A server stated a limit that cannot be meant: `what` says which. Each is told once."""
 
     key: Hashable
     what: str

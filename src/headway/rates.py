@@ -182,8 +182,8 @@ class Limits:
     """Limits that hold together: `requests` and `tokens` a period, and attempts in flight.
 
     `requests` and `tokens` take a rate as text, a `Rate`, or a list of them (all of which hold);
-    `requests` takes an `aiolimiter.AsyncLimiter` too, which is awaited last for each attempt.
-    Raises `InvalidLimit`.
+    `requests` takes an `aiolimiter.AsyncLimiter` too, which is asked for each attempt when nothing
+    else holds that back. Raises `InvalidLimit`.
     """
 
     requests: tuple[Rate, ...]

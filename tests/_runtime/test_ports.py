@@ -86,3 +86,12 @@ async def test_an_owner_that_fails_fails_the_job_that_waits_for_it() -> None:
         0,
         2,
     )
+
+
+@pytest.mark.anyio
+async def test_other_limits_leave_the_owners_connected() -> None:
+    owner = Elsewhere(1)
+    scheduler = Scheduler("600/min")
+    scheduler._shell.connect([owner])
+    scheduler.set_limits("1200/min")
+    assert scheduler._shell.state.whole.ports == (owner.port,)

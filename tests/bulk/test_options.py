@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from headway import InvalidLimit, bulk
+from headway import InvalidArgument, InvalidLimit, Scheduler, bulk
 from headway.bulk import RunOptions
 from headway.bulk import options as module
 from headway.cli import build, run
@@ -130,3 +130,28 @@ def test_the_flags_become_the_options(asked: list[RunOptions], tmp_path: Path) -
         max_cost=2.5, max_tokens=900, prices=options.prices,
     )  # fmt: skip
     assert set(options.prices.own) == {"m"}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"source": 3}, 'source=3 is not a path. Fix: the name of a file, or "-".'),
+        ({"source": "x", "output": 3}, 'output=3 is not a path. Fix: the name of a file, or "-".'),
+        (
+            {"source": "x", "options": 3},
+            "options=3 is not a RunOptions. Fix: options=headway.bulk.RunOptions(ordered=True).",
+        ),
+    ],
+)
+async def test_arguments_of_a_run_that_are_none(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        await bulk.run(scheduler=Scheduler(), **given)
+    assert str(caught.value) == says
+
+
+def test_a_source_and_a_shape_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(bulk.InvalidInput, match="3 is not a Source"):
+        bulk.check(3)  # type: ignore[arg-type]
+    with pytest.raises(bulk.InvalidInput, match="shape=3 is not a Shape"):
+        bulk.open_source(tmp_path / "x", 3)  # type: ignore[arg-type]

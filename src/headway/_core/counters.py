@@ -57,7 +57,7 @@ class Statistics:
 
     `queued` jobs wait for a permit, `delayed` ones (part of `queued`) for their backoff. `sent`
     counts attempts. `succeeded`, `failed`, `cancelled` and `timed_out` count jobs; `timed_out` are
-    those whose ``timeout`` was over or certain to be missed (`DeadlineExceeded`). `retried` counts
+    those that ended in a `DeadlineExceeded`. `retried` counts
     attempts beyond a job's first. `refused` counts attempts by kind. `tokens` were used, as far as
     known. `binds` is what holds the next job back; `seconds` how long from now, infinity where that
     waits for another attempt to end; `why` the last change and its cause. `capacity` is the

@@ -76,6 +76,7 @@ class Shell(LoopClock):
         self.runs = 0  # of map, as_completed and gather, that have begun and not ended
         self.parked: dict[Job, None] = {}
         self._limiters: list[LimiterOwner] = []
+        self._owners: tuple[Owner, ...] = ()
         self._sinks = Sinks((Log(), *sinks), self.next_turn)
         self._ports = Ports(self.spawn, self.poll, self._fail_head)
         self._is_refused = is_refused
@@ -187,11 +188,7 @@ class Shell(LoopClock):
                 elif usage is None:
                     used = self._used_by(result, job)
                 else:
-                    used = (
-                        self._used_by(result, job)
-                        if usage is None
-                        else checked_usage(usage(result))
-                    )
+                    used = checked_usage(usage(result))
             except Exception as error:
                 self._failed(job.attempt or Attempt(self, job, once), error)
             except BaseException:
@@ -434,11 +431,14 @@ class Shell(LoopClock):
         """Ask `limiters`, which the application shares, for every start from now on."""
         known = {id(owner.limiter): owner for owner in self._limiters}
         self._limiters = [known.get(id(one)) or LimiterOwner(one) for one in limiters]
-        self.connect(self._limiters)
+        self.connect(self._owners)
 
     def connect(self, owners: Iterable[Owner]) -> None:
-        """Ask `owners`, who decide limits elsewhere, for every start from now on."""
-        self.state.whole.ports = self._ports.connect(owners)
+        """Ask `owners`, who decide limits elsewhere, for every start from now on, beside the
+        limiters that the application shares.
+        """
+        self._owners = tuple(owners)
+        self.state.whole.ports = self._ports.connect([*self._limiters, *self._owners])
 
     def _fail_head(self, error: Exception) -> None:
         """The limit that the job which goes next waits for could not be asked for."""

@@ -20,6 +20,7 @@ from anyio.lowlevel import checkpoint
 
 from headway import hints
 from headway._runtime.workers import MOST_WORKERS
+from headway._words import shown
 from headway.bulk.budget import Budget
 from headway.bulk.input.feed import feed
 from headway.bulk.input.formats import BadLine, Request, estimate_tokens
@@ -43,7 +44,7 @@ from headway.bulk.send import (
     fault_of,
     stop_of,
 )  # fmt: skip
-from headway.errors import HeadwayError, Latched
+from headway.errors import HeadwayError, InvalidArgument, Latched
 from headway.providers import Endpoint, find_endpoint
 from headway.scheduler import Scheduler
 from headway.streams import Outcome
@@ -89,7 +90,7 @@ async def run(
     left have no row.
 
     Raises, before anything is sent, `headway.bulk.InvalidInput` and `InvalidOutput` for files that
-    cannot be used, and `headway.together.InvalidSettings` for a missing key; later `OSError` when
+    cannot be used, and `InvalidSettings` for a missing key; later `OSError` when
     this machine has no room for the rows, no descriptor or no memory left. What ends a run, an
     error of `watch` too, is raised when all that is in flight has its row.
 
@@ -97,6 +98,7 @@ async def run(
     the hard limit allows fewer connections than `scheduler` may have in flight, its concurrency is
     lowered, which a warning says.
     """
+    _check_arguments(source, output, options)
     endpoint = find_endpoint() if endpoint is None else endpoint
     options = RunOptions() if options is None else options
     with ExitStack() as stack:
@@ -186,6 +188,20 @@ class _Broken(HeadwayError):
     """This machine cannot go on: its cause is an `OSError` that is no connection's, so that what
     was answered is not sent again for it.
     """
+
+
+def _check_arguments(source: object, output: object, options: object) -> None:
+    """Raise `InvalidArgument` for what is no path, or no `RunOptions`."""
+    for name, path in (("source", source), ("output", output)):
+        if not isinstance(path, str | os.PathLike) and not (name == "output" and path is None):
+            raise InvalidArgument(
+                f"{name}={shown(path)} is not a path", fix='the name of a file, or "-".'
+            )
+    if options is not None and not isinstance(options, RunOptions):
+        raise InvalidArgument(
+            f"options={shown(options)} is not a RunOptions",
+            fix="options=headway.bulk.RunOptions(ordered=True).",
+        )
 
 
 @dataclass(slots=True)

@@ -78,7 +78,8 @@ def named_limits(
 def full_limits(headers: Mapping[str, str], clock: Clock) -> list[LimitHint]:
     """The limits whose reset is the time until they are *full* again, or that send none."""
     return named_limits(
-        {name: headers[name] for name in headers if _PLACES.get(name, _BARE) < _BARE}, clock
+        {name: headers[name] for name in headers if _PLACES.get(name, len(_FULL)) < len(_FULL)},
+        clock,
     )
 
 
@@ -121,7 +122,7 @@ def _names(what: What, template: str, per: float | None = None, *, dynamic: bool
     return _Names(what, limit, remaining, reset, per, dynamic)
 
 
-_DIALECTS = (
+_FULL = (
     # OpenAI, Azure, Groq: tokens are per minute; requests per minute or per day, unstated.
     _names("requests", "x-ratelimit-{}-requests"),
     _names("tokens", "x-ratelimit-{}-tokens", 60.0),
@@ -148,14 +149,16 @@ _DIALECTS = (
     # OpenAI, the limits of a project
     _names("requests", "x-ratelimit-{}-project-requests"),
     _names("tokens", "x-ratelimit-{}-project-tokens", 60.0),
+)
+_BARE = (
     # Together, OpenRouter, GitHub, X: no unit is stated
     _names("requests", "x-ratelimit-{}"),
     _names("tokens", "x-tokenlimit-{}"),
     _names("requests", "x-ratelimit-{}-dynamic", dynamic=True),
     _names("tokens", "x-tokenlimit-{}-dynamic", dynamic=True),
 )
-_BARE = len(_DIALECTS) - 4
-_BARE_PLACES = range(_BARE, len(_DIALECTS))
+_DIALECTS = _FULL + _BARE
+_BARE_PLACES = range(len(_FULL), len(_DIALECTS))
 _PLACES = {
     name: place
     for place, names in enumerate(_DIALECTS)

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from headway._words import shown
 from headway.bulk.input.formats import BadLine
+from headway.bulk.input.lines import InvalidInput
 from headway.bulk.input.source import Source
 from headway.estimate import BYTES_PER_TOKEN
 
@@ -34,7 +36,9 @@ class Check:
 
 
 def check(source: Source) -> Check:
-    """Go through the whole `source`, and count."""
+    """Go through the whole `source`, and count. Raises `InvalidInput` for what is no `Source`."""
+    if not isinstance(source, Source):
+        raise InvalidInput(f"{shown(source)} is not a Source. Give what open_source() returns")
     lines = input_tokens = max_tokens = largest = 0
     urls: Counter[str] = Counter()
     models: Counter[str] = Counter()

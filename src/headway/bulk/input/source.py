@@ -418,6 +418,10 @@ def open_source(
         raise InvalidInput(f"a limit of {limit} lines leaves nothing. Give --limit 1 or more")
     if not (isinstance(path, str | os.PathLike) or hasattr(path, "read")):
         raise InvalidInput(f"{shown(path)} is no input. Give the path of a file, or an open one")
+    if not isinstance(shape, Shape):
+        raise InvalidInput(
+            f"shape={shown(shape)} is not a Shape. Give Shape(), or one with options"
+        )
     file, name, regular = _file_of(path)
     try:
         if not regular and shard is not None:
