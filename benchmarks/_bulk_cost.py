@@ -100,8 +100,8 @@ async def _run(
     source: str,
     output: str,
     options: bulk.RunOptions | None = None,
-    watch: Callable[[bulk.Report], None] | None = None,
-) -> bulk.Report:
+    watch: Callable[[bulk.Progress], None] | None = None,
+) -> bulk.Progress:
     scheduler: Scheduler = Scheduler(concurrency=CONCURRENCY)
     async with httpx.AsyncClient(transport=_InMemory()) as in_memory:
         return await bulk.run(
@@ -141,7 +141,7 @@ def _read(output: str, trust_ids: bool) -> None:
         reset_peak()
         before, began, used = resident(), time.perf_counter(), time.process_time()
 
-        def watch(_: bulk.Report) -> None:
+        def watch(_: bulk.Progress) -> None:
             samples.append(resident())
 
         report = asyncio.run(_run("-", output, bulk.RunOptions(trust_ids=trust_ids), watch))

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from headway import cli
-from headway.bulk.record.status import Report
+from headway.bulk.record.status import Progress
 
 # The signals as a shell gives them: not ignored, as in the background.
 CHILD = """
@@ -157,7 +157,7 @@ class Gated:
         self._server.server_close()
 
 
-def a_report(**changes: object) -> Report:
+def a_report(**changes: object) -> Progress:
     fields: dict[str, object] = {
         "input": "in.jsonl",
         "output": Path("out.jsonl"),
@@ -182,4 +182,4 @@ def a_report(**changes: object) -> Report:
         "eta": 300.0,
         "stopped": None,
     }
-    return Report(**{**fields, **changes})  # type: ignore[arg-type]
+    return Progress(**{**fields, **changes})  # type: ignore[arg-type]

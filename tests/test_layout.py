@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +91,50 @@ def test_rooms_are_few() -> None:
 
     assert rooms(SOURCE) <= 20
     assert rooms(SOURCE / "bulk") <= 12
+
+
+# Words of the glossary that had several meanings: where each may name something.
+ONE_MEANING = {
+    "told": set[str](),
+    "mark": {"bulk.output.journal"},
+    "marks": {"bulk.output.journal"},
+    "owner": {"_runtime.ports", "_runtime.shell"},
+    "owners": {"_runtime.ports", "_runtime.shell"},
+    "report": {"cli", "cli.report"},
+}
+# The error and the event are two sides of one thing; the two libraries' faces are alike.
+TWICE = {"Refused", "AsyncTransport", "_Held", "_Peeked"}
+
+
+def names(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for field in ("id", "arg", "attr", "name"):
+            if isinstance(name := getattr(node, field, None), str):
+                yield name.strip("_")
+
+
+def test_a_word_names_one_thing() -> None:
+    for name, path in ALL:
+        for word in ONE_MEANING.keys() & set(names(path)):
+            assert name in ONE_MEANING[word], f"{path} calls something {word}"
+
+
+def test_no_two_classes_have_one_name() -> None:
+    found = Counter(
+        node.name
+        for _, path in ALL
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert {name for name, times in found.items() if times > 1} == TWICE
+
+
+def test_the_glossary_is_in_order() -> None:
+    design = ROOT.joinpath("docs", "design.md").read_text(encoding="utf-8")
+    table = design.partition("## Words")[2].partition("## Laws")[0]
+    words = re.findall(r"^\| ([^|]+?) \|", table, re.M)[1:]
+    assert len(words) > 60
+    assert words == sorted(set(words))
 
 
 BASE = {"_core", "_words", "hints", "events", "errors", "kinds", "rates"}

@@ -69,7 +69,7 @@ TOGETHER = Provider(
     "TOGETHER_API_KEY",
     keys_page="https://api.together.ai/settings/api-keys",
     url_variable="TOGETHER_BASE_URL",
-    # The SDK sends chat to a host of its own where it is told no address.
+    # The SDK sends chat to a host of its own where it is given no address.
     hosts=("api.together.xyz", "api-inference.together.ai"),
     aliases=("togetherai",),
 )

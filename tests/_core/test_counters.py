@@ -11,8 +11,8 @@ from headway.events import Kind
 def run(counters: Counters, seconds: range, refused: Kind | None = None) -> None:
     """One attempt a second, marked as the scheduler marks; all `refused`, or none."""
     for now in seconds:
-        if now >= counters.next_mark:
-            counters.mark(now)
+        if now >= counters.next_snapshot:
+            counters.take_snapshot(now)
         counters.sent += 1
         if refused is not None:
             counters.refuse(refused)
@@ -65,7 +65,7 @@ def test_bounded_over_a_week() -> None:
     counters = Counters(0.0)
     for now in range(0, 7 * 86_400, 60):
         run(counters, range(now, now + 1))
-    assert len(counters._marks) <= 10
+    assert len(counters._snapshots) <= 10
 
 
 def test_another_clock() -> None:
@@ -74,4 +74,4 @@ def test_another_clock() -> None:
     counters.shift(-5000.0)
     recent = counters.recent(-4900.0)
     assert (recent.seconds, recent.sent) == (100.0, 100)
-    assert counters.next_mark == pytest.approx(120.0 - 5000.0)
+    assert counters.next_snapshot == pytest.approx(120.0 - 5000.0)

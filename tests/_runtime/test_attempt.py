@@ -410,11 +410,11 @@ def test_statistics_change_nothing() -> None:
                         )
                         group.start_soon(view.submit, job)
                     await settle_down()
-                    before = (dict(state.flows), [*state.counters._marks], state.waiting.size)
+                    before = (dict(state.flows), [*state.counters._snapshots], state.waiting.size)
                     picture = scheduler.statistics()
                     assert scheduler.statistics() == picture
                     assert before == (
-                        dict(state.flows), [*state.counters._marks], state.waiting.size,
+                        dict(state.flows), [*state.counters._snapshots], state.waiting.size,
                     )  # fmt: skip
         finally:
             stop.set()
@@ -435,12 +435,15 @@ def test_statistics_leave_the_queue_as_it_is() -> None:
             shell.enter(job)
         shell.state.cancel(jobs[1], shell.clock())  # the oldest of those that wait
         (line,) = shell.state.waiting.queue._levels[0].key_queues.values()
-        slots, marks = [*shell.state.whole.budgets[0]._slots], [*shell.state.counters._marks]
-        await anyio.sleep(400)  # all that was charged has left its window, and a mark is due
+        slots, snapshots = (
+            [*shell.state.whole.budgets[0]._slots],
+            [*shell.state.counters._snapshots],
+        )
+        await anyio.sleep(400)  # all that was charged has left its window, and a snapshot is due
         assert scheduler.statistics().queued == 2
         assert (line.dead, [*line.jobs]) == (1, jobs[1:])
         assert [*shell.state.whole.budgets[0]._slots] == slots
-        assert [*shell.state.counters._marks] == marks
+        assert [*shell.state.counters._snapshots] == snapshots
         for job in jobs:
             shell.state.cancel(job, shell.clock())
 

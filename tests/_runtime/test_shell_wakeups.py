@@ -425,7 +425,7 @@ def lets_the_leader_sleep(self: Shell) -> None:
 
 
 async def leads_without_a_timer(self: Shell, job: Job) -> None:
-    await job.owner
+    await job.waiter
 
 
 def leaves_without_an_heir(self: Shell, job: Job) -> None:
@@ -437,7 +437,7 @@ def leaves_without_an_heir(self: Shell, job: Job) -> None:
 
 def leaves_without_a_word(self: Shell, job: Job) -> None:
     self.parked.pop(job, None)
-    job.owner = None
+    job.waiter = None
     if self._leader is job:
         self._armed = math.inf
         self._leader = next(reversed(self.parked), None)

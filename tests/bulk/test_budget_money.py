@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from headway import Retry, Scheduler, bulk
-from headway.bulk.record.status import Report
+from headway.bulk.record.status import Progress
 from headway.bulk.record.trace import read_trace
 from headway.bulk.report.page import write_report
 from headway.cli.display import as_json, summary
@@ -46,7 +46,7 @@ def chats(path: Path, count: int, **options: Any) -> Path:
     return lines_of(path, *[{**body, **options}] * count)
 
 
-async def run(source: Path, answer: Handler, **options: Any) -> Report:
+async def run(source: Path, answer: Handler, **options: Any) -> Progress:
     scheduler: Scheduler = Scheduler(
         concurrency=options.pop("concurrency", 8), retry=Retry(base=0.001)
     )
@@ -60,7 +60,7 @@ async def run(source: Path, answer: Handler, **options: Any) -> Report:
         )
 
 
-def rows_of(report: Report) -> list[dict[str, Any]]:
+def rows_of(report: Progress) -> list[dict[str, Any]]:
     assert report.output is not None
     return [json.loads(line) for line in report.output.read_bytes().splitlines()]
 

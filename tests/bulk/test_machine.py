@@ -276,7 +276,7 @@ async def test_what_is_in_flight_when_it_breaks_has_its_row(
         await broken.wait()
         return httpx.Response(200, content=ANSWER)
 
-    def watch(report: bulk.Report) -> None:
+    def watch(report: bulk.Progress) -> None:
         if what == "watch" and report.in_flight >= 8:
             broken.set()
             raise OSError(errno.EIO, "it broke")

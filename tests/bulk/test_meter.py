@@ -50,7 +50,7 @@ def test_tokens_money_and_reasons_are_summed(meter: Meter) -> None:
     meter.answered(REQUEST, answered(Tokens(3, 4, 7), model="m", reasons=("stop",)), 1, 0.0)
     meter.answered(REQUEST, answered(Tokens(1, None, 1), model="m", reasons=("length",)), 1, 0.0)
     meter.answered(REQUEST, answered(), 1, 0.0)  # says nothing, and nothing is bounded
-    report = meter.report()
+    report = meter.progress()
     assert (report.input_tokens, report.output_tokens, report.tokens) == (4, 4, 8)
     assert (report.cost, report.unpriced) == (8.0, 1)
     assert report.reasons == {"stop": 1, "length": 1}
@@ -61,7 +61,7 @@ def test_reasons_beyond_fifty_are_others(meter: Meter) -> None:
     for number in range(60):
         meter.answered(REQUEST, answered(reasons=(f"r{number}",)), 1, 0.0)
     meter.answered(REQUEST, answered(reasons=("r0",)), 1, 0.0)
-    reasons = meter.report().reasons
+    reasons = meter.progress().reasons
     assert (len(reasons), reasons["(other reasons)"], reasons["r0"]) == (51, 10, 2)
 
 
@@ -72,7 +72,7 @@ def test_what_was_billed_without_an_answer_is_written_down(
     with Ledger(tmp_path) as ledger:
         meter = a_meter(tmp_path, ledger, max_tokens)
         meter.billed(REQUEST, UNTOLD)
-        assert meter.report().cost == (0.0 if max_tokens is None else 11.0 + 50.0)
+        assert meter.progress().cost == (0.0 if max_tokens is None else 11.0 + 50.0)
         meter.billed(REQUEST, Reading(b"", Tokens(2, 3, 5), "other"))
         assert list(ledger) == [
             Unanswered(1, [None, "m"], 11, 50), Unanswered(1, ["other", "m"], 2, 3)

@@ -103,7 +103,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[RunOptions]:
     """The options with which the command runs."""
     seen: list[RunOptions] = []
 
-    async def instead(*_: object, options: RunOptions, **__: object) -> bulk.Report:
+    async def instead(*_: object, options: RunOptions, **__: object) -> bulk.Progress:
         seen.append(options)
         raise bulk.InvalidInput("seen")
 

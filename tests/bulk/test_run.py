@@ -21,7 +21,7 @@ from llmock.pytest_plugin import LLMock
 
 from headway import InvalidLimit, Retry, Scheduler, bulk
 from headway.bulk.output.paths import default_output
-from headway.bulk.record.status import Report
+from headway.bulk.record.status import Progress
 from headway.bulk.record.trace import read_trace
 from headway.events import Kind
 from headway.prices import Price, Prices
@@ -299,7 +299,7 @@ async def test_a_report_names_the_last_fault(source: Path) -> None:
             raise answer
         return answer
 
-    reports: list[Report] = []
+    reports: list[Progress] = []
     scheduler = make_scheduler(requests="1000/s", concurrency=1)
     async with scripted(answer) as client:
         await bulk.run(
@@ -408,10 +408,10 @@ async def test_an_empty_account_ends_the_run_and_keeps_what_is_done(source: Path
 
 @cancels_requests
 async def test_a_cancelled_run_tells_its_watch_how_far_it_is(server: LLMock, source: Path) -> None:
-    reports: list[Report] = []
+    reports: list[Progress] = []
     with anyio.CancelScope() as scope:
 
-        def watch(report: Report) -> None:
+        def watch(report: Progress) -> None:
             reports.append(report)
             if len(reports) == 1:
                 scope.cancel()
@@ -706,7 +706,7 @@ async def test_a_drain_before_anything_was_sent(source: Path) -> None:
 
 @dataclass
 class Finished:
-    report: Report
+    report: Progress
     asked: int
 
 
@@ -827,7 +827,7 @@ async def test_a_disk_that_cannot_be_synced_ends_the_run(
 async def test_an_error_of_the_watch_is_itself(source: Path) -> None:
     first = True
 
-    def watch(report: Report) -> None:
+    def watch(report: Progress) -> None:
         nonlocal first
         if first:
             first = False
@@ -968,7 +968,7 @@ class RawServer:
 
     async def run(
         self, source: Path, *, timeout: float = 30, **options: Any
-    ) -> tuple[Report, dict[str, dict[str, Any]]]:
+    ) -> tuple[Progress, dict[str, dict[str, Any]]]:
         listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
         port = listener.extra(anyio.abc.SocketAttribute.local_port)
         endpoint = bulk.Endpoint("custom", f"http://127.0.0.1:{port}/v1", None, "HEADWAY_API_KEY")
@@ -1152,7 +1152,7 @@ async def test_a_clock_that_jumps_harms_neither_record_nor_eta(
         await anyio.sleep(0.05)
         return httpx.Response(200, content=ANSWER)
 
-    reports: list[Report] = []
+    reports: list[Progress] = []
     with anyio.fail_after(30):
         async with scripted(answer) as client:  # type: ignore[arg-type]
             report = await bulk.run(

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from headway.bulk.record.status import Report, Stop
+from headway.bulk.record.status import Progress, Stop
 from headway.cli import display as progress
 from headway.kinds import Kind
 
 INFINITY = float("inf")
-REPORT = Report(
+REPORT = Progress(
     input="in", output=Path("out"), total=9, done=5, failed={"http_400": 1}, before=2, ambiguous=1,
     in_flight=3, sent=8, refused={Kind.RATE: 2}, tokens=30, input_tokens=10, output_tokens=20,
     cost=0.12345678, unpriced=1, limit=10.0, pace=9.5, concurrency=32.0, binds="requests",

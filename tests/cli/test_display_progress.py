@@ -17,7 +17,7 @@ import pytest
 from commands import Gated, a_report, command, request_line
 from rich.console import Console
 
-from headway.bulk.record.status import Report
+from headway.bulk.record.status import Progress
 from headway.cli import display as progress
 from headway.events import Closed, Kind
 from headway.hooks.log import Log
@@ -30,7 +30,7 @@ def gated() -> Iterator[Gated]:
     server.close()
 
 
-def shown(*reports: Report, terminal: bool) -> str:
+def shown(*reports: Progress, terminal: bool) -> str:
     console = Console(record=True, force_terminal=terminal, width=100, file=sys.stderr)
     with progress.display(console) as display:
         for report in reports:

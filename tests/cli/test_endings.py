@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from headway.bulk.record.status import Report, Stop
+from headway.bulk.record.status import Progress, Stop
 from headway.cli.endings import again, cannot_go_on, exit_code, problem, refused
 from headway.kinds import Kind
 
 
-def a_report(**changes: Any) -> Report:
+def a_report(**changes: Any) -> Progress:
     counts = dict.fromkeys(
         ("before", "ambiguous", "in_flight", "sent", "tokens", "input_tokens", "output_tokens",
          "unpriced"), 0,
@@ -23,7 +23,7 @@ def a_report(**changes: Any) -> Report:
         "cost": 0.0, "limit": None, "pace": 1.0, "concurrency": 1.0, "binds": "", "seconds": 1.0,
         "eta": None, "stopped": None,
     }  # fmt: skip
-    return Report(**{**counts, **fields, **changes})
+    return Progress(**{**counts, **fields, **changes})
 
 
 @pytest.mark.parametrize(

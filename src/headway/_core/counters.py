@@ -123,34 +123,34 @@ class Counts:
 
 
 class Counters(Counts):
-    """The totals of the whole, with a mark every half minute for the recent share of refusals."""
+    """The totals of the whole, with snapshots of them for the recent share of refusals."""
 
-    __slots__ = ("_marks", "next_mark")
+    __slots__ = ("_snapshots", "next_snapshot")
 
     def __init__(self, now: float) -> None:
         super().__init__()
-        self._marks: deque[tuple[float, int, dict[Kind, int]]] = deque(maxlen=_BUCKETS)
-        self.next_mark = now
-        self.mark(now)
+        self._snapshots: deque[tuple[float, int, dict[Kind, int]]] = deque(maxlen=_BUCKETS)
+        self.next_snapshot = now
+        self.take_snapshot(now)
 
-    def mark(self, now: float) -> None:
-        """Remember the totals at `now`; wanted from `next_mark` on."""
-        self._marks.append((now, self.sent, dict(self.refused)))
-        self.next_mark = now + _BUCKET
+    def take_snapshot(self, now: float) -> None:
+        """Remember the totals at `now`; wanted from `next_snapshot` on."""
+        self._snapshots.append((now, self.sent, dict(self.refused)))
+        self.next_snapshot = now + _BUCKET
 
-    def pace(self, now: float) -> float:
-        """Attempts sent a second since the newest mark that is at least five seconds old."""
-        at, sent, _ = next((mark for mark in reversed(self._marks) if mark[0] <= now - 5.0),
-                           self._marks[0])  # fmt: skip
+    def recent_rate(self, now: float) -> float:
+        """Attempts sent a second since the newest snapshot that is at least five seconds old."""
+        at, sent, _ = next((one for one in reversed(self._snapshots) if one[0] <= now - 5.0),
+                           self._snapshots[0])  # fmt: skip
         return (self.sent - sent) / max(1.0, now - at)
 
     def recent(self, now: float) -> Recent:
-        """What came since the oldest mark that is not older than the window; changes nothing."""
-        marks = [*self._marks]
-        if now >= self.next_mark:  # as if the mark that is wanted were made
-            marks.append((now, self.sent, dict(self.refused)))
+        """What came since the oldest snapshot inside the window; changes nothing."""
+        snapshots = [*self._snapshots]
+        if now >= self.next_snapshot:  # as if the one that is wanted were taken
+            snapshots.append((now, self.sent, dict(self.refused)))
         horizon = now - _BUCKET * _BUCKETS
-        at, sent, refused = next((mark for mark in marks if mark[0] >= horizon), marks[-1])
+        at, sent, refused = next((one for one in snapshots if one[0] >= horizon), snapshots[-1])
         differences = {kind: n - refused.get(kind, 0) for kind, n in [*self.refused.items()]}
         return Recent(
             seconds=now - at,
@@ -160,7 +160,7 @@ class Counters(Counts):
 
     def shift(self, seconds: float) -> None:
         """Move to another clock, which shows `seconds` more."""
-        moved = [(at + seconds, sent, refused) for at, sent, refused in self._marks]
-        self._marks.clear()
-        self._marks.extend(moved)
-        self.next_mark += seconds
+        moved = [(at + seconds, sent, refused) for at, sent, refused in self._snapshots]
+        self._snapshots.clear()
+        self._snapshots.extend(moved)
+        self.next_snapshot += seconds

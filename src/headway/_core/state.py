@@ -1,4 +1,4 @@
-"""SchedulerState: every decision of headway, as a machine that is told the time.
+"""SchedulerState: every decision of headway, as a machine that is given the time.
 
 The law. A job is *queued* (for a permit, or for the end of its backoff), then *started*, and then
 *done* or queued again. It starts when the limits of the whole and those of its key allow it, all
@@ -366,8 +366,8 @@ class SchedulerState:
         waited = now - job.queued_at
         job.waited += waited
         flow, counters = job.flow, self.counters
-        if now >= counters.next_mark:
-            counters.mark(now)
+        if now >= counters.next_snapshot:
+            counters.take_snapshot(now)
         for counts in (counters, flow.counts):
             counts.in_flight += job.slots
             counts.sent += 1

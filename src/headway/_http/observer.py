@@ -1,4 +1,4 @@
-"""What responses state of the limits, told to the scheduler."""
+"""What responses state of the limits, handed to the scheduler."""
 
 from __future__ import annotations
 

@@ -45,16 +45,16 @@ class LimiterOwner:
 class Ports:
     """The owners that one scheduler asks.
 
-    `spawn` starts a task on the event loop and returns what cancels it; `told` is called when an
-    owner has told its port something, and `failed` with what asking one raised.
+    `spawn` starts a task on the event loop and returns what cancels it; `answered` is called when
+    an owner has answered its port, and `failed` with what asking one raised.
     """
 
     def __init__(
-        self, spawn: Spawn, told: Callable[[], object], failed: Callable[[Exception], object]
+        self, spawn: Spawn, answered: Callable[[], object], failed: Callable[[Exception], object]
     ) -> None:
         self.owners: tuple[Owner, ...] = ()
         self._spawn = spawn
-        self._told = told
+        self._answered = answered
         self._failed = failed
         self._asked: dict[Owner, Cancel] = {}
 
@@ -86,6 +86,6 @@ class Ports:
             error = raised
         self._asked.pop(owner, None)
         if error is None:
-            self._told()
+            self._answered()
         else:
             self._failed(error)

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import anyio
 
 from headway._core.queue.job import FAILED, QUEUED, STARTED, Job
-from headway._core.refusals.retry import GiveUp, mark
+from headway._core.refusals.retry import GiveUp, note_given_up
 from headway._core.state import SchedulerState
 from headway._runtime.attempt import ATTEMPT, Attempt
 from headway._runtime.calls import (
@@ -297,11 +297,11 @@ class Shell(LoopClock):
         self._last = now = self.clock()
         changed, self._wake_at = state.poll(now)
         for job in changed:
-            if job.owner is not None:
-                job.owner.set()
+            if job.waiter is not None:
+                job.waiter.set()
         leader = self._leader
         if self._wake_at < self._armed and leader is not None:
-            leader.owner.set()
+            leader.waiter.set()
         if self._room is not None and state.waiting.size < state.max_queue:
             self._room.set()
             self._room = None
@@ -359,22 +359,22 @@ class Shell(LoopClock):
         self.idle = None
 
     async def _park(self, job: Job) -> None:
-        job.owner = self._waiter()
+        job.waiter = self._waiter()
         self.parked[job] = None
         try:
             while job.status == QUEUED:
                 if self._leader is None:
                     self._leader = job
                 if self._leader is not job:
-                    await job.owner
+                    await job.waiter
                 else:
                     self._armed = self._wake_at
                     if self._armed < INFINITY:
                         await self._lead(job)
                     else:
-                        await job.owner
-                if job.status == QUEUED and job.owner.is_set():
-                    job.owner = self._waiter()
+                        await job.waiter
+                if job.status == QUEUED and job.waiter.is_set():
+                    job.waiter = self._waiter()
         except BaseException:
             self._leave(job)
             Attempt(self, job).never_sent()
@@ -383,22 +383,22 @@ class Shell(LoopClock):
 
     async def _lead(self, job: Job) -> None:
         with anyio.move_on_after(self._armed - self.clock()):
-            await job.owner
+            await job.waiter
             return
         self._armed = INFINITY
-        if job.owner.is_set():
-            job.owner = self._waiter()
+        if job.waiter.is_set():
+            job.waiter = self._waiter()
         self.poll()
 
     def _leave(self, job: Job) -> None:
         self.parked.pop(job, None)  # it is gone where the loop was given up
-        job.owner = None
+        job.waiter = None
         if self._leader is job:
             self._armed = INFINITY
             # The last to park: the one that stays longest, so that the lead changes seldom.
             self._leader = next(reversed(self.parked), None)
             if self._leader is not None:
-                self._leader.owner.set()
+                self._leader.waiter.set()
 
     # Inside
 
@@ -410,7 +410,7 @@ class Shell(LoopClock):
         final.add_note(
             f"headway: tried {tries} in {duration(spent)}, and not again: {verdict.reason}."
         )
-        mark(final, verdict)
+        note_given_up(final, verdict)
         return final
 
     def _failed(self, attempt: Attempt, error: Exception) -> None:

@@ -7,7 +7,7 @@ from headway.bulk.input.lines import InvalidInput
 from headway.bulk.input.source import Shape, Shard, Source, open_source
 from headway.bulk.options import RunOptions
 from headway.bulk.output.paths import InvalidOutput
-from headway.bulk.record.status import Report, Stop
+from headway.bulk.record.status import Progress, Stop
 from headway.bulk.run import run
 from headway.prices import Prices
 from headway.providers import PROVIDERS, Endpoint, InvalidSettings, find_endpoint
@@ -21,7 +21,7 @@ __all__ = [
     "InvalidOutput",
     "InvalidSettings",
     "Prices",
-    "Report",
+    "Progress",
     "Request",
     "RunOptions",
     "Shape",
@@ -35,6 +35,6 @@ __all__ = [
 ]  # fmt: skip
 
 _show_under(
-    __name__, (BadLine, Check, InvalidInput, InvalidOutput, Report, Request, RunOptions, Shape,
+    __name__, (BadLine, Check, InvalidInput, InvalidOutput, Progress, Request, RunOptions, Shape,
                Shard, Source, Stop)
 )  # fmt: skip

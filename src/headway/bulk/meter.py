@@ -1,4 +1,4 @@
-"""What a run measures of itself: for the report, for the record, and for its bounds."""
+"""What a run measures of itself: for who watches it, for the record, and for its bounds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from headway.bulk.output.bills import Ledger, Unanswered
 from headway.bulk.output.journal import Journal, trace_file
 from headway.bulk.output.pipe import Rows
 from headway.bulk.output.rows import spent_by
-from headway.bulk.record.status import Forecast, Report, Stop
+from headway.bulk.record.status import Forecast, Progress, Stop
 from headway.bulk.record.trace import Recorder
 from headway.bulk.send import Answered
 from headway.estimate import Tokens
@@ -67,7 +67,7 @@ class Meter:
         self._unpriced = 0
         self._reasons: Counter[str] = Counter()
         self._ledger = ledger
-        self._pace = Forecast()
+        self._forecast = Forecast()
         self._any = bool(rows.done.count)  # whether anything was answered, earlier runs included
         self._first_code = ""
         self._alike = 0
@@ -96,7 +96,7 @@ class Meter:
         self._answered_at = time.monotonic()
         self._any = True
         self._unpriced += cost is None
-        self._pace.took(answered.seconds)
+        self._forecast.took(answered.seconds)
         if self._recorder is not None:
             self._recorder.row(
                 model=request.model, code=None, attempts=attempts, waited=waited,
@@ -153,7 +153,7 @@ class Meter:
     def sample(self) -> None:
         """Look at the clock and at the scheduler: four times a second, and at both ends."""
         done = _written(self._rows) - self.before
-        self._pace.see(time.monotonic() - self._began, done)
+        self._forecast.see(time.monotonic() - self._began, done)
         if self._recorder is not None:
             self._recorder.sample(time.time(), self._scheduler.statistics())
 
@@ -167,7 +167,7 @@ class Meter:
         elif self.stopped is not None:
             reason, said = "stopped", self.stopped.reason
         else:
-            reason, said = ("interrupted" if self.report().remaining else "done"), ""
+            reason, said = ("interrupted" if self.progress().remaining else "done"), ""
         with suppress(OSError):
             self._recorder.end(time.time(), reason, said)
         if self._recorder.fault is not None:
@@ -178,12 +178,12 @@ class Meter:
         if self._recorder is not None:
             self._recorder.close()
 
-    def report(self) -> Report:
+    def progress(self) -> Progress:
         """How far the run is, now."""
         statistics, rows, scheduler = self._scheduler.statistics(), self._rows, self._scheduler
         done, failed = rows.done.count, dict(rows.failed)
         left = None if self.total is None else self.total - done - sum(failed.values())
-        return Report(
+        return Progress(
             input=self._source.name,
             output=self._output,
             total=self.total,
@@ -205,7 +205,7 @@ class Meter:
             concurrency=statistics.capacity,
             binds=statistics.binds,
             seconds=time.monotonic() - self._began,
-            eta=self._pace.eta(left, self.in_flight),
+            eta=self._forecast.eta(left, self.in_flight),
             stopped=self.stopped,
             fault=self.fault,
         )

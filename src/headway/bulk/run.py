@@ -33,7 +33,7 @@ from headway.bulk.output.journal import Journal
 from headway.bulk.output.opening import open_rows, paths_of
 from headway.bulk.output.pipe import Pipe, Rows
 from headway.bulk.output.rows import answer_row, error_row
-from headway.bulk.record.status import Report, Stop
+from headway.bulk.record.status import Progress, Stop
 from headway.bulk.send import (
     UNTOLD,
     Answered,
@@ -68,9 +68,9 @@ async def run(
     options: RunOptions | None = None,
     endpoint: Endpoint | None = None,
     client: httpx.AsyncClient | None = None,
-    watch: Callable[[Report], None] | None = None,
+    watch: Callable[[Progress], None] | None = None,
     drain: anyio.Event | None = None,
-) -> Report:
+) -> Progress:
     """Send every line of `source` and write one row for each to `output`; resume what was begun.
 
     `source` is a file (gzip and zstd by their suffix) or ``"-"``, standard input; `output` a file,
@@ -82,12 +82,12 @@ async def run(
     A run whose output is there already goes on with the lines that have no row. Rows that a killed
     process had in flight are sent again, or, with ``ambiguous="report"``, failed.
 
-    `watch` is called with a `Report` four times a second, and at the end, however it ends. When
+    `watch` is called with a `Progress` four times a second, and at the end, however it ends. When
     `drain` is set nothing more is sent, and the run ends with what is in flight.
 
     A line that fails gets a row that says why, and the run goes on. A wrong key, an empty account,
-    a provider that stays away or a bound ends it: `Report.stopped` says so, and the lines that are
-    left have no row.
+    a provider that stays away or a bound ends it: `Progress.stopped` says so, and the lines that
+    are left have no row.
 
     Raises, before anything is sent, `headway.bulk.InvalidInput` and `InvalidOutput` for files that
     cannot be used, and `InvalidSettings` for a missing key; later `OSError` when
@@ -148,14 +148,15 @@ async def run(
                 if options.ordered:
                     with anyio.CancelScope(shield=True):
                         await anyio.to_thread.run_sync(rows.arrange)
-            if meter.stopped is None and isinstance(rows, Journal) and not meter.report().remaining:
+            complete = meter.stopped is None and not meter.progress().remaining
+            if complete and isinstance(rows, Journal):
                 rows.finish()
         if (grown := lines.grown()) and meter.stopped is None:
             logger.warning(
                 "%s has grown by %s bytes since the run began; what was added is not in it. Put it "
                 "in a file of its own", lines.name, f"{grown:,}",
             )  # fmt: skip
-        return meter.report()
+        return meter.progress()
 
 
 def _fit(scheduler: Scheduler) -> None:
@@ -172,7 +173,7 @@ def _fit(scheduler: Scheduler) -> None:
         )  # fmt: skip
 
 
-def _nobody(report: Report) -> None:
+def _nobody(progress: Progress) -> None:
     """The watch of a run that nobody watches."""
 
 
@@ -227,8 +228,8 @@ class _Execution:
     _sending: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _unwritten: list[tuple[int, bytes]] = field(default_factory=list)
 
-    async def run(self, watch: Callable[[Report], None]) -> None:
-        """Run to the end of the input, or to what stops it, while `watch` is told."""
+    async def run(self, watch: Callable[[Progress], None]) -> None:
+        """Run to the end of the input, or to what stops it; `watch` sees how far it is."""
         raised: Exception | None = None
         meter = self.meter
         meter.sample()
@@ -252,18 +253,18 @@ class _Execution:
             with suppress(OSError):
                 self.rows.sync()
             try:
-                watch(meter.report())
+                watch(meter.progress())
             except Exception:
                 if raised is None:
                     raise
         if raised is not None:
             raise raised
 
-    async def _keep_watched(self, watch: Callable[[Report], None]) -> None:
+    async def _keep_watched(self, watch: Callable[[Progress], None]) -> None:
         while True:
             self.meter.sample()
             try:
-                watch(self.meter.report())
+                watch(self.meter.progress())
             except Exception as error:
                 self._break(error)
                 return

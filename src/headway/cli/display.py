@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TextIO
 
 from headway import _words as words
-from headway.bulk.record.status import Report, early_ends
+from headway.bulk.record.status import Progress, early_ends
 from headway.errors import MissingExtra
 from headway.kinds import Kind, Moves, Retried
 
@@ -38,10 +38,10 @@ _ECHO = 4  # columns for the "^C" of a terminal, which would wrap at its edge an
 
 
 class Display(Protocol):
-    """Shows reports of a run."""
+    """Shows the progress of a run."""
 
     @property
-    def last(self) -> Report | None:
+    def last(self) -> Progress | None:
         """The latest, None before the first."""
         ...
 
@@ -54,7 +54,7 @@ class Display(Protocol):
         traceback: TracebackType | None,
     ) -> None: ...
 
-    def __call__(self, report: Report) -> None: ...
+    def __call__(self, progress: Progress) -> None: ...
 
 
 def stderr() -> Console:
@@ -74,7 +74,7 @@ def display(console: Console, *, as_lines: TextIO | None = None) -> Display:
 class _Shown:
     """What the displays share."""
 
-    last: Report | None
+    last: Progress | None
 
     def __init__(self) -> None:
         self.last = None
@@ -110,18 +110,18 @@ class _Terminal(_Shown):
     ) -> None:
         self._live.__exit__(exc_type, exc, traceback)
 
-    def __call__(self, report: Report) -> None:
-        self.last = report
+    def __call__(self, progress: Progress) -> None:
+        self.last = progress
         drawn = Table.grid(expand=True)
         drawn.width = self._live.console.width - _ECHO
-        if report.total is not None:
-            drawn.add_row(ProgressBar(total=max(1, report.total), completed=report.rows))
-        counts = f" {_of_total(report)}{_share(report)}, "
+        if progress.total is not None:
+            drawn.add_row(ProgressBar(total=max(1, progress.total), completed=progress.rows))
+        counts = f" {_of_total(progress)}{_share(progress)}, "
         drawn.add_row(
-            Text.assemble((f"{report.rows:,}", "bold"), counts, (_left(report), "bold cyan"))
+            Text.assemble((f"{progress.rows:,}", "bold"), counts, (_left(progress), "bold cyan"))
         )
         lines = Table.grid(padding=(0, 2))
-        for name, value, style in _lines(report):
+        for name, value, style in _lines(progress):
             lines.add_row(Text(name, "dim"), Text(value, style))
         drawn.add_row(lines)
         self._live.update(drawn, refresh=True)
@@ -135,21 +135,22 @@ class _Plain(_Shown):
         self._console = console
         self._due = _PLAIN_EVERY
 
-    def __call__(self, report: Report) -> None:
-        self.last = report
-        if report.seconds < self._due:
+    def __call__(self, progress: Progress) -> None:
+        self.last = progress
+        if progress.seconds < self._due:
             return
-        self._due = report.seconds + _PLAIN_EVERY
+        self._due = progress.seconds + _PLAIN_EVERY
         parts = [
-            f"{report.rows:,} {_of_total(report)}{_share(report)}: {report.done:,} answered, "
-            f"{_failures(report)} failed, {report.in_flight:,} in flight",
-            _rate(report),
-            f"held back by {words.binds(report.binds)}",
-            f"refused: {_refusals(report)}",
+            f"{progress.rows:,} {_of_total(progress)}{_share(progress)}: "
+            f"{progress.done:,} answered, {_failures(progress)} failed, "
+            f"{progress.in_flight:,} in flight",
+            _rate(progress),
+            f"held back by {words.binds(progress.binds)}",
+            f"refused: {_refusals(progress)}",
         ]
-        if faults := _faults(report):
+        if faults := _faults(progress):
             parts.append(f"faults: {faults}")
-        line = "; ".join([*parts, _left(report)])
+        line = "; ".join([*parts, _left(progress)])
         self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
@@ -161,11 +162,11 @@ class _Json(_Shown):
         self._file = file
         self._due = 0.0
 
-    def __call__(self, report: Report) -> None:
-        self.last = report
-        if report.seconds >= self._due:
-            self._due = report.seconds + _JSON_EVERY
-            self._write({"event": "progress", **as_json(report)})
+    def __call__(self, progress: Progress) -> None:
+        self.last = progress
+        if progress.seconds >= self._due:
+            self._due = progress.seconds + _JSON_EVERY
+            self._write({"event": "progress", **as_json(progress)})
 
     def __exit__(
         self,
@@ -180,35 +181,35 @@ class _Json(_Shown):
         print(json.dumps(value), file=self._file, flush=True)
 
 
-def as_json(report: Report) -> dict[str, Any]:
-    """`report` for machines: counts, seconds, dollars; null for what is not known or unlimited."""
+def as_json(progress: Progress) -> dict[str, Any]:
+    """`progress` for machines: counts, seconds, dollars; null for the unknown and the unlimited."""
     infinite = float("inf")
     return {
-        "input": report.input,
-        "output": None if report.output is None else str(report.output),
-        "total": report.total,
-        "done": report.done,
-        "failed": dict(report.failed),
-        "before": report.before,
-        "ambiguous": report.ambiguous,
-        "remaining": report.remaining,
-        "in_flight": report.in_flight,
-        "sent": report.sent,
-        "refused": {str(kind): count for kind, count in report.refused.items()},
-        "input_tokens": report.input_tokens,
-        "output_tokens": report.output_tokens,
-        "tokens": report.tokens,
-        "cost": round(report.cost, 6),
-        "unpriced": report.unpriced,
-        "reasons": dict(report.reasons),
-        "limit": report.limit,
-        "pace": None if report.pace == infinite else report.pace,
-        "concurrency": None if report.concurrency == infinite else report.concurrency,
-        "binds": report.binds,
-        "seconds": round(report.seconds, 3),
-        "eta": None if report.eta is None else round(report.eta, 1),
-        "stopped": None if report.stopped is None else report.stopped.reason,
-        "fault": report.fault,
+        "input": progress.input,
+        "output": None if progress.output is None else str(progress.output),
+        "total": progress.total,
+        "done": progress.done,
+        "failed": dict(progress.failed),
+        "before": progress.before,
+        "ambiguous": progress.ambiguous,
+        "remaining": progress.remaining,
+        "in_flight": progress.in_flight,
+        "sent": progress.sent,
+        "refused": {str(kind): count for kind, count in progress.refused.items()},
+        "input_tokens": progress.input_tokens,
+        "output_tokens": progress.output_tokens,
+        "tokens": progress.tokens,
+        "cost": round(progress.cost, 6),
+        "unpriced": progress.unpriced,
+        "reasons": dict(progress.reasons),
+        "limit": progress.limit,
+        "pace": None if progress.pace == infinite else progress.pace,
+        "concurrency": None if progress.concurrency == infinite else progress.concurrency,
+        "binds": progress.binds,
+        "seconds": round(progress.seconds, 3),
+        "eta": None if progress.eta is None else round(progress.eta, 1),
+        "stopped": None if progress.stopped is None else progress.stopped.reason,
+        "fault": progress.fault,
     }
 
 
@@ -231,77 +232,79 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not (isinstance(kind, Kind) and kind.moves is Moves.LATCH)
 
 
-def summary(report: Report) -> Table:
+def summary(progress: Progress) -> Table:
     """How a run ended, as a table of two columns."""
     table = Table.grid(padding=(0, 2))
-    table.add_row("done", f"{report.done:,} {_of_total(report)}")
-    if report.before:
-        table.add_row("before", f"{report.before:,} lines had their row already")
-    if report.ambiguous:
-        table.add_row("again", f"{report.ambiguous:,} lines that were in flight at a kill")
-    if report.failed:
-        table.add_row("failed", _failures(report))
-    if report.remaining:
-        table.add_row("not answered", f"{report.remaining:,} lines have no row")
-    for what, said in early_ends(report.reasons):
+    table.add_row("done", f"{progress.done:,} {_of_total(progress)}")
+    if progress.before:
+        table.add_row("before", f"{progress.before:,} lines had their row already")
+    if progress.ambiguous:
+        table.add_row("again", f"{progress.ambiguous:,} lines that were in flight at a kill")
+    if progress.failed:
+        table.add_row("failed", _failures(progress))
+    if progress.remaining:
+        table.add_row("not answered", f"{progress.remaining:,} lines have no row")
+    for what, said in early_ends(progress.reasons):
         table.add_row(what, Text(said))
-    table.add_row("refused", _refusals(report))
-    if faults := _faults(report):
+    table.add_row("refused", _refusals(progress))
+    if faults := _faults(progress):
         table.add_row("faults", faults)
-    table.add_row("tokens", _tokens(report))
-    if cost := _cost(report):
+    table.add_row("tokens", _tokens(progress))
+    if cost := _cost(progress):
         table.add_row("cost", cost)
-    table.add_row("time", words.duration(report.seconds))
-    table.add_row("rate", f"{report.sent:,} attempts, {_rate(report)}")
-    if report.output is not None:
+    table.add_row("time", words.duration(progress.seconds))
+    table.add_row("rate", f"{progress.sent:,} attempts, {_rate(progress)}")
+    if progress.output is not None:
         # A path is no markup, whatever brackets it holds.
-        table.add_row("rows", Text(str(report.output)) if report.rows else "none written")
+        table.add_row("rows", Text(str(progress.output)) if progress.rows else "none written")
     return table
 
 
-def _lines(report: Report) -> Iterator[tuple[str, str, str]]:
+def _lines(progress: Progress) -> Iterator[tuple[str, str, str]]:
     """Name, value and style of what the live display shows below the bar."""
-    most = "" if report.concurrency == float("inf") else f" of {words.count(report.concurrency)}"
-    yield "done", f"{report.done:,}", "green"
-    if report.failed:
-        yield "failed", _failures(report), "red"
-    yield "in flight", f"{report.in_flight:,}{most}", ""
-    yield "rate", _rate(report), ""
-    yield "held back by", words.binds(report.binds), ""
-    refusals = _refusals(report)
+    most = (
+        "" if progress.concurrency == float("inf") else f" of {words.count(progress.concurrency)}"
+    )
+    yield "done", f"{progress.done:,}", "green"
+    if progress.failed:
+        yield "failed", _failures(progress), "red"
+    yield "in flight", f"{progress.in_flight:,}{most}", ""
+    yield "rate", _rate(progress), ""
+    yield "held back by", words.binds(progress.binds), ""
+    refusals = _refusals(progress)
     yield "refused", refusals, "" if refusals == "none" else "yellow"
-    if faults := _faults(report):
+    if faults := _faults(progress):
         yield "faults", faults, "yellow"
-    yield "tokens", _tokens(report), ""
-    if cost := _cost(report):
+    yield "tokens", _tokens(progress), ""
+    if cost := _cost(progress):
         yield "cost", cost, ""
 
 
-def _of_total(report: Report) -> str:
-    return "lines" if report.total is None else f"of {report.total:,} lines"
+def _of_total(progress: Progress) -> str:
+    return "lines" if progress.total is None else f"of {progress.total:,} lines"
 
 
-def _share(report: Report) -> str:
-    return f" finished ({report.rows / report.total:.1%})" if report.total else " finished"
+def _share(progress: Progress) -> str:
+    return f" finished ({progress.rows / progress.total:.1%})" if progress.total else " finished"
 
 
-def _rate(report: Report) -> str:
+def _rate(progress: Progress) -> str:
     """Attempts per minute so far, against the limit. The first one starts the clock."""
-    pace = max(0, report.sent - 1) / report.seconds if report.seconds else 0.0
-    limit = "(no limit given)" if report.limit is None else f"of {words.rate(report.limit, 60)}"
-    return f"{words.rate(pace, 60)} {limit}"
+    measured = max(0, progress.sent - 1) / progress.seconds if progress.seconds else 0.0
+    limit = "(no limit given)" if progress.limit is None else f"of {words.rate(progress.limit, 60)}"
+    return f"{words.rate(measured, 60)} {limit}"
 
 
-def _failures(report: Report) -> str:
+def _failures(progress: Progress) -> str:
     """How many lines failed, and of what."""
-    failed = sum(report.failed.values())
-    by_code = ", ".join(f"{count:,} {code}" for code, count in sorted(report.failed.items()))
+    failed = sum(progress.failed.values())
+    by_code = ", ".join(f"{count:,} {code}" for code, count in sorted(progress.failed.items()))
     return f"{failed:,} ({by_code})" if by_code else f"{failed:,}"
 
 
-def _refusals(report: Report) -> str:
+def _refusals(progress: Progress) -> str:
     """How many attempts the provider refused, by kind."""
-    counts = ((kind, report.refused.get(kind, 0)) for kind in _kinds(Retried.PATIENCE))
+    counts = ((kind, progress.refused.get(kind, 0)) for kind in _kinds(Retried.PATIENCE))
     return ", ".join(f"{count:,} {kind}" for kind, count in counts if count) or "none"
 
 
@@ -309,28 +312,28 @@ def _kinds(retried: Retried) -> Iterator[Kind]:
     return (kind for kind in Kind if kind.retried is retried)
 
 
-def _faults(report: Report) -> str:
+def _faults(progress: Progress) -> str:
     """How many attempts met a fault that may be gone next time, and what the last one was."""
-    count = sum(report.refused.get(kind, 0) for kind in _kinds(Retried.ATTEMPTS))
+    count = sum(progress.refused.get(kind, 0) for kind in _kinds(Retried.ATTEMPTS))
     if not count:
         return ""
-    return f"{count:,} (the last: {report.fault})" if report.fault else f"{count:,}"
+    return f"{count:,} (the last: {progress.fault})" if progress.fault else f"{count:,}"
 
 
-def _tokens(report: Report) -> str:
-    split = f" ({report.input_tokens:,} in, {report.output_tokens:,} out)"
-    return f"{report.tokens:,}{split if report.tokens else ''}"
+def _tokens(progress: Progress) -> str:
+    split = f" ({progress.input_tokens:,} in, {progress.output_tokens:,} out)"
+    return f"{progress.tokens:,}{split if progress.tokens else ''}"
 
 
-def _cost(report: Report) -> str:
+def _cost(progress: Progress) -> str:
     """What was spent, as far as it is known; "" where nothing is."""
-    if not report.cost:
+    if not progress.cost:
         return ""
-    note = f", {report.unpriced:,} answers without a known price" if report.unpriced else ""
-    return f"{words.money(report.cost)}{note}"
+    note = f", {progress.unpriced:,} answers without a known price" if progress.unpriced else ""
+    return f"{words.money(progress.cost)}{note}"
 
 
-def _left(report: Report) -> str:
-    if report.eta is not None:
-        return f"about {words.duration(report.eta)} left"
-    return "no line finished yet" if report.rows == report.before else "time left not known"
+def _left(progress: Progress) -> str:
+    if progress.eta is not None:
+        return f"about {words.duration(progress.eta)} left"
+    return "no line finished yet" if progress.rows == progress.before else "time left not known"

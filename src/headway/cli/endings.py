@@ -8,7 +8,7 @@ from headway.cli.streams import say
 if TYPE_CHECKING:
     import typer
 
-    from headway.bulk import Report
+    from headway.bulk import Progress
 
 __all__ = [
     "ALL_DONE", "BAD_USAGE", "CANNOT_WRITE", "SOME_FAILED", "again", "cannot_go_on", "exit_code",
@@ -59,22 +59,22 @@ def cannot_go_on(error: OSError, to_stdout: bool) -> str:
 
 
 def problem(
-    report: "Report", to_stdout: bool, *, provider: str | None, base_url: str | None
+    progress: "Progress", to_stdout: bool, *, provider: str | None, base_url: str | None
 ) -> str:
     """What a run that came to its end leaves to do, "" for nothing."""
-    if report.stopped is not None:
-        return report.stopped.reason
-    if not report.done and set(report.failed) == {"http_404"}:
+    if progress.stopped is not None:
+        return progress.stopped.reason
+    if not progress.done and set(progress.failed) == {"http_404"}:
         check = "the names of the models"
         if base_url is not None:
             check = f"the address in --base-url, and {check}"
         elif provider in (None, "together"):
             check = f"the address in TOGETHER_BASE_URL, and {check}"
         return f"every line was answered with 404, not found. Check {check}"
-    if not report.failed or to_stdout:
+    if not progress.failed or to_stdout:
         return ""
-    fixable = sum(n for code, n in report.failed.items() if code in _YOURS)
-    again = sum(report.failed.values()) - fixable
+    fixable = sum(n for code, n in progress.failed.items() if code in _YOURS)
+    again = sum(progress.failed.values()) - fixable
     says = []
     if again:
         says.append(f"{again:,} failed: take them up with --retry-failed")
@@ -86,8 +86,8 @@ def problem(
     return ". ".join(says)
 
 
-def exit_code(report: "Report") -> int:
+def exit_code(progress: "Progress") -> int:
     """That of a run that came to its end."""
-    if (stop := report.stopped) is not None:
+    if (stop := progress.stopped) is not None:
         return BAD_USAGE if stop.kind is not None and stop.kind.mistake else SOME_FAILED
-    return SOME_FAILED if report.failed else ALL_DONE
+    return SOME_FAILED if progress.failed else ALL_DONE

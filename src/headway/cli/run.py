@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import anyio
     from rich.console import Console
 
-    from headway.bulk import Report, RunOptions
+    from headway.bulk import Progress, RunOptions
     from headway.cli.display import Display
 
 __all__ = ["run"]
@@ -185,14 +185,14 @@ def _run(
 
     from headway import Retry, Scheduler, bulk
     from headway.bulk.input.feed import still_reading
-    from headway.cli import display as progress
+    from headway.cli import display
 
     to_stdout = output == "-" or (source == "-" and output is None)
-    console = progress.stderr()
+    console = display.stderr()
     lines = (sys.stderr if to_stdout else sys.stdout) if as_json else None
-    shown = progress.display(console, as_lines=lines)
+    shown = display.display(console, as_lines=lines)
 
-    async def work() -> "Report | None":
+    async def work() -> "Progress | None":
         scheduler: Scheduler = Scheduler(
             limits.requests,
             tokens=limits.tokens,
@@ -200,11 +200,11 @@ def _run(
             retry=Retry(patience=_PATIENCE),
         )
         endpoint = bulk.find_endpoint(provider, base_url)
-        report = None
+        progress = None
         scope = anyio.CancelScope()
         watch = _Watch(shown, caught, None if as_json else console, scope, anyio.Event())
         with scope:
-            report = await bulk.run(
+            progress = await bulk.run(
                 source,
                 output,
                 scheduler=scheduler,
@@ -215,14 +215,14 @@ def _run(
             )
         if watch.unshown is not None:
             raise watch.unshown
-        return report
+        return progress
 
-    report, code, last = None, SOME_FAILED, ""
+    progress, code, last = None, SOME_FAILED, ""
     try:
-        with progress.logging_to(console), shown:
+        with display.logging_to(console), shown:
             caught.undraw = partial(shown.__exit__, None, None, None)  # type: ignore[method-assign]
             try:
-                report = anyio.run(work)
+                progress = anyio.run(work)
             finally:
                 streams.input_is_awaited = still_reading()
     except HeadwayError as error:
@@ -230,13 +230,13 @@ def _run(
     except OSError as error:
         last = cannot_go_on(error, to_stdout)
     else:
-        if caught and (report is None or report.remaining != 0):
+        if caught and (progress is None or progress.remaining != 0):
             code, last = 128 + caught[0], f"stopped by {STOPS[caught[0]]}{again(to_stdout)}"
-        elif report is not None:
-            code = exit_code(report)
-            last = problem(report, to_stdout, provider=provider, base_url=base_url)
+        elif progress is not None:
+            code = exit_code(progress)
+            last = problem(progress, to_stdout, provider=provider, base_url=base_url)
     if shown.last is not None and not as_json:
-        console.print(progress.summary(shown.last))
+        console.print(display.summary(shown.last))
     if last:
         console.print(f"headway: {last}", style="bold red", markup=False, soft_wrap=True)
     return code
@@ -262,10 +262,10 @@ class _Watch:
         self.drain = drain
         self.unshown: OSError | None = None
 
-    def __call__(self, report: "Report") -> None:
+    def __call__(self, progress: "Progress") -> None:
         caught = self._caught
         try:
-            self._shown(report)
+            self._shown(progress)
         except OSError as error:
             self.unshown = self.unshown or error
             self.drain.set()
@@ -273,13 +273,13 @@ class _Watch:
         if caught and not self.drain.is_set():
             self.drain.set()
             if self._console is not None:
-                self._console.print(_draining(report, caught[0]), style="bold", soft_wrap=True)
+                self._console.print(_draining(progress, caught[0]), style="bold", soft_wrap=True)
         if len(caught) > 1:
             self._scope.cancel()
 
 
-def _draining(report: "Report", number: "signal.Signals") -> str:
+def _draining(progress: "Progress", number: "signal.Signals") -> str:
     return (
-        f"{STOPS[number]}: waiting for {report.in_flight:,} in flight, and sending nothing more. "
+        f"{STOPS[number]}: waiting for {progress.in_flight:,} in flight, and sending nothing more. "
         "Once more to stop at once"
     )

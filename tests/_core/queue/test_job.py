@@ -30,7 +30,7 @@ def test_a_new_job_holds_nothing() -> None:
     made = Job(Flow("a", 1.0, None), 2, 30.0, 5.0, True)
     assert (made.status, made.attempts, made.slots) == (NEW, 0, 1)
     assert (made.priority, made.cost, made.deadline, made.guessed) == (2, 30.0, 5.0, True)
-    assert made.key_queue is made.charges is made.owner is made.last_error is None
+    assert made.key_queue is made.charges is made.waiter is made.last_error is None
 
 
 def test_a_flow_learns_what_its_attempts_use() -> None:

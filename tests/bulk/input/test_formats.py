@@ -340,18 +340,18 @@ BAD_FILES = {
     ),
     "UTF-16": (
         "{}".encode("utf-16"),
-        "in.jsonl is UTF-16, not UTF-8 text. Convert it first: "
-        "iconv -f UTF-16 -t UTF-8 in.jsonl > utf8.jsonl",
+        "in.jsonl is UTF-16, not UTF-8 text. Convert it "
+        "first: iconv -f UTF-16 -t UTF-8 in.jsonl > utf8.jsonl",
     ),
     "UTF-32": (
         "{}".encode("utf-32"),
-        "in.jsonl is UTF-32, not UTF-8 text. Convert it first: "
-        "iconv -f UTF-32 -t UTF-8 in.jsonl > utf8.jsonl",
+        "in.jsonl is UTF-32, not UTF-8 text. Convert it "
+        "first: iconv -f UTF-32 -t UTF-8 in.jsonl > utf8.jsonl",
     ),
-    "UTF-16 without a mark": (
+    "UTF-16 without a byte order mark": (
         "{}".encode("utf-16-le"),
-        "in.jsonl is binary, or UTF-16 without a mark, not UTF-8 text. Convert it first: "
-        "iconv -f UTF-16LE -t UTF-8 in.jsonl > utf8.jsonl",
+        "in.jsonl is binary, or UTF-16 without a byte order mark, not UTF-8 text. Convert it "
+        "first: iconv -f UTF-16LE -t UTF-8 in.jsonl > utf8.jsonl",
     ),
     "gzip": (
         b"\x1f\x8b\x08\x00",

@@ -75,7 +75,7 @@ def test_the_first_byte_that_is_not_utf_8(data: bytes, position: int | None) -> 
         (b"\n \n", "is empty"),
         ("{".encode("utf-16"), "is UTF-16, not UTF-8 text"),
         ("{".encode("utf-32"), "is UTF-32, not UTF-8 text"),
-        (b"{\x00", "is binary, or UTF-16 without a mark"),
+        (b"{\x00", "is binary, or UTF-16 without a byte order mark"),
         (b'{"a":"\xe9"}\n', r"is not UTF-8 text \(line 1, byte 7\)"),
         (b'[{"a": 1}]', "a JSON array, not JSONL"),
     ],

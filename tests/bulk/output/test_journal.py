@@ -279,7 +279,7 @@ def test_a_damaged_journal(header: bytes, tmp_path: Path) -> None:
         Journal(output, HEADER)
     assert str(caught.value) == (
         f"the journal of {output}, {run_folder(output) / 'journal'}, is damaged, so that it cannot "
-        "be told whether this is the same run. Restore it from a copy, or begin anew with "
+        "be known whether this is the same run. Restore it from a copy, or begin anew with "
         "--overwrite: the rows that are there are whole"
     )
 

@@ -27,7 +27,7 @@ def test_what_a_plan_says() -> None:
     assert describe(PLAN).splitlines() == [
         "1,200 requests would take 2 min.",
         "",
-        "  pace       600/min",
+        "  rate       600/min",
         "  in flight  32 at most, 15 on average",
         "  tokens     1.25M in, 45k out",
         "  cost       $4.20",
@@ -76,7 +76,7 @@ def test_a_plan_of_nothing_divides_by_nothing() -> None:
     plan = Plan(Limits(), empty, 0, 0.0, 0.0, 0.0, 0, (), ())
     text = describe(plan)
     assert text.startswith("0 requests would take 0 s.\n")
-    assert "pace" not in text
+    assert "rate" not in text
     assert "What binds" not in text
     assert as_json(plan)["in_flight"] == {"most": 0, "mean": 0.0}
 

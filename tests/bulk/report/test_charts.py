@@ -1,4 +1,4 @@
-"""Charts as values: paths, marks and bars whose places are known."""
+"""Charts as values: paths, texts and bars whose places are known."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from headway.bulk.record.measures import Histogram
 from headway.bulk.report.axis import Axis, Bin
 from headway.bulk.report.charts import (
-    Mark,
+    Placed,
     Series,
     bars,
     far_above,
@@ -52,15 +52,15 @@ def test_a_limit_far_above_everything_sets_no_scale() -> None:
     near = [Series("a", "a", [10.0, 1.0]), Series("l", "l", [20.0, 20.0], "limit")]
     far = [near[0], Series("l", "l", [41.0, 41.0], "limit")]
     assert [far_above(near), far_above(far)] == [False, True]
-    tops = [plot("k", AXIS, one, str, title="", label="").marks[0].text for one in (near, far)]
+    tops = [plot("k", AXIS, one, str, title="", label="").heights[0].text for one in (near, far)]
     assert [float(top) for top in tops] == [24.0, 12.0]
 
 
 def test_a_histogram_has_a_bar_for_each_bucket_and_one_text_for_marks_that_meet() -> None:
     found = histogram("Answer took", Histogram({10: 1, 30: 4}), "c", {"p50": 0.07, "p99": 0.071})
-    assert [shape.kind for shape in found.shapes] == ["bar", "bar", "mark", "mark"]
+    assert [shape.kind for shape in found.shapes] == ["bar", "bar", "quantile", "quantile"]
     assert [shape.title.rsplit(": ", 1)[1] for shape in found.shapes[:2]] == ["1", "4"]
-    assert [mark.text for mark in found.marks] == ["p50 p99"]
+    assert [one.text for one in found.quantiles] == ["p50 p99"]
     assert found.label == "Distribution: answer took"
     assert histogram("t", Histogram({3: 0}), "c", {}).shapes == ()
 
@@ -84,5 +84,5 @@ def test_times_that_would_lie_over_a_cut_are_left_out() -> None:
         AXIS.bins, [(0.0, "00:00"), (1800.0, "00:30"), (3600.0, "01:00")], [(1900, 1950, 60.0)]
     )
     times = time_labels(axis)
-    assert times.ticks == (Mark(0.0, "00:00", ""), Mark(0.9, "01:00", "last"))
-    assert times.cuts == (Mark(1925 / 4000, "resumed after 1 min"),)
+    assert times.ticks == (Placed(0.0, "00:00", ""), Placed(0.9, "01:00", "last"))
+    assert times.cuts == (Placed(1925 / 4000, "resumed after 1 min"),)

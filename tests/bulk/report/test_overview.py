@@ -36,7 +36,7 @@ def test_the_header_names_the_provider_and_the_limits() -> None:
     assert found.name == "in"
     assert found.said == ("together", "started 09 Sep 01:46", "limits: 600/min, 8 in flight")
     bare: Any = header(measured(Trace([Session(SessionInfo())])))
-    assert bare.said == ("no limits told",)
+    assert bare.said == ("no limits stated",)
 
 
 def test_the_headline() -> None:

@@ -51,16 +51,16 @@ class Job:
     """One call to make; it goes through one or more attempts.
 
     `cost` is the tokens that the next attempt reserves; one that is `guessed` is guessed again
-    when the attempt starts, for more is known by then. `owner` and `attempt` are the shell's: how
+    when the attempt starts, for more is known by then. `waiter` and `attempt` are the shell's: how
     to wake the caller, and the attempt where transports see it. `slots` is 0 for a further send of
     an attempt that holds its slot already.
     """
 
     __slots__ = (
         "attempt", "attempts", "charges", "cost", "deadline", "error", "failures", "flow",
-        "guessed", "key_queue", "last_error", "limits", "number", "owner", "priority",
+        "guessed", "key_queue", "last_error", "limits", "number", "priority",
         "probes_refused", "queued_at", "refused_since", "seen", "slots", "started_at", "status",
-        "submitted_at", "waited",
+        "submitted_at", "waited", "waiter",
     )  # fmt: skip
 
     def __init__(
@@ -85,7 +85,7 @@ class Job:
         self.key_queue: KeyQueue | None = None
         self.charges: list[tuple[TokenBudget, Charge]] | None = None
         self.refused_since: float | None = None
-        self.owner: Any = None
+        self.waiter: Any = None
         self.attempt: Any = None
         self.slots = 1
         self.seen: tuple[int, float] | None = None  # what `Evidence` remembers of the attempt

@@ -291,7 +291,9 @@ class Refusals:
 
     def _cut(self, kind: Kind, scope: Scope, sent_at: float, now: float) -> None:
         why = f"refused ({kind})"
-        if kind.cuts == "requests" and scope.cut_rate(sent_at, now, self._counters.pace(now)):
+        if kind.cuts == "requests" and scope.cut_rate(
+            sent_at, now, self._counters.recent_rate(now)
+        ):
             self._change(scope, "requests", 1 / scope.paces[0].interval, why, now)
         elif kind.cuts == "tokens" and scope.cut_tokens(sent_at, now):
             self._change(scope, "tokens", 1 / scope.budgets[0].pace.interval, why, now)

@@ -18,7 +18,7 @@ from headway.kinds import Kind, Moves, Retried
 from headway.rates import is_number
 
 __all__ = ["Delay", "GiveUp", "Retry", "RetryBudget", "Verdict", "given_up",
-           "mark", "spread"]  # fmt: skip
+           "note_given_up", "spread"]  # fmt: skip
 
 INFINITY = float("inf")
 
@@ -131,7 +131,7 @@ _DEFAULTS = {"base": 0.5, "cap": 60.0, "patience": 120.0, "budget": 0.2}
 _GIVEN_UP = "__headway_given_up__"
 
 
-def mark(error: BaseException, verdict: GiveUp) -> None:
+def note_given_up(error: BaseException, verdict: GiveUp) -> None:
     """Say on `error`, which a job ends with, why it is not tried again."""
     with suppress(AttributeError):  # one that takes no attributes
         setattr(error, _GIVEN_UP, verdict)

@@ -2,7 +2,7 @@
 
 A line is a request in the OpenAI batch form, ``{"custom_id", "method", "url", "body"}``, in the
 Together form, ``{"custom_id", "body"}``, or in the plain form, a body alone; a file is of one
-form, which its first valid line tells. Prompts are in `headway.bulk.input.tables`, rows in
+form, which its first valid line shows. Prompts are in `headway.bulk.input.tables`, rows in
 `headway.bulk.output.rows`.
 
 Nothing here reads a clock or a network. Bodies pass through as the bytes they are: what the file
@@ -28,7 +28,7 @@ __all__ = [
     "SUPPORTED_URLS",
     "Asked",
     "BadLine",
-    "Options",
+    "BodyOptions",
     "Request",
     "RequestReader",
     "asked_of",
@@ -87,7 +87,7 @@ class _LineForm(msgspec.Struct, gc=False):
     body: msgspec.Raw = msgspec.Raw(b"")
 
 
-class Options(msgspec.Struct, gc=False):
+class BodyOptions(msgspec.Struct, gc=False):
     """What is looked at of a body, in the names of all providers."""
 
     stream: Any = None
@@ -112,7 +112,7 @@ class Options(msgspec.Struct, gc=False):
 _ABSENT = msgspec.Raw(b"")
 
 
-class _BodyForm(Options, gc=False):
+class _BodyForm(BodyOptions, gc=False):
     prompt: msgspec.Raw = _ABSENT
     input: msgspec.Raw = _ABSENT
 
@@ -151,7 +151,7 @@ def resolve_endpoint(endpoint: str) -> str:
 class RequestReader:
     """Lines of one file to requests. `url` is that of lines without one (None: by their body).
 
-    `model` is for bodies of the plain form that have none. `form` is None until a line told it.
+    `model` is for bodies of the plain form that have none. `form` is None until a line shows it.
     """
 
     def __init__(self, url: str | None = None, model: str | None = None) -> None:
@@ -310,7 +310,7 @@ class Asked(NamedTuple):
     choices: int
 
 
-def asked_of(options: Options, prompts: int = 1) -> Asked | str:
+def asked_of(options: BodyOptions, prompts: int = 1) -> Asked | str:
     """What `options` ask for, for so many prompts; or the name of a count that is none.
 
     Of several maxima the largest holds, for which of them a provider obeys is not known.

@@ -97,7 +97,7 @@ def _not_text(head: bytes) -> tuple[str, str] | None:
     if head.startswith(b"\x28\xb5\x2f\xfd"):
         return "compressed with zstd", "unzstd -c"
     if b"\x00" in head:
-        return "binary, or UTF-16 without a mark", "iconv -f UTF-16LE -t UTF-8"
+        return "binary, or UTF-16 without a byte order mark", "iconv -f UTF-16LE -t UTF-8"
     return None
 
 

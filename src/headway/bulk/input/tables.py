@@ -14,7 +14,7 @@ from headway._words import size
 from headway.bulk.input.formats import (
     ENDPOINTS,
     BadLine,
-    Options,
+    BodyOptions,
     Request,
     asked_of,
     check_id,
@@ -132,7 +132,7 @@ class PromptReader:
             )
         self._parts = _template_parts(self.template) if self.template is not None else None
         self._before, self._after = self._body_around_the_prompt()
-        options = msgspec.convert(dict(self.parameters), Options)
+        options = msgspec.convert(dict(self.parameters), BodyOptions)
         asked = asked_of(options)
         if isinstance(asked, str):
             raise InvalidInput(f"the parameter {asked} is no count of tokens. Correct it")

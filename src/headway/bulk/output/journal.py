@@ -7,8 +7,8 @@ answers) and marks of eight bytes. One is written before each send: a row with a
 was in flight when the process was killed. The last one of a run that is done counts its rows.
 
 A killed process leaves at most a torn last row and a torn last mark; both are cut at the next
-start. Rows that were damaged, or stand there twice, are moved to a file of their own, and told. The
-failed rows stand a second time in a file of their own, made anew at each start.
+start. Rows that were damaged, or stand there twice, are moved to a file of their own, with a
+warning. The failed rows stand a second time in a file of their own, made anew at each start.
 """
 
 from __future__ import annotations
@@ -244,20 +244,20 @@ class Journal:
     def _open(self, overwrite: bool, retry_failed: bool) -> None:
         path = self.folder / "journal"
         self._earlier.resolve()
-        told = read_header(path)
-        self._refuse_strangers(told, overwrite)
-        if told is not None and overwrite:
+        begun = read_header(path)
+        self._refuse_strangers(begun, overwrite)
+        if begun is not None and overwrite:
             self._earlier.set_aside()
-            told = None
-        if told is not None and told.get("version") == _VERSION:
-            rows = self.folder / "rows" if told.get("ordered") else self.output
+            begun = None
+        if begun is not None and begun.get("version") == _VERSION:
+            rows = self.folder / "rows" if begun.get("ordered") else self.output
             if not rows.exists():  # somebody wants to begin anew
                 self._remove_errors()
-                told = None
-        if told is None:
+                begun = None
+        if begun is None:
             self._write_journal(())
         else:
-            self._check(told)
+            self._check(begun)
         self._read_marks(path)
         with contextlib.suppress(FileNotFoundError):
             self._read_rows()
@@ -272,45 +272,45 @@ class Journal:
             self._rows.path = self.output  # as its user calls it
         self._make_errors()
 
-    def _refuse_strangers(self, told: Mapping[str, Any] | None, overwrite: bool) -> None:
-        """Raise `InvalidOutput` where the run before, which `told` this, has not left a file."""
-        other = None if told is None else told.get("output")
+    def _refuse_strangers(self, begun: Mapping[str, Any] | None, overwrite: bool) -> None:
+        """Raise `InvalidOutput` where the run that was `begun` has not left a file."""
+        other = None if begun is None else begun.get("output")
         if other not in (None, self.output.name) and self.output.with_name(str(other)).exists():
             raise InvalidOutput(
                 f"{self.folder} belongs to the run of {self.output.with_name(str(other))}",
                 fix="give another file with -o",
             )
-        readable = told is not None and told.get("version") == _VERSION
-        checks = Checks(told) if told is not None and readable else None
-        if (overwrite or told is None or told.get("ordered")) and not is_empty(self.output):
-            if told is None or not holds_rows(self.output, checks):
+        readable = begun is not None and begun.get("version") == _VERSION
+        checks = Checks(begun) if begun is not None and readable else None
+        if (overwrite or begun is None or begun.get("ordered")) and not is_empty(self.output):
+            if begun is None or not holds_rows(self.output, checks):
                 raise InvalidOutput(
                     f"{self.output} exists already, and no run that could be resumed has left it",
                     fix="move it away, or give another file with -o",
                 )
-        elif overwrite and told == {}:
+        elif overwrite and begun == {}:
             rows = self.folder / "rows"
             if not (rows.exists() and holds_rows(rows, None)):
                 raise in_the_way(self.folder, "the journal", self.output)
         errors = errors_file(self.output)
-        if not is_empty(errors) and (told is None or not holds_failed_rows(errors, checks)):
+        if not is_empty(errors) and (begun is None or not holds_failed_rows(errors, checks)):
             raise in_the_way(errors, "the file of the failed rows", self.output)
 
-    def _check(self, told: Mapping[str, Any]) -> None:
+    def _check(self, begun: Mapping[str, Any]) -> None:
         """Raise `InvalidOutput` where the run before was another one."""
-        if "version" not in told:
+        if "version" not in begun:
             raise InvalidOutput(
                 f"the journal of {self.output}, {self.folder / 'journal'}, is damaged, so that it "
-                "cannot be told whether this is the same run. Restore it from a copy, or begin "
+                "cannot be known whether this is the same run. Restore it from a copy, or begin "
                 "anew with --overwrite: the rows that are there are whole"
             )
-        if told.get("version") != _VERSION:
+        if begun.get("version") != _VERSION:
             raise InvalidOutput(
                 f"{self.output} was begun by another version of headway, whose journal this one "
                 "cannot read. Finish it with that version, or begin anew with --overwrite"
             )
         for name, called in _CALLED.items():
-            if told.get(name) != self._header.get(name):
+            if begun.get(name) != self._header.get(name):
                 raise InvalidOutput(
                     f"{self.output} cannot be resumed: {called} since it was begun. Run it as it "
                     "was, give another file with -o, or begin anew with --overwrite"

@@ -216,8 +216,8 @@ class Checks:
     """The checks of the run with this header."""
 
     def __init__(self, header: Mapping[str, Any]) -> None:
-        told = [header.get(name) for name in _RUN]
-        self._seed = crc32(json.dumps(told, sort_keys=True).encode())
+        run = [header.get(name) for name in _RUN]
+        self._seed = crc32(json.dumps(run, sort_keys=True).encode())
 
     def with_check(self, number: int, row: bytes) -> bytes:
         """The row of the line `number`, with its check."""
@@ -235,9 +235,9 @@ class Checks:
         for line in lines:
             number = None
             if (found := match(line)) is not None and line.endswith(b"\n"):
-                told = int(found[1])
-                if crc32(line[found.end() :], (seed + told) & _WHOLE) == int(found[2], 16):
-                    number = told
+                claimed = int(found[1])
+                if crc32(line[found.end() :], (seed + claimed) & _WHOLE) == int(found[2], 16):
+                    number = claimed
             yield number, at, line
             at += len(line)
 

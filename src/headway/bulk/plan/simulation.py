@@ -136,7 +136,7 @@ class _Machine:
                 continue
             while ends and ends[0][0] <= now:
                 job = heappop(ends)[2]
-                used = job.owner.used
+                used = job.waiter.used
                 finish(job, used, now)
                 self._tokens += used
                 self._polled = False
@@ -186,7 +186,7 @@ class _Machine:
                 self._workers += 1
                 self._idle += 1
             job = Job(self._flow, 0, work.reserved)
-            job.owner = work
+            job.waiter = work
             try:
                 admitted = state.submit(job, now)
             except NeverFits:
@@ -211,7 +211,7 @@ class _Machine:
         self._polled = True
 
     def _started(self, job: Job) -> None:
-        seconds = self._latency(job.owner)
+        seconds = self._latency(job.waiter)
         self._busy += seconds
         if self._trace:
             self._starts[job.number - 1] = self._now

@@ -21,7 +21,7 @@ def describe(plan: Plan) -> str:
     done = plan.simulation
     lines = [f"{done.calls:,} requests would take {duration(done.seconds)}.", ""]
     if done.calls and done.seconds:
-        lines.append(f"  pace       {rate(done.calls / done.seconds, 60)}")
+        lines.append(f"  rate       {rate(done.calls / done.seconds, 60)}")
         mean = done.busy / done.seconds
         lines.append(f"  in flight  {done.most_in_flight:,} at most, {number(mean)} on average")
     lines.append(f"  tokens     {short(plan.input_tokens)} in, {short(plan.output_tokens)} out")

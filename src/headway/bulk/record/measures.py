@@ -146,7 +146,7 @@ class Sample(msgspec.Struct, omit_defaults=True):
 
 
 class LimitsInfo(msgspec.Struct):
-    """The limits as they were told."""
+    """The limits as they were stated."""
 
     requests: list[str] = []
     tokens: list[str] = []

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from headway.kinds import Kind
 
-__all__ = ["CUT_OFF", "Forecast", "Report", "Stop", "early_ends"]
+__all__ = ["CUT_OFF", "Forecast", "Progress", "Stop", "early_ends"]
 
-_WINDOW = 60.0  # seconds over which the pace is taken
+_WINDOW = 60.0  # seconds over which the rate of rows is taken
 _ANSWERS = 256  # whose latencies are kept
 _DRAWS = 8  # orders in which those may come last
 
@@ -42,7 +42,7 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Progress:
     """How far a run is, or how it ended.
 
     `total` (None: not known, standard input), `done`, `failed` (by code), `before` (of these, by

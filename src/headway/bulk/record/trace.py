@@ -267,12 +267,12 @@ class Trace:
         return counts
 
 
-class _Mark(msgspec.Struct):
+class _Bound(msgspec.Struct):
     session: SessionInfo | None = None
     end: End | None = None
 
 
-_decode_mark = msgspec.json.Decoder(_Mark).decode
+_decode_bound = msgspec.json.Decoder(_Bound).decode
 _decode_sample = msgspec.json.Decoder(Sample).decode
 
 
@@ -298,11 +298,11 @@ def read_trace(path: Path) -> Trace:
 
 def _take(trace: Trace, line: bytes) -> None:
     if line.startswith((b'{"session":', b'{"end":')):
-        mark = _decode_mark(line)
-        if mark.session is not None:
-            trace.sessions.append(Session(mark.session))
-        elif mark.end is not None and trace.sessions:
-            trace.sessions[-1].end = mark.end
+        bound = _decode_bound(line)
+        if bound.session is not None:
+            trace.sessions.append(Session(bound.session))
+        elif bound.end is not None and trace.sessions:
+            trace.sessions[-1].end = bound.end
         return
     sample = _decode_sample(line)
     if not (0 <= sample.span < 1e9 and 0 <= sample.t < 1e11):

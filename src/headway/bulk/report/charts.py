@@ -15,8 +15,8 @@ from headway._words import count, duration
 from headway.bulk.record.measures import Histogram, bucket, edges
 from headway.bulk.report.axis import WIDTH, Axis
 
-__all__ = ["Bar", "Chart", "Drawn", "Key", "Mark", "Series", "Shape", "Times", "bars", "far_above",
-           "histogram", "legend", "plot", "time_labels"]  # fmt: skip
+__all__ = ["Bar", "Chart", "Drawn", "Key", "Placed", "Series", "SvgPath", "Times", "bars",
+           "far_above", "histogram", "legend", "plot", "time_labels"]  # fmt: skip
 
 _NAMED_GAPS = 12
 
@@ -35,7 +35,7 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class SvgPath:
     """A path; `kind` and `colour` are classes of the style sheet, `title` is its tooltip."""
 
     kind: str
@@ -45,7 +45,7 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Placed:
     """A text and its place; `kind` is a class of the style sheet."""
 
     at: float
@@ -73,17 +73,17 @@ class Chart:
     height: int
     legend: tuple[Key, ...]
     series: tuple[Series, ...]
-    shapes: tuple[Shape, ...]
-    marks: tuple[Mark, ...]
-    flags: tuple[Mark, ...]
+    shapes: tuple[SvgPath, ...]
+    heights: tuple[Placed, ...]
+    flags: tuple[Placed, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
     """The row of times below the charts: its ticks, and the cuts."""
 
-    ticks: tuple[Mark, ...]
-    cuts: tuple[Mark, ...]
+    ticks: tuple[Placed, ...]
+    cuts: tuple[Placed, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,8 @@ class Drawn:
 
     title: str
     label: str = ""
-    shapes: tuple[Shape, ...] = ()
-    marks: tuple[Mark, ...] = ()
+    shapes: tuple[SvgPath, ...] = ()
+    quantiles: tuple[Placed, ...] = ()
     ends: tuple[str, ...] = ()
 
 
@@ -153,21 +153,23 @@ def plot(
     for a, b, idle in axis.gaps if flags else ():
         x = (a + b) / 2
         if after + WIDTH * 0.1 <= x <= WIDTH * 0.9:
-            named.append(Mark(x / WIDTH, f"resumed after {duration(idle)}"))
+            named.append(Placed(x / WIDTH, f"resumed after {duration(idle)}"))
             after = x + WIDTH * 0.1
     shares = (1, 0.75, 0.5, 0.25) if height > 100 else (1, 0.5) if height > 60 else ()
     shapes = tuple(_shapes(axis, series, top, lined=height > 60, solid=solid))
-    marks = tuple(Mark(share, show(top * share)) for share in shares)
-    return Chart(key, title, label, unit, height, keys, tuple(series), shapes, marks, tuple(named))
+    heights = tuple(Placed(share, show(top * share)) for share in shares)
+    return Chart(
+        key, title, label, unit, height, keys, tuple(series), shapes, heights, tuple(named)
+    )
 
 
 def _shapes(
     axis: Axis, series: Sequence[Series], top: float, *, lined: bool, solid: bool
-) -> Iterable[Shape]:
+) -> Iterable[SvgPath]:
     if lined:
-        yield Shape("grid", "".join(f"M0 {y}H{WIDTH}" for y in (1, 250, 500, 750)))
+        yield SvgPath("grid", "".join(f"M0 {y}H{WIDTH}" for y in (1, 250, 500, 750)))
     for a, b, _ in axis.gaps:
-        yield Shape("gap", f"M{a:.0f} 0H{b:.0f}V1000H{a:.0f}Z")
+        yield SvgPath("gap", f"M{a:.0f} 0H{b:.0f}V1000H{a:.0f}Z")
     floor = [0.0] * len(axis.bins)
     for one in series:
         if one.form == "area":
@@ -175,11 +177,11 @@ def _shapes(
             path = _area(axis, floor, roof, top)
             floor = roof
             if path:
-                yield Shape("area", path, one.colour)
+                yield SvgPath("area", path, one.colour)
                 if lined and not solid:
-                    yield Shape("line", _line(axis, roof, top, steps=True), one.colour)
+                    yield SvgPath("line", _line(axis, roof, top, steps=True), one.colour)
         elif path := _line(axis, one.values, top, steps=one.form == "limit"):
-            yield Shape(one.form, path, one.colour)
+            yield SvgPath(one.form, path, one.colour)
 
 
 def _highest(series: Sequence[Series]) -> float:
@@ -194,15 +196,15 @@ def far_above(series: Sequence[Series]) -> bool:
 
 
 def time_labels(axis: Axis) -> Times:
-    """The row of times below a chart, with a mark at each cut."""
+    """The row of times below a chart, with a line at each cut."""
     gaps = axis.gaps if len(axis.gaps) <= _NAMED_GAPS else []
     ticks = []
     for i, (x, text) in enumerate(axis.ticks):
         if any(x <= b and a < x + WIDTH * 0.1 for a, b, _ in gaps):
             continue  # its text would lie over the cut
         kind = " ".join(["minor"] * (i % 2) + ["last"] * (x > WIDTH * 0.86))
-        ticks.append(Mark(x / WIDTH, text, kind))
-    cuts = [Mark((a + b) / 2 / WIDTH, f"resumed after {duration(idle)}") for a, b, idle in gaps]
+        ticks.append(Placed(x / WIDTH, text, kind))
+    cuts = [Placed((a + b) / 2 / WIDTH, f"resumed after {duration(idle)}") for a, b, idle in gaps]
     return Times(tuple(ticks), tuple(cuts))
 
 
@@ -255,8 +257,8 @@ def _runs(axis: Axis, values: Sequence[float | None]) -> list[list[int]]:
     return runs
 
 
-def histogram(title: str, counts: Histogram, colour: str, marks: Mapping[str, float]) -> Drawn:
-    """A small histogram over a logarithmic axis of durations, `marks` (seconds) as lines in it."""
+def histogram(title: str, counts: Histogram, colour: str, quantiles: Mapping[str, float]) -> Drawn:
+    """A small histogram over a logarithmic axis of durations, with a line at each quantile."""
     filled = [k for k, n in counts.counts.items() if n > 0]
     if not filled:
         return Drawn(title)
@@ -271,18 +273,18 @@ def histogram(title: str, counts: Histogram, colour: str, marks: Mapping[str, fl
         x, y = (k - low) * width, min(990, _y(n, peak * 1.05))
         path = f"M{x + width * 0.06:.0f} 1000V{y}H{x + width * 0.94:.0f}V1000Z"
         said = f"{duration(a)} to {duration(b)}: {count(n)}"
-        shapes.append(Shape("bar", path, colour, said))
-    named: list[Mark] = []
-    for name, seconds in marks.items():
+        shapes.append(SvgPath("bar", path, colour, said))
+    named: list[Placed] = []
+    for name, seconds in quantiles.items():
         k = bucket(seconds)
         first, end = edges(k)
         place = k - low + (seconds - first) / (end - first)
         x = max(0.0, min(1.0, place / (high - low + 1)))
-        shapes.append(Shape("mark", f"M{x * WIDTH:.0f} 0V1000"))
+        shapes.append(SvgPath("quantile", f"M{x * WIDTH:.0f} 0V1000"))
         if named and x - named[-1].at < 0.1:  # one text for both, which would overlap
-            named[-1] = Mark(named[-1].at, f"{named[-1].text} {name}")
+            named[-1] = Placed(named[-1].at, f"{named[-1].text} {name}")
         else:
-            named.append(Mark(x, name))
+            named.append(Placed(x, name))
     ends = duration(edges(low)[0]), duration(edges(high)[1])
     return Drawn(title, f"Distribution: {title.lower()}", tuple(shapes), tuple(named), ends)
 

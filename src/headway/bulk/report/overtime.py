@@ -140,8 +140,8 @@ def latency(run: Measured) -> Content | None:
         values = {q: counts.percentile(share) for q, share in _QUANTILES.items()}
         cells = tuple("-" if v is None else duration(v) for v in values.values())
         rows.append(_Row(name, cells))
-        marks = {q: v for q, v in values.items() if v is not None and q in ("p50", "p99")}
-        shapes.append(histogram(name, counts, colour, marks))
+        quantiles = {q: v for q, v in values.items() if v is not None and q in ("p50", "p99")}
+        shapes.append(histogram(name, counts, colour, quantiles))
     over = [
         Series(q, f"c-{q}", [b.latency.percentile(_QUANTILES[q]) for b in axis.bins], "line")
         for q in ("p99", "p90", "p50")

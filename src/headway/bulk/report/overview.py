@@ -31,7 +31,7 @@ def header(run: Measured) -> Content:
     said = [
         info.provider or "",
         f"started {run.axis.clock(started, seconds=False)}" if started else "",
-        f"limits: {', '.join(limits)}" if limits else "no limits told",
+        f"limits: {', '.join(limits)}" if limits else "no limits stated",
     ]
     return _Header(run.name, tuple(part for part in said if part))
 
@@ -120,15 +120,15 @@ def _codes(codes: Mapping[str, int]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _Stretch:
     kind: str
     share: float
 
 
 @dataclass(frozen=True, slots=True)
-class _Progress(Content):
+class _Strip(Content):
     label: str
-    parts: tuple[_Part, ...]
+    parts: tuple[_Stretch, ...]
 
 
 def progress(run: Measured) -> Content | None:
@@ -140,7 +140,7 @@ def progress(run: Measured) -> Content | None:
     parts = [("done", sums.answered, "answered"), ("failed", sums.failed, "failed"),
              ("left", total - sums.answered - sums.failed, "not answered")]  # fmt: skip
     said = ", ".join(f"{count(n)} {name}" for _, n, name in parts)
-    return _Progress(said, tuple(_Part(kind, n / total) for kind, n, _ in parts if n))
+    return _Strip(said, tuple(_Stretch(kind, n / total) for kind, n, _ in parts if n))
 
 
 @dataclass(frozen=True, slots=True)
