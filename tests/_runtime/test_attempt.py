@@ -5,6 +5,7 @@ whole answer or a stream. Each leaves nothing behind, and a second end is nothin
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import threading
 from collections.abc import Awaitable, Callable
@@ -254,7 +255,8 @@ async def test_a_scheduler_without_a_transport_makes_no_attempts_visible(site: S
 
 
 @pytest.mark.parametrize("how", ["submit", "map", "gather", "lease", "retry"])
-async def test_a_transport_made_in_a_job_sends_in_its_slot(how: str, site: Site) -> None:
+async def test_a_transport_made_in_a_job_sends_beside_its_slot(how: str, site: Site) -> None:
+    """The job began before any transport did: what it sends pays for itself, and needs no slot."""
     scheduler = Scheduler("1000/s", concurrency=1)
     site.answers = [200, (429, {}, b"")] if how == "retry" else []
 
@@ -275,7 +277,60 @@ async def test_a_transport_made_in_a_job_sends_in_its_slot(how: str, site: Site)
         else:
             await scheduler.submit(job)
     assert idle(scheduler)
-    assert scheduler.statistics().sent == {"map": 2, "retry": 4}.get(how, 1)
+    assert scheduler.statistics().sent == {"map": 3, "retry": 4}.get(how, 2)
+
+
+@pytest.mark.parametrize("ends", ["returns", "raises", "cancelled"])
+async def test_the_first_transport_comes_while_jobs_wait_and_work(ends: str, site: Site) -> None:
+    """Nobody waits for a slot that its own attempt holds, and once those have ended all do."""
+    scheduler = Scheduler(concurrency=2, retry=ONCE)
+    made = anyio.Event()
+    clients: list[Any] = []
+
+    async def job() -> None:
+        await made.wait()
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(clients[0].post, URL)
+        if ends == "raises":
+            raise ValueError("odd")
+        if ends == "cancelled":
+            scope.cancel()
+            await anyio.sleep(1)
+
+    async def submitted() -> None:
+        with contextlib.suppress(ValueError):
+            await scheduler.submit(job)
+
+    async def leased() -> None:
+        with contextlib.suppress(ValueError):
+            async with scheduler.lease():
+                await job()
+
+    with anyio.fail_after(60):
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as group:
+                for begin in (submitted, leased, submitted):
+                    group.start_soon(begin)
+                    await settle_down()
+                assert in_flight(scheduler) == 2
+                clients.append(site.client(scheduler))
+                assert scheduler._shell.unseen == 2
+                made.set()
+        assert scheduler._shell.unseen == 0
+        assert idle(scheduler)
+
+        async def hold() -> None:
+            async with scheduler.lease():
+                await anyio.sleep(9)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(hold)
+            group.start_soon(hold)
+            await settle_down()
+            with anyio.move_on_after(5) as waiting:
+                await clients[0].post(URL)
+            assert waiting.cancelled_caught
 
 
 # Loops, threads, and callbacks that raise what is no Exception

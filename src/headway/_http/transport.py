@@ -164,6 +164,8 @@ class Face:
             if attempt is None:
                 tokens, model = self._cost(request)
                 job = shell.new_job(options, tokens)
+                if shell.unseen:
+                    job.needs_no_slot()
                 shell.check_open()
                 once = "" if repeatable(request) else STREAMED
                 call = shell.run(

@@ -74,8 +74,7 @@ class Attempt:
 
     def further(self, job: Job) -> Attempt:
         """The attempt of `job`, which is a further send inside this one."""
-        job.slots = 0
-        job.priority = float("inf")  # it holds a slot already: nobody else may be waited for
+        job.needs_no_slot()
         attempt = Attempt(self.shell, job)
         attempt.sent = True
         attempt._parent = self

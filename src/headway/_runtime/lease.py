@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import AbstractContextManager
 from types import TracebackType
 
@@ -16,7 +15,6 @@ from headway.errors import AlreadyUsed
 
 __all__ = ["Lease"]
 
-_TRANSPORTS = "headway._http.transport"
 _ONCE = "a lease is one attempt, and is not retried"
 
 
@@ -36,7 +34,7 @@ class Lease:
         self._options = options
         self._job = job
         self._used: float | None = None
-        self._attempt: Attempt | None = None  # made where a transport may see it
+        self._attempt: Attempt | None = None  # made where a transport serves the shell
         self._outer: Attempt | None = None
         self._limit: AbstractContextManager[object] | None = None
 
@@ -70,8 +68,7 @@ class Lease:
             await shell.within(self._job, options.timeout, self._acquire())
         elif not shell.enter(self._job):
             await self._acquire()
-        # Where no transport serves the scheduler yet the body may make the first.
-        if shell.seen or _TRANSPORTS in sys.modules:
+        if shell.served:
             self._attempt = Attempt(shell, self._job, _ONCE)
             self._outer = ATTEMPT.get()
             ATTEMPT.set(self._attempt)
@@ -89,6 +86,8 @@ class Lease:
         attempt = self._attempt
         if attempt is not None and ATTEMPT.get() is attempt:  # not in a context of another task
             ATTEMPT.set(self._outer)
+        elif attempt is None and self._shell.unseen:
+            self._shell.unseen_ended(self._job)
         late: TimeoutError | None = None
         if self._limit is not None:
             try:

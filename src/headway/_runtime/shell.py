@@ -9,10 +9,9 @@ per job, and nothing to start or to stop.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from types import CoroutineType, FrameType
+from types import CoroutineType
 from typing import Any, TypeVar
 
 import anyio
@@ -71,8 +70,8 @@ class Shell(LoopClock):
         super().__init__()
         self.state = state
         self.closed = False
-        self.seen = False  # whether a transport serves it, which must see the attempts
-        self._unseen = False  # whether attempts were in flight when the first one came
+        self.served = False  # whether a transport serves it, which must see the attempts
+        self.unseen = 0  # attempts in flight that began before the first one did
         self.runs = 0  # of map, as_completed and gather, that have begun and not ended
         self.parked: dict[Job, None] = {}
         self._limiters: list[LimiterOwner] = []
@@ -166,7 +165,7 @@ class Shell(LoopClock):
             await self.wait(job)
         outer: Attempt | None = None
         while True:
-            if self.seen:
+            if self.served:
                 job.attempt = Attempt(self, job, once)
                 outer = ATTEMPT.get()
                 ATTEMPT.set(job.attempt)
@@ -206,6 +205,8 @@ class Shell(LoopClock):
                     if ATTEMPT.get() is job.attempt:
                         ATTEMPT.set(outer)  # a garbage collector may be here in another context
                     job.attempt = None
+                elif self.unseen:
+                    self.unseen_ended(job)
             if job.status != STARTED:
                 await self.wait(job)
 
@@ -231,22 +232,25 @@ class Shell(LoopClock):
 
     def serve(self) -> None:
         """A transport serves this shell from now on: it must see which attempt a send is part of.
-        Those of attempts that have begun without it are found on the stack.
+
+        Attempts that have begun without one (but not those that are admitted and still parked)
+        cannot be told apart any more. A send of theirs pays for itself. It must not wait for the
+        slot that its own attempt holds: until the last of them has ended, see `unseen`, no send
+        that is part of no attempt needs a slot.
         """
-        if not self.seen:
-            self.seen = True
-            self._unseen = self.state.in_flight > 0
+        if not self.served:
+            self.served = True
+            admitted = sum(job.slots for job in self.parked if job.status == STARTED)
+            self.unseen = self.state.in_flight - admitted
+
+    def unseen_ended(self, job: Job) -> None:
+        """The attempt of `job`, which no transport could see, has ended."""
+        if job.number > self.state.abandoned:
+            self.unseen -= 1
 
     def attempt(self) -> Attempt | None:
         """The attempt that the running code is part of, None where it is part of none."""
         attempt = ATTEMPT.get()
-        if attempt is None and self._unseen:
-            frame: FrameType | None = sys._getframe(1)
-            while frame is not None and frame.f_code is not Shell.run.__code__:
-                frame = frame.f_back
-            if frame is not None and frame.f_locals["self"] is self:
-                job, once = frame.f_locals["job"], frame.f_locals["once"]
-                attempt = job.attempt = job.attempt or Attempt(self, job, once)
         if attempt is None or attempt.shell is not self or not attempt.live:
             return None
         return attempt
@@ -449,7 +453,7 @@ class Shell(LoopClock):
         if lost:
             self.parked.clear()
             self._ports.forget()
-            self.runs = 0
+            self.runs = self.unseen = 0
             self.state.abandon(self._last)
         if self.parked or self.state.in_flight:
             raise WrongLoop(

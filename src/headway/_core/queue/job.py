@@ -52,8 +52,8 @@ class Job:
 
     `cost` is the tokens that the next attempt reserves; one that is `guessed` is guessed again
     when the attempt starts, for more is known by then. `waiter` and `attempt` are the shell's: how
-    to wake the caller, and the attempt where transports see it. `slots` is 0 for a further send of
-    an attempt that holds its slot already.
+    to wake the caller, and the attempt where transports see it. `slots` is 0 for a send of an
+    attempt that holds its slot already.
     """
 
     __slots__ = (
@@ -96,6 +96,11 @@ class Job:
         self.queued_at: float
         self.started_at: float
         self.submitted_at: float
+
+    def needs_no_slot(self) -> None:
+        """It is a send of an attempt that holds its slot already: nobody else may be waited for."""
+        self.slots = 0
+        self.priority = float("inf")
 
 
 class KeyQueue:
