@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import UserDict
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from anthropic.types import Message
 from openai.types import CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
+from pydantic import BaseModel, ConfigDict
 from together.types.chat import ChatCompletion as TogetherCompletion
 
 from headway import Scheduler
@@ -103,6 +105,57 @@ class Raises:
 )  # fmt: skip
 def test_results_that_say_nothing(result: object) -> None:
     assert used_by(result) is None
+
+
+class Model(BaseModel):
+    """Pydantic's own ``__getattr__`` is not asked for what a model has not."""
+
+    model_config = ConfigDict(extra="allow")
+    text: str = ""
+
+
+class Answer(Model):
+    usage: dict[str, Any] = {}
+
+
+class Computed(Model):
+    @property
+    def usage_metadata(self) -> dict[str, Any]:
+        return GENAI
+
+
+class Proxy:
+    """Stands for what it wraps, a mapping too."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return type(self._value)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._value, name)
+
+
+@pytest.mark.parametrize(
+    ("with_it", "without"),
+    [
+        (lambda: SimpleNamespace(usage=CHAT), SimpleNamespace),
+        (lambda: Answer(usage=CHAT), lambda: Answer.model_construct()),
+        (lambda: Model(usage=CHAT), Model),  # a field that only this one has
+        (Computed, Model),
+        (lambda: Proxy({"usage": CHAT}), lambda: Proxy({})),
+        (lambda: UserDict(usage=CHAT), UserDict),
+    ],
+)
+def test_what_one_value_of_a_type_says_is_not_what_all_say(with_it: Any, without: Any) -> None:
+    """How a type is read is remembered, not what one of its values says."""
+    for _ in range(2):
+        assert used_by(without()) is None
+        said = used_by(with_it())
+        assert said is not None
+        assert said.used
 
 
 def test_gemini_and_cohere_in_bytes() -> None:

@@ -11,6 +11,8 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache, partial
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from headway._words import shown
@@ -220,15 +222,23 @@ def used_by(result: object) -> Tokens | None:
     """The tokens that `result`, an answer of any SDK's or the like as a mapping, says it used;
     None where it says nothing.
     """
-    if type(result) in _PLAIN:
+    kind: Any = type(result)
+    if kind in _PLAIN or (_reader_of(kind) is _of_attributes and _has_none(result)):
         return None
-    get = _reader(result)
-    for place in _PLACES:
-        if (usage := get(place)) is not None:
+    for usage in map(_reader(result), _PLACES):
+        if usage is not None:
             tokens = tokens_of(usage)
             if tokens.used is not None or tokens.written is not None:
                 return tokens
     return None
+
+
+def _has_none(result: object) -> bool:
+    """Whether it says nothing: most results of no SDK's, each of which is asked."""
+    try:
+        return not any(map(hasattr, repeat(result), _PLACES))
+    except Exception:  # a property of somebody's
+        return False
 
 
 def tokens_of(usage: object) -> Tokens:
@@ -287,11 +297,35 @@ def _counted(
     return Tokens(read, written, total, min(cached, read or 0), either)
 
 
-def _reader(value: object) -> Callable[[str], Any]:
-    """Reads a member of `value` by its name: None where there is none, or it cannot be read."""
-    if isinstance(value, Mapping):
-        return value.get
+_Read = Callable[[str], Any]
 
+
+def _reader(value: Any) -> _Read:
+    """Reads a member of `value` by its name: None where there is none, or it cannot be read."""
+    kind: Any = type(value)
+    return _reader_of(kind)(value)
+
+
+@lru_cache(maxsize=256)
+def _reader_of(kind: type) -> Callable[[Any], _Read]:
+    """What makes the reader of a value of type `kind`."""
+    if issubclass(kind, Mapping):
+        return _of_mapping
+    classes = kind.__mro__
+    asks = [vars(each)["__getattr__"] for each in classes if "__getattr__" in vars(each)]
+    if not asks:
+        return _of_attributes
+    if getattr(asks[0], "__module__", None) != "pydantic.main":
+        return _of_either  # a proxy may stand for a mapping
+    return partial(_of_model, frozenset(name for each in classes for name in vars(each)))
+
+
+def _of_mapping(value: Any) -> _Read:
+    get: _Read = value.get
+    return get
+
+
+def _of_attributes(value: object) -> _Read:
     def get(name: str) -> Any:
         try:
             return getattr(value, name, None)
@@ -299,6 +333,19 @@ def _reader(value: object) -> Callable[[str], Any]:
             return None
 
     return get
+
+
+def _of_either(value: object) -> _Read:
+    return _of_mapping(value) if isinstance(value, Mapping) else _of_attributes(value)
+
+
+def _of_model(of_class: frozenset[str], model: Any) -> _Read:
+    """For a model of pydantic's, whose ``__getattr__`` takes ten microseconds and more to say that
+    there is no such member: only what is there is asked for.
+    """
+    get = _of_attributes(model)
+    own, extra = model.__dict__, model.__pydantic_extra__ or {}
+    return lambda name: get(name) if name in own or name in extra or name in of_class else None
 
 
 def _first(get: Callable[[str], Any], names: Iterable[str]) -> int | None:
