@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import importlib
 import inspect
@@ -94,7 +95,7 @@ def test_the_text_is_what_and_the_fix(kind: type[HeadwayError]) -> None:
 
 
 def test_what_an_error_holds() -> None:
-    latched = Latched("the key is wrong", "auth", fix="another key.")
+    latched = Latched("the key is wrong", headway.Kind.AUTH, fix="another key.")
     assert (str(latched), latched.kind) == ("the key is wrong. Fix: another key.", "auth")
     refused = Refused("a refusal", {"error": 1})
     assert (str(refused), refused.result) == ("a refusal", {"error": 1})
@@ -118,6 +119,26 @@ async def test_the_fix_of_a_closed_scheduler() -> None:
     with pytest.raises(headway.SchedulerClosed) as raised:
         await scheduler.submit(never)
     assert raised.value.fix == "make a new Scheduler, or close it later."
+
+
+def test_a_wrong_argument_and_a_missing_extra_have_a_fix() -> None:
+    names = {kind.__name__ for kind in (*kinds(headway.InvalidArgument), headway.MissingExtra)}
+    without = [
+        f"{path}:{node.lineno}"
+        for path in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in names
+        and not any(each.arg == "fix" for each in node.keywords)
+    ]
+    assert not without
+
+
+def test_fixes_have_one_writer() -> None:
+    assert [path.name for path in SOURCE.rglob("*.py") if "Fix: " in path.read_text("utf-8")] == [
+        "_words.py"
+    ]
 
 
 def test_no_prose_is_parsed_back() -> None:

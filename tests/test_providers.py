@@ -40,7 +40,9 @@ def test_a_provider_by_its_name(
     assert endpoint.url(CHAT) == url
     assert endpoint.headers["authorization"] == "Bearer secret"
     monkeypatch.delenv(variable)
-    with pytest.raises(InvalidSettings, match=f"no API key. Set it first: export {variable}=…"):
+    with pytest.raises(
+        InvalidSettings, match=f"no API key. Fix: set it first: export {variable}=…"
+    ):
         find_endpoint(provider)
     assert find_endpoint(provider, key="given").key == "given"
 
@@ -90,7 +92,8 @@ def test_together_at_the_address_of_its_variable(monkeypatch: pytest.MonkeyPatch
         (
             "acme",
             None,
-            "the provider 'acme' is not known. Use one of together, openai, anthropic, deepseek, "
+            "the provider 'acme' is not known. Fix: use one of together, openai, anthropic, "
+            "deepseek, "
             "fireworks, gemini, groq, huggingface, mistral, openrouter, xai, or give the address "
             "of any other server that speaks OpenAI's HTTP with --base-url",
         ),
@@ -98,7 +101,7 @@ def test_together_at_the_address_of_its_variable(monkeypatch: pytest.MonkeyPatch
             None,
             "localhost:8000",
             "--base-url 'localhost:8000' is not a web address. "
-            "Use one like http://localhost:8000/v1",
+            "Fix: use one like http://localhost:8000/v1",
         ),
     ],
 )
@@ -161,7 +164,7 @@ def test_one_more_record_is_one_more_provider(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(InvalidSettings) as caught:
         find_endpoint("acme")
     assert str(caught.value) == (
-        "no API key. Set it first: export ACME_KEY=… (https://acme.example/keys)"
+        "no API key. Fix: set it first: export ACME_KEY=… (https://acme.example/keys)"
     )
     # What the transports, the probe and the prices make of it.
     assert provider_at("llm.acme.example") is acme

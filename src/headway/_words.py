@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 __all__ = ["BINDS", "binds", "count", "duration", "money", "number", "percent", "rate", "short",
-           "shown", "size", "stated"]  # fmt: skip
+           "shown", "size", "stated", "with_fix"]  # fmt: skip
 
 BINDS = {
     "requests": "the limit on requests",
@@ -122,6 +122,11 @@ def percent(share: float) -> str:
     if 0.999 <= share < 1:
         return f"{math.floor(share * 1000) / 10:g}%"
     return f"{round(share * 100, 1 if share < 0.1 else None):g}%"
+
+
+def with_fix(what: str, fix: str) -> str:
+    """What happened and why, with what to do about it: ``"<what>. Fix: <fix>"``; `what` for ""."""
+    return f"{what}. Fix: {fix}" if fix else what
 
 
 def shown(value: object) -> str:

@@ -28,6 +28,9 @@ than once.
 
 from __future__ import annotations
 
+from headway._words import with_fix
+from headway.kinds import Kind
+
 __all__ = [
     "AlreadyUsed",
     "DeadlineExceeded",
@@ -49,7 +52,7 @@ class HeadwayError(Exception):
     """The root of headway's own errors.
 
     `what` says what happened and why, `fix` what to do about it, "" where that is not known. The
-    text of an error is both: ``str(error)`` is ``"<what>. Fix: <fix>"``.
+    text of an error is both, as `headway._words.with_fix` writes them.
     """
 
     def __init__(self, what: str = "", *, fix: str = "") -> None:
@@ -58,7 +61,7 @@ class HeadwayError(Exception):
         self.fix = fix
 
     def __str__(self) -> str:
-        return f"{self.what}. Fix: {self.fix}" if self.fix else self.what
+        return with_fix(self.what, self.fix)
 
 
 class InvalidArgument(HeadwayError, TypeError, ValueError):
@@ -100,10 +103,10 @@ class Unavailable(HeadwayError):
 class Latched(HeadwayError):
     """The key is refused or the account is empty (401, 402): every further call would fail.
 
-    `kind` is ``"auth"`` or ``"quota"`` (a `headway.Kind`).
+    `kind` is `Kind.AUTH` or `Kind.QUOTA`, which are ``"auth"`` and ``"quota"``.
     """
 
-    def __init__(self, what: str, kind: str, *, fix: str = "") -> None:
+    def __init__(self, what: str, kind: Kind, *, fix: str = "") -> None:
         super().__init__(what, fix=fix)
         self.args = (what, kind)  # as it is made again: pickled, copied
         self.kind = kind

@@ -8,8 +8,8 @@ try:
     import httpx
 except ImportError as error:  # pragma: no cover - needs an environment without the extra
     raise MissingExtra(
-        "headway.httpx wraps httpx, which is not installed. "
-        "Install it with: pip install 'headway[httpx]'"
+        "headway.httpx wraps httpx, which is not installed",
+        fix="install it with: pip install 'headway[httpx]'",
     ) from error
 
 from headway._http.streams import HeldStream, PeekedStream

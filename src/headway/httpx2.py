@@ -8,8 +8,8 @@ try:
     import httpx2
 except ImportError as error:  # pragma: no cover - needs an environment without the extra
     raise MissingExtra(
-        "headway.httpx2 wraps httpx2, which is not installed. "
-        "Install it with: pip install 'headway[httpx2]'"
+        "headway.httpx2 wraps httpx2, which is not installed",
+        fix="install it with: pip install 'headway[httpx2]'",
     ) from error
 
 from headway._http.streams import HeldStream, PeekedStream

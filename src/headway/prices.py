@@ -208,8 +208,8 @@ def _find(provider: str, model: str, wall_time: float) -> _Rates | None:
         from genai_prices.data_snapshot import find_provider_by_id, get_snapshot
     except ImportError as error:  # pragma: no cover - needs an environment without the extra
         raise MissingExtra(
-            "prices come from genai-prices, which is not installed. "
-            "Install it with: pip install 'headway[cli]'"
+            "prices come from genai-prices, which is not installed",
+            fix="install it with: pip install 'headway[cli]'",
         ) from error
     providers: list[Provider] = get_snapshot().providers
     name = provider.strip().lower()
@@ -321,7 +321,7 @@ def _read_price(path: Path, model: str, entry: object) -> Price:
     try:
         return Price(**entry)
     except InvalidPrices as error:
-        raise InvalidPrices(f"{where}: {error}") from None
+        raise InvalidPrices(f"{where}: {error.what}", fix=error.fix) from None
 
 
 def _kind(value: object) -> str:

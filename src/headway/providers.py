@@ -167,7 +167,7 @@ def find_endpoint(
     """
     for name, given in (("provider", provider), ("base_url", base_url), ("key", key)):
         if given is not None and not isinstance(given, str):
-            raise InvalidSettings(f"{name}={shown(given)} is not text. Give it as a string")
+            raise InvalidSettings(f"{name}={shown(given)} is not text", fix="give it as a string")
     if provider is None and base_url is not None:
         found = key or os.environ.get(_CUSTOM_KEY) or None
         checked = check_key(found, _CUSTOM_KEY) if found else None
@@ -175,8 +175,9 @@ def find_endpoint(
     known = TOGETHER if provider is None else PROVIDERS.get(provider)
     if known is None:
         raise InvalidSettings(
-            f"the provider {provider!r} is not known. Use one of {', '.join(PROVIDERS)}, or give "
-            "the address of any other server that speaks OpenAI's HTTP with --base-url"
+            f"the provider {provider!r} is not known",
+            fix=f"use one of {', '.join(PROVIDERS)}, or give "
+            "the address of any other server that speaks OpenAI's HTTP with --base-url",
         )
     address = known.base_url
     if base_url is not None:
@@ -196,11 +197,12 @@ def check_key(key: str | None, variable: str = TOGETHER.key_variable) -> str:
     if not key or not key.strip():
         pages = {each.key_variable: each.keys_page for each in PROVIDERS.values()}
         where = f" ({page})" if (page := pages.get(variable)) else ""
-        raise InvalidSettings(f"no API key. Set it first: export {variable}=…{where}")
+        raise InvalidSettings("no API key", fix=f"set it first: export {variable}=…{where}")
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise InvalidSettings(
             f"the API key in {variable} holds a space, a line break or another character that "
-            "a key cannot have. Copy it again, without what stands around it"
+            "a key cannot have",
+            fix="copy it again, without what stands around it",
         )
     return key
 
@@ -211,13 +213,13 @@ def check_url(url: object, variable: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidSettings(
-            f"{variable}={text!r} is not a web address. "
-            "Use one like https://api.together.ai, or unset it"
+            f"{variable}={text!r} is not a web address",
+            fix="use one like https://api.together.ai, or unset it",
         )
     if parts.path.rstrip("/").endswith("/v1"):
         fixed = text.rstrip("/").removesuffix("/v1")
         raise InvalidSettings(
-            f"{variable}={text!r} ends in /v1, which the SDK adds by itself. Use {fixed}"
+            f"{variable}={text!r} ends in /v1, which the SDK adds by itself", fix=f"use {fixed}"
         )
     return text
 
@@ -226,7 +228,7 @@ def _with_version(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidSettings(
-            f"--base-url {url!r} is not a web address. Use one like http://localhost:8000/v1"
+            f"--base-url {url!r} is not a web address", fix="use one like http://localhost:8000/v1"
         )
     url = url.rstrip("/")
     return url if _VERSION.fullmatch(url.rpartition("/")[2]) else f"{url}/v1"

@@ -209,7 +209,7 @@ class Limits:
         set_field = object.__setattr__  # the class is frozen
         set_field(self, "requests", rates)
         set_field(self, "tokens", token_rates)
-        set_field(self, "concurrency", _check_concurrency(concurrency))
+        set_field(self, "concurrency", check_concurrency(concurrency))
         set_field(self, "shared", shared)
 
     def __bool__(self) -> bool:
@@ -240,18 +240,21 @@ def _read_rates(value: object) -> tuple[tuple[Rate, ...], tuple[Limiter, ...]]:
     return tuple(rates), tuple(shared)
 
 
-def _check_concurrency(value: object) -> int | None:
+def check_concurrency(value: object, name: str = "concurrency=") -> int | None:
+    """`value` as a number of attempts in flight, None for no limit. Raises `InvalidLimit`, in whose
+    text `name` stands before the value.
+    """
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidLimit(
-            f"concurrency={shown(value)} is not a whole number from 1: it is how many attempts "
+            f"{name}{shown(value)} is not a whole number from 1: it is how many attempts "
             "may be in flight at once",
             fix="concurrency=32, or leave it out for no limit.",
         )
     if value > _MOST_AT_ONCE:
         raise InvalidLimit(
-            f"concurrency={shown(value)} is more than any machine can have in flight",
+            f"{name}{shown(value)} is more than any machine can have in flight",
             fix="concurrency=32, or leave it out for no limit.",
         )
     return value

@@ -27,6 +27,7 @@ from headway._core.queue.job import Job
 from headway._runtime.calls import Options, check_callable, check_items
 from headway._runtime.shell import Shell
 from headway._runtime.workers import END, Execute, Workers
+from headway._words import with_fix
 from headway.errors import AlreadyUsed, InvalidArgument
 
 __all__ = ["AsCompleted", "Map", "Outcome", "gather", "over"]
@@ -34,9 +35,9 @@ __all__ = ["AsCompleted", "Map", "Outcome", "gather", "over"]
 T = TypeVar("T")
 R = TypeVar("R")
 
-_ONCE = (
-    "a coroutine object cannot be run again, so this was its only attempt. Fix: pass the function "
-    "(functools.partial(ask, question)), which headway retries."
+_ONCE = with_fix(
+    "a coroutine object cannot be run again, so this was its only attempt",
+    "pass the function (functools.partial(ask, question)), which headway retries.",
 )
 
 

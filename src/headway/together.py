@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from headway._http.arguments import check_scheduler
+from headway._words import with_fix
 from headway.errors import MissingExtra
 from headway.providers import TOGETHER, InvalidSettings, check_key, check_url
 
@@ -23,8 +24,8 @@ try:
     from headway.httpx import AsyncTransport
 except ImportError as error:  # pragma: no cover - needs an environment without the extra
     raise MissingExtra(
-        "headway.together wraps Together's SDK, which is not installed. "
-        "Install it with: pip install 'headway[together]'"
+        "headway.together wraps Together's SDK, which is not installed",
+        fix="install it with: pip install 'headway[together]'",
     ) from error
 
 if TYPE_CHECKING:
@@ -71,9 +72,12 @@ def client(
     if http is not None:
         if not isinstance(getattr(http, "_transport", None), AsyncTransport):
             logger.warning(
-                "the http_client= of headway.together.client has a transport of its own, so its "
-                "calls are not scheduled. Fix: leave http_client= out, or build it with "
-                "transport=headway.httpx.AsyncTransport(scheduler)."
+                with_fix(
+                    "the http_client= of headway.together.client has a transport of its own, so "
+                    "its calls are not scheduled",
+                    "leave http_client= out, or build it with "
+                    "transport=headway.httpx.AsyncTransport(scheduler).",
+                )
             )
     else:
         transport = AsyncTransport(

@@ -456,9 +456,9 @@ async def refused(source: Path, output: Path | None = None) -> str:
 
 async def test_inputs_that_cannot_be_read(server: LLMock, tmp_path: Path) -> None:
     missing = tmp_path / "missing.jsonl"
-    assert await refused(missing) == f"{missing} does not exist. Check the path"
+    assert await refused(missing) == f"{missing} does not exist. Fix: check the path"
     for path in (tmp_path, Path("/dev")):
-        assert await refused(path) == f"{path} is a folder. Give the path of a file"
+        assert await refused(path) == f"{path} is a folder. Fix: give the path of a file"
     utf16 = tmp_path / "utf16.jsonl"
     utf16.write_text("{}", "utf-16")
     assert (await refused(utf16)).startswith(f"{utf16} is UTF-16, not UTF-8 text.")
@@ -477,11 +477,11 @@ async def test_outputs_that_cannot_be_written(server: LLMock, source: Path, tmp_
     nowhere = tmp_path / "no" / "out.jsonl"
     assert await refused(source, nowhere) == (
         f"cannot write {nowhere}: the folder {nowhere.parent} does not exist. "
-        f"Make it first: mkdir -p {nowhere.parent}"
+        f"Fix: make it first: mkdir -p {nowhere.parent}"
     )
     long = tmp_path / ("x" * 300)
     assert await refused(source, long) == (
-        f"cannot write {long}: File name too long. Give another file with -o"
+        f"cannot write {long}: File name too long. Fix: give another file with -o"
     )
     dangling = tmp_path / "link.jsonl"
     dangling.symlink_to("nothing.jsonl")
@@ -491,11 +491,11 @@ async def test_outputs_that_cannot_be_written(server: LLMock, source: Path, tmp_
         )
     assert str(raised.value) == (
         f"the output {dangling} is a link to nothing.jsonl, which does not exist. "
-        "Remove the link, or give another file with -o"
+        "Fix: remove the link, or give another file with -o"
     )
     inside = source / "out.jsonl"
     assert await refused(source, inside) == (
-        f"cannot write {inside}: Not a directory. Give another file with -o"
+        f"cannot write {inside}: Not a directory. Fix: give another file with -o"
     )
     assert not server.requests
 
@@ -513,7 +513,8 @@ async def test_the_output_is_not_the_input(
             source, output, scheduler=make_scheduler(), options=bulk.RunOptions(overwrite=True)
         )
     assert str(raised.value) == (
-        f"the output {output} is the input itself, which would be lost. Give another file with -o"
+        f"the output {output} is the input itself, which would be lost. Fix: give another file "
+        f"with -o"
     )
     with source.open("rb") as kept:
         assert len(kept.readlines()) == 20
@@ -551,7 +552,7 @@ async def test_a_missing_key_is_found_before_anything_is_sent(
     else:
         monkeypatch.setenv("TOGETHER_API_KEY", key)
     assert await refused(source) == (
-        "no API key. Set it first: export TOGETHER_API_KEY=… "
+        "no API key. Fix: set it first: export TOGETHER_API_KEY=… "
         "(https://api.together.ai/settings/api-keys)"
     )
     assert not server.requests
@@ -564,7 +565,7 @@ async def test_a_key_that_no_header_can_carry(
     monkeypatch.setenv("TOGETHER_API_KEY", key)
     assert await refused(source) == (
         "the API key in TOGETHER_API_KEY holds a space, a line break or another character that "
-        "a key cannot have. Copy it again, without what stands around it"
+        "a key cannot have. Fix: copy it again, without what stands around it"
     )
 
 
@@ -574,12 +575,12 @@ async def test_a_key_that_no_header_can_carry(
         (
             "localhost:8000",
             "TOGETHER_BASE_URL='localhost:8000' is not a web address. "
-            "Use one like https://api.together.ai, or unset it",
+            "Fix: use one like https://api.together.ai, or unset it",
         ),
         (
             "http://localhost:8000/together/v1/",
             "TOGETHER_BASE_URL='http://localhost:8000/together/v1/' ends in /v1, which the SDK "
-            "adds by itself. Use http://localhost:8000/together",
+            "adds by itself. Fix: use http://localhost:8000/together",
         ),
     ],
 )

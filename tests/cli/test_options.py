@@ -36,9 +36,9 @@ def test_of_two_parameters_of_one_name_the_last_one_counts() -> None:
     [
         ("temperature", "--param 'temperature' is not KEY=VALUE"),
         ("=1", "--param '=1' is not KEY=VALUE"),
-        ("model=m", "--param model would take the place of the model. Use --model"),
-        ("messages=[]", "Use --prompt-column, --template and --system"),
-        ("stream=true", "the answer by a stream, which is not one row. Leave it out"),
+        ("model=m", "--param model would take the place of the model. Fix: use --model"),
+        ("messages=[]", "Fix: use --prompt-column, --template and --system"),
+        ("stream=true", "the answer by a stream, which is not one row. Fix: leave it out"),
     ],
 )
 def test_what_is_no_parameter(text: str, says: str) -> None:

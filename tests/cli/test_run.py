@@ -105,25 +105,37 @@ def test_refusals_are_counted_and_lose_nothing(llmock: LLMock) -> None:
         (("--concurrency", "-4"), "--concurrency -4 is not a whole number from 1"),
         (("--concurrency", "many"), "Invalid value for '--concurrency'"),
         (("-o", "requests.jsonl"), "the output requests.jsonl is the input itself"),
-        (("-o", ""), "the output's name is empty. Give the path of a file with -o"),
-        (("-o", "."), "the output . is a folder. Give a file with -o"),
-        (("-o", "x" * 300), f"cannot write {'x' * 300}: File name too long. Give another file"),
+        (("-o", ""), "the output's name is empty. Fix: give the path of a file with -o"),
+        (("-o", "."), "the output . is a folder. Fix: give a file with -o"),
+        (
+            ("-o", "x" * 300),
+            f"cannot write {'x' * 300}: File name too long. Fix: give another file",
+        ),
         (("-o", "/proc/out.jsonl"), "cannot write /proc/out.run: No such file or directory"),
-        (("-o", "no/out.jsonl"), "the folder no does not exist. Make it first: mkdir -p no"),
+        (("-o", "no/out.jsonl"), "the folder no does not exist. Fix: make it first: mkdir -p no"),
         (("--nonsense",), "No such option: --nonsense"),
         (("--limit", "0"), "Invalid value for '--limit'"),
-        (("--shard", "3/3"), "there is no shard 3/3. Give i/N with i from 0 to N - 1, like 0/8"),
-        (("--shard", "1"), "'1' is no shard. Give i/N with i from 0 to N - 1, like 0/8"),
+        (
+            ("--shard", "3/3"),
+            "there is no shard 3/3. Fix: give i/N with i from 0 to N - 1, like 0/8",
+        ),
+        (("--shard", "1"), "'1' is no shard. Fix: give i/N with i from 0 to N - 1, like 0/8"),
         (("--max-cost", "nan"), "Invalid value for '--max-cost'"),
         (("--max-tokens", "0"), "Invalid value for '--max-tokens'"),
         (("--prices", "no.toml"), "no.toml: cannot be read: No such file or directory"),
-        (("--param", "t"), "--param 't' is not KEY=VALUE. Use one like temperature=0"),
+        (("--param", "t"), "--param 't' is not KEY=VALUE. Fix: use one like temperature=0"),
         (("--param", "t=0"), "are for tables of prompts, and requests.jsonl is read as requests"),
         (("--endpoint", "chess"), "'chess'"),
         (("--model", "x"), "model"),
         (("--ambiguous", "maybe"), "Invalid value for '--ambiguous'"),
-        (("--provider", "nope"), "the provider 'nope' is not known. Use one of together, openai"),
-        (("--base-url", "here:80"), "--base-url 'here:80' is not a web address. Use one like http"),
+        (
+            ("--provider", "nope"),
+            "the provider 'nope' is not known. Fix: use one of together, openai",
+        ),
+        (
+            ("--base-url", "here:80"),
+            "--base-url 'here:80' is not a web address. Fix: use one like http",
+        ),
     ],
 )
 def test_bad_usage_is_2_before_anything_is_sent(
@@ -141,7 +153,7 @@ def test_bad_usage_is_2_before_anything_is_sent(
     [
         (b"", "headway: in.jsonl is empty."),
         ("{}".encode("utf-16"), "headway: in.jsonl is UTF-16, not UTF-8 text."),
-        (None, "headway: in.jsonl does not exist. Check the path"),
+        (None, "headway: in.jsonl does not exist. Fix: check the path"),
     ],
 )
 def test_bad_input_is_2(data: bytes | None, message: str, folder: Path) -> None:
@@ -156,7 +168,7 @@ def test_names_that_are_no_input(folder: Path) -> None:
     (folder / "-").write_bytes(requests(1))
     result = headway("run", "")
     assert result.exit_code == 2
-    assert "the input's name is empty. Give the path of a file" in said(result)
+    assert "the input's name is empty. Fix: give the path of a file" in said(result)
     assert headway("run", "./-").exit_code == 0
     assert "/dev/zero is a device, not a file" in said(headway("run", "/dev/zero"))
     assert "/dev is a folder" in said(headway("run", "/dev"))
@@ -177,7 +189,7 @@ def test_a_missing_key_names_its_variable(
     monkeypatch.delenv(VARIABLES[provider], raising=False)
     result = headway("run", "requests.jsonl", "--provider", provider)
     assert result.exit_code == 2
-    assert f"headway: no API key. Set it first: export {VARIABLES[provider]}=…" in said(result)
+    assert f"headway: no API key. Fix: set it first: export {VARIABLES[provider]}=…" in said(result)
     assert [path.name for path in folder.iterdir()] == ["requests.jsonl"]
 
 
@@ -287,7 +299,7 @@ def test_a_folder_that_cannot_be_written_is_2(folder: Path) -> None:
     result = headway("run", "requests.jsonl", "-o", str(closed / "out.jsonl"))
     assert result.exit_code == 2
     assert f"headway: cannot write {closed}/out." in said(result)
-    assert said(result).endswith("Give another file with -o")
+    assert said(result).endswith("Fix: give another file with -o")
 
 
 def test_a_device_keeps_nothing(folder: Path) -> None:
@@ -358,13 +370,21 @@ def test_a_missing_package_says_what_to_install(package: str) -> None:
     )
     child = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
     assert child.returncode == 2
-    assert "Install it with: pip install 'headway[" in child.stderr
+    assert "Fix: install it with: pip install 'headway[" in child.stderr
 
 
 def test_closed_streams_are_told() -> None:
     for arguments, closed, message in (
-        (("run", "-"), 0, "standard input is closed. Give the path of a file, or pipe into it"),
-        (("run", "requests.jsonl", "-o", "-"), 1, "standard output is closed. Give the path of"),
+        (
+            ("run", "-"),
+            0,
+            "standard input is closed. Fix: give the path of a file, or pipe into it",
+        ),
+        (
+            ("run", "requests.jsonl", "-o", "-"),
+            1,
+            "standard output is closed. Fix: give the path of",
+        ),
     ):
         child = subprocess.run(
             ["sh", "-c", f'exec "$@" {closed}{"<>"[closed]}&-', "sh", *command(*arguments)],

@@ -165,7 +165,7 @@ def test_compressed_input(name: str, compress: Any, folder: Path) -> None:
     (folder / "in.jsonl").write_bytes(compress(requests(10)))
     refused = headway("run", "in.jsonl")
     assert refused.exit_code == 2
-    assert said(refused).endswith(f"Rename it: mv in.jsonl {name}")
+    assert said(refused).endswith(f"Fix: rename it: mv in.jsonl {name}")
 
 
 def test_a_table_with_a_template(llmock: LLMock, folder: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_column_of_prompts(llmock: LLMock, folder: Path) -> None:
     assert missing.exit_code == 2
     assert "words" in said(missing)
     nobody = headway("run", "in.csv", "--prompt-column", "text", "-o", "o.jsonl")
-    assert "a table of prompts names no model. Give one with --model" in said(nobody)
+    assert "a table of prompts names no model. Fix: give one with --model" in said(nobody)
 
 
 def test_prompts_from_standard_input(llmock: LLMock) -> None:
@@ -238,8 +238,14 @@ def test_shards_are_merged(llmock: LLMock, folder: Path) -> None:
         "invalid_json"
     ]
     for arguments, message in (
-        ((*outputs, "-o", "all.jsonl"), "all.jsonl exists already. Give another file with -o, or"),
-        ((*outputs[:2], "-o", "x.jsonl"), "shards are missing: 2/3. Give the results of all of"),
+        (
+            (*outputs, "-o", "all.jsonl"),
+            "all.jsonl exists already. Fix: give another file with -o, or",
+        ),
+        (
+            (*outputs[:2], "-o", "x.jsonl"),
+            "shards are missing: 2/3. Fix: give the results of all of",
+        ),
         (("nothing", "-o", "x.jsonl"), "nothing is no output of a run with a journal beside it"),
     ):
         refused = headway("merge", *arguments)
@@ -260,7 +266,8 @@ def test_a_shard_that_is_not_done_is_told(llmock: LLMock, folder: Path) -> None:
     merged = headway("merge", *outputs, "-o", "all.jsonl")
     assert merged.exit_code == 2
     assert said(merged) == (
-        "headway: requests.results.1-of-2.jsonl has rows for 3 of its 5 lines. Run that shard to "
+        "headway: requests.results.1-of-2.jsonl has rows for 3 of its 5 lines. Fix: run that "
+        "shard to "
         "its end first, or merge what is there with --partial"
     )
     assert not (folder / "all.jsonl").exists()
@@ -348,7 +355,7 @@ def test_a_report_of_a_run(llmock: LLMock, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nothing",), "nothing does not exist. Give the results file of a run"),
+        (("nothing",), "nothing does not exist. Fix: give the results file of a run"),
         (("requests.jsonl",), "requests.jsonl has no measurements beside it"),
     ],
 )
@@ -397,7 +404,7 @@ def test_a_plan_of_standard_input_with_prices(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("no.jsonl",), "no.jsonl does not exist. Check the path"),
+        (("no.jsonl",), "no.jsonl does not exist. Fix: check the path"),
         (("requests.jsonl", "--rate", "fast"), "--rate 'fast': a rate is a number and a period"),
         (("requests.jsonl", "--prices", "no.toml"), "no.toml: cannot be read"),
         (("requests.jsonl", "--concurrency", "0"), "--concurrency 0 is not a whole number from 1"),

@@ -279,7 +279,8 @@ def test_another_process_is_at_work(gated: Gated) -> None:
         result = headway(*arguments)
         assert result.exit_code == 2
         assert said(result) == (
-            "headway: another process is at work on requests.results.jsonl. Wait for its end, or "
+            "headway: another process is at work on requests.results.jsonl. Fix: wait for its "
+            "end, or "
             "give another file with -o"
         )
         gated.gate.set()

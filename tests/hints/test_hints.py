@@ -870,7 +870,7 @@ class Carrier(Exception):
         (SystemExit(429), Kind.PERMANENT, None, None),
         # our own
         (DeadlineExceeded("x"), Kind.PERMANENT, None, None),
-        (Latched("x", "auth"), Kind.PERMANENT, None, None),
+        (Latched("x", Kind.AUTH), Kind.PERMANENT, None, None),
     ],
 )
 def test_exceptions(

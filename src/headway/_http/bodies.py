@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from headway._words import with_fix
 from headway.hints import Refusal
 from headway.hints._kinds import refusal_from_parts, status_in_body
 from headway.hints._reply import read_body
@@ -22,9 +23,10 @@ __all__ = [
     "size_of",
 ]
 
-STREAMED = (
+STREAMED = with_fix(
     "the body of this request is a stream or an open file, which cannot be sent again, so it was "
-    "not retried. Fix: send it as bytes, or retry where the stream can be opened anew."
+    "not retried",
+    "send it as bytes, or retry where the stream can be opened anew.",
 )
 
 _TEXTS = frozenset({"", "application/json", "text/plain", "text/html"})

@@ -32,6 +32,7 @@ from headway._http.bodies import (
 from headway._http.observer import Observer
 from headway._runtime.attempt import Attempt
 from headway._runtime.calls import check_plain_function, checked_tokens, kind_of
+from headway._words import with_fix
 from headway.errors import HeadwayError, InvalidArgument
 from headway.estimate import Estimator, is_plausible, usage_in
 from headway.hints import Refusal, refusal_from_response
@@ -381,8 +382,11 @@ class Face:
             return
         self._warned = True
         logger.warning(
-            "the SDK above headway's transport repeats requests by itself, in its caller's slot "
-            "and without the others' knowledge. Fix: build its client with max_retries=0."
+            with_fix(
+                "the SDK above headway's transport repeats requests by itself, in its caller's "
+                "slot and without the others' knowledge",
+                "build its client with max_retries=0.",
+            )
         )
 
 

@@ -29,7 +29,7 @@ from headway._runtime.calls import (
 )
 from headway._runtime.clock import LoopClock
 from headway._runtime.ports import LimiterOwner, Owner, Ports
-from headway._words import duration
+from headway._words import duration, with_fix
 from headway.errors import (
     DeadlineExceeded,
     Refused,
@@ -224,9 +224,11 @@ class Shell(LoopClock):
         ):
             self._usage_unknown = True
             logger.warning(
-                "a limit of tokens holds, and a %s does not say how many it used: attempts count "
-                "as what they reserved. This is told once. Fix: usage=, a function of the result "
-                "that returns the tokens it used", type(result).__name__,
+                with_fix(
+                    "a limit of tokens holds, and a %s does not say how many it used: attempts "
+                    "count as what they reserved. This is told once",
+                    "usage=, a function of the result that returns the tokens it used",
+                ), type(result).__name__,
             )  # fmt: skip
         return used
 

@@ -20,6 +20,7 @@ from anyio.lowlevel import checkpoint
 from headway._core.queue.job import Job
 from headway._runtime.calls import Options
 from headway._runtime.shell import Shell
+from headway._words import with_fix
 from headway.errors import InvalidArgument
 
 __all__ = ["END", "NO_KWARGS", "Execute", "Workers"]
@@ -262,8 +263,11 @@ def _not_ours(error: CancelledError) -> Exception:
     if task is None or task.cancelling():
         raise error
     failure = RuntimeError(
-        "something that this call awaited was cancelled, and the call with it. Fix: shield what "
-        "several calls share (asyncio.shield), or catch the CancelledError in the call."
+        with_fix(
+            "something that this call awaited was cancelled, and the call with it",
+            "shield what several calls share (asyncio.shield), or catch the CancelledError in the "
+            "call.",
+        )
     )
     failure.__cause__ = error
     return failure

@@ -20,7 +20,7 @@ from anyio.lowlevel import checkpoint
 
 from headway import hints
 from headway._runtime.workers import MOST_WORKERS
-from headway._words import shown
+from headway._words import shown, with_fix
 from headway.bulk.budget import Budget
 from headway.bulk.input.feed import feed
 from headway.bulk.input.formats import BadLine, Request, estimate_tokens
@@ -167,8 +167,10 @@ def _fit(scheduler: Scheduler) -> None:
     if fits < wanted:
         scheduler.set_limits(concurrency=fits)
         logger.warning(
-            "the concurrency is %s in place of %s, because this process may open no more files. "
-            "Fix: raise the limit: ulimit -n %s",
+            with_fix(
+                "the concurrency is %s in place of %s, because this process may open no more files",
+                "raise the limit: ulimit -n %s",
+            ),
             fits, wanted if stated is not None else "none", wanted + _FILES,
         )  # fmt: skip
 

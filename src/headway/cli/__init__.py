@@ -52,11 +52,15 @@ def _run() -> None:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in _EXTRA:
             raise
-        _streams.say(
-            f"headway: the command line needs {error.name}, which is not installed. "
-            "Install it with: pip install 'headway[cli]'"
-        )
+        _streams.say(f"headway: {_missing(error.name)}")
         sys.exit(BAD_USAGE)
+
+
+def _missing(package: str) -> MissingExtra:
+    return MissingExtra(
+        f"the command line needs {package}, which is not installed",
+        fix="install it with: pip install 'headway[cli]'",
+    )
 
 
 def _cannot_write(error: OSError) -> None:
@@ -78,10 +82,7 @@ def build() -> "typer.Typer":
     try:
         import typer
     except ImportError as error:  # pragma: no cover - needs an environment without the extra
-        raise MissingExtra(
-            "the command line needs typer, which is not installed. "
-            "Install it with: pip install 'headway[cli]'"
-        ) from error
+        raise _missing("typer") from error
 
     from headway.cli import merge, plan, probe, report, run
 

@@ -26,8 +26,8 @@ try:
     from rich.text import Text
 except ImportError as error:  # pragma: no cover - needs an environment without the extra
     raise MissingExtra(
-        "headway run shows its progress with rich, which is not installed. "
-        "Install it with: pip install 'headway[cli]'"
+        "headway run shows its progress with rich, which is not installed",
+        fix="install it with: pip install 'headway[cli]'",
     ) from error
 
 __all__ = ["Display", "as_json", "display", "logging_to", "stderr", "summary"]

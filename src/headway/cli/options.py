@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from headway.errors import InvalidLimit
-from headway.rates import Limits, Rate
+from headway.rates import Limits, Rate, check_concurrency
 
 __all__ = [
     "BaseUrl", "Concurrency", "EndpointName", "IdColumn", "Limit", "Model", "Parameters",
@@ -132,11 +132,11 @@ PricesFile = Annotated[
 
 
 _NOT_PARAMETERS = {
-    "model": "the model. Use --model",
-    "messages": "the prompt. Use --prompt-column, --template and --system",
-    "prompt": "the prompt. Use --prompt-column or --template",
-    "input": "the prompt. Use --prompt-column or --template",
-    "stream": "the answer by a stream, which is not one row. Leave it out",
+    "model": ("the model", "use --model"),
+    "messages": ("the prompt", "use --prompt-column, --template and --system"),
+    "prompt": ("the prompt", "use --prompt-column or --template"),
+    "input": ("the prompt", "use --prompt-column or --template"),
+    "stream": ("the answer by a stream, which is not one row", "leave it out"),
 }
 
 
@@ -171,9 +171,12 @@ def parameters(texts: Iterable[str]) -> dict[str, object]:
     for text in texts:
         name, equals, value = text.partition("=")
         if name in _NOT_PARAMETERS:
-            raise InvalidInput(f"--param {name} would take the place of {_NOT_PARAMETERS[name]}")
+            what, fix = _NOT_PARAMETERS[name]
+            raise InvalidInput(f"--param {name} would take the place of {what}", fix=fix)
         if not (name and equals):
-            raise InvalidInput(f"--param {text!r} is not KEY=VALUE. Use one like temperature=0")
+            raise InvalidInput(
+                f"--param {text!r} is not KEY=VALUE", fix="use one like temperature=0"
+            )
         try:
             found[name] = json.loads(value, parse_constant=_no_json)
         except ValueError:
@@ -190,12 +193,11 @@ def limits(rate: str | None, tokens: str | None, concurrency: int) -> Limits:
     library.
     """
 
-    def check(option: str, example: str, make: Callable[[], object]) -> None:
+    def check(before: str, fix: str, make: Callable[[], object]) -> None:
         try:
             make()
         except InvalidLimit as error:
-            what = error.what.removeprefix("concurrency=")
-            raise InvalidLimit(f"{option} {what}", fix=f"{option} {example}") from None
+            raise InvalidLimit(f"{before}{error.what}", fix=fix) from None
 
     def completed(text: str, example: str) -> str:
         """`text` with the period that it lacks, or `example` where that is no rate either."""
@@ -207,6 +209,7 @@ def limits(rate: str | None, tokens: str | None, concurrency: int) -> Limits:
 
     for option, text, example in (("--rate", rate, "600/min"), ("--tokens", tokens, "180k/min")):
         if text is not None:
-            check(option, completed(text.strip(), example), partial(Rate.parse, text))
-    check("--concurrency", "32", partial(Limits, concurrency=concurrency))
+            fix = f"{option} {completed(text.strip(), example)}"
+            check(f"{option} ", fix, partial(Rate.parse, text))
+    check("", "--concurrency 32", partial(check_concurrency, concurrency, "--concurrency "))
     return Limits(rate, tokens=tokens, concurrency=concurrency)

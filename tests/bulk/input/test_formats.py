@@ -87,7 +87,7 @@ def test_a_model_for_a_batch_file_is_refused() -> None:
         reader.parse(Line(1, 30, line_of(custom_id="a", body=CHAT)), None)
     assert str(raised.value) == (
         "the lines of a batch file name their models themselves, and --model m would change "
-        "nothing. Leave --model out"
+        "nothing. Fix: leave --model out"
     )
 
 
@@ -330,47 +330,47 @@ def test_a_long_line_costs_no_more_than_the_limit() -> None:
 BAD_FILES = {
     "empty": (
         b"",
-        "in.jsonl is empty. It should hold one request a line, like "
-        '{"custom_id": "1", "body": {"model": "…", "messages": […]}}',
+        "in.jsonl is empty. Fix: put one request a line, like "
+        '{"custom_id": "1", "body": {"model": "…", "messages": […]}} in it',
     ),
     "blank": (
         b"\n \n\n",
-        "in.jsonl is empty. It should hold one request a line, like "
-        '{"custom_id": "1", "body": {"model": "…", "messages": […]}}',
+        "in.jsonl is empty. Fix: put one request a line, like "
+        '{"custom_id": "1", "body": {"model": "…", "messages": […]}} in it',
     ),
     "UTF-16": (
         "{}".encode("utf-16"),
-        "in.jsonl is UTF-16, not UTF-8 text. Convert it "
+        "in.jsonl is UTF-16, not UTF-8 text. Fix: convert it "
         "first: iconv -f UTF-16 -t UTF-8 in.jsonl > utf8.jsonl",
     ),
     "UTF-32": (
         "{}".encode("utf-32"),
-        "in.jsonl is UTF-32, not UTF-8 text. Convert it "
+        "in.jsonl is UTF-32, not UTF-8 text. Fix: convert it "
         "first: iconv -f UTF-32 -t UTF-8 in.jsonl > utf8.jsonl",
     ),
     "UTF-16 without a byte order mark": (
         "{}".encode("utf-16-le"),
-        "in.jsonl is binary, or UTF-16 without a byte order mark, not UTF-8 text. Convert it "
+        "in.jsonl is binary, or UTF-16 without a byte order mark, not UTF-8 text. Fix: convert it "
         "first: iconv -f UTF-16LE -t UTF-8 in.jsonl > utf8.jsonl",
     ),
     "gzip": (
         b"\x1f\x8b\x08\x00",
-        "in.jsonl is compressed with gzip, not UTF-8 text. Convert it first: "
+        "in.jsonl is compressed with gzip, not UTF-8 text. Fix: convert it first: "
         "gunzip -c in.jsonl > utf8.jsonl",
     ),
     "zstd": (
         b"\x28\xb5\x2f\xfd",
-        "in.jsonl is compressed with zstd, not UTF-8 text. Convert it first: "
+        "in.jsonl is compressed with zstd, not UTF-8 text. Fix: convert it first: "
         "unzstd -c in.jsonl > utf8.jsonl",
     ),
     "Latin-1": (
         b'\n{"custom_id": "\xe9"}\n',
-        "in.jsonl is not UTF-8 text (line 2, byte 16). Convert it first, for example: "
+        "in.jsonl is not UTF-8 text (line 2, byte 16). Fix: convert it first, for example: "
         "iconv -f LATIN1 -t UTF-8 in.jsonl > utf8.jsonl",
     ),
     "an array": (
         b' [{"custom_id": "a"}]',
-        "in.jsonl starts with '[': a JSON array, not JSONL. Write one request a line, "
+        "in.jsonl starts with '[': a JSON array, not JSONL. Fix: write one request a line, "
         "for example: jq -c '.[]' in.jsonl > lines.jsonl",
     ),
 }

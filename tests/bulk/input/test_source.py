@@ -133,7 +133,9 @@ def test_a_limit_counts_lines_that_are_not_blank(tmp_path: Path) -> None:
     assert ids_in(source) == [(1, "a"), (3, "b")]
     assert ids_in(source, lambda number: number == 1) == [(3, "b")]
     source.close()
-    assert refusal(path, limit=0) == "a limit of 0 lines leaves nothing. Give --limit 1 or more"
+    assert (
+        refusal(path, limit=0) == "a limit of 0 lines leaves nothing. Fix: give --limit 1 or more"
+    )
 
 
 def test_the_plain_form_takes_its_model_and_endpoint_from_the_options(tmp_path: Path) -> None:
@@ -205,7 +207,7 @@ def test_what_a_file_grows_by_is_not_read(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as raised:
         ids_in(source)
     assert str(raised.value) == (
-        f"{path} became shorter while it was read. Run again once nothing writes to it"
+        f"{path} became shorter while it was read. Fix: run again once nothing writes to it"
     )
     source.close()
 
@@ -230,7 +232,7 @@ def test_a_line_that_was_being_written_is_left_out(
 
 @pytest.mark.parametrize("text", ["", "3", "8/8", "-1/8", "a/b", "1/0", "1/²"])
 def test_what_is_no_shard(text: str) -> None:
-    with pytest.raises(InvalidInput, match=r"Give i/N with i from 0 to N - 1, like 0/8"):
+    with pytest.raises(InvalidInput, match=r"give i/N with i from 0 to N - 1, like 0/8"):
         Shard.parse(text)
     assert Shard.parse("3/8") == Shard(3, 8)
 
@@ -240,17 +242,17 @@ def test_what_is_no_shard(text: str) -> None:
 
 def test_what_is_no_file(tmp_path: Path) -> None:
     missing = tmp_path / "no.jsonl"
-    assert refusal(missing) == f"{missing} does not exist. Check the path"
-    assert refusal(tmp_path) == f"{tmp_path} is a folder. Give the path of a file"
+    assert refusal(missing) == f"{missing} does not exist. Fix: check the path"
+    assert refusal(tmp_path) == f"{tmp_path} is a folder. Fix: give the path of a file"
     for device in ("/dev/zero", "/dev/null"):
         assert refusal(device) == (
-            f"{device} is a device, not a file. Write the requests to a file first"
+            f"{device} is a device, not a file. Fix: write the requests to a file first"
         )
     with socket.socket(socket.AF_UNIX) as listener:
         path = Path(os.path.relpath(tmp_path / "s"))
         listener.bind(str(path))
         assert refusal(path) == (
-            f"{path} is a socket, not a file. Write the requests to a file first"
+            f"{path} is a socket, not a file. Fix: write the requests to a file first"
         )
 
 
@@ -261,25 +263,27 @@ GZ, ZST = gzip.compress(batch(*map(str, range(99))), mtime=0), frames(batch(*map
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("a.gz", GZ[:-9], "{} ends in the middle of its gzip data. "
-         "It was not copied whole: fetch it again"),
-        ("a.zst", ZST[:-9], "{} ends in the middle of its zstd data. "
-         "It was not copied whole: fetch it again"),
+        ("a.gz", GZ[:-9], "{} ends in the middle of its gzip data: it was not copied whole. "
+         "Fix: fetch it again"),
+        ("a.zst", ZST[:-9], "{} ends in the middle of its zstd data: it was not copied whole. "
+         "Fix: fetch it again"),
         ("a.gz", GZ + b"garbage", "{} holds something that is not gzip data "
-         "(Not a gzipped file (b'ga')). It is damaged, or more was appended to it: fetch it again"),
+         "(Not a gzipped file (b'ga')): it is damaged, or more was appended to it. "
+         "Fix: fetch it again"),
         ("a.zst", ZST + b"garbage", "{} holds something that is not zstd data "
-         "(zstd decompressor error: Unknown frame descriptor). "
-         "It is damaged, or more was appended to it: fetch it again"),
+         "(zstd decompressor error: Unknown frame descriptor): it is damaged, or more was "
+         "appended to it. "
+         "Fix: fetch it again"),
         ("a.jsonl", GZ, "{} is compressed with gzip, but its name does not say so. "
-         "Rename it: mv {} {}.gz"),
+         "Fix: rename it: mv {} {}.gz"),
         ("a.gz", ZST, "{} is compressed with zstd, but its name ends in .gz. "
-         "Rename it: mv {} {stem}.zst"),
+         "Fix: rename it: mv {} {stem}.zst"),
         ("a.zst", b"{}", "{} is not compressed with zstd, but its name ends in .zst. "
-         "Rename it: mv {} {stem}"),
-        ("a.gz", NOTHING, "{} is empty. It should hold one request a line, like "
-         '{{"custom_id": "1", "body": {{"model": "…", "messages": […]}}}}'),
-        ("a.gz", b"", "{} is empty. It should hold one request a line, like "
-         '{{"custom_id": "1", "body": {{"model": "…", "messages": […]}}}}'),
+         "Fix: rename it: mv {} {stem}"),
+        ("a.gz", NOTHING, "{} is empty. Fix: put one request a line, like "
+         '{{"custom_id": "1", "body": {{"model": "…", "messages": […]}}}} in it'),
+        ("a.gz", b"", "{} is empty. Fix: put one request a line, like "
+         '{{"custom_id": "1", "body": {{"model": "…", "messages": […]}}}} in it'),
     ],
 )  # fmt: skip
 def test_a_damaged_file(name: str, data: bytes, message: str, tmp_path: Path) -> None:
@@ -305,9 +309,12 @@ def test_options_that_fit_no_file_of_requests(tmp_path: Path) -> None:
     path = write(tmp_path / "in.jsonl", batch("a"))
     assert refusal(path, Shape(system="x")) == (
         "an id column, a system prompt and parameters are for tables of prompts, and "
-        f"{path} is read as requests. Give --prompt-column or --template too, or leave them out"
+        f"{path} is read as requests. Fix: give --prompt-column or --template too, or leave "
+        f"them out"
     )
-    assert refusal(path, Shape(endpoint="chats")).startswith("there is no endpoint 'chats'. Use ")
+    assert refusal(path, Shape(endpoint="chats")).startswith(
+        "there is no endpoint 'chats'. Fix: use "
+    )
 
 
 def test_a_line_of_200_mb_costs_its_limit(tmp_path: Path) -> None:
@@ -382,7 +389,8 @@ def test_a_table_that_is_taken_for_requests(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         open_source(path, Shape())
     assert str(caught.value) == (
-        f"{path} holds no requests: its first object has text, label. For prompts, say where they "
+        f"{path} holds no requests: its first object has text, label. Fix: for prompts, say "
+        f"where they "
         "are: --prompt-column text, or a --template; for bodies that only their url tells apart: "
         "--endpoint"
     )

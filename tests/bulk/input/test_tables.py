@@ -104,25 +104,26 @@ def test_a_quote_that_is_never_closed() -> None:
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ({"model": None}, "a table of prompts names no model. Give one with --model"),
+        ({"model": None}, "a table of prompts names no model. Fix: give one with --model"),
         ({"prompt_column": "q"}, "in.csv has no column 'q'. Fix: name one of these with "
          "--prompt-column, --template or --id-column: id, text"),
         ({}, "in.csv has no column 'prompt'. Fix: name one of these with --prompt-column, "
          "--template or --id-column: id, text"),
         ({"template": "{text"}, "the template '{text' is wrong: expected '}' before end of "
-         "string. Write {column} for a column, and {{ or }} for a brace"),
+         "string. Fix: write {column} for a column, and {{ or }} for a brace"),
         ({"template": "{text:>9}"}, "the template '{text:>9}' has a field that is no column's "
-         "name alone. Write {column} for a column, and {{ or }} for a brace"),
+         "name alone. Fix: write {column} for a column, and {{ or }} for a brace"),
         ({"prompt_column": "text", "template": "x"}, "a prompt column and a template were both "
-         "given. Give --prompt-column, or --template with {columns} in it"),
-        ({"endpoint": "rerank"}, "a prompt is no request to rerank. Write lines with a query and "
+         "given. Fix: give --prompt-column, or --template with {columns} in it"),
+        ({"endpoint": "rerank"}, "a prompt is no request to rerank. Fix: write lines with a "
+        "query and "
          "documents"),
         ({"endpoint": "embeddings", "system": "x"}, "/v1/embeddings takes no system prompt. "
-         "Leave --system out"),
+         "Fix: leave --system out"),
         ({"parameters": {"stream": True}}, 'the parameter "stream" was given, and a stream is not '
-         "one row. Remove it"),
+         "one row. Fix: remove it"),
         ({"parameters": {"max_tokens": 1e13}}, "the parameter max_tokens is no count of tokens. "
-         "Correct it"),
+         "Fix: correct it"),
     ],
 )  # fmt: skip
 def test_options_that_make_no_request(shape: dict[str, Any], message: str) -> None:
@@ -147,4 +148,4 @@ def test_a_file_is_measured_in_records_and_skipped_ids_count(tmp_path: Path) -> 
 def test_an_empty_table() -> None:
     with pytest.raises(InvalidInput) as raised:
         read(b"")
-    assert str(raised.value) == ("in.csv is empty. It should hold a header and one record a prompt")
+    assert str(raised.value) == ("in.csv is empty. Fix: put a header and one record a prompt in it")

@@ -254,7 +254,8 @@ def test_another_run_is_not_resumed(change: Any, called: str, tmp_path: Path) ->
     with pytest.raises(InvalidOutput) as caught:
         Journal(output, {**HEADER, **change})
     assert str(caught.value) == (
-        f"{output} cannot be resumed: {called} since it was begun. Run it as it was, give another "
+        f"{output} cannot be resumed: {called} since it was begun. Fix: run it as it was, give "
+        f"another "
         "file with -o, or begin anew with --overwrite"
     )
     assert numbers(output) == [1]
@@ -279,7 +280,7 @@ def test_a_damaged_journal(header: bytes, tmp_path: Path) -> None:
         Journal(output, HEADER)
     assert str(caught.value) == (
         f"the journal of {output}, {run_folder(output) / 'journal'}, is damaged, so that it cannot "
-        "be known whether this is the same run. Restore it from a copy, or begin anew with "
+        "be known whether this is the same run. Fix: restore it from a copy, or begin anew with "
         "--overwrite: the rows that are there are whole"
     )
 
@@ -294,7 +295,7 @@ def test_a_journal_of_another_version(header: bytes, tmp_path: Path) -> None:
         Journal(output, HEADER)
     assert str(caught.value) == (
         f"{output} was begun by another version of headway, whose journal this one cannot read. "
-        "Finish it with that version, or begin anew with --overwrite"
+        "Fix: finish it with that version, or begin anew with --overwrite"
     )
 
 
@@ -341,7 +342,8 @@ def test_another_process_on_the_same_output(tmp_path: Path) -> None:
         with pytest.raises(InvalidOutput) as caught:
             Journal(output, HEADER)
         assert str(caught.value) == (
-            f"another process is at work on {output}. Wait for its end, or give another file with "
+            f"another process is at work on {output}. Fix: wait for its end, or give another "
+            f"file with "
             "-o"
         )
         other.kill()  # a kill frees it
@@ -426,7 +428,8 @@ def test_a_shard_that_is_not_done(shards: list[Path], tmp_path: Path) -> None:
     with pytest.raises(InvalidOutput) as caught:
         merge(shards, target)
     assert str(caught.value) == (
-        f"{shards[1]} has rows for 1 of its 2 lines. Run that shard to its end first, or merge "
+        f"{shards[1]} has rows for 1 of its 2 lines. Fix: run that shard to its end first, or "
+        f"merge "
         "what is there with --partial"
     )
     assert sorted(path.name for path in tmp_path.glob("*all*")) == []
@@ -437,9 +440,9 @@ def test_a_shard_that_is_not_done(shards: list[Path], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pick", "message"),
     [
-        ((0, 1), "shards are missing: 2/3. Give the results of all of them"),
-        ((0, 1, 1, 2), "shard 1/3 comes twice. Give each once"),
-        ((), "there is nothing to merge. Give the results of all shards"),
+        ((0, 1), "shards are missing: 2/3. Fix: give the results of all of them"),
+        ((0, 1, 1, 2), "shard 1/3 comes twice. Fix: give each once"),
+        ((), "there is nothing to merge. Fix: give the results of all shards"),
     ],
 )
 def test_shards_that_do_not_fit(
@@ -468,7 +471,8 @@ def test_a_shard_is_not_replaced_by_the_whole(shards: list[Path]) -> None:
     with pytest.raises(InvalidOutput) as caught:
         merge(shards, shards[0], overwrite=True)
     assert str(caught.value) == (
-        f"the output {shards[0]} is one of the results to merge, which would be lost. Give another "
+        f"the output {shards[0]} is one of the results to merge, which would be lost. Fix: give "
+        f"another "
         "file with -o"
     )
 
@@ -510,6 +514,7 @@ def test_a_full_disk_does_not_send_people_to_another_output(
     with pytest.raises(InvalidOutput) as caught:
         Journal(output, HEADER)
     assert str(caught.value) == (
-        "cannot write x: No space left on device. Correct that, and run the same command again: "
+        "cannot write x: No space left on device. Fix: correct that, and run the same command "
+        "again: "
         "another output would send, and bill, everything anew"
     )

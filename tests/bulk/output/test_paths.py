@@ -142,4 +142,6 @@ def test_a_device_keeps_nothing(tmp_path: Path) -> None:
 
 def test_the_error_of_a_path_says_why_and_the_fix() -> None:
     error = cannot_write(Path("out.jsonl"), PermissionError(errno.EACCES, "Permission denied"))
-    assert str(error) == ("cannot write out.jsonl: Permission denied. Give another file with -o")
+    assert str(error) == (
+        "cannot write out.jsonl: Permission denied. Fix: give another file with -o"
+    )

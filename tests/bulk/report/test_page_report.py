@@ -323,11 +323,11 @@ def test_a_path_that_is_no_run_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "other.jsonl").write_text("{}")
     (tmp_path / "bad.run" / "trace.jsonl").mkdir(parents=True)
     for name, message in (
-        ("none.jsonl", "none.jsonl does not exist. Give the results file of a run, like "
+        ("none.jsonl", "none.jsonl does not exist. Fix: give the results file of a run, like "
                        "requests.results.jsonl"),
         ("other.jsonl", "other.jsonl has no measurements beside it: there is no folder other.run. "
-                        "Give the results file of a `headway run`, where it was written"),
-        ("bad.run", "Is a directory. Make it readable, then try again"),
+                        "Fix: give the results file of a `headway run`, where it was written"),
+        ("bad.run", "Is a directory. Fix: make it readable, then try again"),
     ):  # fmt: skip
         with pytest.raises(InvalidRun, match=re.escape(message)):
             write_report(tmp_path / name, tmp_path / "report.html")
@@ -339,11 +339,11 @@ def test_what_is_no_report_is_never_replaced(tmp_path: Path) -> None:
     run.write_text("answers")
     for output, message in (
         (run, f"{run} exists already and is no report, so it is not replaced. "
-              "Give another file with -o, like report.html"),
-        (tmp_path, f"{tmp_path} is a folder. Give a file with -o"),
+              "Fix: give another file with -o, like report.html"),
+        (tmp_path, f"{tmp_path} is a folder. Fix: give a file with -o"),
         (tmp_path / "no" / "a.html", f"the folder {tmp_path / 'no'} does not exist. "
-                                     f"Make it first: mkdir -p {tmp_path / 'no'}"),
-        (run / "a.html", "Not a directory. Give another file with -o"),
+                                     f"Fix: make it first: mkdir -p {tmp_path / 'no'}"),
+        (run / "a.html", "Not a directory. Fix: give another file with -o"),
     ):  # fmt: skip
         with pytest.raises(InvalidOutput, match=re.escape(message)):
             write_report(run, output)

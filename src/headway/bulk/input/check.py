@@ -38,7 +38,9 @@ class Check:
 def check(source: Source) -> Check:
     """Go through the whole `source`, and count. Raises `InvalidInput` for what is no `Source`."""
     if not isinstance(source, Source):
-        raise InvalidInput(f"{shown(source)} is not a Source. Give what open_source() returns")
+        raise InvalidInput(
+            f"{shown(source)} is not a Source", fix="give what open_source() returns"
+        )
     lines = input_tokens = max_tokens = largest = 0
     urls: Counter[str] = Counter()
     models: Counter[str] = Counter()

@@ -142,8 +142,8 @@ def resolve_endpoint(endpoint: str) -> str:
     url = ENDPOINTS.get(endpoint, endpoint)
     if url not in SUPPORTED_URLS:
         raise InvalidInput(
-            f"there is no endpoint {endpoint!r}. Use one of {', '.join(ENDPOINTS)}, "
-            f"or a path: {', '.join(SUPPORTED_URLS)}"
+            f"there is no endpoint {endpoint!r}",
+            fix=f"use one of {', '.join(ENDPOINTS)}, or a path: {', '.join(SUPPORTED_URLS)}",
         )
     return url
 
@@ -177,7 +177,8 @@ class RequestReader:
             if self.form in ("openai", "together") and self._model is not None:
                 raise InvalidInput(
                     "the lines of a batch file name their models themselves, and --model "
-                    f"{self._model} would change nothing. Leave --model out"
+                    f"{self._model} would change nothing",
+                    fix="leave --model out",
                 )
         return self.form
 

@@ -65,24 +65,24 @@ def check_head(head: bytes, name: str, *, table: bool = False) -> None:
     if (found := _not_text(head[:4])) is not None:
         what, fix = found
         raise InvalidInput(
-            f"{name} is {what}, not UTF-8 text. Convert it first: {fix} {name} > utf8.jsonl"
+            f"{name} is {what}, not UTF-8 text", fix=f"convert it first: {fix} {name} > utf8.jsonl"
         )
     first = next(read_lines(io.BytesIO(head)), None)
     if first is None:
         example = "a header and one record a prompt" if table else _EXAMPLE
-        raise InvalidInput(f"{name} is empty. It should hold {example}")
+        raise InvalidInput(f"{name} is empty", fix=f"put {example} in it")
     # A line that goes on beyond the head may be cut inside a character.
     whole = len(first.data) < len(head) - 4 or len(head) < _CHUNK
     position = undecodable(first.data if whole else first.data[:-4])
     if position is not None and (whole or position < len(first.data) - 8):
         raise InvalidInput(
-            f"{name} is not UTF-8 text (line {first.number}, byte {position + 1}). "
-            f"Convert it first, for example: iconv -f LATIN1 -t UTF-8 {name} > utf8.jsonl"
+            f"{name} is not UTF-8 text (line {first.number}, byte {position + 1})",
+            fix=f"convert it first, for example: iconv -f LATIN1 -t UTF-8 {name} > utf8.jsonl",
         )
     if not table and first.data.lstrip().startswith(b"["):
         raise InvalidInput(
-            f"{name} starts with '[': a JSON array, not JSONL. Write one request a line, "
-            f"for example: jq -c '.[]' {name} > lines.jsonl"
+            f"{name} starts with '[': a JSON array, not JSONL",
+            fix=f"write one request a line, for example: jq -c '.[]' {name} > lines.jsonl",
         )
 
 
@@ -167,7 +167,7 @@ def check_compression(head: bytes, name: str) -> Compression | None:
         ends = f"its name ends in {_SUFFIX[said]}" if said else "its name does not say so"
         stem = name[: -len(_SUFFIX[said])] if said else name
         to = stem + (_SUFFIX[found] if found else "")
-        raise InvalidInput(f"{name} {is_}, but {ends}. Rename it: mv {name} {to}")
+        raise InvalidInput(f"{name} {is_}, but {ends}", fix=f"rename it: mv {name} {to}")
     return found
 
 
@@ -197,8 +197,8 @@ class BoundedFile(io.RawIOBase):
         data = self._file.read(min(len(buffer), self._left))
         if not data and self._left > 0 and len(buffer):
             raise InvalidInput(
-                f"{self._name} became shorter while it was read. "
-                "Run again once nothing writes to it"
+                f"{self._name} became shorter while it was read",
+                fix="run again once nothing writes to it",
             )
         self._left -= len(data)
         buffer[: len(data)] = data
@@ -221,13 +221,15 @@ class _Checked(io.RawIOBase):
             data = self._raw.read(len(buffer))
         except EOFError:
             raise InvalidInput(
-                f"{self._name} ends in the middle of its {self._kind} data. "
-                "It was not copied whole: fetch it again"
+                f"{self._name} ends in the middle of its {self._kind} data: it was not copied "
+                "whole",
+                fix="fetch it again",
             ) from None
         except (OSError, zlib.error, ValueError) as error:
             raise InvalidInput(
-                f"{self._name} holds something that is not {self._kind} data ({error}). "
-                "It is damaged, or more was appended to it: fetch it again"
+                f"{self._name} holds something that is not {self._kind} data ({error}): it is "
+                "damaged, or more was appended to it",
+                fix="fetch it again",
             ) from None
         buffer[: len(data)] = data
         return len(data)
@@ -238,8 +240,8 @@ def _zstd(file: BinaryIO) -> _ZstdFrames:
         import zstandard
     except ImportError as error:  # pragma: no cover - needs an environment without the extra
         raise MissingExtra(
-            "reading .zst files takes zstandard, which is not installed. "
-            "Install it with: pip install 'headway[cli]'"
+            "reading .zst files takes zstandard, which is not installed",
+            fix="install it with: pip install 'headway[cli]'",
         ) from error
     return _ZstdFrames(file, zstandard.ZstdDecompressor().decompressobj, zstandard.ZstdError)
 
@@ -286,18 +288,20 @@ def open_file(path: Path) -> BinaryIO:
         # Looked at before it is opened: to open some devices waits, or does something.
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise InvalidInput(f"{path} is a folder. Give the path of a file")
+            raise InvalidInput(f"{path} is a folder", fix="give the path of a file")
         if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
             kind = "a socket" if stat.S_ISSOCK(mode) else "a device"
-            raise InvalidInput(f"{path} is {kind}, not a file. Write the requests to a file first")
+            raise InvalidInput(
+                f"{path} is {kind}, not a file", fix="write the requests to a file first"
+            )
         return path.open("rb")
     except FileNotFoundError:
-        raise InvalidInput(f"{path} does not exist. Check the path") from None
+        raise InvalidInput(f"{path} does not exist", fix="check the path") from None
     except (OSError, ValueError) as error:
         if isinstance(error, InvalidInput):
             raise
         said = error.strerror if isinstance(error, OSError) else error
-        raise InvalidInput(f"cannot read {path}: {said}. Check the path") from None
+        raise InvalidInput(f"cannot read {path}: {said}", fix="check the path") from None
 
 
 def copied(file: BinaryIO, folder: Path) -> BinaryIO:

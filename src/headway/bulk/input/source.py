@@ -69,8 +69,8 @@ class Shard:
         whole = all(type(each) is int for each in (self.index, self.count))
         if not (whole and 0 <= self.index < self.count):
             raise InvalidInput(
-                f"there is no shard {self.index}/{self.count}. "
-                "Give i/N with i from 0 to N - 1, like 0/8"
+                f"there is no shard {self.index}/{self.count}",
+                fix="give i/N with i from 0 to N - 1, like 0/8",
             )
 
     @classmethod
@@ -81,7 +81,9 @@ class Shard:
         if not (
             slash and index.isascii() and index.isdigit() and count.isascii() and count.isdigit()
         ):
-            raise InvalidInput(f"{text!r} is no shard. Give i/N with i from 0 to N - 1, like 0/8")
+            raise InvalidInput(
+                f"{text!r} is no shard", fix="give i/N with i from 0 to N - 1, like 0/8"
+            )
         return cls(int(index), int(count))
 
 
@@ -130,8 +132,8 @@ class Source:
         elif shape.id_column is not None or shape.system is not None or shape.parameters:
             raise InvalidInput(
                 "an id column, a system prompt and parameters are for tables of prompts, and "
-                f"{name} is read as requests. Give --prompt-column or --template too, or leave "
-                "them out"
+                f"{name} is read as requests",
+                fix="give --prompt-column or --template too, or leave them out",
             )
 
     def grown(self) -> int:
@@ -225,8 +227,9 @@ class Source:
         records = read_records(file)
         header = next(records, None)
         if header is None or header.problem is not None:
-            why = header.problem[1] if header is not None and header.problem else "is missing"
-            raise InvalidInput(f"the header of {self.name} {why}")
+            problem = header.problem if header is not None else None
+            _, why, fix = problem or ("", "is missing", "give it one, with the columns' names")
+            raise InvalidInput(f"the header of {self.name} {why}", fix=fix)
         prompts.bind(header.fields, self.name)
         for record in records:
             if self._limit is not None and record.number > self._limit:
@@ -242,7 +245,9 @@ class Source:
         """The text from the start of the shard on, behind a byte order mark."""
         if self.lines is None:
             if self._streamed is None:
-                raise InvalidInput(f"{self.name} is a stream and was read already. Use a file")
+                raise InvalidInput(
+                    f"{self.name} is a stream and was read already", fix="use a file"
+                )
             content, self._streamed = self._streamed, None
             return content
         content = self._content(self._start)
@@ -338,9 +343,10 @@ class Source:
                 return
         if strange := self._batch.strange:
             raise InvalidInput(
-                f"{self.name} holds no requests: its first object has {', '.join(strange[:8])}. "
-                f"For prompts, say where they are: --prompt-column {strange[0]}, or a --template; "
-                "for bodies that only their url tells apart: --endpoint"
+                f"{self.name} holds no requests: its first object has {', '.join(strange[:8])}",
+                fix="for prompts, say where they are: --prompt-column "
+                f"{strange[0]}, or a --template; for bodies that only their url tells apart: "
+                "--endpoint",
             )
 
     def stream(self) -> None:
@@ -413,14 +419,18 @@ def open_source(
     Raises `InvalidInput` for what cannot be read, and for options that do not fit it.
     """
     if limit is not None and type(limit) is not int:
-        raise InvalidInput(f"limit={shown(limit)} is no number of lines. Give a whole one from 1")
+        raise InvalidInput(
+            f"limit={shown(limit)} is no number of lines", fix="give a whole one from 1"
+        )
     if limit is not None and limit < 1:
-        raise InvalidInput(f"a limit of {limit} lines leaves nothing. Give --limit 1 or more")
+        raise InvalidInput(f"a limit of {limit} lines leaves nothing", fix="give --limit 1 or more")
     if not (isinstance(path, str | os.PathLike) or hasattr(path, "read")):
-        raise InvalidInput(f"{shown(path)} is no input. Give the path of a file, or an open one")
+        raise InvalidInput(
+            f"{shown(path)} is no input", fix="give the path of a file, or an open one"
+        )
     if not isinstance(shape, Shape):
         raise InvalidInput(
-            f"shape={shown(shape)} is not a Shape. Give Shape(), or one with options"
+            f"shape={shown(shape)} is not a Shape", fix="give Shape(), or one with options"
         )
     file, name, regular = _file_of(path)
     try:

@@ -30,13 +30,13 @@ __all__ = ["PromptReader", "Record", "read_records"]
 class Record:
     """A record of a CSV file; `number` counts from 1 after the header, `size` is in bytes.
 
-    `problem` is a code and what is wrong with the record, where it cannot be used.
+    `problem` is a code, what is wrong with the record, and the fix, where it cannot be used.
     """
 
     number: int
     size: int
     fields: Sequence[str]
-    problem: tuple[str, str] | None = None
+    problem: tuple[str, str, str] | None = None
 
 
 class _LongLine(Exception):
@@ -49,7 +49,7 @@ class _Text:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.size = 0
-        self.problem: tuple[str, str] | None = None
+        self.problem: tuple[str, str, str] | None = None
 
     def __iter__(self) -> _Text:
         return self
@@ -65,10 +65,10 @@ class _Text:
         try:
             text = data.decode()
         except UnicodeDecodeError:
-            self.problem = ("not_utf8", "is not UTF-8. Convert it to UTF-8")
+            self.problem = ("not_utf8", "is not UTF-8", "convert it to UTF-8")
             text = data.decode(errors="replace")
         if "\x00" in text:
-            self.problem = ("nul_byte", "holds a NUL byte. Remove it")
+            self.problem = ("nul_byte", "holds a NUL byte", "remove it")
         return text
 
 
@@ -84,17 +84,17 @@ def read_records(file: BinaryIO) -> Iterator[Record]:
     while True:
         text.size, text.problem = 0, None
         fields: list[str] = []
-        problem: tuple[str, str] | None = None
+        problem: tuple[str, str, str] | None = None
         try:
             fields = next(reader)
         except StopIteration:
             return
         except _LongLine:
             what = f"is {size(text.size)} long; the limit is {size(MAX_LINE)}"
-            problem = ("line_too_long", f"{what}. Make the prompt smaller, or split it")
+            problem = ("line_too_long", what, "make the prompt smaller, or split it")
         except csv.Error as error:
             why = "a quote is never closed" if "unexpected end" in str(error) else str(error)
-            problem = ("invalid_csv", f"is not valid CSV: {why}. Correct its quotes")
+            problem = ("invalid_csv", f"is not valid CSV: {why}", "correct its quotes")
         else:
             if not fields:
                 continue
@@ -103,7 +103,8 @@ def read_records(file: BinaryIO) -> Iterator[Record]:
                 count = f"{len(fields)} field{'s' * (len(fields) != 1)}"
                 problem = (
                     "wrong_fields",
-                    f"has {count}, and the header {width}. Put quotes around a comma in a field",
+                    f"has {count}, and the header {width}",
+                    "put quotes around a comma in a field",
                 )
         width = len(fields) if width is None else width
         yield Record(number, text.size, fields, problem)
@@ -124,21 +125,22 @@ class PromptReader:
 
     def __post_init__(self) -> None:
         if not self.model:
-            raise InvalidInput("a table of prompts names no model. Give one with --model")
+            raise InvalidInput("a table of prompts names no model", fix="give one with --model")
         if self.prompt_column is not None and self.template is not None:
             raise InvalidInput(
-                "a prompt column and a template were both given. Give --prompt-column, "
-                "or --template with {columns} in it"
+                "a prompt column and a template were both given",
+                fix="give --prompt-column, or --template with {columns} in it",
             )
         self._parts = _template_parts(self.template) if self.template is not None else None
         self._before, self._after = self._body_around_the_prompt()
         options = msgspec.convert(dict(self.parameters), BodyOptions)
         asked = asked_of(options)
         if isinstance(asked, str):
-            raise InvalidInput(f"the parameter {asked} is no count of tokens. Correct it")
+            raise InvalidInput(f"the parameter {asked} is no count of tokens", fix="correct it")
         if options.stream not in (None, False):
             raise InvalidInput(
-                'the parameter "stream" was given, and a stream is not one row. Remove it'
+                'the parameter "stream" was given, and a stream is not one row',
+                fix="remove it",
             )
         self._asked = asked
 
@@ -146,15 +148,17 @@ class PromptReader:
         chat, responses = self.url == ENDPOINTS["chat"], self.url == "/v1/responses"
         if self.url == ENDPOINTS["rerank"]:
             raise InvalidInput(
-                "a prompt is no request to rerank. Write lines with a query and documents"
+                "a prompt is no request to rerank", fix="write lines with a query and documents"
             )
         if self.system is not None and not chat and not responses:
-            raise InvalidInput(f"{self.url} takes no system prompt. Leave --system out")
+            raise InvalidInput(f"{self.url} takes no system prompt", fix="leave --system out")
         try:
             start = msgspec.json.encode({"model": self.model, **self.parameters})[:-1] + b","
             system = msgspec.json.encode(self.system)
         except (TypeError, ValueError) as error:
-            raise InvalidInput(f"the parameters cannot be JSON: {error}. Correct them") from None
+            raise InvalidInput(
+                f"the parameters cannot be JSON: {error}", fix="correct them"
+            ) from None
         if chat:
             before = b'{"role":"system","content":' + system + b"}," if self.system else b""
             return start + b'"messages":[' + before + b'{"role":"user","content":', b"}]}"
@@ -186,8 +190,9 @@ class PromptReader:
     def of_record(self, record: Record, seen: SeenIds | None) -> Request | BadLine:
         """The request of a CSV record, after `bind`."""
         if record.problem is not None:
-            code, what = record.problem
-            return BadLine(record.number, None, code, f"record {record.number} {what}")
+            code, what, fix = record.problem
+            said = f"record {record.number} {what}. {fix[0].upper()}{fix[1:]}"
+            return BadLine(record.number, None, code, said)
         row = dict(zip(self._header, record.fields, strict=True))
         return self._request(Line(record.number, record.size, b""), row, seen, "record")
 
@@ -245,14 +250,14 @@ def _text(value: object) -> str:
 
 def _template_parts(template: str) -> list[tuple[str, str | None]]:
     """A template as texts, each with the column that follows it."""
-    fix = "Write {column} for a column, and {{ or }} for a brace"
+    fix = "write {column} for a column, and {{ or }} for a brace"
     try:
         parts = list(Formatter().parse(template))
     except ValueError as error:
-        raise InvalidInput(f"the template {template!r} is wrong: {error}. {fix}") from None
+        raise InvalidInput(f"the template {template!r} is wrong: {error}", fix=fix) from None
     for _, name, spec, conversion in parts:
         if name == "" or spec or conversion:
             raise InvalidInput(
-                f"the template {template!r} has a field that is no column's name alone. {fix}"
+                f"the template {template!r} has a field that is no column's name alone", fix=fix
             )
     return [(text, name) for text, name, _, _ in parts]

@@ -143,8 +143,9 @@ class Journal:
             if not (self.folder / "journal").exists():
                 raise cannot_write(Path(error.filename or output), error) from None
             raise InvalidOutput(
-                f"cannot write {error.filename or output}: {error.strerror}. Correct that, and run "
-                "the same command again: another output would send, and bill, everything anew"
+                f"cannot write {error.filename or output}: {error.strerror}",
+                fix="correct that, and run "
+                "the same command again: another output would send, and bill, everything anew",
             ) from None
 
     @property
@@ -301,19 +302,22 @@ class Journal:
         if "version" not in begun:
             raise InvalidOutput(
                 f"the journal of {self.output}, {self.folder / 'journal'}, is damaged, so that it "
-                "cannot be known whether this is the same run. Restore it from a copy, or begin "
-                "anew with --overwrite: the rows that are there are whole"
+                "cannot be known whether this is the same run",
+                fix="restore it from a copy, or begin "
+                "anew with --overwrite: the rows that are there are whole",
             )
         if begun.get("version") != _VERSION:
             raise InvalidOutput(
                 f"{self.output} was begun by another version of headway, whose journal this one "
-                "cannot read. Finish it with that version, or begin anew with --overwrite"
+                "cannot read",
+                fix="finish it with that version, or begin anew with --overwrite",
             )
         for name, called in _CALLED.items():
             if begun.get(name) != self._header.get(name):
                 raise InvalidOutput(
-                    f"{self.output} cannot be resumed: {called} since it was begun. Run it as it "
-                    "was, give another file with -o, or begin anew with --overwrite"
+                    f"{self.output} cannot be resumed: {called} since it was begun",
+                    fix="run it as it "
+                    "was, give another file with -o, or begin anew with --overwrite",
                 )
 
     def _read_marks(self, path: Path) -> None:

@@ -12,8 +12,8 @@ try:
     from filelock import FileLock, Timeout
 except ImportError as error:  # pragma: no cover - needs an environment without the extra
     raise MissingExtra(
-        "bulk runs lock their output with filelock, which is not installed. "
-        "Install it with: pip install 'headway[cli]'"
+        "bulk runs lock their output with filelock, which is not installed",
+        fix="install it with: pip install 'headway[cli]'",
     ) from error
 
 __all__ = ["FileLock", "acquire"]
@@ -31,8 +31,8 @@ def acquire(path: Path, output: Path) -> FileLock:
         lock.acquire()
     except Timeout:
         raise InvalidOutput(
-            f"another process is at work on {output}. Wait for its end, or give another "
-            "file with -o"
+            f"another process is at work on {output}",
+            fix="wait for its end, or give another file with -o",
         ) from None
     except OSError as error:
         if error.errno not in _NO_LOCKS:

@@ -73,8 +73,8 @@ def merge(
     target = Path(target)
     if any(target.exists() and Path(path).exists() and target.samefile(path) for path in outputs):
         raise InvalidOutput(
-            f"the output {target} is one of the results to merge, which would be lost. Give "
-            "another file with -o"
+            f"the output {target} is one of the results to merge, which would be lost",
+            fix="give another file with -o",
         )
     parts = sorted((_part(Path(path)) for path in outputs), key=lambda part: part.index)
     _check(parts)
@@ -115,8 +115,8 @@ def _missing(part: _Part, rows: int, *, partial: bool) -> int:
     """How many lines of `part`, of which there are so many `rows`, have none."""
     if (limit := part.header.get("limit")) is not None and not partial:
         raise InvalidOutput(
-            f"{part.path} was run with --limit {limit}. Run that shard without it "
-            "first, or merge what is there with --partial"
+            f"{part.path} was run with --limit {limit}",
+            fix="run that shard without it first, or merge what is there with --partial",
         )
     if part.finished is not None and rows != part.finished:
         if rows < part.finished and partial:
@@ -129,14 +129,13 @@ def _missing(part: _Part, rows: int, *, partial: bool) -> int:
     left = 0 if part.finished is not None else part.lines - rows
     if left < 0 and limit is None:
         raise InvalidOutput(
-            f"{part.path} has {rows:,} rows for {part.lines:,} lines: it "
-            "holds those of others. Run that shard anew with --overwrite"
+            f"{part.path} has {rows:,} rows for {part.lines:,} lines: it holds those of others",
+            fix="run that shard anew with --overwrite",
         )
     if left > 0 and not partial:
         raise InvalidOutput(
-            f"{part.path} has rows for {rows:,} of its {part.lines:,} "
-            "lines. Run that shard to its end first, or merge what is there with "
-            "--partial"
+            f"{part.path} has rows for {rows:,} of its {part.lines:,} lines",
+            fix="run that shard to its end first, or merge what is there with --partial",
         )
     return max(0, left)
 
@@ -155,7 +154,8 @@ def _check_target(target: Path, parts: Sequence[_Part], *, overwrite: bool) -> N
         )
     if target.exists() and not overwrite:
         raise InvalidOutput(
-            f"{target} exists already. Give another file with -o, or replace it with --overwrite"
+            f"{target} exists already",
+            fix="give another file with -o, or replace it with --overwrite",
         )
     if not is_empty(target) and not holds_rows(target, None):
         raise in_the_way(target, "all rows", target)
@@ -192,8 +192,8 @@ def _part(path: Path) -> _Part:
     header = journal_header(path)
     if header is None:
         raise InvalidOutput(
-            f"{path} is no output of a run with a journal beside it. Give the results of "
-            "`headway run --shard`"
+            f"{path} is no output of a run with a journal beside it",
+            fix="give the results of `headway run --shard`",
         )
     if not header:
         raise InvalidOutput(
@@ -203,7 +203,8 @@ def _part(path: Path) -> _Part:
         )
     if not isinstance(shard := header.get("shard"), list):
         raise InvalidOutput(
-            f"{path} is the output of a whole run, not of a shard. There is nothing to merge"
+            f"{path} is the output of a whole run, not of a shard",
+            fix="use it as it is: there is nothing to merge",
         )
     return _Part(
         path, shard[0], shard[1], header.get("lines") or 0, finished_rows(path), header,
@@ -213,7 +214,7 @@ def _part(path: Path) -> _Part:
 
 def _check(parts: Sequence[_Part]) -> None:
     if not parts:
-        raise InvalidOutput("there is nothing to merge. Give the results of all shards")
+        raise InvalidOutput("there is nothing to merge", fix="give the results of all shards")
     first = parts[0]
     for part in parts:
         if part.count != first.count or any(
@@ -221,14 +222,15 @@ def _check(parts: Sequence[_Part]) -> None:
         ):
             raise InvalidOutput(
                 f"{part.path} and {first.path} are not shards of one run: their input, their "
-                "options or the number of shards differ"
+                "options or the number of shards differ",
+                fix="give the results of all shards of one run",
             )
     found = [part.index for part in parts]
     if twice := {index for index in found if found.count(index) > 1}:
-        raise InvalidOutput(f"shard {min(twice)}/{first.count} comes twice. Give each once")
+        raise InvalidOutput(f"shard {min(twice)}/{first.count} comes twice", fix="give each once")
     if missing := sorted(set(range(first.count)) - set(found)):
         shown = ", ".join(f"{index}/{first.count}" for index in missing[:10])
-        raise InvalidOutput(f"shards are missing: {shown}. Give the results of all of them")
+        raise InvalidOutput(f"shards are missing: {shown}", fix="give the results of all of them")
 
 
 def _in_order(part: _Part) -> tuple[Sequence[int], Iterator[bytes]]:

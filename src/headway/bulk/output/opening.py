@@ -35,16 +35,18 @@ def paths_of(
     """What those names mean. Raises `InvalidInput` and `InvalidOutput`."""
     name, target = os.fspath(source), None if output is None else os.fspath(output)
     if name == "":
-        raise InvalidInput("the input's name is empty. Give the path of a file")
+        raise InvalidInput("the input's name is empty", fix="give the path of a file")
     if target == "":
-        raise InvalidOutput("the output's name is empty. Give the path of a file with -o")
+        raise InvalidOutput("the output's name is empty", fix="give the path of a file with -o")
     if name == "-" and target is None:
         target = "-"  # as any other filter
     if name == "-" and sys.stdin is None:
-        raise InvalidInput("standard input is closed. Give the path of a file, or pipe into it")
+        raise InvalidInput(
+            "standard input is closed", fix="give the path of a file, or pipe into it"
+        )
     if target == "-":
         if sys.stdout is None:
-            raise InvalidOutput("standard output is closed. Give the path of a file with -o")
+            raise InvalidOutput("standard output is closed", fix="give the path of a file with -o")
         return Paths(name, None, None)
     part = None if shard is None else (shard.index, shard.count)
     path = default_output(Path(name), part) if target is None else Path(target)

@@ -94,31 +94,32 @@ def check_output(path: Path, source: Path | None) -> None:
     """Raise `InvalidOutput` for a path that can be no output."""
     if path.suffix in (".gz", ".zst"):
         raise InvalidOutput(
-            f"the output {path} would not be compressed, whatever its name says. Give it another "
-            "name with -o, and compress it when it is done"
+            f"the output {path} would not be compressed, whatever its name says",
+            fix="give it another name with -o, and compress it when it is done",
         )
     try:
         found = path.stat()
     except FileNotFoundError:
         if path.is_symlink():
             raise InvalidOutput(
-                f"the output {path} is a link to {path.readlink()}, which does not exist. "
-                "Remove the link, or give another file with -o"
+                f"the output {path} is a link to {path.readlink()}, which does not exist",
+                fix="remove the link, or give another file with -o",
             ) from None
         if not path.parent.exists():
             raise InvalidOutput(
-                f"cannot write {path}: the folder {path.parent} does not exist. "
-                f"Make it first: mkdir -p {path.parent}"
+                f"cannot write {path}: the folder {path.parent} does not exist",
+                fix=f"make it first: mkdir -p {path.parent}",
             ) from None
         return
     except OSError as error:
         raise cannot_write(path, error) from None
     if source is not None and source.exists() and os.path.samestat(found, source.stat()):
         raise InvalidOutput(
-            f"the output {path} is the input itself, which would be lost. Give another file with -o"
+            f"the output {path} is the input itself, which would be lost",
+            fix="give another file with -o",
         )
     if stat.S_ISDIR(found.st_mode):
-        raise InvalidOutput(f"the output {path} is a folder. Give a file with -o")
+        raise InvalidOutput(f"the output {path} is a folder", fix="give a file with -o")
 
 
 def is_device(path: Path) -> bool:
@@ -132,4 +133,4 @@ def is_device(path: Path) -> bool:
 
 def cannot_write(path: Path, error: OSError) -> InvalidOutput:
     """The error of an output that cannot be opened."""
-    return InvalidOutput(f"cannot write {path}: {error.strerror}. Give another file with -o")
+    return InvalidOutput(f"cannot write {path}: {error.strerror}", fix="give another file with -o")

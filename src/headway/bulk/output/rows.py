@@ -28,8 +28,8 @@ try:
     import msgspec
 except ImportError as error:  # pragma: no cover - needs an environment without the extra
     raise MissingExtra(
-        "bulk runs read their files with msgspec, which is not installed. "
-        "Install it with: pip install 'headway[cli]'"
+        "bulk runs read their files with msgspec, which is not installed",
+        fix="install it with: pip install 'headway[cli]'",
     ) from error
 
 if TYPE_CHECKING:

@@ -57,7 +57,7 @@ def calibration_of(source: str, run: str | None = None) -> Calibration:
         if run is None:
             return Calibration()
         raise InvalidOutput(
-            f"{run} is no run of which anything is known. Give the results of an earlier one"
+            f"{run} is no run of which anything is known", fix="give the results of an earlier one"
         )
     found = read_trace(trace)
     latency = found.latency

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from headway._words import binds, duration, money, number, percent, rate, short
+from headway._words import binds, duration, money, number, percent, rate, short, with_fix
 
 if TYPE_CHECKING:
     from headway.bulk.plan.plan import Plan
@@ -61,7 +61,7 @@ def _change_lines(plan: Plan) -> Iterator[str]:
 
 def _cost(plan: Plan) -> str:
     if plan.cost is None:
-        return "unknown: no price is known for these models. Fix: --prices FILE"
+        return with_fix("unknown: no price is known for these models", "--prices FILE")
     known = money(plan.cost)
     if plan.unpriced:
         return f"{known}, and {plan.unpriced:,} requests of models without a price (--prices FILE)"

@@ -44,7 +44,8 @@ def write_report(run: Path, output: Path, *, redact: bool = False) -> None:
         failures = read_failures(errors, redact=redact) if errors.exists() else None
     except OSError as error:
         raise InvalidRun(
-            f"cannot read {error.filename}: {error.strerror}. Make it readable, then try again"
+            f"cannot read {error.filename}: {error.strerror}",
+            fix="make it readable, then try again",
         ) from None
     zone = datetime.now().astimezone().utcoffset() or timedelta()
     text = page(_name(trace) or folder.stem, trace, failures, redact=redact, zone=timezone(zone))
@@ -59,11 +60,12 @@ def _folder(run: Path) -> Path:
         return folder
     if not run.exists():
         raise InvalidRun(
-            f"{run} does not exist. Give the results file of a run, like requests.results.jsonl"
+            f"{run} does not exist",
+            fix="give the results file of a run, like requests.results.jsonl",
         )
     raise InvalidRun(
-        f"{run} has no measurements beside it: there is no folder {folder.name}. "
-        "Give the results file of a `headway run`, where it was written"
+        f"{run} has no measurements beside it: there is no folder {folder.name}",
+        fix="give the results file of a `headway run`, where it was written",
     )
 
 
@@ -78,13 +80,13 @@ def _write(output: Path, data: bytes) -> None:
     try:
         if output.exists() and not (output.is_char_device() or output.is_fifo()):
             if output.is_dir():
-                raise InvalidOutput(f"{output} is a folder. Give a file with -o")
+                raise InvalidOutput(f"{output} is a folder", fix="give a file with -o")
             with output.open("rb") as file:
                 start = file.read(1000)
             if start and _OURS not in start:
                 raise InvalidOutput(
-                    f"{output} exists already and is no report, so it is not replaced. "
-                    "Give another file with -o, like report.html"
+                    f"{output} exists already and is no report, so it is not replaced",
+                    fix="give another file with -o, like report.html",
                 )
         elif output.exists():
             output.write_bytes(data)
@@ -102,10 +104,10 @@ def _write(output: Path, data: bytes) -> None:
             raise
     except FileNotFoundError:
         raise InvalidOutput(
-            f"cannot write {output}: the folder {output.parent} does not exist. "
-            f"Make it first: mkdir -p {output.parent}"
+            f"cannot write {output}: the folder {output.parent} does not exist",
+            fix=f"make it first: mkdir -p {output.parent}",
         ) from None
     except OSError as error:
         raise InvalidOutput(
-            f"cannot write {output}: {error.strerror}. Give another file with -o"
+            f"cannot write {output}: {error.strerror}", fix="give another file with -o"
         ) from None

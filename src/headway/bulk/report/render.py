@@ -30,8 +30,8 @@ try:
     from markupsafe import Markup
 except ImportError as error:  # pragma: no cover - needs an environment without the extra
     raise MissingExtra(
-        "headway report writes its page with jinja2, which is not installed. "
-        "Install it with: pip install 'headway[cli]'"
+        "headway report writes its page with jinja2, which is not installed",
+        fix="install it with: pip install 'headway[cli]'",
     ) from error
 
 __all__ = ["page", "plain"]
