@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 import headway
-from headway import InvalidArgument, InvalidLimit, Limits, Rate, Retry, Scheduler
-from headway.bulk import Shape, Shard, find_endpoint, open_source
+from headway import InvalidArgument, InvalidLimit, Limits, Rate, Recent, Retry, Scheduler
+from headway.bulk import RunOptions, Shape, Shard, check, find_endpoint, open_source, run
 from headway.estimate import Estimator
 from headway.httpx import AsyncTransport
 from headway.prices import InvalidPrices, Price, Prices
@@ -35,9 +35,13 @@ async def settled(tokens: Any) -> None:
         lease.settle(tokens=tokens)
 
 
-async def warmed(**options: Any) -> None:
+async def warmed(url: Any = "http://test", **options: Any) -> None:
     transport = AsyncTransport(Scheduler(), httpx.MockTransport(lambda request: None))
-    await transport.warm("http://test", **options)
+    await transport.warm(url, **options)
+
+
+async def ran(**given: Any) -> None:
+    await run("nowhere.jsonl", **{"scheduler": Scheduler(), **given})
 
 
 RATES: list[Any] = ["600", "600/fortnight", "-1/min", "", 600, 2.5, True, b"600/min", {}, object(),
@@ -46,6 +50,7 @@ WHOLE: list[Any] = [0, -1, 2.5, True, "8", [], object(), float("nan")]
 SECONDS: list[Any] = [0, -1, True, "30", [], object(), float("nan")]
 COUNTS: list[Any] = [-1, True, "8", [], object(), float("nan"), float("inf"), 1e300]
 FUNCTIONS: list[Any] = [1, "print", [], object(), ask]
+TEXTS: list[Any] = [3, b"text", ["text"], True]
 UNHASHABLE: list[Any] = [[], {}, {1}, ([],)]
 
 LIMITS: dict[str, tuple[Call, list[Any]]] = {
@@ -126,6 +131,27 @@ ARGUMENTS: dict[str, tuple[Call, list[Any]]] = {
     "warm(connections=)": (lambda bad: warmed(connections=bad), WHOLE),
     "warm(timeout=)": (lambda bad: warmed(timeout=bad), SECONDS),
     "client(scheduler)": (client, [None, 1, object(), Scheduler]),
+    "warm(url)": (lambda bad: warmed(bad), [1, None, b"http://test", "test", "ftp://test", ""]),
+    "map(return_exceptions=)": (
+        lambda bad: Scheduler().map(ask, [1], return_exceptions=bad),
+        ["x", 1, None],
+    ),
+    "gather(return_exceptions=)": (
+        lambda bad: Scheduler().gather(return_exceptions=bad),
+        ["x", 1, None],
+    ),
+    "Recent.share": (Recent(1.0, 1, {}).share, ["x", 1, [], object()]),
+    "run(scheduler=)": (
+        lambda bad: ran(scheduler=bad),
+        [None, 1, Scheduler, Scheduler().with_options()],
+    ),
+    "run(endpoint=)": (lambda bad: ran(endpoint=bad), ["openai", 1, object()]),
+    "run(client=)": (lambda bad: ran(client=bad), [1, httpx.AsyncClient, object()]),
+    "run(watch=)": (lambda bad: ran(watch=bad), FUNCTIONS),
+    "run(drain=)": (lambda bad: ran(drain=bad), [1, True, object()]),
+    "run(source)": (lambda bad: run(bad, scheduler=Scheduler()), [1, None, []]),
+    "run(output)": (lambda bad: run("in.jsonl", bad, scheduler=Scheduler()), [1, []]),
+    "run(options=)": (lambda bad: ran(options=bad), [1, {}, RunOptions]),
     "Estimator(quantile=)": (Estimator, [0, 1, -1, 2, True, "0.9", None, float("nan")]),
 }
 
@@ -151,6 +177,18 @@ SHARDS: dict[str, tuple[Call, list[Any]]] = {
     "Shard": (lambda bad: Shard(bad, 2), [-1, 2, "0", None, 0.5, True]),
     "Shard.parse": (Shard.parse, ["1", "a/b", "2/2", "", 1, None]),
     "open_source(limit=)": (lambda bad: open_source("-", Shape(), limit=bad), WHOLE),
+    "open_source(shape)": (lambda bad: open_source("-", bad), [None, {}, Shape]),
+    "open_source(shard=)": (lambda bad: open_source("-", Shape(), shard=bad), ["0/2", 1]),
+    "open_source(trust_ids=)": (lambda bad: open_source("-", Shape(), trust_ids=bad), [1, None]),
+    "open_source(spool=)": (lambda bad: open_source("-", Shape(), spool=bad), ["folder", 1]),
+    "check(source)": (check, ["in.jsonl", None]),
+    "Shape(endpoint=)": (lambda bad: Shape(endpoint=bad), TEXTS),
+    "Shape(model=)": (lambda bad: Shape(model=bad), TEXTS),
+    "Shape(prompt_column=)": (lambda bad: Shape(prompt_column=bad), TEXTS),
+    "Shape(id_column=)": (lambda bad: Shape(id_column=bad), TEXTS),
+    "Shape(template=)": (lambda bad: Shape(template=bad), TEXTS),
+    "Shape(system=)": (lambda bad: Shape(system=bad), TEXTS),
+    "Shape(parameters=)": (lambda bad: Shape(parameters=bad), [None, 1, "a=1", [1], {1: 2}]),
     "open_source(path)": (lambda bad: open_source(bad, Shape()), [1, None, [], "/no/where"]),
 }
 

@@ -22,6 +22,7 @@ from headway.errors import (
     WrongLoop,
 )
 from headway.events import Binds, Ended, Kind, LimitName
+from headway.kinds import Moves, Retried
 from headway.rates import Limiter, Limits, Rate
 from headway.scheduler import Scheduler, View
 from headway.streams import AsCompleted, Map, Outcome
@@ -44,12 +45,14 @@ __all__ = [
     "Limits",
     "Map",
     "MissingExtra",
+    "Moves",
     "NeverFits",
     "Outcome",
     "QueueFull",
     "Rate",
     "Recent",
     "Refused",
+    "Retried",
     "Retry",
     "Scheduler",
     "SchedulerClosed",

@@ -25,6 +25,7 @@ from anyio.abc import TaskGroup
 
 from headway._core.queue.job import Job
 from headway._runtime.calls import Options, check_callable, check_items
+from headway._runtime.checks import check_flag
 from headway._runtime.shell import Shell
 from headway._runtime.workers import END, Execute, Workers
 from headway._words import with_fix
@@ -174,7 +175,7 @@ class Map(_ManyCalls[R]):
         return_exceptions: bool,
     ) -> None:
         super().__init__(shell, options, execute, items)
-        self._keep_errors = return_exceptions
+        self._keep_errors = _checked(return_exceptions)
         self._done: dict[int, Any] = {}
 
     def __await__(self) -> Generator[Any, None, list[R]]:
@@ -247,10 +248,15 @@ def over(shell: Shell, options: Options, fn: Callable[..., Awaitable[Any]], name
     return lambda job, args: shell.within(job, timeout, shell.run(options, fn, job, args))
 
 
+def _checked(return_exceptions: object) -> bool:
+    return check_flag("return_exceptions", return_exceptions, "have a failure in its item's place")
+
+
 async def gather(
     shell: Shell, options: Options, calls: tuple[Any, ...], *, return_exceptions: bool
 ) -> list[Any]:
     """The results of `calls` (coroutine objects, or functions of no arguments), in their order."""
+    _checked(return_exceptions)
 
     def execute(job: Job, args: Any) -> Awaitable[Any]:
         (call,) = args

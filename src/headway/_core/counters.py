@@ -6,6 +6,8 @@ from collections import deque
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from headway._words import shown
+from headway.errors import InvalidArgument
 from headway.kinds import Binds, Kind
 
 __all__ = ["Counters", "Counts", "KeyStatistics", "Recent", "Statistics"]
@@ -25,7 +27,15 @@ class Recent:
     refused: dict[Kind, int]
 
     def share(self, kind: Kind | None = None) -> float:
-        """The share of what was sent that was refused: by `kind`, or for any reason."""
+        """The share of what was sent that was refused: by `kind`, or for any reason.
+
+        Raises `InvalidArgument` for what is no kind.
+        """
+        if kind is not None and kind not in [*Kind]:
+            raise InvalidArgument(
+                f"kind={shown(kind)} is no kind of refusal",
+                fix=f"one of {', '.join(Kind)}, or none for any.",
+            )
         count = sum(self.refused.values()) if kind is None else self.refused.get(kind, 0)
         return count / self.sent if self.sent else 0.0
 

@@ -9,7 +9,7 @@ from headway._words import shown
 from headway.errors import InvalidArgument
 from headway.rates import is_number
 
-__all__ = ["check_connections", "check_scheduler", "check_transport", "check_unit"]
+__all__ = ["check_address", "check_connections", "check_scheduler", "check_transport", "check_unit"]
 
 
 def check_scheduler(scheduler: object) -> None:
@@ -18,6 +18,19 @@ def check_scheduler(scheduler: object) -> None:
         raise InvalidArgument(
             f"scheduler={shown(scheduler)} is not a Scheduler",
             fix="AsyncTransport(Scheduler(...)), or a view that its with_options() made.",
+        )
+
+
+def check_address(url: Any, library: Any) -> None:
+    """Raise `InvalidArgument` for what is no address that requests of `library` can go to."""
+    try:
+        parsed = library.URL(url)
+        usable = parsed.scheme in ("http", "https") and bool(parsed.host)
+    except (TypeError, library.InvalidURL):
+        usable = False
+    if not usable:
+        raise InvalidArgument(
+            f"url={shown(url)} is not a web address", fix='"https://api.together.ai".'
         )
 
 

@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import anyio
 
 from headway._core.queue.job import Job
-from headway._http.arguments import check_connections, check_scheduler, check_transport, check_unit
+from headway._http.arguments import (
+    check_address,
+    check_connections,
+    check_scheduler,
+    check_transport,
+    check_unit,
+)
 from headway._http.bodies import (
     STREAMED,
     error_in_stream,
@@ -124,9 +130,10 @@ class Face:
 
         The first requests then do not arrive later than the next ones by a TLS handshake. What
         the server answers is of no interest; raises what the wrapped transport raises, and
-        `TimeoutError` after `timeout` seconds. Raises `InvalidArgument` for values of either
-        that cannot be meant.
+        `TimeoutError` after `timeout` seconds. Raises `InvalidArgument` for values that
+        cannot be meant.
         """
+        check_address(url, self._library)
         check_connections(connections, timeout)
         failures: list[Exception] = []
 

@@ -17,6 +17,7 @@ from headway.rates import Limits, is_number
 __all__ = [
     "KeyLimits",
     "check_eager",
+    "check_flag",
     "check_max_queue",
     "check_options",
     "read_keys",
@@ -159,10 +160,15 @@ def check_max_queue(value: object) -> int:
 
 def check_eager(value: object) -> bool:
     """`value`, which says yes or no. Raises `InvalidArgument`."""
+    return check_flag("eager", value, "spend at once what the headers say remains")
+
+
+def check_flag(name: str, value: object, purpose: str) -> bool:
+    """`value`, which says yes or no to that `purpose`. Raises `InvalidArgument`."""
     if not isinstance(value, bool):
         raise InvalidArgument(
-            f"eager={shown(value)} says neither yes nor no",
-            fix="eager=True to spend at once what the headers say remains, or leave it out.",
+            f"{name}={shown(value)} says neither yes nor no",
+            fix=f"{name}=True to {purpose}, or leave it out.",
         )
     return value
 

@@ -9,7 +9,7 @@ from headway.bulk.options import RunOptions
 from headway.bulk.output.paths import InvalidOutput
 from headway.bulk.record.status import Progress, Stop
 from headway.bulk.run import run
-from headway.prices import Prices
+from headway.prices import InvalidPrices, Prices
 from headway.providers import PROVIDERS, Endpoint, InvalidSettings, find_endpoint
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Endpoint",
     "InvalidInput",
     "InvalidOutput",
+    "InvalidPrices",
     "InvalidSettings",
     "Prices",
     "Progress",

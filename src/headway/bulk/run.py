@@ -19,6 +19,7 @@ import httpx
 from anyio.lowlevel import checkpoint
 
 from headway import hints
+from headway._runtime.calls import check_plain_function
 from headway._runtime.workers import MOST_WORKERS
 from headway._words import shown, with_fix
 from headway.bulk.budget import Budget
@@ -90,7 +91,8 @@ async def run(
     are left have no row.
 
     Raises, before anything is sent, `headway.bulk.InvalidInput` and `InvalidOutput` for files that
-    cannot be used, and `InvalidSettings` for a missing key; later `OSError` when
+    cannot be used, `InvalidSettings` for a missing key, and `headway.InvalidArgument` for what is
+    none of the types above; later `OSError` when
     this machine has no room for the rows, no descriptor or no memory left. What ends a run, an
     error of `watch` too, is raised when all that is in flight has its row.
 
@@ -99,6 +101,7 @@ async def run(
     lowered, which a warning says.
     """
     _check_arguments(source, output, options)
+    _check_parts(scheduler, endpoint, client, watch, drain)
     endpoint = find_endpoint() if endpoint is None else endpoint
     options = RunOptions() if options is None else options
     with ExitStack() as stack:
@@ -205,6 +208,25 @@ def _check_arguments(source: object, output: object, options: object) -> None:
             f"options={shown(options)} is not a RunOptions",
             fix="options=headway.bulk.RunOptions(ordered=True).",
         )
+
+
+def _check_parts(
+    scheduler: object, endpoint: object, client: object, watch: object, drain: object
+) -> None:
+    """Raise `InvalidArgument` for what a run cannot be made of."""
+    kinds: tuple[tuple[str, object, type, str], ...] = (
+        ("scheduler", scheduler, Scheduler, 'Scheduler("600/min")'),
+        ("endpoint", endpoint, Endpoint, 'headway.bulk.find_endpoint("openai"), or none'),
+        ("client", client, httpx.AsyncClient, "httpx.AsyncClient(), or none"),
+        ("drain", drain, anyio.Event, "anyio.Event(), or none"),
+    )
+    for name, given, kind, fix in kinds:
+        if not isinstance(given, kind) and (given is not None or name == "scheduler"):
+            raise InvalidArgument(
+                f"{name}={shown(given)} is not a {kind.__name__}", fix=f"{name}={fix}."
+            )
+    if watch is not None:
+        check_plain_function(watch, "watch", "watch=print, or a def that takes a Progress")
 
 
 @dataclass(slots=True)

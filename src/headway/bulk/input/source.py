@@ -46,7 +46,7 @@ class Shape:
 
     `endpoint` is the url of lines without one, a short name or a path. `model` is for prompts, and
     for bodies of the plain form that name none. `parameters` are further members of a prompt's
-    body, such as ``{"temperature": 0}``.
+    body, such as ``{"temperature": 0}``. Raises `InvalidInput` for what is no text, or no mapping.
     """
 
     endpoint: str | None = None
@@ -56,6 +56,20 @@ class Shape:
     template: str | None = None
     system: str | None = None
     parameters: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("endpoint", "model", "prompt_column", "id_column", "template", "system"):
+            value = getattr(self, name)
+            if not isinstance(value, str | None):
+                raise InvalidInput(
+                    f"{name}={shown(value)} is not text", fix=f"give {name} as a string, or none"
+                )
+        names = self.parameters if isinstance(self.parameters, Mapping) else [None]
+        if not all(isinstance(name, str) for name in names):
+            raise InvalidInput(
+                f"parameters={shown(self.parameters)} is not a mapping of names to values",
+                fix='give parameters={"temperature": 0}, or none',
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,6 +417,36 @@ def _looks_like_csv(file: BinaryIO, shape: Shape) -> bool:
     return not head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{")
 
 
+def _check_opening(
+    path: object, shape: object, shard: object, limit: object, trust_ids: object, spool: object
+) -> None:
+    """Raise `InvalidInput` for arguments of `open_source` that cannot be meant."""
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
+        raise InvalidInput(
+            f"limit={shown(limit)} is no number of lines", fix="give a whole one from 1"
+        )
+    if limit is not None and limit < 1:
+        raise InvalidInput(f"a limit of {limit} lines leaves nothing", fix="give --limit 1 or more")
+    if not (isinstance(path, str | os.PathLike) or hasattr(path, "read")):
+        raise InvalidInput(
+            f"{shown(path)} is no input", fix="give the path of a file, or an open one"
+        )
+    if not isinstance(shape, Shape):
+        raise InvalidInput(
+            f"shape={shown(shape)} is not a Shape", fix="give Shape(), or one with options"
+        )
+    if not isinstance(shard, Shard | None):
+        raise InvalidInput(f"shard={shown(shard)} is not a Shard", fix="give Shard(0, 8), or none")
+    if not isinstance(trust_ids, bool):
+        raise InvalidInput(
+            f"trust_ids={shown(trust_ids)} says neither yes nor no", fix="give True or False"
+        )
+    if not isinstance(spool, Path | None):
+        raise InvalidInput(
+            f"spool={shown(spool)} is not a Path", fix="give the Path of a folder, or none"
+        )
+
+
 def open_source(
     path: str | os.PathLike[str] | BinaryIO,
     shape: Shape,
@@ -418,20 +462,7 @@ def open_source(
     once as they come. `limit` takes the first lines alone. `trust_ids` looks for no duplicates.
     Raises `InvalidInput` for what cannot be read, and for options that do not fit it.
     """
-    if limit is not None and type(limit) is not int:
-        raise InvalidInput(
-            f"limit={shown(limit)} is no number of lines", fix="give a whole one from 1"
-        )
-    if limit is not None and limit < 1:
-        raise InvalidInput(f"a limit of {limit} lines leaves nothing", fix="give --limit 1 or more")
-    if not (isinstance(path, str | os.PathLike) or hasattr(path, "read")):
-        raise InvalidInput(
-            f"{shown(path)} is no input", fix="give the path of a file, or an open one"
-        )
-    if not isinstance(shape, Shape):
-        raise InvalidInput(
-            f"shape={shown(shape)} is not a Shape", fix="give Shape(), or one with options"
-        )
+    _check_opening(path, shape, shard, limit, trust_ids, spool)
     file, name, regular = _file_of(path)
     try:
         if not regular and shard is not None:
