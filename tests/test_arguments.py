@@ -170,6 +170,7 @@ PRICES: dict[str, tuple[Call, list[Any]]] = {
     "Price(input)": (lambda bad: Price(bad, 1), [None, -1, "1", True, float("inf")]),
     "Price(cached=)": (lambda bad: Price(1, 1, bad), [-1, "1", True, float("nan")]),
     "Prices(table)": (Prices, [1, "prices.toml", [1], {"m": 1}, {"m": {"input": 1}}]),
+    "Prices(wall_time=)": (lambda bad: Prices(wall_time=bad), [1, None, "now"]),
     "Prices.read": (Prices.read, ["nowhere.toml", "prices.txt", 1, None]),
 }
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from llmock.pytest_plugin import LLMock
+
+import headway
+import headway.bulk
+import headway.events
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -89,6 +95,23 @@ def test_passes_mypy_strict(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("module", [headway, headway.events, headway.bulk])
+def test_the_reference_has_every_public_name_and_no_other(module: ModuleType) -> None:
+    page = (ROOT / "docs" / "reference.md").read_text("utf-8")
+    section = page.partition(f"\n## {module.__name__}\n")[2].partition("\n## ")[0]
+    first = re.findall(r"^\| (`[^|]+) \|", section, re.M)
+    named = [name for cell in first for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(named) == sorted(module.__all__)
+
+
+def test_the_reference_names_what_is_there() -> None:
+    page = (ROOT / "docs" / "reference.md").read_text("utf-8")
+    others = re.findall(r"^\| `(headway\.[\w.]+)\.(\w+)` \|", page, re.M)
+    assert len(others) == 4
+    for module, name in others:
+        assert name in importlib.import_module(module).__all__
 
 
 def test_links_lead_somewhere() -> None:

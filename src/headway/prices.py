@@ -98,7 +98,7 @@ class Prices:
     """The prices of models: `table` (by model, of any provider), then those of genai-prices.
 
     `wall_time` gives the seconds since the epoch, for prices that depend on the date. Raises
-    `InvalidPrices` for a table that is none.
+    `InvalidPrices` for a table that is none, and for a `wall_time` that cannot be called.
     """
 
     def __init__(
@@ -107,6 +107,10 @@ class Prices:
         *,
         wall_time: Callable[[], float] = time.time,
     ) -> None:
+        if not callable(wall_time):
+            raise InvalidPrices(
+                f"wall_time={shown(wall_time)} is not a function", fix="time.time, or leave it out."
+            )
         self._table = {model: _own(price) for model, price in _checked(table).items()}
         self._wall_time = wall_time
         self._known: dict[tuple[str, str], _Rates | None] = {}
