@@ -34,7 +34,7 @@ test: lint ## Lint, types and every test
 coverage: $(VENV)/.dev ## The tests with coverage
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
 
-lint: $(VENV)/.dev ## ruff, mypy and pyright
+lint: $(VENV)/.dev ## ruff, mypy, the layers of the imports, and pyright
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

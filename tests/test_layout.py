@@ -93,6 +93,48 @@ def test_rooms_are_few() -> None:
     assert rooms(SOURCE / "bulk") <= 12
 
 
+# What has no test of its own: the packages' exports are in test_exports, and commands run in all.
+UNTESTED = {"__init__.py", "__main__.py"}
+
+
+def test_each_file_has_its_tests_at_the_same_place() -> None:
+    without = [
+        place
+        for _, path in ALL
+        if path.name not in UNTESTED
+        and not ROOT.joinpath(
+            "tests", (place := path.relative_to(SOURCE)).parent, f"test_{path.stem.strip('_')}.py"
+        ).exists()
+    ]
+    assert not without
+
+
+def test_what_is_let_pass_the_checks_says_why() -> None:
+    escape = re.compile(r"# (noqa|type: ignore|pyright:)[^-]*(- \w.*)?$")
+    for _, path in ALL:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if (found := escape.search(line)) is not None:
+                assert found[2], f"{path}:{number} does not say why"
+
+
+def test_contributing_names_what_is_there() -> None:
+    page = ROOT.joinpath("CONTRIBUTING.md").read_text(encoding="utf-8")
+    makefile = ROOT.joinpath("Makefile").read_text(encoding="utf-8")
+    commands = set(re.findall(r"(?:^|`)make (\w+)", page, re.M))
+    assert commands >= {"test", "demo", "help", "lint"}
+    for command in commands:
+        assert re.search(rf"^{command}:", makefile, re.M), f"make {command}"
+    found = 0
+    for line in page.splitlines():
+        places = [ROOT, SOURCE, SOURCE / "bulk"]  # and the room that the line is about
+        for name in re.findall(r"`([\w.]*[\w/]+(?:/|\.(?:py|toml|md)))`", line):
+            path = next((one for place in places if (one := place / name).exists()), None)
+            assert path is not None, f"{name} in: {line}"
+            places.append(path if path.is_dir() else path.parent)
+            found += 1
+    assert found > 60
+
+
 # Words of the glossary that had several meanings: where each may name something.
 ONE_MEANING = {
     "told": set[str](),

@@ -147,7 +147,7 @@ class Shell(LoopClock):
             raise job.error from tried
 
     # In one function: each call of another would be paid by every job.
-    async def run(  # noqa: C901
+    async def run(  # noqa: C901 - see above
         self,
         options: Options,
         fn: Callable[..., Awaitable[Any]],

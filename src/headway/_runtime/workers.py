@@ -137,7 +137,7 @@ class Workers:
                     self.unclosed = error
 
     # In one function: each call of another would be paid by every item.
-    async def _work(self) -> None:  # noqa: C901, PLR0915
+    async def _work(self) -> None:  # noqa: C901, PLR0915 - see above
         shell, options = self.shell, self._options
         state, clock, max_queue = shell.state, shell.clock, shell.state.max_queue
         me = object()

@@ -220,7 +220,7 @@ def _run(
     progress, code, last = None, SOME_FAILED, ""
     try:
         with display.logging_to(console), shown:
-            caught.undraw = partial(shown.__exit__, None, None, None)  # type: ignore[method-assign]
+            caught.undraw = partial(shown.__exit__, None, None, None)
             try:
                 progress = anyio.run(work)
             finally:

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 __all__ = ["STOPS", "Caught", "noting_signals"]
@@ -24,8 +24,8 @@ class Caught(list[signal.Signals]):
     heard = False
     since = 0.0  # of the monotonic clock
 
-    def undraw(self) -> None:
-        """Take the live display off the terminal."""
+    undraw: Callable[[], object] = staticmethod(lambda: None)
+    """Takes the live display off the terminal."""
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from anyio import to_thread
 
-from headway.bulk.input.feed import feed
+from headway.bulk.input.feed import feed, still_reading
 
 pytestmark = pytest.mark.anyio
 
@@ -65,7 +65,9 @@ async def test_the_thread_is_ahead_by_so_many_items_and_closes_what_nobody_wants
 
 
 async def test_items_are_read_in_a_thread_of_their_own() -> None:
-    def items() -> Iterator[str]:
-        yield threading.current_thread().name
+    def items() -> Iterator[tuple[bool, int]]:
+        yield still_reading(), threading.get_ident()
 
-    assert [name async for name in feed(items())] == ["headway input"]
+    ((reading, thread),) = [item async for item in feed(items())]
+    assert reading
+    assert thread != threading.get_ident()
