@@ -24,8 +24,10 @@ class Caught(list[signal.Signals]):
     heard = False
     since = 0.0  # of the monotonic clock
 
-    undraw: Callable[[], object] = staticmethod(lambda: None)
-    """Takes the live display off the terminal."""
+    def __init__(self) -> None:
+        super().__init__()
+        self.undraw: Callable[[], object] = lambda: None
+        """Takes the live display off the terminal."""
 
 
 @contextmanager
