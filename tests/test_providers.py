@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import httpx
 import pytest
 
-from headway import prices
-from headway.bulk.probe import Found, describe
-from headway.hints import LimitHint
-from headway.providers import PROVIDERS, Provider, find_endpoint, provider_at, provider_named
+from headway import Scheduler, bulk, prices
+from headway.bulk.probe import Found, describe, probe
+from headway.hints import LimitHint, classify
+from headway.httpx import AsyncTransport
+from headway.providers import (
+    PROVIDERS,
+    Dialect,
+    Provider,
+    dialect_at,
+    find_endpoint,
+    provider_at,
+    provider_named,
+)
 from headway.together import InvalidSettings
 
 CHAT = "/v1/chat/completions"
@@ -174,3 +191,95 @@ def test_one_more_record_is_one_more_provider(monkeypatch: pytest.MonkeyPatch) -
         "openai", "gpt-4o", 1e6, 0
     )
     provider_at.cache_clear()
+
+
+# Of a provider whose headers nobody else sends: 7,200 an hour, and a reset in milliseconds.
+SAID = {"x-acme-limit-calls": "7200", "x-acme-remaining-calls": "7", "x-acme-reset-calls": "1500"}
+USED_UP = {**SAID, "x-acme-remaining-calls": "0"}
+ANSWER = {
+    "model": "m",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "x"}}],
+    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+}
+
+
+@pytest.fixture
+def acme(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
+    """One more record, with a dialect of its own: nothing else is touched."""
+    dialect = Dialect((("x-acme-{}-calls", "x-ratelimit-{}-requests-hour"),), reset="milliseconds")
+    provider = Provider("acme", "https://llm.acme.example/v1", "ACME_KEY", dialect=dialect)
+    monkeypatch.setattr("headway.providers.PROVIDERS", {**PROVIDERS, "acme": provider})
+    provider_at.cache_clear()
+    yield provider
+    provider_at.cache_clear()
+
+
+def answer(request: httpx.Request) -> httpx.Response:
+    return httpx.Response(200, headers=SAID, json=ANSWER)
+
+
+@pytest.mark.anyio
+async def test_a_dialect_is_met_in_a_transport(acme: Provider) -> None:
+    scheduler = Scheduler()
+    refused = [httpx.Response(429, headers=USED_UP)]
+
+    def server(request: httpx.Request) -> httpx.Response:
+        return refused.pop() if refused else answer(request)
+
+    transport = AsyncTransport(scheduler, httpx.MockTransport(server))
+    began = anyio.current_time()
+    async with httpx.AsyncClient(transport=transport) as client:
+        assert (await client.post(acme.base_url)).status_code == 200
+    assert 1.5 <= anyio.current_time() - began < 3
+    assert scheduler.statistics().pace < 2.01
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("base_url", [None, "http://gateway/v1"])
+async def test_a_dialect_is_met_in_a_bulk_run(
+    base_url: str | None, acme: Provider, tmp_path: Path
+) -> None:
+    source = tmp_path / "requests.jsonl"
+    source.write_text(json.dumps({"model": "m", "messages": []}) + "\n")
+    scheduler = Scheduler()
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        await bulk.run(
+            source,
+            scheduler=scheduler,
+            client=client,
+            endpoint=find_endpoint("acme", base_url, key="k"),
+        )
+    assert scheduler.statistics().pace == pytest.approx(2, rel=0.02)
+
+
+@pytest.mark.anyio
+async def test_a_dialect_is_met_in_the_probe(acme: Provider) -> None:
+    transport = httpx.MockTransport(answer)
+    async with httpx.AsyncClient(transport=transport, base_url=acme.base_url) as client:
+        found = await probe(client, model="m", provider="acme")
+    (limit,) = found.limits
+    assert (limit.what, limit.limit, limit.per, limit.reset) == ("requests", 7200, 3600, 1.5)
+
+
+def response_of_httpx(url: str) -> Any:
+    return httpx.Response(429, headers=USED_UP, request=httpx.Request("POST", url))
+
+
+def response_of_requests(url: str) -> Any:
+    return SimpleNamespace(status_code=429, headers=USED_UP, request=SimpleNamespace(url=url))
+
+
+@pytest.mark.parametrize("form", [response_of_httpx, response_of_requests])
+@pytest.mark.parametrize(
+    ("url", "wait"),
+    [("https://llm.acme.example/v1", 1.5), ("http://other/v1", None), ("http://[", None)],
+)
+def test_a_dialect_is_met_in_an_exception(
+    form: Any, url: str, wait: float | None, acme: Provider
+) -> None:
+    """By the host that was asked."""
+    if form is response_of_httpx and url == "http://[":
+        url = "http://other"
+    error = RuntimeError("no")
+    error.response = form(url)  # type: ignore[attr-defined]
+    assert classify(error, wall_time=1.79e9, dialect_at=dialect_at).wait == wait

@@ -16,15 +16,19 @@ from urllib.parse import urlsplit
 
 from headway._words import shown
 from headway.errors import InvalidArgument
+from headway.hints import GENERIC, Dialect
 
 __all__ = [
+    "GENERIC",
     "PROVIDERS",
     "TOGETHER",
+    "Dialect",
     "Endpoint",
     "InvalidSettings",
     "Provider",
     "check_key",
     "check_url",
+    "dialect_at",
     "find_endpoint",
     "provider_at",
     "provider_named",
@@ -42,10 +46,9 @@ class Provider:
     `base_url` stands for ``/v1``; `hosts` are further hosts that it answers at. The key is read
     from the variable `key_variable` and sent in the header `key_header`, written as `key_form`;
     `headers` go with every request. An address in the variable `url_variable`, without ``/v1``,
-    goes before `base_url`. `bare_limit_unit` is what an ``x-ratelimit-limit`` without a suffix
-    counts by (None: it is not known). `lane` is what has limits of its own: the whole
-    account, or each model in it. `prices` is the name under which genai-prices knows it, where
-    that is another, and `aliases` are other names that people use.
+    goes before `base_url`. `dialect` is how its headers of limits are read. `lane` is what has
+    limits of its own: the whole account, or each model in it. `prices` is the name under which
+    genai-prices knows it, where that is another, and `aliases` are other names that people use.
     """
 
     name: str
@@ -57,7 +60,7 @@ class Provider:
     url_variable: str | None = None
     hosts: tuple[str, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
-    bare_limit_unit: Literal["second", "minute"] | None = None
+    dialect: Dialect = GENERIC
     lane: Literal["account", "model"] = "model"
     prices: str = ""
     aliases: tuple[str, ...] = ()
@@ -71,6 +74,8 @@ TOGETHER = Provider(
     url_variable="TOGETHER_BASE_URL",
     # The SDK sends chat to a host of its own where it is given no address.
     hosts=("api.together.xyz", "api-inference.together.ai"),
+    # Whether its limits count by the second or the minute is not settled: `together_unit=` says.
+    dialect=Dialect(reset="seconds"),
     aliases=("togetherai",),
 )
 
@@ -95,12 +100,23 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 prices="google",
                 aliases=("vertex",),
             ),
-            Provider("groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY"),
+            Provider(
+                "groq",
+                "https://api.groq.com/openai/v1",
+                "GROQ_API_KEY",
+                # OpenAI's names, but its requests are those of a day; its tokens of a minute.
+                dialect=Dialect((("x-ratelimit-{}-requests", "x-ratelimit-{}-requests-day"),)),
+            ),
             Provider("huggingface", "https://router.huggingface.co/v1", "HF_TOKEN", lane="account"),
             Provider(
                 "mistral", "https://api.mistral.ai/v1", "MISTRAL_API_KEY", aliases=("mistralai",)
             ),
-            Provider("openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
+            Provider(
+                "openrouter",
+                "https://openrouter.ai/api/v1",
+                "OPENROUTER_API_KEY",
+                dialect=Dialect(reset="epoch_milliseconds"),
+            ),
             Provider("xai", "https://api.x.ai/v1", "XAI_API_KEY", prices="x-ai"),
         )
     }
@@ -128,6 +144,12 @@ def provider_at(host: str) -> Provider | None:
         if host == urlsplit(provider.base_url).hostname or host in provider.hosts:
             return provider
     return None
+
+
+def dialect_at(host: str) -> Dialect:
+    """The dialect of the provider that answers at `host`."""
+    provider = provider_at(host)
+    return GENERIC if provider is None else provider.dialect
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import pytest
 from headway import Scheduler
 from headway._http.observer import Observer
 from headway.events import Event, LimitChanged
-from headway.providers import Provider, provider_at
+from headway.providers import Dialect, Provider, provider_at
 
 pytestmark = pytest.mark.anyio
 
@@ -103,7 +103,9 @@ async def test_togethers_limit_counts_by_the_unit_that_was_stated(
 async def test_a_provider_s_record_says_what_its_bare_limit_counts_by(
     host: str, unit: Any, rate: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    acme = Provider("acme", "https://llm.acme.example/v1", "ACME_KEY", bare_limit_unit=unit)
+    acme = Provider(
+        "acme", "https://llm.acme.example/v1", "ACME_KEY", dialect=Dialect(bare_limit_unit=unit)
+    )
     monkeypatch.setattr("headway.providers.PROVIDERS", {"acme": acme})
     provider_at.cache_clear()
     bench = Bench()

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from headway._core.queue.job import Flow
 from headway._runtime.shell import Shell
-from headway.hints import limits_from
-from headway.providers import provider_at
+from headway.hints import Dialect, limits_from
+from headway.providers import Provider, dialect_at
 
 __all__ = ["Observer"]
 
@@ -19,14 +19,18 @@ _EVERY = 0.25
 class Observer:
     """Reads the limits that responses state: of every refusal, of successes now and then.
 
-    `together_unit` is what Together's ``x-ratelimit-limit`` counts by, where the user knows that;
-    else the provider's record says what such a limit counts by.
+    They are read in the dialect of `provider`, else of the one that is known at the host.
+    `together_unit` is what an ``x-ratelimit-limit`` counts by, where the user knows that.
     """
 
     def __init__(
-        self, shell: Shell, together_unit: Literal["second", "minute"] | None = None
+        self,
+        shell: Shell,
+        together_unit: Literal["second", "minute"] | None = None,
+        provider: Provider | None = None,
     ) -> None:
         self._shell = shell
+        self._provider = provider
         self._together_unit: Literal["second", "minute"] | None = together_unit
         self._next = 0.0
 
@@ -41,11 +45,18 @@ class Observer:
         if body is None and now < self._next:
             return
         self._next = now + _EVERY
-        unit = self._together_unit
-        if unit is None and (provider := provider_at(url.host)) is not None:
-            unit = provider.bare_limit_unit
-        hints = limits_from(headers, body, wall_time=time.time(), together_unit=unit)
+        hints = limits_from(
+            headers,
+            body,
+            wall_time=time.time(),
+            dialect=self.dialect(url),
+            together_unit=self._together_unit,
+        )
         if hints:
             shell.state.observe(hints, flow, now, sent_at)
             if shell.state.events:
                 shell.poll()
+
+    def dialect(self, url: Any) -> Dialect:
+        """The dialect of what answers at `url`."""
+        return dialect_at(url.host) if self._provider is None else self._provider.dialect

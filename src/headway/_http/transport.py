@@ -251,7 +251,11 @@ class Face:
         said = body if response.status_code == 429 else b""
         self._observe(response.headers, url, job.flow, job.started_at, said)
         refusal = refusal_from_response(
-            response.status_code, response.headers, body, wall_time=time.time()
+            response.status_code,
+            response.headers,
+            body,
+            wall_time=time.time(),
+            dialect=self._observe.dialect(url),
         )
         if kind is None or refusal is None:
             return refusal

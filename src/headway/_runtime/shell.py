@@ -42,6 +42,7 @@ from headway.events import Kind
 from headway.hints import Refusal, classify
 from headway.hooks.log import Log, logger
 from headway.hooks.sinks import Sink, Sinks
+from headway.providers import dialect_at
 from headway.rates import Limiter
 
 __all__ = ["Shell"]
@@ -279,7 +280,7 @@ class Shell(LoopClock):
         """What `error` says, by the user's predicate first."""
         if isinstance(error, _RefusedResult):
             return error.refusal
-        refusal = classify(error, wall_time=time.time())
+        refusal = classify(error, wall_time=time.time(), dialect_at=dialect_at)
         if self._is_refused is not None:
             try:
                 kind = kind_of(self._is_refused(error))

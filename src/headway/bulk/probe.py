@@ -18,7 +18,7 @@ import httpx
 
 from headway._words import duration, stated
 from headway.errors import HeadwayError
-from headway.hints import LimitHint, limits_from, message_in, refusal_from_response
+from headway.hints import GENERIC, LimitHint, limits_from, message_in, refusal_from_response
 from headway.kinds import Kind, Moves
 from headway.providers import provider_named
 
@@ -167,7 +167,11 @@ async def _call(
         ) from error
     at, wall_time = anyio.current_time(), time.time()
     status = response.status_code
-    refusal = refusal_from_response(status, response.headers, response.content, wall_time=wall_time)
+    known = provider_named(provider)
+    dialect = GENERIC if known is None else known.dialect
+    refusal = refusal_from_response(
+        status, response.headers, response.content, wall_time=wall_time, dialect=dialect
+    )
     limited = refusal is not None and refusal.kind.cuts is not None
     if not limited:
         _check(response, provider, model, url, None if refusal is None else refusal.kind)
@@ -175,6 +179,7 @@ async def _call(
         response.headers,
         response.content if limited else None,
         wall_time=wall_time,
+        dialect=dialect,
         together_unit=unit,
     )
     return _Reply(sent, at, limits, _text(response) if limited else "")

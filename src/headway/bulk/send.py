@@ -20,7 +20,7 @@ from headway.bulk.record.status import Stop
 from headway.errors import HeadwayError, Latched, NeverFits, Unavailable
 from headway.estimate import Tokens
 from headway.kinds import Kind, Moves
-from headway.providers import Endpoint
+from headway.providers import Endpoint, provider_named
 
 if TYPE_CHECKING:
     from headway.scheduler import Scheduler
@@ -101,7 +101,7 @@ class Sender:
     ) -> None:
         self._endpoint = endpoint
         self._shell = scheduler._shell
-        self._observe = Observer(self._shell)
+        self._observe = Observer(self._shell, provider=provider_named(endpoint.provider))
         self._flow = self._shell.state.flow(scheduler._options.key)
         self._headers = dict(endpoint.headers)
         self._pool: Pool | None = None

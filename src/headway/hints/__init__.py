@@ -12,6 +12,7 @@ what a server sent: what cannot be read is ignored, and said in `Refusal.odd`.
     message_in(body)                                     the message of an error's body
     limits_in_message(message)                           limits in prose: "600 RPM (10 QPS)"
 
+    _dialect.py     what a provider's headers leave open
     _model.py       Refusal, LimitHint
     _values.py      numbers, durations, dates -> seconds; the server's clock
     _names.py       names of headers -> the ones that the readers know
@@ -27,6 +28,7 @@ what a server sent: what cannot be read is ignored, and said in `Refusal.odd`.
 
 from __future__ import annotations
 
+from headway.hints._dialect import GENERIC, Dialect
 from headway.hints._exceptions import classify, machine_fault
 from headway.hints._kinds import refusal_from_response
 from headway.hints._limits import limits_from, limits_in_message
@@ -36,7 +38,9 @@ from headway.hints._values import LONGEST_WAIT
 from headway.hints._waits import wait_from
 
 __all__ = [
+    "GENERIC",
     "LONGEST_WAIT",
+    "Dialect",
     "LimitHint",
     "Refusal",
     "classify",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from headway.hints._body_waits import unit_of
 from headway.hints._reply import ErrorBody, read_body
@@ -75,6 +76,16 @@ class Carried:
         self.status = _status(error, response)
         self.headers = headers_of(error, response)
         self.body = body_of(error, response)
+
+    @property
+    def host(self) -> str | None:
+        """The one that was asked; None where neither the error nor its response says."""
+        for holder in response_of(self.error), self.error:
+            for name in "request", "request_info":  # aiohttp's
+                host = _host(attribute(attribute(holder, name), "url"))
+                if host is not None:
+                    return host
+        return None
 
     @property
     def grpc(self) -> int | None:
@@ -208,6 +219,17 @@ def called(function: Any) -> Any:
         return function()
     except Exception:  # it wants arguments, or is somebody else's code
         return None
+
+
+def _host(url: object) -> str | None:
+    """The host of an address: text, or an object of any library's."""
+    host = attribute(url, "host")
+    if isinstance(url, str):
+        try:
+            host = urlsplit(url).hostname
+        except ValueError:
+            return None
+    return host if isinstance(host, str) else None
 
 
 def _status(error: object, response: object) -> int | None:

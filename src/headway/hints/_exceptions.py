@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from headway.errors import HeadwayError
 from headway.errors import Refused as RefusedResult
 from headway.hints._carried import Carried, attribute, called, headers_of, held, text_of, wait_of
+from headway.hints._dialect import GENERIC, Dialect
 from headway.hints._kinds import (
     MAX_MESSAGE,
     is_limit_word,
@@ -127,12 +128,25 @@ _INNER = ("reason", "original_exception", "inner_exception", "last_exception", "
 """Where wrappers keep what they wrap: urllib's URLError, and those that many write alike."""
 
 
-def classify(error: BaseException, *, wall_time: float) -> Refusal:
+DialectAt = Callable[[str], Dialect]
+
+
+def generic_at(host: str) -> Dialect:
+    """For who knows of no provider at any host."""
+    return GENERIC
+
+
+def classify(
+    error: BaseException, *, wall_time: float, dialect_at: DialectAt = generic_at
+) -> Refusal:
     """What `error` is about. Never raises, and never makes a response be read.
 
-    `wall_time` is in seconds since the epoch. An exception that is not recognised is
-    `Kind.PERMANENT` without a status; so is every error of headway itself, and what was raised from
-    one, except that a result which the user's predicate refused counts as a limit of unknown type.
+    `wall_time` is in seconds since the epoch; `dialect_at` is asked for the dialect of the provider
+    at the host that an answer came from, where that is known.
+
+    An exception that is not recognised is `Kind.PERMANENT` without a status; so is every error of
+    headway itself, and what was raised from one, except that a result which the user's predicate
+    refused counts as a limit of unknown type.
 
     What says nothing itself is judged by what it wraps, eight deep: `__cause__`, tenacity's
     `last_attempt`, `reason` and its like, and `__context__` unless that was suppressed or the error
@@ -140,21 +154,22 @@ def classify(error: BaseException, *, wall_time: float) -> Refusal:
     group the gravest member decides: what would fail again in any case, then a limit.
     """
     try:
-        return _classify(error, wall_time)
+        return _classify(error, wall_time, dialect_at)
     except Exception:  # its attributes are somebody else's code, and may do anything
         return Refusal(Kind.PERMANENT, message=type(error).__name__, odd="could not be read")
 
 
-def _classify(error: BaseException, wall_time: float) -> Refusal:
-    found = _Reader(wall_time).read(error, ())
+def _classify(error: BaseException, wall_time: float, dialect_at: DialectAt) -> Refusal:
+    found = _Reader(wall_time, dialect_at).read(error, ())
     return found or Refusal(Kind.PERMANENT, message=_described(error))
 
 
 class _Reader:
     """Reads an exception and what it wraps: `_DEEPEST` deep, `_MOST` in all, rings included."""
 
-    def __init__(self, wall_time: float) -> None:
+    def __init__(self, wall_time: float, dialect_at: DialectAt) -> None:
         self._wall_time = wall_time
+        self._dialect_at = dialect_at
         self._left = _MOST
 
     def read(self, error: BaseException, within: tuple[BaseException, ...]) -> Refusal | None:
@@ -172,7 +187,7 @@ class _Reader:
         if isinstance(error, ExceptionGroup):
             return self._group(error, within)
         ours = next((cause for cause in _causes(error) if isinstance(cause, HeadwayError)), None)
-        found = _own(error, self._wall_time, answers_only=ours is not None)
+        found = _own(error, self._wall_time, self._dialect_at, answers_only=ours is not None)
         if found is None and ours is not None:  # an SDK calls it a connection error
             return Refusal(Kind.PERMANENT, message=_described(ours))
         if found is not None and found.wait is not None and found.typed:
@@ -203,10 +218,12 @@ class _Reader:
         return replace(worst, wait=max(waits, default=None), per=max(periods, default=None))
 
 
-def _own(error: Exception, wall_time: float, *, answers_only: bool) -> Refusal | None:
+def _own(
+    error: Exception, wall_time: float, dialect_at: DialectAt, *, answers_only: bool
+) -> Refusal | None:
     """What `error` says by itself; with `answers_only`, what the answer that it carries says."""
     carried = Carried(error)
-    found = _answer(carried, wall_time)
+    found = _answer(carried, wall_time, dialect_at)
     if found is None and answers_only:
         return None
     odd: list[str] = []
@@ -225,12 +242,16 @@ def _own(error: Exception, wall_time: float, *, answers_only: bool) -> Refusal |
     return replace(found, wait=wait, odd="; ".join(filter(None, (found.odd, *odd)))[:300])
 
 
-def _answer(carried: Carried, wall_time: float) -> Refusal | None:
+def _answer(carried: Carried, wall_time: float, dialect_at: DialectAt) -> Refusal | None:
     """The refusal in the answer that it carries, by status or by gRPC's code."""
     headers, body = carried.headers, carried.body
     if carried.status is not None:
         said = body or text_of(carried.error)
-        return refusal_from_response(carried.status, headers, said, wall_time=wall_time)
+        host = carried.host
+        dialect = GENERIC if host is None else dialect_at(host)
+        return refusal_from_response(
+            carried.status, headers, said, wall_time=wall_time, dialect=dialect
+        )
     meaning = carried.grpc
     if meaning is None:
         return None

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
 
+from headway.hints._dialect import GENERIC, Dialect
 from headway.hints._limits import named_limits, window_limits
 from headway.hints._model import LimitHint, Refusal
 from headway.hints._names import PERIODS
@@ -175,16 +176,22 @@ _LONG_PERIODS = {
 
 
 def refusal_from_response(
-    status: int, headers: Headers, body: object, *, wall_time: float
+    status: int,
+    headers: Headers,
+    body: object,
+    *,
+    wall_time: float,
+    dialect: Dialect = GENERIC,
 ) -> Refusal | None:
     """The refusal in a response; None when `status` is below 400.
 
     `body` is ``bytes`` or ``str`` as received, parsed JSON, or None; `wall_time` is in seconds
-    since the epoch. Never raises, whatever the server sent.
+    since the epoch, `dialect` that of the provider which sent it. Never raises, whatever that sent.
     """
     if status < 400:
         return None
-    return refusal_from_parts(status, read_headers(headers), read_body(body), status, wall_time)
+    plain = read_headers(headers, dialect)
+    return refusal_from_parts(status, plain, read_body(body), status, wall_time)
 
 
 def refusal_from_parts(

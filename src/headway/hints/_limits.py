@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
+from headway.hints._dialect import GENERIC, Dialect
 from headway.hints._fields import Date, Item, parse_dictionary, parse_list
 from headway.hints._model import LimitHint
 from headway.hints._names import PERIODS
@@ -33,17 +34,20 @@ def limits_from(
     body: object = None,
     *,
     wall_time: float,
+    dialect: Dialect = GENERIC,
     together_unit: Literal["second", "minute"] | None = None,
 ) -> tuple[LimitHint, ...]:
     """What a response says of each of its limits; () where it says nothing.
 
     `body` is an error's body (``bytes``, ``str``, parsed JSON) and None for a success: bodies of
     successes say nothing about limits and cost time to parse. `wall_time` is in seconds since the
-    epoch. `together_unit` resolves the unit of the unsuffixed ``x-ratelimit-limit``, which
-    Together does not state; with None such a limit has no `per`.
+    epoch. `dialect` is that of the provider which sent it. `together_unit` is the unit of the
+    unsuffixed ``x-ratelimit-limit`` in place of the dialect's; with neither such a limit has no
+    `per`.
     """
-    plain = read_headers(headers)
-    unit = PERIODS[together_unit] if together_unit else None
+    plain = read_headers(headers, dialect)
+    stated = together_unit or dialect.bare_limit_unit
+    unit = PERIODS[stated] if stated else None
     hints: list[LimitHint] = []
     clock = Clock(wall_time, plain.get("date"))
     if plain:
@@ -62,7 +66,7 @@ def named_limits(
 ) -> list[LimitHint]:
     """The limits that have up to three headers each, in the order of the dialects' table.
 
-    `unit` is the period, in seconds, of those that are Together's and state none.
+    `unit` is the period, in seconds, of those without a suffix, which state none.
     """
     found = {_PLACES[name] for name in headers if name in _PLACES}
     hints = []

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-__all__ = ["MAX_NAME", "PERIODS", "is_wait", "known_name"]
+from headway.hints._dialect import Dialect
+
+__all__ = ["MAX_NAME", "PERIODS", "is_reset", "is_wait", "known_name", "name_in"]
 
 PERIODS = {
     "second": 1.0,
@@ -85,6 +87,23 @@ def known_name(name: str) -> str | None:
     if words[0] == "anthropic" and set(rest) <= {"input", "output", "requests", "tokens"}:
         return "-".join(("anthropic-ratelimit", *rest, role))
     return "-".join(("x-ratelimit", role, *rest))
+
+
+@lru_cache(maxsize=1_024)
+def name_in(dialect: Dialect, name: str) -> str | None:
+    """`known_name` for the headers of a provider with a `dialect` of its own."""
+    known = known_name(name)
+    said = name.lower()
+    for its, meaning in dialect.headers:
+        for role in "limit", "remaining", "reset":
+            if its.format(role).lower() in (said, known):
+                return meaning.format(role)
+    return known
+
+
+def is_reset(name: str) -> bool:
+    """Whether the known name is one of a limit's reset."""
+    return "reset" in name
 
 
 def is_wait(name: str) -> bool:

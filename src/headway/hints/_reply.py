@@ -9,11 +9,14 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from headway.hints._body_waits import BodyWait, waits_in
-from headway.hints._names import MAX_NAME, is_wait, known_name
+from headway.hints._dialect import GENERIC, Dialect
+from headway.hints._names import MAX_NAME, is_reset, is_wait, known_name, name_in
+from headway.hints._values import counted_in_seconds
 
 __all__ = [
     "ErrorBody",
@@ -64,12 +67,13 @@ class ErrorBody:
         return (self.message + upstream).lower()
 
 
-def read_headers(headers: Any) -> dict[str, str]:
+def read_headers(headers: Any, dialect: Dialect = GENERIC) -> dict[str, str]:
     """The headers that concern limits, by the names they are known by (`known_name`).
 
     Repeated ones are joined with commas. Of one limit under two names the usual name holds; of
-    waits all count.
+    waits all count. What a provider of that `dialect` leaves open is said in the names and values.
     """
+    find = partial(name_in, dialect) if dialect.headers else known_name
     found: dict[str, str] = {}
     aliases: dict[str, str] = {}
     if headers is None:
@@ -79,7 +83,7 @@ def read_headers(headers: Any) -> dict[str, str]:
         for name, value in islice(pairs, MAX_HEADERS):
             if type(name) is not str:
                 name = _plain(name)
-            known = known_name(name if len(name) <= MAX_NAME else name[:MAX_NAME])
+            known = find(name if len(name) <= MAX_NAME else name[:MAX_NAME])
             if known is None:
                 continue
             name = name.lower()
@@ -96,6 +100,10 @@ def read_headers(headers: Any) -> dict[str, str]:
         if known in found and is_wait(known):
             value = f"{found.pop(known)}, {value}"
         found.setdefault(known, value)
+    if dialect.reset is not None:
+        for name in [name for name in found if is_reset(name)]:
+            parts = found[name].split(",")
+            found[name] = ",".join(counted_in_seconds(part, dialect.reset) for part in parts)
     return found
 
 

@@ -13,6 +13,7 @@ __all__ = [
     "LONGEST_WAIT",
     "Clock",
     "bounded",
+    "counted_in_seconds",
     "read_duration_at",
     "read_moment_at",
     "read_number",
@@ -123,6 +124,20 @@ def read_seconds(text: str, clock: Clock) -> float | None:
     else:
         seconds = _read_duration(text)
     return seconds if seconds is not None and math.isfinite(seconds) else None
+
+
+def counted_in_seconds(text: str, counts: str) -> str:
+    """A bare number that `counts` as a `Dialect` says, as `read_seconds` takes it: by its size. One
+    that it would take for something else is made unreadable; other texts stay as they are.
+    """
+    number = read_number(text.strip())
+    if number is None:
+        return text
+    if counts.endswith("milliseconds"):
+        number /= 1e3
+        text = repr(number)
+    low, high = (1e9, 1e12) if counts.startswith("epoch") else (0.0, 1e9)
+    return text if low <= number < high else f"{text} as {counts}"
 
 
 def read_wait(name: str, text: str, clock: Clock, odd: list[str]) -> float | None:
