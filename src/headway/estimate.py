@@ -21,7 +21,11 @@ from headway.rates import is_number
 
 __all__ = [
     "BYTES_PER_TOKEN",
+    "CHOICE_NAMES",
+    "GROUP_NAMES",
+    "MAX_NAMES",
     "UNKNOWN_ANSWER",
+    "USAGE_NAMES",
     "WITHOUT_ANSWER",
     "Estimator",
     "Tokens",
@@ -34,14 +38,15 @@ __all__ = [
 ]
 
 BYTES_PER_TOKEN = 4
-_MAX_NAMES = (
+MAX_NAMES = (
     "max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens",
     "max_tokens_to_sample", "maxOutputTokens",
 )  # fmt: skip
-_CHOICE_NAMES = (
+CHOICE_NAMES = (
     "n", "best_of", "num_completions", "num_generations", "num_return_sequences",
     "candidate_count", "candidateCount",
 )  # fmt: skip
+GROUP_NAMES = ("generationConfig", "generation_config")  # objects that hold more of them
 _MOST_STATED = 1e12  # beyond it nothing is a count of tokens
 WITHOUT_ANSWER = ("/embeddings", "/rerank", "/moderations")  # what is billed by its input alone
 UNKNOWN_ANSWER = 500  # tokens, before anything is known and with no maximum stated
@@ -93,7 +98,7 @@ class Estimator:
         prompt = size / BYTES_PER_TOKEN
         if size > _MEDIA_FROM:
             prompt += _media(asked)
-        groups = [body, body.get("generationConfig"), body.get("generation_config")]
+        groups = [body, *map(body.get, GROUP_NAMES)]
         choices = choices_of(groups)
         counts = [most for _, most in maxima(groups) if most < _MOST_STATED]
         stated = max(counts) * choices if counts else None
@@ -125,14 +130,14 @@ def maxima(groups: Iterable[object]) -> Iterator[tuple[str, float]]:
     maxima a provider obeys is not known: whoever reserves takes the largest. What is no number, or
     below 0, is for the provider to judge.
     """
-    return _numbers(groups, _MAX_NAMES)
+    return _numbers(groups, MAX_NAMES)
 
 
 def choices_of(groups: Iterable[object]) -> int:
     """How many answers a request asks for to one prompt: the largest number that it states, or 1.
     `groups` are those of `maxima`.
     """
-    return max(1, *(math.ceil(value) for _, value in _numbers(groups, _CHOICE_NAMES)), 1)
+    return max(1, *(math.ceil(value) for _, value in _numbers(groups, CHOICE_NAMES)), 1)
 
 
 def _numbers(groups: Iterable[object], names: Iterable[str]) -> Iterator[tuple[str, float]]:
@@ -189,7 +194,8 @@ class Tokens(NamedTuple):
 
 # One table of spellings: OpenAI's (chat, completions, embeddings, responses) and their like,
 # Anthropic's, Bedrock's, Gemini's as JSON and in its SDK, Cohere's, LangChain's, LiteLLM's.
-_PLACES = ("usage", "usage_metadata", "usageMetadata", "meta", "response_metadata", "llm_output")
+USAGE_NAMES = ("usage", "usage_metadata", "usageMetadata", "meta")  # of a body
+_PLACES = (*USAGE_NAMES, "response_metadata", "llm_output")
 _INSIDE = ("tokens", "billed_units", "token_usage", "usage")  # one level down
 _READ_APART = ("input_tokens", "inputTokens", "promptTokenCount", "prompt_token_count")
 _READ = ("prompt_tokens", *_READ_APART)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from headway import estimate
 from headway.bulk.input import formats, lines
 from headway.bulk.input.formats import BadLine, Request
 from headway.bulk.input.lines import InvalidInput, Line
@@ -18,6 +19,8 @@ from headway.bulk.output.rows import Answer
 from headway.estimate import Tokens, tokens_of
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 20}
+
+CHATTY = {"messages": []}
 
 
 def parse(*texts: bytes) -> list[Request | BadLine]:
@@ -67,6 +70,18 @@ def test_the_first_line_tells_the_form_of_a_batch_file() -> None:
 def test_a_body_tells_its_endpoint(body: dict[str, object], url: str, plain: bool) -> None:
     (request,) = parse(line_of(**body) if plain else line_of(custom_id="1", body=body))
     assert request == Request(1, "1", url, json.dumps(body).encode(), 0, None)
+
+
+def test_every_name_that_an_estimate_reads_is_read_of_a_line() -> None:
+    for name in estimate.MAX_NAMES:
+        bodies = [{name: 7}, *({group: {name: 7}} for group in estimate.GROUP_NAMES)]
+        for number in estimate.CHOICE_NAMES:
+            (*each, both) = parse(
+                *(line_of(**CHATTY, **b) for b in (*bodies, {name: 7, number: 3}))
+            )
+            assert [one.max_tokens for one in each if isinstance(one, Request)] == [7, 7, 7]
+            assert isinstance(both, Request)
+            assert (both.max_tokens, both.choices) == (21, 3)
 
 
 def test_a_plain_body_without_a_model_gets_the_one_given() -> None:

@@ -22,7 +22,7 @@ from headway.bulk.output.rows import (
     is_torn,
     spent_by,
 )
-from headway.estimate import Tokens
+from headway.estimate import USAGE_NAMES, Tokens
 
 REQUEST = Request(7, "q7", "/v1/chat/completions", b"{}", 0)
 HEADER = {"input": "f00d", "provider": ["p", "u"], "shape": {}, "shard": None, "lines": 9}
@@ -120,3 +120,11 @@ def test_what_answers_were_billed_is_read_from_their_rows() -> None:
     strange = b'{"id":"batch_req_9","response":{"body":"text"},"error":null}\n'
     found = list(spent_by([ROW, FAILED, b"no row", strange, ROW[:-1]]))
     assert found == [(7, "m", Tokens(3, 4, 7)), (9, None, Tokens())]
+
+
+def test_usage_is_read_under_every_name_of_the_estimates() -> None:
+    for name in USAGE_NAMES:
+        body = json.dumps({"model": "m", name: {"input_tokens": 3, "output_tokens": 4}}).encode()
+        row = answer_row(REQUEST, Answer(200, None, body))
+        ((_, model, tokens),) = spent_by([row])
+        assert (model, tokens.read, tokens.written) == ("m", 3, 4)

@@ -13,14 +13,22 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import msgspec
 
 from headway._words import size
 from headway.bulk.input.lines import MAX_LINE, InvalidInput, Line, undecodable
 from headway.bulk.input.seen import SeenIds
-from headway.estimate import BYTES_PER_TOKEN, choices_of, maxima
+from headway.estimate import (
+    BYTES_PER_TOKEN,
+    CHOICE_NAMES,
+    GROUP_NAMES,
+    MAX_NAMES,
+    choices_of,
+    maxima,
+)
 
 __all__ = [
     "DEFAULT_URL",
@@ -34,8 +42,10 @@ __all__ = [
     "asked_of",
     "check_id",
     "estimate_tokens",
+    "options_in",
     "resolve_endpoint",
     "unreadable",
+    "with_members",
 ]
 
 ENDPOINTS = {
@@ -52,6 +62,7 @@ DEFAULT_URL = ENDPOINTS["chat"]
 _MAX_TOKENS = 10**12
 
 Form = Literal["openai", "together", "plain"]
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -87,28 +98,23 @@ class _LineForm(msgspec.Struct, gc=False):
     body: msgspec.Raw = msgspec.Raw(b"")
 
 
+def with_members(form: type[S], names: Iterable[str]) -> type[S]:
+    """`form` with further members, by the names that `headway.estimate` reads. They are known when
+    the program runs, so that one list says them; None where they are absent.
+    """
+    members = [(name, Any, None) for name in names]
+    gc = form.__struct_config__.gc
+    return cast("type[S]", msgspec.defstruct(form.__name__, members, bases=(form,), gc=gc))
+
+
 class BodyOptions(msgspec.Struct, gc=False):
-    """What is looked at of a body, in the names of all providers."""
+    """What is looked at of a body, beside its members in the names of all providers."""
 
     stream: Any = None
     model: Any = None
-    max_tokens: Any = None
-    max_completion_tokens: Any = None
-    max_output_tokens: Any = None
-    max_new_tokens: Any = None
-    max_tokens_to_sample: Any = None
-    maxOutputTokens: Any = None  # noqa: N815 - as it comes
-    generationConfig: Any = None  # noqa: N815 - as it comes
-    generation_config: Any = None
-    n: Any = None
-    best_of: Any = None
-    num_completions: Any = None
-    num_generations: Any = None
-    num_return_sequences: Any = None
-    candidate_count: Any = None
-    candidateCount: Any = None  # noqa: N815 - as it comes
 
 
+_OPTION_NAMES = (*MAX_NAMES, *GROUP_NAMES, *CHOICE_NAMES)
 _ABSENT = msgspec.Raw(b"")
 
 
@@ -127,8 +133,9 @@ class _KindForm(msgspec.Struct, gc=False):
     documents: msgspec.Raw = _ABSENT
 
 
+_Options = with_members(BodyOptions, _OPTION_NAMES)
 _decode_line = msgspec.json.Decoder(_LineForm).decode
-_decode_body = msgspec.json.Decoder(_BodyForm).decode
+_decode_body = msgspec.json.Decoder(with_members(_BodyForm, _OPTION_NAMES)).decode
 _decode_kind = msgspec.json.Decoder(_KindForm).decode
 _decode_names = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -304,6 +311,11 @@ def _url_of(body: bytes) -> str:
     return DEFAULT_URL
 
 
+def options_in(parameters: Mapping[str, object]) -> BodyOptions:
+    """What `parameters`, members of a body, say of it."""
+    return msgspec.convert(dict(parameters), _Options)
+
+
 class Asked(NamedTuple):
     """What a request may have answered: `max_tokens` in all (0: not stated), of so many choices."""
 
@@ -316,7 +328,7 @@ def asked_of(options: BodyOptions, prompts: int = 1) -> Asked | str:
 
     Of several maxima the largest holds, for which of them a provider obeys is not known.
     """
-    groups = [options, options.generationConfig, options.generation_config]
+    groups = [options, *(getattr(options, name, None) for name in GROUP_NAMES)]
     most = 0
     for name, value in maxima(groups):
         if value > _MAX_TOKENS:

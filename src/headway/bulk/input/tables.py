@@ -14,10 +14,10 @@ from headway._words import size
 from headway.bulk.input.formats import (
     ENDPOINTS,
     BadLine,
-    BodyOptions,
     Request,
     asked_of,
     check_id,
+    options_in,
     unreadable,
 )
 from headway.bulk.input.lines import MAX_LINE, InvalidInput, Line, skip_line
@@ -133,7 +133,7 @@ class PromptReader:
             )
         self._parts = _template_parts(self.template) if self.template is not None else None
         self._before, self._after = self._body_around_the_prompt()
-        options = msgspec.convert(dict(self.parameters), BodyOptions)
+        options = options_in(self.parameters)
         asked = asked_of(options)
         if isinstance(asked, str):
             raise InvalidInput(f"the parameter {asked} is no count of tokens", fix="correct it")

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from headway.bulk.input.formats import with_members
 from headway.bulk.input.lines import undecodable
 from headway.bulk.output.rows import bill_in, is_json
 from headway.bulk.record.status import CUT_OFF
-from headway.estimate import Tokens
+from headway.estimate import USAGE_NAMES, Tokens
 from headway.hints._kinds import status_in_body
 from headway.hints._reply import ErrorBody, one_line, read_body
 
@@ -67,10 +68,6 @@ class _Choice(msgspec.Struct, gc=False):
 class _Body(msgspec.Struct, gc=False):
     """What is looked at of a body; its parts are not taken apart: an embedding is long."""
 
-    usage: Any = None
-    usageMetadata: Any = None  # noqa: N815 - as it comes
-    usage_metadata: Any = None
-    meta: Any = None
     model: Any = None
     modelVersion: Any = None  # noqa: N815 - as it comes
     error: Any = None
@@ -99,7 +96,7 @@ _ANSWERS = (
     "choices", "candidates", "content", "data", "embedding", "embeddings", "generations",
     "output", "results", "text",
 )  # fmt: skip
-_decode = msgspec.json.Decoder(_Body).decode
+_decode = msgspec.json.Decoder(with_members(_Body, USAGE_NAMES)).decode
 _decode_choices = msgspec.json.Decoder(list[_Choice]).decode
 
 

@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
+from headway.bulk.input.formats import with_members
 from headway.bulk.input.lines import undecodable
 from headway.errors import MissingExtra
-from headway.estimate import Tokens, used_by
+from headway.estimate import USAGE_NAMES, Tokens, used_by
 
 try:
     import msgspec
@@ -257,14 +258,10 @@ class _SpentRow(msgspec.Struct):
 class _SpentBody(msgspec.Struct):
     model: Any = None
     modelVersion: Any = None  # noqa: N815 - as it comes
-    usage: Any = None
-    usageMetadata: Any = None  # noqa: N815 - as it comes
-    usage_metadata: Any = None
-    meta: Any = None
 
 
 _decode_spent = msgspec.json.Decoder(_SpentRow).decode
-_decode_spent_body = msgspec.json.Decoder(_SpentBody).decode
+_decode_spent_body = msgspec.json.Decoder(with_members(_SpentBody, USAGE_NAMES)).decode
 
 
 class Spent(NamedTuple):
