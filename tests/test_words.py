@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headway import Rate
@@ -92,7 +92,13 @@ def test_a_limit_that_was_written_is_read_as_it_was(limit: float, per: float) ->
     assert read.per == per
 
 
-@given(value=st.floats())
+@given(value=st.one_of(st.floats(), st.integers()))
+@example(1.7976931348623157e308)  # times 100 or 60, it is infinite
+@example(-1.7976931348623157e308)
+@example(5e-324)
+@example(10**400)  # no float holds it
+@example(-(10**400))
 def test_any_number_is_written(value: float) -> None:
     for write in (count, duration, money, number, percent, rate, short, size):
         assert len(write(value)) < 420
+    assert len(rate(value, 60)) < 420

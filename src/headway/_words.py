@@ -1,7 +1,7 @@
 """Numbers and limits as headway says them: in errors, logs, displays, plans and reports.
 
 One writer for each, so that the same seconds read the same wherever they stand. Every function
-takes any float: what is no finite number is ``"?"``.
+takes any float or int: what is no finite float is ``"?"``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,13 @@ BINDS = {
 """What can hold a run back, by its name in `Statistics.binds`, in words."""
 
 _PERIODS = {1.0: "s", 60.0: "min", 3600.0: "h", 86400.0: "day"}
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int beyond every float
+        return False
 
 
 def binds(name: str) -> str:
@@ -54,14 +61,15 @@ def duration(seconds: float) -> str:
 
 def number(value: float) -> str:
     """Three significant digits, and all of those before the point: ``"8.53"``, ``"1,234"``."""
-    if not math.isfinite(value):
+    if not _finite(value):
         return "?"
     return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:.3g}"
 
 
 def rate(per_second: float, per: float = 1.0) -> str:
     """A measured rate, ``"8.53/s"``; counted over `per` seconds, ``"512/min"``."""
-    return f"{number(per_second * per)}/{_period(per)}"
+    counted = number(per_second * per) if _finite(per_second) else "?"
+    return f"{counted}/{_period(per)}"
 
 
 def stated(limit: float, per: float) -> str:
@@ -78,12 +86,12 @@ def _period(per: float) -> str:
 
 def count(n: float) -> str:
     """A whole number, thousands apart: ``"12,345"``."""
-    return f"{n:,.0f}" if math.isfinite(n) else "?"
+    return f"{n:,.0f}" if _finite(n) else "?"
 
 
 def short(n: float) -> str:
     """A large number in three digits: ``"1.25M"``, ``"45k"``, ``"0.5"``."""
-    if not math.isfinite(n):
+    if not _finite(n):
         return "?"
     for factor, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(n) >= factor * 0.9995:
@@ -93,7 +101,7 @@ def short(n: float) -> str:
 
 def money(dollars: float) -> str:
     """``"$4.20"``, ``"$12,345"``, ``"$0.012"``: cents, and less than those where it is less."""
-    if not math.isfinite(dollars):
+    if not _finite(dollars):
         return "?"
     if dollars >= 999.995:
         return f"${dollars:,.0f}"
@@ -105,7 +113,7 @@ def money(dollars: float) -> str:
 
 def size(n: float) -> str:
     """A number of bytes: ``"900 bytes"``, ``"1.5 MiB"``."""
-    if not math.isfinite(n):
+    if not _finite(n):
         return "?"
     for factor, unit in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if n >= factor:
@@ -115,7 +123,7 @@ def size(n: float) -> str:
 
 def percent(share: float) -> str:
     """A share from 0 to 1: ``"62%"``, ``"3.4%"``, ``"99.9%"``, ``"<0.1%"``."""
-    if not math.isfinite(share):
+    if not _finite(share) or not _finite(share * 100):
         return "?"
     if 0 < share < 0.001:
         return "<0.1%"
