@@ -16,12 +16,15 @@ from itertools import count
 from random import Random
 from typing import Protocol
 
+from depth import depth
+
 from headway._core.queue.job import QUEUED, STARTED, Job
 from headway._core.refusals.retry import Retry
 from headway._core.state import SchedulerState
 from headway.rates import LATENESS, Limits, Rate
 
 INFINITY = float("inf")
+SENDS = depth(4_000, 20_000)
 
 # Servers. `admit` says whether what arrives is served; what is refused is not counted.
 
@@ -483,7 +486,7 @@ def simulate(
     load: Load | None = None,
     *,
     seed: int,
-    sends: int = 20_000,
+    sends: int = SENDS,
     keys: Mapping[Hashable, Limits] | None = None,
     weights: Mapping[Hashable, float] | None = None,
 ) -> Trace:
