@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import Forked
 from typer.testing import CliRunner, Result
 
 from headway import cli
@@ -41,32 +43,27 @@ def said(result: Result) -> str:
 
 
 def command(*arguments: str) -> list[str]:
-    """The command for a process of its own."""
+    """The command for a process that starts from nothing."""
     return [sys.executable, "-c", CHILD, *arguments]
 
 
-def run_process(
-    *arguments: str, stdin: bytes = b"", **options: Any
-) -> subprocess.CompletedProcess[bytes]:
+def run_process(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """The command in a process of its own, with its bytes as they are."""
-    return subprocess.run(
-        command(*arguments), input=stdin, capture_output=True, timeout=PATIENCE, **options
-    )
+    with started(*arguments, stdin=True, stdout=True, text=False) as child:
+        out, err = child.communicate(stdin)
+        return subprocess.CompletedProcess(arguments, child.wait(), out, err)
 
 
 @contextmanager
-def started(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+def started(*arguments: str, **streams: bool) -> Iterator[Forked]:
     """The command in a process of its own, which does not outlive the test."""
-    with subprocess.Popen(
-        command(*arguments), stderr=subprocess.PIPE, text=True, **options
-    ) as child:
-        timer = threading.Timer(PATIENCE, child.kill)
+    with closing(Forked(*arguments, **streams)) as child:
+        timer = threading.Timer(PATIENCE, child.send_signal, (signal.SIGKILL,))
         timer.start()
         try:
             yield child
         finally:
             timer.cancel()
-            child.kill()
 
 
 def prepare(folder: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -1,4 +1,4 @@
-"""How far the tests search: what takes seconds in `make test`, ten times as far in `make test-deep`.
+"""How far the tests search: in `make test` for seconds, in `make test-deep` for minutes.
 
 The same tests with the same checks: more examples of Hypothesis, longer simulations, more kills.
 """

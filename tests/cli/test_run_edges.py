@@ -14,7 +14,6 @@ import pytest
 import zstandard
 from commands import (
     Gated,
-    command,
     headway,
     ids_of,
     prepare,
@@ -88,11 +87,8 @@ def test_a_named_pipe_that_changed_is_not_resumed(llmock: LLMock, folder: Path) 
     os.mkfifo("pipe")
 
     def run(data: bytes) -> subprocess.CompletedProcess[bytes]:
-        with subprocess.Popen(
-            command("run", "pipe", "-o", "out.jsonl"), stderr=subprocess.PIPE
-        ) as child:
+        with started("run", "pipe", "-o", "out.jsonl", text=False) as child:
             Path("pipe").write_bytes(data)
-            assert child.stderr is not None
             return subprocess.CompletedProcess([], child.wait(), None, child.stderr.read())
 
     assert run(requests(3)).returncode == 0
@@ -115,9 +111,7 @@ def test_bad_standard_input_leaves_nothing(data: bytes, folder: Path) -> None:
 )
 def test_a_closed_pipe_ends_the_run(arguments: tuple[str, ...], what: str) -> None:
     write_requests(Path("requests.jsonl"), 200)
-    with started("run", "requests.jsonl", *arguments, stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        assert child.stderr is not None
+    with started("run", "requests.jsonl", *arguments, stdout=True) as child:
         child.stdout.close()
         text = child.stderr.read()
         assert child.wait() == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,7 +38,6 @@ def test_a_signal_lets_what_is_in_flight_end(
     with started(*arguments) as child:
         gated.wait_for(3)
         child.send_signal(number)
-        assert child.stderr is not None
         line = child.stderr.readline()
         assert line == (
             f"{name}: waiting for 3 in flight, and sending nothing more. Once more to stop at once"
@@ -65,7 +63,6 @@ def test_a_second_signal_stops_at_once(second: signal.Signals, gated: Gated, fol
     with started(*arguments) as child:
         gated.wait_for(3)
         child.send_signal(signal.SIGINT)
-        assert child.stderr is not None
         child.stderr.readline()
         child.send_signal(second)
         text = " ".join(child.stderr.read().split())
@@ -83,7 +80,6 @@ def test_a_second_signal_stops_at_once(second: signal.Signals, gated: Gated, fol
 def test_a_signal_while_nothing_may_be_sent(llmock: LLMock) -> None:
     llmock.rate_limit(times=None, retry_after=300)
     with started("run", "requests.jsonl") as child:
-        assert child.stderr is not None
         log = child.stderr.readline()  # the warning that nothing is sent for a while
         child.send_signal(signal.SIGINT)
         text = child.stderr.read()
@@ -108,10 +104,9 @@ def is_copying(pid: int, folder: Path) -> bool:
 def test_a_signal_while_standard_input_is_waited_for(folder: Path) -> None:
     """Nothing was sent: the first is enough, and leaves nothing behind."""
     before = sorted(path.name for path in folder.iterdir())
-    with started("run", "-", "-o", "out.jsonl", stdin=subprocess.PIPE) as child:
+    with started("run", "-", "-o", "out.jsonl", stdin=True) as child:
         while not is_copying(child.pid, folder):
             assert child.poll() is None
-        assert child.stderr is not None
         child.send_signal(signal.SIGINT)
         assert child.wait(20) == 130
         assert child.stderr.read() == "headway: stopped by Ctrl-C\n"
@@ -120,10 +115,7 @@ def test_a_signal_while_standard_input_is_waited_for(folder: Path) -> None:
 
 def test_a_signal_while_a_stream_has_nothing_to_give(llmock: LLMock, folder: Path) -> None:
     """The writer keeps the pipe open: the run must not wait for it."""
-    with started("run", "-", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        assert child.stderr is not None
+    with started("run", "-", stdin=True, stdout=True) as child:
         child.stdin.write((folder / "requests.jsonl").read_text().splitlines()[0] + "\n")
         child.stdin.flush()
         assert '"error":null' in child.stdout.readline()
@@ -134,9 +126,7 @@ def test_a_signal_while_a_stream_has_nothing_to_give(llmock: LLMock, folder: Pat
 
 def test_a_stop_while_a_stream_has_nothing_to_give(llmock: LLMock, folder: Path) -> None:
     llmock.fail(401, times=None)
-    with started("run", "-", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        assert child.stdin is not None
-        assert child.stderr is not None
+    with started("run", "-", stdin=True, stdout=True) as child:
         child.stdin.write((folder / "requests.jsonl").read_text().splitlines()[0] + "\n")
         child.stdin.flush()
         assert child.wait(20) == 2

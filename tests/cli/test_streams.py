@@ -15,6 +15,7 @@ from commands import (
     request_line,
     requests,
     rows_of,
+    run_process,
     started,
     write_requests,
 )  # fmt: skip
@@ -51,13 +52,9 @@ COMMANDS = [
 ]
 
 
-# Each command with each stream and each way: a process costs a second, so not all of them together.
-WAYS = [(stream, how) for stream in (1, 2) for how in ("unread", "full")]
-CASES = [
-    (arguments, *WAYS[(number + turn) % 4])
-    for number, arguments in enumerate(COMMANDS)
-    for turn in ((0, 3) if number < 2 else (0,))
-]
+# Each command, each stream and each way: a process costs a second, so not all of them together.
+WAYS = [(1, "unread"), (2, "full"), (1, "full"), (2, "unread")]
+CASES = [(arguments, *WAYS[number % 4]) for number, arguments in enumerate(COMMANDS)]
 
 
 @pytest.mark.parametrize(("arguments", "stream", "how"), CASES)
@@ -78,7 +75,7 @@ def test_a_stream_that_takes_nothing_ends_no_command_as_python_does(
         assert result.returncode == (2 if mistaken else 0)
 
 
-@pytest.mark.parametrize("how", [f'{CLOSED}"$@" 2>&8', '"$@" 2>&-', '"$@" 2>/dev/full'])
+@pytest.mark.parametrize("how", [f'{CLOSED}"$@" 2>&8', '"$@" 2>/dev/full'])
 def test_a_run_that_nobody_hears_is_done(how: str) -> None:
     assert shell(how, *RUN).returncode == 0
     assert len(rows_of(Path("requests.results.jsonl"))) == 10
@@ -96,9 +93,7 @@ def test_progress_that_nobody_reads_loses_nothing_in_flight() -> None:
     server = Gated()
     try:
         arguments = (*RUN, "--json", "--concurrency", "8", "--base-url", server.url)
-        with started(*arguments, stdout=subprocess.PIPE) as child:
-            assert child.stdout is not None
-            assert child.stderr is not None
+        with started(*arguments, stdout=True) as child:
             server.wait_for(8)
             child.stdout.close()
             server.gate.set()
@@ -141,14 +136,14 @@ def test_no_text_is_too_much_for_a_console(
 
 @pytest.mark.parametrize(
     "environment",
-    [{"FORCE_COLOR": "1"}, {"FORCE_COLOR": "1", "TERM": "xterm"}, {"TTY_COMPATIBLE": "1"}],
+    [{"FORCE_COLOR": "1", "TERM": "dumb"}, {"FORCE_COLOR": "1"}, {"TTY_COMPATIBLE": "1"}],
 )
 def test_no_live_display_without_a_terminal(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    result = shell('"$@"', *RUN)
+    result = run_process(*RUN)
     assert result.returncode == 0
     assert b"\x1b[?25" not in result.stderr  # the cursor, hidden and shown
     assert b"\x1b[2K" not in result.stderr

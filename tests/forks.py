@@ -1,0 +1,169 @@
+"""The command in processes of its own that begin with everything imported.
+
+To import what a run needs takes a second of CPU, so one process does it for all tests of a session,
+and forks for each of them: a real process with real streams and signals. What the start of an
+interpreter does with its streams is not seen here; `test_streams` starts real ones for that.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib import import_module
+from typing import IO, Any, NoReturn
+
+
+@cache
+def _forking() -> socket.socket:
+    """The way to the process that forks, which ends with this one."""
+    ours, theirs = socket.socketpair()
+    number = theirs.fileno()
+    command = [sys.executable, __file__, str(number)]
+    process = subprocess.Popen(command, pass_fds=[number], stdout=subprocess.DEVNULL)
+    theirs.close()
+
+    def end() -> None:
+        ours.close()
+        process.wait()
+
+    atexit.register(end)
+    return ours
+
+
+class Forked:
+    """A process that runs the command; it has the working folder and the environment of now.
+
+    Its streams hold text, or bytes; one that is not asked for is the null device.
+    """
+
+    def __init__(
+        self, *arguments: str, stdin: bool = False, stdout: bool = False, text: bool = True
+    ) -> None:
+        pipes = [os.pipe() for _ in range(4)]
+        null = os.open(os.devnull, os.O_RDWR)
+        theirs = [pipes[0][0] if stdin else null, pipes[1][1] if stdout else null, pipes[2][1]]
+        what = {"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}
+        socket.send_fds(_forking(), [json.dumps(what).encode()], [*theirs, pipes[3][1]])
+        for fd in (null, pipes[0][0], *(pipe[1] for pipe in pipes[1:])):
+            os.close(fd)
+        kind = "" if text else "b"
+        self.stdin: IO[Any] = open(pipes[0][1], f"w{kind}")
+        self.stdout: IO[Any] = open(pipes[1][0], f"r{kind}")
+        self.stderr: IO[Any] = open(pipes[2][0], f"r{kind}")
+        self._ended = open(pipes[3][0], "rb", buffering=0)
+        self.pid = int(self._ended.readline())
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit code, or None as long as it runs."""
+        if self._code is None and select.select([self._ended], [], [], 0)[0]:
+            self.wait()
+        return self._code
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code once it has ended: below 0, by which signal."""
+        if self._code is None:
+            if not select.select([self._ended], [], [], timeout)[0]:
+                raise TimeoutError(f"process {self.pid} has not ended in {timeout} s")
+            self._code = os.waitstatus_to_exitcode(int(self._ended.readline()))
+        return self._code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def communicate(self, data: bytes) -> tuple[bytes, bytes]:
+        """Write `data` to it and close; what it wrote."""
+
+        def write() -> None:
+            try:
+                with self.stdin:
+                    self.stdin.write(data)
+            except BrokenPipeError:
+                pass  # it has ended without reading all
+
+        with ThreadPoolExecutor(3) as threads:
+            threads.submit(write)
+            read = [threads.submit(stream.read) for stream in (self.stdout, self.stderr)]
+        return read[0].result(), read[1].result()
+
+    def close(self) -> None:
+        self.send_signal(signal.SIGKILL)
+        self.wait()
+        for stream in (self.stdin, self.stdout, self.stderr, self._ended):
+            try:
+                stream.close()
+            except BrokenPipeError:
+                pass
+
+
+def _serve(asked: socket.socket) -> NoReturn:
+    """Fork for each line that comes, until nobody asks any more."""
+    for name in (
+        "aiohttp", "anyio._backends._asyncio", "anyio.streams.tls", "genai_prices.data",
+        "headway.bulk", "headway.cli.check", "headway.cli.display", "headway.cli.run",
+        "httpx_aiohttp", "rich._emoji_codes", "rich.logging", "typer._adapters",
+    ):  # fmt: skip
+        import_module(name)
+    gc.collect()
+    gc.freeze()
+    while True:
+        data, fds, _, _ = socket.recv_fds(asked, 1 << 20, 4)
+        if not data:
+            os._exit(0)
+        if not os.fork():
+            asked.close()
+            _watch(json.loads(data), fds)
+        for fd in fds:
+            os.close(fd)
+        os.waitpid(-1, os.WNOHANG)
+
+
+def _watch(what: dict[str, Any], fds: list[int]) -> NoReturn:
+    """Fork, say the number of the child, and how it ended."""
+    child = os.fork()
+    if not child:
+        _run(what, fds)
+    for fd in fds[:3]:
+        os.close(fd)
+    os.write(fds[3], f"{child}\n".encode())
+    os.write(fds[3], f"{os.waitpid(child, 0)[1]}\n".encode())
+    os._exit(0)
+
+
+def _run(what: dict[str, Any], fds: list[int]) -> NoReturn:
+    from headway import cli
+
+    for number, fd in enumerate(fds[:3]):
+        os.dup2(fd, number)
+    for fd in fds:
+        os.close(fd)
+    os.chdir(what["folder"])
+    os.environ.clear()
+    os.environ.update(what["environment"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # not ignored, as in the background
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # As the interpreter makes them when it starts.
+    sys.stdin = open(0, encoding="utf-8")
+    sys.stdout = open(1, "w", encoding="utf-8")
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+    sys.argv = ["headway", *what["arguments"]]
+    code: Any = 0
+    try:
+        cli.main()
+    except SystemExit as end:
+        code = end.code
+    os._exit(code or 0)  # an interpreter takes its time to forget all that was imported
+
+
+if __name__ == "__main__":
+    _serve(socket.socket(fileno=int(sys.argv[1])))
