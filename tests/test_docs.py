@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from commands import headway
+from commands import headway as run_here
 from llmock.pytest_plugin import LLMock
 
 import headway
@@ -40,6 +40,7 @@ COMMANDS = [
 
 # In bash's own hands stay quotes, loops and patterns; each `headway` is done by this process.
 SHELL = """
+trap 'echo end > turn' EXIT
 headway() { printf '%s\\0' "$@" > asked; echo > turn; read -r code < answered; return "$code"; }
 """
 
@@ -58,9 +59,9 @@ def test_commands_run(commands: str, environment: None, tmp_path: Path) -> None:
     os.mkfifo("turn")
     os.mkfifo("answered")
     said = []
-    with subprocess.Popen(["bash", "-euc", f"{SHELL}{commands}\necho end > turn"]) as shell:
+    with subprocess.Popen(["bash", "-euc", f"{SHELL}{commands}"]) as shell:
         while not Path("turn").read_text().strip():
-            result = headway(*Path("asked").read_text("utf-8").split("\0")[:-1])
+            result = run_here(*Path("asked").read_text("utf-8").split("\0")[:-1])
             said.append(result.output)
             Path("answered").write_text(f"{result.exit_code}\n")
     assert shell.returncode == 0, said
