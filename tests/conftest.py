@@ -10,6 +10,7 @@ from typing import Any
 import certifi
 import pytest
 from clocks import VIRTUAL
+from depth import depth
 from hypothesis import HealthCheck, settings
 from sites import site
 
@@ -33,7 +34,12 @@ _trusted.flush()
 os.environ["SSL_CERT_FILE"] = _trusted.name
 
 # How long a machine takes is no property of the code: the first text alone builds a table for 1 s.
-settings.register_profile("headway", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "headway",
+    max_examples=depth(100, 1000),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("headway")
 
 

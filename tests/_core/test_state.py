@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from depth import depth
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -452,4 +453,6 @@ def test_what_binds() -> None:
 
 
 TestStateMachine = StateMachine.TestCase
-TestStateMachine.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)
+TestStateMachine.settings = settings(
+    max_examples=depth(40, 1000), stateful_step_count=40, deadline=None
+)

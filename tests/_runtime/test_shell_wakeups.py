@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.abc import TaskGroup
+from depth import depth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inject import BACKENDS, Status, Steps, run, settle_down
@@ -399,7 +400,7 @@ def test_in_no_known_way_is_a_wake_up_lost(lost: str, backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=120, deadline=None, database=None)
+@settings(max_examples=depth(30, 500), deadline=None)
 @given(ops=operations)
 def test_whatever_happens_jobs_start_when_they_may(
     backend: str, ops: list[tuple[float, Any]]

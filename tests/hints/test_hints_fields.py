@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
+from depth import depth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -88,7 +89,7 @@ def _untyped(value: Any) -> Any:
     return value
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=depth(40, 500))
 @given(st.lists(members, min_size=1, max_size=4))
 def test_a_valid_list_is_read_as_the_second_parser_reads_it(written: Any) -> None:
     text = http_sf.ser(written)
@@ -96,7 +97,7 @@ def test_a_valid_list_is_read_as_the_second_parser_reads_it(written: Any) -> Non
     assert same([ours(item) for item in parse_list(text)], [theirs(each) for each in expected])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=depth(25, 200))
 @given(st.dictionaries(keys, members, min_size=1, max_size=4))
 def test_a_valid_dictionary_too(written: Any) -> None:
     text = http_sf.ser(written)
@@ -113,7 +114,7 @@ PIECES = [
 pieces = st.sampled_from(PIECES)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=depth(50, 1000))
 @given(st.lists(pieces, max_size=7).map("".join))
 def test_a_malformed_list_is_ignored_and_no_other(text: str) -> None:
     try:
@@ -128,7 +129,7 @@ def test_a_malformed_list_is_ignored_and_no_other(text: str) -> None:
         assert same([ours(i) for i in parse_list(text)], [theirs(each) for each in expected])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=depth(25, 200))
 @given(st.dictionaries(keys.filter(lambda key: key not in "qrtw" and key != "qu"), bare_items))
 def test_parameters_that_nobody_knows_lose_nothing(unknown: Any) -> None:
     policy = http_sf.ser([(http_sf.Token("default"), {"q": 100, **unknown, "w": 60})])

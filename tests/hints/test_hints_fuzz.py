@@ -8,6 +8,7 @@ import tracemalloc
 from typing import Any
 
 import pytest
+from depth import depth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -101,7 +102,7 @@ def check(refusal: Refusal) -> None:
     assert refusal.per is None or refusal.per >= 86_400
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=depth(60, 1000))
 @given(st.integers(-1, 1000), headers, bodies, wall_times)
 def test_any_response(status: int, headers: Any, body: Any, wall_time: float) -> None:
     refusal = refusal_from_response(status, headers, body, wall_time=wall_time)
@@ -112,7 +113,7 @@ def test_any_response(status: int, headers: Any, body: Any, wall_time: float) ->
         assert refusal.message
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=depth(60, 1000))
 @given(headers, bodies, wall_times, st.sampled_from([None, "second", "minute"]))
 def test_any_limits(headers: Any, body: Any, wall_time: float, unit: Any) -> None:
     for hint in limits_from(headers, body, wall_time=wall_time, together_unit=unit):
@@ -125,7 +126,7 @@ def test_any_limits(headers: Any, body: Any, wall_time: float, unit: Any) -> Non
 anything: Any = st.one_of(st.none(), st.integers(), texts, headers, bodies)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=depth(60, 1000))
 @given(
     st.dictionaries(
         st.sampled_from(

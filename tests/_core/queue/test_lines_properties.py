@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from depth import depth
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -484,4 +485,6 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueueMachine = QueueMachine.TestCase
-TestQueueMachine.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestQueueMachine.settings = settings(
+    max_examples=depth(40, 1000), stateful_step_count=40, deadline=None
+)

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import zstandard
+from depth import depth
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +26,9 @@ from headway.bulk.input.lines import MAX_LINE, InvalidInput
 from headway.bulk.input.source import Shape, Shard, Source, open_source
 
 SHARED_FOLDER = settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+    max_examples=depth(40, 500),
 )
 
 
