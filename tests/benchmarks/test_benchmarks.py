@@ -13,15 +13,15 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 TINY = {
     "overhead.py": ["--jobs", "200", "--rounds", "1", "--concurrency", "10"],
-    "clients.py": ["--requests", "2", "--rounds", "1"],
-    "admission.py": ["--long", "2000", "--tasks", "700", "--slices", "2"],
-    "memory.py": ["--items", "3000", "--peer-items", "2000", "--slow", "2", "--leases", "200"],
+    "clients.py": ["--requests", "1", "--rounds", "1"],
+    "admission.py": ["--short", "100", "--long", "300", "--tasks", "300", "--slices", "1"],
+    "memory.py": ["--items", "300", "--peer-items", "200", "--slow", "1", "--leases", "50"],
     "told_wrong.py": ["--jobs", "8", "--rate", "20/s"],
     "control.py": ["--hours", "0.05", "--seeds", "1"],
     "bulk.py": [
-        "--kill-lines", "300", "--kills", "1", "--resume-rows", "500", "--lines", "1000",
-        "--memory-lines", "5000", "--speed-lines", "200", "--peer-lines", "100", "--rounds", "1",
-        "--eta-lines", "20", "--eta-rate", "1200/min",
+        "--kill-lines", "100", "--kills", "1", "--resume-rows", "100", "--lines", "200",
+        "--memory-lines", "200", "--speed-lines", "50", "--peer-lines", "20", "--rounds", "1",
+        "--eta-lines", "10", "--eta-rate", "1200/min",
     ],
 }  # fmt: skip
 ROWS = {
@@ -60,7 +60,7 @@ ROWS = {
     ],
     "bulk.py": [
         "rows in the output",
-        "all 500 rows are there",
+        "all 100 rows are there",
         "nothing is sent",
         "httpx over memory",
         "duplicates found",

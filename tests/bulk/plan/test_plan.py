@@ -339,7 +339,7 @@ def test_latencies_that_cannot_be_meant(seconds: float) -> None:
     ],
 )
 def test_a_change_takes_the_time_that_it_says(limits: Limits, best: str, flags: str) -> None:
-    found = plan(lines(3000), limits, latency_seconds=2.0)
+    found = plan(lines(1200), limits, latency_seconds=2.0)
     change = found.changes[0]
     assert (change.what, change.flags) == (best, flags)
     assert change.seconds == pytest.approx(found.seconds / 2, rel=0.05)
@@ -354,14 +354,14 @@ def test_a_change_takes_the_time_that_it_says(limits: Limits, best: str, flags: 
         rates or limits.requests, tokens=tokens or limits.tokens,
         concurrency=slots[0] if slots else limits.concurrency,
     )  # fmt: skip
-    again = plan(lines(3000), other, latency_seconds=2.0)
+    again = plan(lines(1200), other, latency_seconds=2.0)
     assert again.seconds == pytest.approx(change.seconds)
 
 
 def test_changes_are_tried_on_a_sample_of_what_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "_SAMPLE", 500)
+    monkeypatch.setattr(planning, "_SAMPLE", 300)
     limits = Limits("600/min", tokens="500k/min", concurrency=8)
-    rising = [a_line(b"x" * (4 * (1 + n // 10)), max_tokens=1 + n // 10) for n in range(9000)]
+    rising = [a_line(b"x" * (4 * (1 + n // 10)), max_tokens=1 + n // 10) for n in range(4000)]
     found = plan(rising, limits, latency_seconds=1.0)
     for change in found.changes:
         one = {"requests": limits.requests, "tokens": limits.tokens, "concurrency": 8}
