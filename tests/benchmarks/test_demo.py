@@ -53,22 +53,22 @@ def test_both_ways_are_measured_and_the_server_is_gone(
 
     monkeypatch.setattr(demo.subprocess, "Popen", Popen)
     console = Console(record=True, width=80)
-    arguments = ["--rpm", "600", "--latency-ms", "100", "--prompts", "15", "--concurrency", "8"]
+    arguments = ["--rpm", "240", "--latency-ms", "100", "--prompts", "10", "--concurrency", "8"]
     arguments += ["--report", str(tmp_path / "report.html")]
     measured = demo.main(arguments, console)
     today, ours = measured["gather + semaphore"], measured["headway"]
-    assert today.answered + today.lost == 15
+    assert today.answered + today.lost == 10
     assert today.refused > 0
-    assert (ours.answered, ours.lost, ours.refused) == (15, 0, 0)
-    assert 15 <= ours.attempts <= 15 + 8  # those in flight at the kill were sent again
+    assert (ours.answered, ours.lost, ours.refused) == (10, 0, 0)
+    assert 10 <= ours.attempts <= 10 + 8  # those in flight at the kill were sent again
     page = (tmp_path / "report.html").read_text("utf-8")
-    assert "15 of 15" in page
+    assert "10 of 10" in page
     text = console.export_text()
     assert "refused with 429" in text
     assert "verdict" not in text
     assert "killed after" in text
     assert (
-        "15 prompts, 600 requests a minute, 100 ms an answer, 8 at once.\n"
+        "10 prompts, 240 requests a minute, 100 ms an answer, 8 at once.\n"
         "The first way retries 2 times, as the SDK does.\n"
         "The minute of credit that the server starts with is spent before each run.\n"
         "The report of the run, for any browser: "
