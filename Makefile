@@ -4,10 +4,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint coverage bench dist clean
+.PHONY: help demo test test-deep lint ruff mypy pyright coverage bench dist clean
 
 help: ## These lines
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "headway needs Python 3.11 or later; set PYTHON=")'
@@ -30,15 +30,27 @@ demo: $(VENV)/.demo ## The main job: prompts through a rate-limited server, kill
 test: lint ## Lint, types and every test
 	$(BIN)/python -m pytest -n 2
 
+# The same tests, which search further: longer simulations, more examples, every step.
+test-deep: $(VENV)/.dev ## Every test, searching further: half an hour
+	HEADWAY_TESTS=deep $(BIN)/python -m pytest -n 2
+
 # The same with coverage, which takes twice the time.
 coverage: $(VENV)/.dev ## The tests with coverage
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
 
+# Two of them check types, take 20 seconds each, and print at their end: they run at the same time.
 lint: $(VENV)/.dev ## ruff, mypy, the layers of the imports, and pyright
+	@$(MAKE) --no-print-directory --jobs=2 pyright mypy ruff
+
+ruff: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+mypy: $(VENV)/.dev
+	$(BIN)/mypy
+
+pyright: $(VENV)/.dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 # About half an hour; prints a table each, with the peers measured in the same run.
