@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -41,6 +42,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("headway")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: no collection in a test goes through the heaps of the SDKs."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=sorted(VIRTUAL))

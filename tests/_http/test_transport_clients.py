@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -39,13 +39,11 @@ def kind(case: tuple[str, str]) -> type[Client]:
     return CLIENTS[case[0]]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def little_to_collect() -> Iterator[None]:
-    """The SDKs are a large heap, and every collection would go through it."""
+@pytest.fixture(autouse=True)
+def little_to_collect() -> None:
+    """An SDK imports when it is first used, and every collection would go through its heap."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 async def all_of(ask: Ask, count: int) -> int:

@@ -1123,8 +1123,8 @@ async def test_a_line_of_200_mb_costs_its_limit(source: Path) -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_ten_thousand_models(source: Path) -> None:
-    lines = (chat(f"q{number}") for number in range(10_000))
+async def test_four_thousand_models(source: Path) -> None:
+    lines = (chat(f"q{number}") for number in range(4_000))
     write_lines(
         source, *({**x, "body": {**x["body"], "model": f"m{n}"}} for n, x in enumerate(lines))
     )
@@ -1132,12 +1132,12 @@ async def test_ten_thousand_models(source: Path) -> None:
         report = await bulk.run(
             source, scheduler=make_scheduler(concurrency=64), client=client, endpoint=SCRIPTED
         )
-    assert report.done == 10_000
+    assert report.done == 4_000
     trace_file = report.output.with_name("in.results.run") / "trace.jsonl"
-    assert max(map(len, trace_file.read_bytes().splitlines())) < 2_000_000
+    assert max(map(len, trace_file.read_bytes().splitlines())) < 800_000
     models = read_trace(trace_file).models
-    assert sum(use.rows for use in models.values()) == 10_000
-    assert sum(use.input + use.output for use in models.values()) == 110_000
+    assert sum(use.rows for use in models.values()) == 4_000
+    assert sum(use.input + use.output for use in models.values()) == 44_000
 
 
 @pytest.mark.parametrize("jump", [-86_400.0, 86_400.0, 3e7, -3e7])

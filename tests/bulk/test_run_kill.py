@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
+import signal
 import struct
-import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from commands import started
 from llmock.pytest_plugin import LLMock
 
-LINES = 400
+LINES = 200
 CONCURRENCY = 8
-KILLED_AT = (1, 140, 290)  # rows in the output
-FAULTS = {**dict.fromkeys(range(5, LINES, 20), 500), 70: 503, 370: 429}
-RUN = [sys.executable, "-c", "from headway.cli import main; main()", "run", "requests.jsonl"]
+KILLED_AT = (1, 70, 145)  # rows in the output
+FAULTS = {**dict.fromkeys(range(5, LINES, 20), 500), 35: 503, 190: 429}
+RUN = ("run", "requests.jsonl", "--concurrency", str(CONCURRENCY), "--json")
 
 
 @pytest.fixture
@@ -39,20 +39,11 @@ def folder(llmock: LLMock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return tmp_path
 
 
-def start() -> subprocess.Popen[bytes]:
-    command = [*RUN, "--concurrency", str(CONCURRENCY), "--json"]
-    # Warnings of this interpreter's flags are not the run's.
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONWARNINGS"}
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
 def finish() -> dict[str, object]:
     """Let it run to its end; what it said last."""
-    run = start()
-    said, problem = run.communicate(timeout=60)
-    assert run.returncode == 0, problem.decode()
+    with started(*RUN, stdout=True, text=False) as run:
+        said, problem = run.communicate(b"")
+        assert run.wait() == 0, problem.decode()
     last: dict[str, object] = json.loads(said.splitlines()[-1])
     return last
 
@@ -66,16 +57,16 @@ def rows_of(folder: Path) -> list[bytes]:
 
 def kill_at(rows: int, folder: Path) -> set[str]:
     """Kill a run once there are so many `rows`; what it had started and not answered."""
-    run = start()
-    while len(rows_of(folder)) < rows:
-        assert run.poll() is None, "it ended before it could be killed"
-        time.sleep(0.002)
-    run.kill()
-    run.communicate()
+    with started(*RUN) as run:
+        while len(rows_of(folder)) < rows:
+            assert run.poll() is None, "it ended before it could be killed"
+            time.sleep(0.002)
+        run.send_signal(signal.SIGKILL)
+        assert run.wait() == -signal.SIGKILL
     data = (folder / "requests.results.run" / "journal").read_bytes().partition(b"\n")[2]
-    started = {n for (n,) in struct.iter_unpack("<Q", data[: len(data) // 8 * 8])}
+    begun = {n for (n,) in struct.iter_unpack("<Q", data[: len(data) // 8 * 8])}
     answered = {int(json.loads(row)["id"].removeprefix("batch_req_")) for row in rows_of(folder)}
-    return {f"q{number}" for number in started - answered}
+    return {f"q{number}" for number in begun - answered}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")

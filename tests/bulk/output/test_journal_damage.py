@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from depth import depth
 
 from headway.bulk.output.journal import Journal, finished_rows, run_folder
 from headway.bulk.output.merge import Merged, merge
@@ -21,7 +22,7 @@ HEADER = {
     "input": "f00d", "provider": ["p", "u"], "shape": {}, "shard": None, "lines": LINES,
     "last": LINES, "limit": None,
 }  # fmt: skip
-TIMES = 500
+TIMES = depth(120, 500)
 
 
 def row(number: int) -> bytes:
@@ -166,7 +167,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# -- five hundred of them ----------------------------------------------------------------------
+# -- hundreds of them ---------------------------------------------------------------------------
 
 
 def test_no_damage_is_silent(made: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
