@@ -117,19 +117,19 @@ def arguments(folder: Path, url: str, concurrency: int, lines: int) -> tuple[str
 
 @pytest.mark.parametrize("server", [400], indirect=True)
 def test_the_soft_limit_is_raised(server: Together, tmp_path: Path) -> None:
-    result = run_within(256, 4096, *arguments(tmp_path, server.url, 400, 900))
+    result = run_within(256, 4096, *arguments(tmp_path, server.url, 400, 500))
     assert result.returncode == 0, result.stderr
     assert server.most == 400  # the server answers nobody before
-    assert len(rows_of(tmp_path / "out.jsonl")) == server.asked == 900
+    assert len(rows_of(tmp_path / "out.jsonl")) == server.asked == 500
     assert b"in place of" not in result.stderr
 
 
 @pytest.mark.parametrize(("hard", "server"), [(256, 200), (64, 20)], indirect=["server"])
 def test_a_hard_limit_lowers_the_concurrency(hard: int, server: Together, tmp_path: Path) -> None:
-    result = run_within(hard, hard, *arguments(tmp_path, server.url, 400, 900))
+    result = run_within(hard, hard, *arguments(tmp_path, server.url, 400, 500))
     assert result.returncode == 0, result.stderr
     assert server.held <= server.most < hard - machine._SPARE
-    assert len(rows_of(tmp_path / "out.jsonl")) == server.asked == 900
+    assert len(rows_of(tmp_path / "out.jsonl")) == server.asked == 500
     said = b" ".join(result.stderr.split())
     assert b"in place of 400, because this process may open no more files" in said
     assert b"Fix: raise the limit: ulimit -n 464" in said
@@ -170,7 +170,7 @@ Sender.ask = ask
 def test_none_left_in_mid_run_is_no_outage_and_loses_nothing(
     server: Together, tmp_path: Path
 ) -> None:
-    given = arguments(tmp_path, server.url, 400, 900)
+    given = arguments(tmp_path, server.url, 400, 500)
     result = run_within(600, 600, *given, child=STARVED)
     assert result.returncode == 1, result.stderr
     said = b" ".join(result.stderr.split())
@@ -181,7 +181,7 @@ def test_none_left_in_mid_run_is_no_outage_and_loses_nothing(
     again = run_within(600, 600, *given)
     assert again.returncode == 0
     assert b"in flight at a kill" not in again.stderr, again.stderr  # not sent, not billed
-    assert len(ids_of(tmp_path / "out.jsonl")) == server.asked == 900
+    assert len(ids_of(tmp_path / "out.jsonl")) == server.asked == 500
 
 
 @pytest.mark.parametrize("server", [1], indirect=True)

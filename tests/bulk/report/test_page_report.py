@@ -488,13 +488,19 @@ def test_a_browser_shows_it(browser: Browser, tmp_path: Path, case: str, width: 
         )
 
 
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a run of two hours."""
+    folder = tmp_path_factory.mktemp("long")
+    write_report(simulate(folder / "run"), folder / "report.html")
+    return folder / "report.html"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_pointer_and_the_keys_show_values(
-    browser: Browser, tmp_path: Path, scheme: str
+    browser: Browser, long_run: Path, scheme: str
 ) -> None:
-    output = simulate(tmp_path / "run")
-    write_report(output, tmp_path / "report.html")
-    browser.open((tmp_path / "report.html").as_uri(), 360, 800, scheme)
+    browser.open(long_run.as_uri(), 360, 800, scheme)
     assert troubles(browser) == []
     ground = browser.ask("getComputedStyle(document.body).backgroundColor")
     assert ground == {"light": "rgb(243, 244, 247)", "dark": "rgb(13, 16, 22)"}[scheme]
