@@ -410,7 +410,7 @@ def test_how_a_plan_reads() -> None:
         == """\
 6,000 requests would take 10 min 5 s.
 
-  pace       595/min
+  rate       595/min
   in flight  20 at most, 19.8 on average
   tokens     600k in, 300k out
   cost       $1.20
