@@ -35,7 +35,7 @@ _PICTURE = 8_192  # tokens of one that is made, where it is billed in tokens
 def needed(request: Request) -> tuple[int, int]:
     """The tokens that `request` may read and be written at most, by what it says."""
     # On the safe side: four bytes a token is the rule.
-    read = max(len(request.body) // 3, request.token_ids) + 1
+    read = request.reads(3) + 1
     if request.url.endswith(WITHOUT_ANSWER):
         return read, 0
     if request.max_tokens:

@@ -100,7 +100,7 @@ class Meter:
         if self._recorder is not None:
             self._recorder.row(
                 model=request.model, code=None, attempts=attempts, waited=waited,
-                latency=answered.seconds, size=len(request.body),
+                latency=answered.seconds, size=request.size,
                 input_tokens=tokens.read, output_tokens=tokens.written,
                 cost=cost, reasons=answered.reasons,
             )  # fmt: skip
@@ -144,7 +144,7 @@ class Meter:
         """`line` failed with `code`."""
         if self._recorder is None:
             return
-        model, size = (line.model, len(line.body)) if isinstance(line, Request) else (None, 0)
+        model, size = (line.model, line.size) if isinstance(line, Request) else (None, 0)
         self._recorder.row(
             model=model, code=code, attempts=attempts, waited=waited, latency=0.0, size=size,
             input_tokens=None, output_tokens=None, cost=None,

@@ -57,7 +57,7 @@ def check(source: Source) -> Check:
         urls[entry.url] += 1
         model = entry.model if entry.model is not None else "(none)"
         models[model if model in models or len(models) < _MODELS else "other"] += 1
-        input_tokens += max(len(entry.body) // BYTES_PER_TOKEN, entry.token_ids)
+        input_tokens += entry.reads(BYTES_PER_TOKEN)
         max_tokens += entry.max_tokens
     errors = {code: (count, tuple(examples[code])) for code, count in counts.items()}
     return Check(lines, dict(urls), dict(models), errors, input_tokens, max_tokens, largest)

@@ -26,8 +26,11 @@ from headway.estimate import (
     CHOICE_NAMES,
     GROUP_NAMES,
     MAX_NAMES,
+    Media,
     choices_of,
     maxima,
+    may_hold_media,
+    media_in,
 )
 
 __all__ = [
@@ -69,7 +72,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     """A line that can be sent. `body` is the JSON object as the file has it.
 
     `max_tokens` is for all its answers together, 0 where none is stated; `choices` is how many
-    answers it asks for, `token_ids` how many tokens its prompt states by their numbers.
+    answers it asks for, `token_ids` how many tokens its prompt states by their numbers; `media` is
+    what is no text in it.
     """
 
     line: int
@@ -80,6 +84,18 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     model: str | None = None
     choices: int = 1
     token_ids: int = 0
+    media: Media = Media()
+
+    @property
+    def size(self) -> int:
+        """Bytes of its text, and as many for each token of the rest as text has."""
+        text = max(0, len(self.body) - self.media.size)
+        return text + BYTES_PER_TOKEN * self.media.tokens
+
+    def reads(self, bytes_per_token: int) -> int:
+        """The tokens of all that it sends, with so many bytes of text to a token."""
+        text = max(0, len(self.body) - self.media.size)
+        return max(text // bytes_per_token, self.token_ids) + self.media.tokens
 
 
 class BadLine(msgspec.Struct, frozen=True, gc=False):
@@ -116,6 +132,7 @@ class BodyOptions(msgspec.Struct, gc=False):
 
 _OPTION_NAMES = (*MAX_NAMES, *GROUP_NAMES, *CHOICE_NAMES)
 _ABSENT = msgspec.Raw(b"")
+_NO_MEDIA = Media()
 
 
 class _BodyForm(BodyOptions, gc=False):
@@ -293,8 +310,9 @@ class RequestReader:
             rest = body[1:].lstrip()
             body = b"{" + self._model_member + (b"" if rest.startswith(b"}") else b",") + rest
         return Request(
-            line.number, custom_id, url, body, asked.max_tokens, model, asked.choices, token_ids
-        )
+            line.number, custom_id, url, body, asked.max_tokens, model, asked.choices, token_ids,
+            _media_of(body),
+        )  # fmt: skip
 
 
 def _url_of(body: bytes) -> str:
@@ -353,6 +371,10 @@ def _prompts_in(options: _BodyForm) -> tuple[int, int]:
         if part is options.prompt and not ids:
             prompts = max(1, len(items))
     return prompts, token_ids
+
+
+def _media_of(body: bytes) -> Media:
+    return media_in(msgspec.json.decode(body)) if may_hold_media(body) else _NO_MEDIA
 
 
 def check_id(line: Line, custom_id: object, seen: SeenIds | None) -> str | BadLine:
@@ -424,5 +446,7 @@ def _bad(line: Line, custom_id: str | None, code: str, what: str) -> BadLine:
 
 
 def estimate_tokens(request: Request) -> int:
-    """The tokens to reserve for `request`: four bytes of its body each, and all it may answer."""
-    return max(len(request.body) // BYTES_PER_TOKEN, request.token_ids) + request.max_tokens
+    """The tokens to reserve for `request`: four bytes of its text each, its images and sound, and
+    all it may answer.
+    """
+    return request.reads(BYTES_PER_TOKEN) + request.max_tokens

@@ -96,17 +96,17 @@ class _Estimates:
             if not isinstance(request, Request):
                 self.bad += 1
                 continue
-            body, model = request.body, request.model
+            model = request.model
             try:
                 shares = self._known[model]
             except KeyError:
                 shares = self._learn(model)
             most: float = request.max_tokens
             if shares is not None:
-                asked = len(body) * shares[0]
+                asked = request.size * shares[0]
                 answer = min(shares[1], most) if most else shares[1]
             else:
-                asked = max(len(body) / BYTES_PER_TOKEN, request.token_ids)
+                asked = max(request.size / BYTES_PER_TOKEN, request.token_ids)
                 answer = most or UNKNOWN_ANSWER * request.choices
                 if most:
                     self.stated += 1

@@ -91,8 +91,8 @@ class Recorder:
 
         `code` is None for an answer. `waited` is seconds in the queue, `latency` seconds from the
         last attempt's send to its answer, 0 where that is not known; neither counts for a line
-        that was never sent (`attempts` 0). `size` is bytes of the request. `cost` is dollars,
-        None for an unknown price. `reasons` are why the answer ended.
+        that was never sent (`attempts` 0). `size` is the request's, in bytes of text.
+        `cost` is dollars, None for an unknown price. `reasons` are why the answer ended.
         """
         for reason in reasons:
             self._reasons[reason] += 1

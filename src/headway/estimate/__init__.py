@@ -1,8 +1,9 @@
 """Tokens of an HTTP call: an estimate before it is sent, and what the answer says it used.
 
 The estimate is a plain function of the request's body, so that a user can put another in its place
-(a real tokenizer, say). This one needs none: prompts cost about a token for four bytes, and answers
-what the model has turned out to produce, up to the ``max_tokens`` of the request.
+(a real tokenizer, say). This one needs none: prompts cost about a token for four bytes, images and
+sound what their makers say (`headway.estimate._media`), and answers what the model has turned out
+to produce, up to the ``max_tokens`` of the request.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 
 from headway._words import shown
 from headway.errors import InvalidArgument
+from headway.estimate._media import Media, may_hold_media, media_in
 from headway.rates import is_number
 
 __all__ = [
@@ -28,10 +30,13 @@ __all__ = [
     "USAGE_NAMES",
     "WITHOUT_ANSWER",
     "Estimator",
+    "Media",
     "Tokens",
     "choices_of",
     "is_plausible",
     "maxima",
+    "may_hold_media",
+    "media_in",
     "tokens_of",
     "usage_in",
     "used_by",
@@ -51,15 +56,6 @@ _MOST_STATED = 1e12  # beyond it nothing is a count of tokens
 WITHOUT_ANSWER = ("/embeddings", "/rerank", "/moderations")  # what is billed by its input alone
 UNKNOWN_ANSWER = 500  # tokens, before anything is known and with no maximum stated
 _MODELS = 1024
-
-# Images and sound are sent as base64, and cost by their size in pixels or seconds, not in bytes.
-_MEDIA_FROM = 20_000  # bytes of a body; smaller ones are not looked through
-_MEDIUM = 4_096  # characters of one, at least
-_MEDIUM_TOKENS = 1_000
-_MEDIA_NAMES = frozenset(
-    {"audio", "b64_json", "bytes", "data", "file_data", "image", "image_url", "input_audio", "url"}
-)
-_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\r\n]{256}")
 
 _MOST = 1e9  # tokens that one answer can have used
 
@@ -91,13 +87,10 @@ class Estimator:
 
     def __call__(self, body: Mapping[str, Any], size: int | None = None) -> float:
         """An estimate of the tokens of a request with this JSON body, of `size` bytes."""
-        asked: object = body
         if size is None:
-            asked = _prompt(body)
-            size = len(json.dumps(asked))
-        prompt = size / BYTES_PER_TOKEN
-        if size > _MEDIA_FROM:
-            prompt += _media(asked)
+            size = len(json.dumps(_prompt(body)))
+        media = media_in(body)
+        prompt = max(0, size - media.size) / BYTES_PER_TOKEN + media.tokens
         groups = [body, *map(body.get, GROUP_NAMES)]
         choices = choices_of(groups)
         counts = [most for _, most in maxima(groups) if most < _MOST_STATED]
@@ -393,23 +386,6 @@ def _usage_before(text: bytes, end: int) -> tuple[int, dict[str, Any] | None]:
         if found is not None and tokens_of(found) != _NOTHING:
             return at, found
     return -1, None
-
-
-def _media(body: object) -> float:
-    """What to add to an estimate by the size of `body` for the images and the sound in it."""
-    more = 0.0
-    rest: list[tuple[str, object]] = [("", body)]
-    while rest:
-        name, value = rest.pop()
-        if isinstance(value, dict):
-            rest.extend(value.items())
-        elif isinstance(value, list):
-            rest.extend((name, each) for each in value)
-        elif isinstance(value, str) and len(value) > _MEDIUM:
-            encoded = name in _MEDIA_NAMES and _BASE64.match(value)
-            if encoded or value.startswith("data:"):
-                more += _MEDIUM_TOKENS - len(value) / BYTES_PER_TOKEN
-    return more
 
 
 def _object_after(text: bytes, start: int, length: int) -> dict[str, Any] | None:
