@@ -42,7 +42,7 @@ class Media(NamedTuple):
 
 
 # Bytes of a body without any of these hold no media.
-_MARKS = (
+_SIGNS = (
     b'_url"', b"_audio", b'"audio', b'"image', b'"images', b'"source"', b"inline", b'"file',
     b"base64", b'"bytes"', b"video", b"document_",
 )  # fmt: skip
@@ -114,7 +114,7 @@ _MOST_PATCHES = 1_536
 
 def may_hold_media(body: bytes) -> bool:
     """Whether a JSON body is worth a look: a tenth of a microsecond for a kilobyte."""
-    return any(mark in body for mark in _MARKS)
+    return any(sign in body for sign in _SIGNS)
 
 
 def media_in(body: Mapping[str, Any]) -> Media:
@@ -128,7 +128,7 @@ def media_in(body: Mapping[str, Any]) -> Media:
     return Media(math.ceil(tokens), size)
 
 
-class _Part(NamedTuple):
+class _Medium(NamedTuple):
     """One of them: `kind` is what is said of it, "" where nothing is; `encoded` is base64."""
 
     kind: str
@@ -159,7 +159,7 @@ class _Member(NamedTuple):
         return next((said.lower() for said in each if isinstance(said, str)), "")
 
 
-def _parts(body: Mapping[str, Any]) -> Iterator[_Part]:
+def _parts(body: Mapping[str, Any]) -> Iterator[_Medium]:
     # Each with the name it has, or that its list has, and the `type` of what holds it: most bodies
     # hold prose alone, and are through in microseconds.
     rest: list[tuple[Any, str, str]] = [(body, "", "")]
@@ -180,7 +180,7 @@ def _parts(body: Mapping[str, Any]) -> Iterator[_Part]:
                     yield from filter(None, (_part(m) for m in texts if isinstance(m.value, str)))
 
 
-def _part(member: _Member) -> _Part | None:
+def _part(member: _Member) -> _Medium | None:
     """The media in a member that is text; None where it is just that."""
     text, form, said = member.value, member.form, member.said
     low = member.holder.get("detail") == "low"
@@ -189,20 +189,20 @@ def _part(member: _Member) -> _Part | None:
         named = _kind_of(said) or _TYPES.get(member.type, "")
     if member.name == "file_id":
         image = "image" in member.above or "image" in str(member.holder.get("type"))
-        return _Part("image" if image else "document", "", len(text), form, low)
+        return _Medium("image" if image else "document", "", len(text), form, low)
     rate = _RATES.get(said.rpartition("/")[2].partition(";")[0], 0)
     if (url := _DATA_URL.match(text)) is not None:
         encoded = text[url.end() :] if ";base64" in url[0] else ""
         if url[1].startswith("text/"):
-            return _Part("text", encoded, len(text)) if encoded else None
-        return _Part(_kind_of(url[1].lower()) or named, encoded, len(text), form, low, rate)
+            return _Medium("text", encoded, len(text)) if encoded else None
+        return _Medium(_kind_of(url[1].lower()) or named, encoded, len(text), form, low, rate)
     if _LINK.match(text):
-        return _Part(named, "", len(text), form, low) if named else None
+        return _Medium(named, "", len(text), form, low) if named else None
     if member.holder.get("type") == "text" or said.startswith("text/"):
         return None
     if _BASE64.fullmatch(text[:256]) is None:
         return None
-    part = _Part(named, text, len(text), form, low, rate)
+    part = _Medium(named, text, len(text), form, low, rate)
     return part if named or len(text) > _MEDIUM or _is_known(text) else None
 
 
@@ -239,7 +239,7 @@ def _rule_of(model: str, form: str) -> _Rule:
     return _ANTHROPIC if form == "source" else _OPENAI
 
 
-def _tokens(part: _Part, model: str) -> float:
+def _tokens(part: _Medium, model: str) -> float:
     rule = _rule_of(model, part.form)
     stored = len(part.encoded.rstrip("=")) * 3 // 4
     if part.kind == "text":
@@ -351,17 +351,13 @@ def _jpeg(head: bytes) -> tuple[int, int] | None:
     while at + 9 <= len(head):
         if head[at] != 0xFF:
             return None
-        marker = head[at + 1]
-        if marker == 0xFF:  # filling
+        code = head[at + 1]
+        if code == 0xFF:  # filling
             at += 1
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+        elif 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
             return _number(head[at + 7 : at + 9]), _number(head[at + 5 : at + 7])
         else:
-            at += (
-                2
-                if marker == 0x01 or 0xD0 <= marker <= 0xD7
-                else 2 + _number(head[at + 2 : at + 4])
-            )
+            at += 2 if code == 0x01 or 0xD0 <= code <= 0xD7 else 2 + _number(head[at + 2 : at + 4])
     return None
 
 

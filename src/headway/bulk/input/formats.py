@@ -72,8 +72,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     """A line that can be sent. `body` is the JSON object as the file has it.
 
     `max_tokens` is for all its answers together, 0 where none is stated; `choices` is how many
-    answers it asks for, `token_ids` how many tokens its prompt states by their numbers; `media` is
-    what is no text in it.
+    answers it asks for, `token_ids` how many tokens its prompt states by their numbers; what is
+    no text in its body is of `media_size` bytes there, and counts as `media_tokens`.
     """
 
     line: int
@@ -84,18 +84,19 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     model: str | None = None
     choices: int = 1
     token_ids: int = 0
-    media: Media = Media()
+    media_tokens: int = 0
+    media_size: int = 0
 
     @property
     def size(self) -> int:
         """Bytes of its text, and as many for each token of the rest as text has."""
-        text = max(0, len(self.body) - self.media.size)
-        return text + BYTES_PER_TOKEN * self.media.tokens
+        text = max(0, len(self.body) - self.media_size)
+        return text + BYTES_PER_TOKEN * self.media_tokens
 
     def reads(self, bytes_per_token: int) -> int:
         """The tokens of all that it sends, with so many bytes of text to a token."""
-        text = max(0, len(self.body) - self.media.size)
-        return max(text // bytes_per_token, self.token_ids) + self.media.tokens
+        text = max(0, len(self.body) - self.media_size)
+        return max(text // bytes_per_token, self.token_ids) + self.media_tokens
 
 
 class BadLine(msgspec.Struct, frozen=True, gc=False):
@@ -311,7 +312,7 @@ class RequestReader:
             body = b"{" + self._model_member + (b"" if rest.startswith(b"}") else b",") + rest
         return Request(
             line.number, custom_id, url, body, asked.max_tokens, model, asked.choices, token_ids,
-            _media_of(body),
+            *_media_of(body),
         )  # fmt: skip
 
 
