@@ -16,6 +16,9 @@ import multidict
 import openai
 import pytest
 import together
+from aiohttp.http_exceptions import BadStatusLine, LineTooLong, TransferEncodingError
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from headway.errors import (
     DeadlineExceeded,
@@ -296,6 +299,17 @@ def test_errors_of_aiohttp() -> None:
     assert ask(aiohttp.ServerTimeoutError()).kind is Kind.TRANSIENT
     assert ask(aiohttp.ClientPayloadError("cut")).kind is Kind.TRANSIENT
     assert ask(aiohttp.InvalidURL("x")).kind is Kind.PERMANENT
+    assert ask(aiohttp.ClientOSError(104, "reset")).kind is Kind.TRANSIENT
+    assert ask(aiohttp.ServerFingerprintMismatch(b"a", b"b", "x", 1)).kind is Kind.PERMANENT
+    info = aiohttp.RequestInfo(URL("http://x"), "POST", CIMultiDictProxy(CIMultiDict()))
+    assert ask(aiohttp.TooManyRedirects(info, (), status=302)).kind is Kind.PERMANENT
+    # aiohttp's own words for what is no HTTP: "400", which no server has said.
+    for garbage in BadStatusLine("SSH-2.0"), TransferEncodingError("x"), LineTooLong(b"x", 1):
+        wrapped = aiohttp.ClientResponseError(info, (), status=400, message="Bad status line")
+        wrapped.__cause__ = garbage
+        for error in garbage, wrapped:
+            assert ask(error).kind is Kind.TRANSIENT
+            assert ask(error).status is None
     headers = multidict.CIMultiDictProxy(multidict.CIMultiDict({"RETRY-after": "8"}))
     request: Any = None
     refused = aiohttp.ClientResponseError(

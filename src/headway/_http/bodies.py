@@ -14,6 +14,7 @@ from headway.hints._reply import read_body
 
 __all__ = [
     "STREAMED",
+    "content_of",
     "error_in_stream",
     "is_text",
     "json_of",
@@ -47,12 +48,22 @@ def repeatable(request: Any) -> bool:
     return name == "ByteStream"
 
 
+def content_of(request: Any) -> bytes:
+    """The body of `request` where it is bytes, else b"".
+
+    A client that follows a redirect hands on the stream alone: ``request.content`` was never read.
+    """
+    stream = request.stream
+    return b"".join(stream) if type(stream).__name__ == "ByteStream" else b""
+
+
 def json_of(request: Any) -> Mapping[str, Any]:
     """The JSON object that is the body of `request`, empty where it is something else."""
-    if type(request.stream).__name__ != "ByteStream":
+    content = content_of(request)
+    if not content:
         return {}
     try:
-        body = json.loads(request.content)
+        body = json.loads(content)
     except (ValueError, RecursionError):
         return {}
     return body if isinstance(body, dict) else {}

@@ -6,12 +6,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 import anyio
+from anyio.lowlevel import checkpoint
 
-__all__ = ["HeldStream", "PeekedStream"]
+__all__ = ["PAUSE_EVERY", "HeldStream", "PeekedStream"]
 
 # What is kept of an answer to find its usage.
 _KEEP = 262_144
 _ENDS = 16_384  # of a longer one: so much of its beginning, and of its end
+
+# Chunks that are there already are read without a pause: after so many there is one, in which a
+# deadline may pass.
+PAUSE_EVERY = 64
 
 
 class HeldStream:
@@ -34,6 +39,7 @@ class HeldStream:
         self._abandon = abandon
         self._until = until  # the last moment at which it may be read
         self._kept = bytearray()
+        self._read = 0  # chunks
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         # Once: openai iterates anew to drain what follows [DONE], and an inner iterator that is
@@ -45,10 +51,16 @@ class HeldStream:
     async def __anext__(self) -> bytes:
         try:
             chunk: bytes
+            self._read += 1
+            if not self._read % PAUSE_EVERY:
+                await checkpoint()
             if self._until is None:
                 chunk = await self._next()
             else:
-                with anyio.fail_after(self._until - anyio.current_time()):
+                left = self._until - anyio.current_time()
+                if left <= 0:
+                    raise TimeoutError
+                with anyio.fail_after(left):
                     chunk = await self._next()
         except StopAsyncIteration:
             self._finish(None)

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from headway._core.queue.job import Job
 from headway._http.arguments import (
@@ -27,6 +28,7 @@ from headway._http.arguments import (
 )
 from headway._http.bodies import (
     STREAMED,
+    content_of,
     error_in_stream,
     is_text,
     json_of,
@@ -35,7 +37,9 @@ from headway._http.bodies import (
     repeatable,
     size_of,
 )
+from headway._http.decoding import Decoder, InvalidEncoding, TooLarge, decoded
 from headway._http.observer import Observer
+from headway._http.streams import PAUSE_EVERY
 from headway._runtime.attempt import Attempt
 from headway._runtime.calls import check_plain_function, checked_tokens, kind_of
 from headway._words import with_fix
@@ -55,6 +59,9 @@ logger = logging.getLogger("headway")
 # held meanwhile, and the status and the headers have said enough.
 _PEEK = 65_536
 _PEEK_FOR = 2.0
+
+# Bytes: what is made of a compressed answer to look into it, and what a predicate is shown.
+_MOST_DECODED = 16 * 1024 * 1024
 
 # Tokens of which one call need not be asked whether it can have used so many.
 _PLAUSIBLE = 1_000.0
@@ -223,7 +230,7 @@ class Face:
         """A send in `attempt`. It is not retried here, but with the job's function."""
         until = self._until(self._shell.clock())
         response = await self._headers(request)
-        refusal = await self._refusal(response, attempt.job, request.url)
+        refusal = await self._refusal(response, attempt.job, request.url, until)
         if refusal is not None:
             attempt.refused(refusal, response)
             return _final(response)
@@ -236,12 +243,14 @@ class Face:
         with anyio.fail_after(self._options.attempt_timeout):
             return await self._transport.handle_async_request(request)
 
-    async def _refusal(self, response: Any, job: Job, url: Any) -> Refusal | None:
+    async def _refusal(
+        self, response: Any, job: Job, url: Any, until: float | None
+    ) -> Refusal | None:
         """What a response says that is no success; its stream can still be read after."""
         kind = None
         if response.status_code < 400:
             if self._is_refused is not None:
-                kind = await self._judge(response)
+                kind = await self._judge(response, until)
             if kind is None:
                 self._observe(response.headers, url, job.flow, job.started_at)
                 return None
@@ -261,20 +270,45 @@ class Face:
             return refusal
         return replace(refusal, kind=kind, typed=True)
 
-    async def _judge(self, response: Any) -> Kind | None:
-        """What the user's predicate says of a success, which is read for it where it is text."""
+    async def _judge(self, response: Any, until: float | None) -> Kind | None:
+        """What the user's predicate says of a success, which is read for it by `until` where it is
+        text; None for one that is too large to be shown.
+        """
         assert self._is_refused is not None
         if not is_text(response.headers):
             return None
         stream = response.stream
+        chunks: list[bytes] = []
+        plain: list[bytes] = []
+        size = 0
         try:
-            chunks = [chunk async for chunk in stream]
+            decoder = Decoder(response.headers.get("content-encoding", ""), _MOST_DECODED)
+            rest = stream.__aiter__()
+            left = None if until is None else max(0.0, until - self._shell.clock())
+            try:
+                with anyio.fail_after(left):
+                    async for chunk in rest:
+                        chunks.append(chunk)
+                        plain += decoder.feed(chunk)
+                        size += len(chunk)
+                        if size > _MOST_DECODED:
+                            raise TooLarge
+                        if not len(chunks) % PAUSE_EVERY:
+                            await checkpoint()
+            except TooLarge:
+                response.stream = self._peeked(chunks, rest, stream, None)
+                return None
             response.stream = self._peeked(chunks, _nothing(), stream, None)
+            headers = response.headers.copy()
+            headers.pop("content-encoding", None)
             # A copy: one that has been read cannot be streamed any more.
             whole = self._library.Response(
-                response.status_code, headers=response.headers, content=b"".join(chunks)
+                response.status_code, headers=headers, content=b"".join(plain)
             )
             return kind_of(self._is_refused(whole))
+        except InvalidEncoding as error:
+            await response.aclose()
+            raise self._library.DecodingError(f"the answer cannot be decoded: {error}") from error
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
@@ -304,18 +338,7 @@ class Face:
                 f"the rest of this refusal did not come within {_PEEK_FOR:g} s"
             )
         response.stream = self._peeked(chunks, rest, response.stream, failure)
-        return self._decoded(response, b"".join(chunks))
-
-    def _decoded(self, response: Any, raw: bytes) -> bytes:
-        """`raw`, which may be the beginning of a compressed body, as plain bytes."""
-        if "content-encoding" not in response.headers:
-            return raw
-        encoding = {"content-encoding": response.headers["content-encoding"]}
-        try:
-            plain: bytes = self._library.Response(200, headers=encoding, content=raw).content
-        except Exception:  # cut off, or not what it says: the status and the headers must do
-            return b""
-        return plain
+        return _decoded(response, b"".join(chunks))
 
     def _hold(
         self,
@@ -334,7 +357,10 @@ class Face:
             if error is not None:
                 attempt.broke_off(error)
                 return
-            plain = self._decoded(response, kept) if encoded and not read else kept
+            if 300 <= response.status_code < 400:  # nothing was made of it
+                attempt.drained(0.0)
+                return
+            plain = _decoded(response, kept) if encoded and not read else kept
             if events and (refusal := error_in_stream(plain)) is not None:
                 attempt.refused_inside(refusal)
                 return
@@ -377,7 +403,7 @@ class Face:
             return None, None
         estimator = self._estimator
         if isinstance(estimator, Estimator):
-            tokens = estimator(body, len(request.content))
+            tokens = estimator(body, len(content_of(request)))
         else:
             tokens = checked_tokens(estimator(body))
         return tokens, model_of(body)
@@ -399,6 +425,14 @@ class Face:
                 "build its client with max_retries=0.",
             )
         )
+
+
+def _decoded(response: Any, raw: bytes) -> bytes:
+    """`raw`, which may be the beginning of a compressed body of `response`, as plain bytes; b""
+    where it is not what it says, or too large: the status and the headers must do.
+    """
+    encodings = response.headers.get("content-encoding")
+    return decoded(encodings, raw, _MOST_DECODED) if encodings else raw
 
 
 async def _nothing() -> AsyncGenerator[bytes, None]:

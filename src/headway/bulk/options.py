@@ -11,7 +11,11 @@ from headway.bulk.input.source import Shape, Shard
 from headway.errors import InvalidLimit
 from headway.prices import Prices
 
-__all__ = ["RunOptions"]
+__all__ = ["MAX_ANSWER", "TIMEOUT", "RunOptions"]
+
+# A long answer takes minutes; 60 s would cut it off, bill it, and try again.
+TIMEOUT = 600.0
+MAX_ANSWER = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +62,14 @@ class RunOptions:
     prices: Prices = field(default_factory=Prices)
     """What tokens cost."""
 
+    timeout: float = TIMEOUT
+    """Seconds that one answer may take in all, however it trickles; it is asked for again then."""
+
+    max_answer: int = MAX_ANSWER
+    """Bytes that one answer may be long, decompressed. A larger one is a failed row, is not asked
+    for again, and counts as billed.
+    """
+
     def __post_init__(self) -> None:
         self._check("shape", Shape, "shape=Shape(model=...)")
         if self.shard is not None:
@@ -72,6 +84,17 @@ class RunOptions:
             )
         self._check_count("limit", "lines")
         self._check_count("max_tokens", "tokens")
+        if not (_is_number(self.timeout) and 0 < self.timeout < math.inf):
+            raise InvalidLimit(
+                f"timeout={shown(self.timeout)} is no time that an answer may take: a number of "
+                "seconds above 0",
+                fix="timeout=600, as it is where nothing is said.",
+            )
+        if type(self.max_answer) is not int or self.max_answer < 1:
+            raise InvalidLimit(
+                f"max_answer={shown(self.max_answer)} is no number of bytes: a whole number from 1",
+                fix="max_answer=67_108_864, as it is where nothing is said.",
+            )
         cost = self.max_cost
         if cost is not None and not (_is_number(cost) and 0 <= cost < math.inf):
             raise InvalidLimit(

@@ -131,7 +131,9 @@ async def run(
         meter = Meter(lines, paths.output, scheduler, rows, budget, endpoint, ledger)
         stack.callback(meter.close)
         await prepare(prices, endpoint.provider, endpoint.base_url)
-        async with Sender(endpoint, scheduler, client) as sender:
+        async with Sender(
+            endpoint, scheduler, client, timeout=options.timeout, max_answer=options.max_answer
+        ) as sender:
             execution = _Execution(
                 source=lines,
                 scheduler=scheduler,

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import anyio
 import httpx
 import msgspec
+from anyio.lowlevel import checkpoint
 
 from headway import hints
 from headway._core.refusals.retry import given_up
+from headway._http.decoding import Decoder, InvalidEncoding, TooLarge
 from headway._http.observer import Observer
 from headway._http.pool import Pool
+from headway._http.streams import PAUSE_EVERY
 from headway.bulk.input.formats import Request
+from headway.bulk.options import MAX_ANSWER, TIMEOUT
 from headway.bulk.output.answers import Reading, read_answer
 from headway.bulk.output.rows import Answer
 from headway.bulk.record.status import Stop
@@ -29,8 +35,8 @@ __all__ = [
     "UNTOLD", "Answered", "InvalidAnswer", "Sender", "billed_of", "describe", "fault_of", "stop_of",
 ]  # fmt: skip
 
-# A long answer takes minutes; 60 s would cut it off, bill it, and try again.
-_TIMEOUT = httpx.Timeout(600, connect=10, pool=None)
+_CONNECT = 10.0  # seconds
+_MOST_OF_AN_ERROR = 1024 * 1024  # bytes; the status says what matters
 INFINITY = float("inf")
 
 UNTOLD = Reading(b"", Tokens(), billed=True)
@@ -58,6 +64,10 @@ class NoAnswer(InvalidAnswer, HeadwayError):
     """JSON without an answer in it, and without an error that may pass."""
 
 
+class LargeAnswer(InvalidAnswer, HeadwayError):
+    """One that is larger than an answer may be. It was billed, and to ask again would be too."""
+
+
 class ErrorInAnswer(httpx.HTTPStatusError):
     """A success whose body is an error that amounts to another status: the response has that, and
     `came` is the one that came.
@@ -71,6 +81,10 @@ class ErrorInAnswer(httpx.HTTPStatusError):
         super().__init__(
             f"{self.came}: {read.missing}", request=response.request, response=response
         )
+
+
+class SlowAnswer(httpx.ReadTimeout):
+    """One that was not whole in time. It may have been billed."""
 
 
 class ForeignAnswer(InvalidAnswer, httpx.RemoteProtocolError):
@@ -93,12 +107,21 @@ class Answered:
 class Sender:
     """A client for one endpoint, whose answers teach `scheduler`. Close it with ``async with``.
 
-    `client` is used as it is where given, and not closed.
+    `client` is used as it is where given, and not closed. An answer may take `timeout` seconds in
+    all, and be `max_answer` bytes long, decompressed.
     """
 
     def __init__(
-        self, endpoint: Endpoint, scheduler: Scheduler, client: httpx.AsyncClient | None
+        self,
+        endpoint: Endpoint,
+        scheduler: Scheduler,
+        client: httpx.AsyncClient | None,
+        *,
+        timeout: float = TIMEOUT,
+        max_answer: int = MAX_ANSWER,
     ) -> None:
+        self._timeout = timeout
+        self._max_answer = max_answer
         self._endpoint = endpoint
         self._shell = scheduler._shell
         self._observe = Observer(self._shell, provider=provider_named(endpoint.provider))
@@ -107,11 +130,12 @@ class Sender:
         self._pool: Pool | None = None
         if client is None:
             self._pool = Pool(self._shell.connections, endpoint.base_url)
-            client = httpx.AsyncClient(transport=self._pool, timeout=_TIMEOUT)
+            times = httpx.Timeout(timeout, connect=min(_CONNECT, timeout), pool=None)
+            client = httpx.AsyncClient(transport=self._pool, timeout=times)
             headers = httpx.Headers(client.headers)
             headers.update(self._headers)
             self._own_headers = headers.raw
-            self._extensions = {"timeout": _TIMEOUT.as_dict()}
+            self._extensions = {"timeout": times.as_dict()}
         self._client = client
         self._urls: dict[str, httpx.URL] = {}
 
@@ -150,19 +174,25 @@ class Sender:
     async def _post(self, url: httpx.URL, body: bytes) -> httpx.Response:
         pool = self._pool
         if pool is None:
-            return await self._client.post(url, content=body, headers=self._headers)
-        # Cookies, redirects and authentication, which nobody needs here, are a third of what a
-        # request costs httpx's client.
-        request = httpx.Request(
-            "POST", url, headers=self._own_headers, content=body, extensions=self._extensions
-        )
+            request = self._client.build_request("POST", url, content=body, headers=self._headers)
+        else:
+            # Cookies, redirects and authentication, which nobody needs here, are a third of what
+            # a request costs httpx's client.
+            request = httpx.Request(
+                "POST", url, headers=self._own_headers, content=body, extensions=self._extensions
+            )
         try:
-            response = await pool.handle_async_request(request)
-            response.request = request
-            try:
-                await response.aread()
-            finally:
-                await response.aclose()
+            with anyio.fail_after(self._timeout):
+                if pool is None:
+                    response = await self._client.send(request, stream=True)
+                else:
+                    response = await pool.handle_async_request(request)
+                    response.request = request
+                await self._read(response)
+        except TimeoutError as error:
+            raise SlowAnswer(
+                f"the whole answer took more than {self._timeout:g} s (--timeout)", request=request
+            ) from error
         except httpx.RequestError as error:
             error.request = request
             raise
@@ -174,6 +204,71 @@ class Sender:
                 f"the answer is not HTTP: {said[:200]}", request=request
             ) from error
         return response
+
+    async def _read(self, response: httpx.Response) -> None:
+        """Read the whole of `response`, bounded while it is decoded."""
+        most = self._max_answer
+        try:
+            if not response.is_closed:  # as what some mock made is
+                whole = response.status_code < 300
+                response.stream = _Bounded(
+                    response.stream,
+                    response.headers.pop("content-encoding", ""),
+                    most if whole else min(most, _MOST_OF_AN_ERROR),
+                    whole,
+                )
+            if len(await response.aread()) > most:
+                raise TooLarge
+        except TooLarge:
+            request_id = response.headers.get("x-request-id")
+            raise LargeAnswer(
+                f"the answer is larger than {most:,} bytes. Allow more with --max-answer",
+                Answer(response.status_code, request_id, b""),
+                UNTOLD,
+            ) from None
+        finally:
+            await response.aclose()
+
+
+class _Bounded(httpx.AsyncByteStream):
+    """The bytes of `stream`, decoded, of which there are `most`.
+
+    Where the `whole` of them is wanted it raises `TooLarge` for more, and `httpx.DecodingError` for
+    what cannot be decoded; else it ends there.
+    """
+
+    def __init__(self, stream: Any, encodings: str, most: int, whole: bool) -> None:
+        self._stream = stream
+        self._encodings = encodings
+        self._most = most
+        self._whole = whole
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        stream = self._stream.__aiter__()
+        try:
+            decoder = Decoder(self._encodings, self._most) if self._encodings else None
+            left, chunks = self._most, 0
+            async for chunk in stream:
+                chunks += 1
+                if not chunks % PAUSE_EVERY:
+                    await checkpoint()
+                for piece in (chunk,) if decoder is None else decoder.feed(chunk):
+                    left -= len(piece)
+                    if left < 0:
+                        raise TooLarge
+                    yield piece
+        except TooLarge:
+            if self._whole:
+                raise
+        except InvalidEncoding as error:
+            if self._whole:
+                raise httpx.DecodingError(str(error)) from error
+        finally:
+            if isinstance(stream, AsyncGenerator):
+                await stream.aclose()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 # -- answers -----------------------------------------------------------------------------------
@@ -299,6 +394,8 @@ def describe(error: BaseException) -> tuple[str, str, Answer | None]:
         request_id = error.response.headers.get("x-request-id")
         came = error.came if isinstance(error, ErrorInAnswer) else status
         answer = Answer(came, request_id, error.response.content)
+    elif isinstance(error, SlowAnswer):
+        code, message = "timeout", str(error)
     elif isinstance(error, httpx.TimeoutException) and _lost(error) is None:
         what = "no connection" if isinstance(error, httpx.ConnectTimeout) else "no answer"
         code, message = "timeout", f"{what} in time ({type(error).__name__})"

@@ -133,6 +133,24 @@ def run(
         ),
     ] = None,
     prices: options.PricesFile = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            help="What one answer may take in all; it is asked for again then. [default: 600]",
+            rich_help_panel=_BOUNDS,
+        ),
+    ] = None,
+    max_answer: Annotated[
+        int | None,
+        typer.Option(
+            "--max-answer",
+            metavar="BYTES",
+            help="What one answer may be long; a larger one fails. [default: 67108864]",
+            rich_help_panel=_BOUNDS,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="A JSON object a second in place of the display.")
     ] = False,
@@ -143,6 +161,7 @@ def run(
     """
     with noting_signals() as caught:
         from headway.bulk import RunOptions, Shard
+        from headway.bulk.options import MAX_ANSWER, TIMEOUT
         from headway.cli.check import check as check_input
         from headway.prices import Prices
 
@@ -161,6 +180,8 @@ def run(
                 max_cost=max_cost,
                 max_tokens=max_tokens,
                 prices=Prices() if prices is None else Prices.read(prices),
+                timeout=TIMEOUT if timeout is None else timeout,
+                max_answer=MAX_ANSWER if max_answer is None else max_answer,
             )
             if check:
                 raise typer.Exit(check_input(source, how))

@@ -75,6 +75,7 @@ _PERMANENT = frozenset(
             )
         ),
         "aiohttp.ClientConnectorCertificateError",
+        "aiohttp.ServerFingerprintMismatch",
         "ssl.SSLCertVerificationError",
     }
 )
@@ -223,6 +224,8 @@ def _own(
 ) -> Refusal | None:
     """What `error` says by itself; with `answers_only`, what the answer that it carries says."""
     carried = Carried(error)
+    if _is_garbage(error):
+        return Refusal(Kind.TRANSIENT, message=_described(error))
     found = _answer(carried, wall_time, dialect_at)
     if found is None and answers_only:
         return None
@@ -356,6 +359,15 @@ def _refused_result(error: RefusedResult, wall_time: float) -> Refusal:
     headers = headers_of(error.result, None)
     wait, odd = wait_from(headers, held(error.result), wall_time=wall_time)
     return Refusal(Kind.RATE, wait, None, one_line(text_of(error), MAX_MESSAGE), False, odd)
+
+
+def _is_garbage(error: Exception) -> bool:
+    """Whether what came was no HTTP: aiohttp calls that a 400, which no server has said."""
+    return any(
+        f"{cls.__module__.partition('.')[0]}.{cls.__name__}" == "aiohttp.HttpProcessingError"
+        for one in (error, error.__cause__)
+        for cls in type(one).__mro__
+    )
 
 
 # What it is -------------------------------------------------------------------------------------
