@@ -38,6 +38,8 @@ class Retried(StrEnum):
     """It goes on for `Retry.patience` seconds, and uses up no attempts."""
     ATTEMPTS = "`attempts` times"
     """It is tried `Retry.attempts` times in all, within `Retry.budget`."""
+    DOUBTED = "3 times, where the key has worked"
+    """Never, but where what was refused has worked before: see `headway.Retry`."""
     NEVER = "never"
 
 
@@ -51,8 +53,8 @@ class Moves(StrEnum):
     """As `SECOND`, by `Retry.base`: nobody knows when there will be room."""
     OUTAGE = "backoff, in an outage"
     """Shut only where failures follow one another and nothing is answered."""
-    LATCH = "latch: all jobs fail"
-    """Shut until ``reset()``."""
+    LATCH = "latch: all jobs of that key fail"
+    """Nothing is sent with the credential that was refused until ``reset()``."""
     NOTHING = "nothing"
 
 
@@ -130,7 +132,7 @@ class Kind(StrEnum):
     )  # fmt: skip
     AUTH = (
         "auth", "the key is wrong or missing (401)", 401,
-        Retried.NEVER, Moves.LATCH, None, "green", True,
+        Retried.DOUBTED, Moves.LATCH, None, "green", True,
         "the provider refuses the key", "set the right key (TOGETHER_API_KEY for Together AI)",
         "Set {key} to a valid one",
     )  # fmt: skip

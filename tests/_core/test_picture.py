@@ -11,6 +11,7 @@ from headway._core import picture as module
 from headway._core.counters import Counters, Statistics
 from headway._core.limits.scope import Scope
 from headway._core.picture import picture
+from headway._core.queue.credentials import Credential
 from headway._core.queue.job import QUEUED, Flow, Job
 from headway._core.queue.waiting import Waiting
 from headway._core.refusals.refusals import Refusals
@@ -67,7 +68,7 @@ def test_a_latch_comes_before_a_pause_and_that_before_a_limit() -> None:
     bench.whole.take(Job(Flow("a", 1.0, None)), 0.0)
     found = bench.take(paused=True)
     assert (found.binds, found.seconds) == (Binds.PAUSED, INFINITY)
-    bench.refusals.latch = Latched("a wrong key", Kind.AUTH)
+    bench.refusals.credentials.latch(Credential(None), Latched("a wrong key", Kind.AUTH))
     bench.refusals.why = "the key is refused"
     found = bench.take(paused=True)
     assert (found.binds, found.seconds) == (Binds.CLOSED, INFINITY)

@@ -99,7 +99,8 @@ class StateMachine(RuleBasedStateMachine):
         self.starts += 1
         assert job.status == STARTED
         assert not self.state.paused
-        assert self.state.refusals.latch is None
+        credential = job.credential or job.flow.credential
+        assert credential is None or credential.latch is None
         for limits in self.scopes(job):
             assert limits.in_flight <= limits.capacity
             assert self.now >= self.floors.get(limits, -INFINITY)
@@ -217,7 +218,8 @@ class StateMachine(RuleBasedStateMachine):
             assert job.status == (QUEUED if isinstance(verdict, Delay) else DONE)
         ran = kind is Kind.TRANSIENT or (kind is Kind.PERMANENT and not answered)
         self.settled(charges, job, job.cost if ran else 0.0)
-        if wait is not None and kind in (Kind.RATE, Kind.TOKENS, Kind.CONCURRENCY, Kind.CAPACITY):
+        held = kind in (Kind.RATE, Kind.TOKENS, Kind.CONCURRENCY, Kind.CAPACITY)
+        if held and wait is not None and wait <= RETRY.patience:  # a longer one is asked about
             self.floors[scope] = max(self.floors.get(scope, -INFINITY), self.now + wait)
 
     @precondition(lambda self: self.having(STARTED) + self.having(QUEUED))

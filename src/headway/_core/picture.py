@@ -31,7 +31,7 @@ def picture(
     paused: bool,
 ) -> Statistics:
     """What `counters` and the others hold at `now`, as copies."""
-    if refusals.latch is not None:
+    if refusals.closed:
         binds, until = Binds.CLOSED, INFINITY
     elif paused:
         binds, until = Binds.PAUSED, INFINITY

@@ -115,7 +115,7 @@ class SchedulerState:
             and not self.waiting.size
             and _ready_at(whole, job, now) <= now
             and (own is None or _ready_at(own, job, now) <= now)
-            and self.refusals.latch is None
+            and not self.refusals.credentials.latched
         ):
             if self._tracing:
                 self._queued(job, now)
@@ -266,10 +266,16 @@ class SchedulerState:
             if job.guessed and flow.mean is not None:
                 job.cost = self.guess(flow)
             if own is not None and (ready := _ready_at(own, job, now)) > now:
+                if not self._in_time(job, own, ready, now):
+                    changed.append(job)
+                    continue
                 waiting.block(flow, job.priority, ready)
                 continue
             ready = _ready_at(whole, job, now)
             if ready > now:
+                if not self._in_time(job, whole, ready, now):
+                    changed.append(job)
+                    continue
                 wake_at = min(wake_at, ready)
                 if whole.ports:
                     wake_at = min(wake_at, whole.ask(job, now))
@@ -278,6 +284,19 @@ class SchedulerState:
             self._start(job, now)
             changed.append(job)
         return changed, min(wake_at, waiting.blocked_until())
+
+    def _in_time(self, job: Job, scope: Scope, ready: float, now: float) -> bool:
+        """Whether `job`, which goes next, can start before its deadline: it fails where what is
+        charged to the limits of `scope` keeps it beyond that. What waits for others may come.
+        """
+        if job.deadline is None or not job.deadline < ready < INFINITY:
+            return True
+        binds, _ = scope.binding(job.cost, now)
+        error = too_late(ready - now, job.deadline, now, binds, scope.key)
+        self.refusals.fail(job, error, now)
+        self.refusals.ended.remove(job)  # this very poll tells of it
+        self._ended(job, Ended.TIMED_OUT, 0.0, now)
+        return False
 
     def fail_head(self, error: Exception, now: float) -> None:
         """End the job that goes next with `error`: what it waits for cannot be had."""
@@ -349,6 +368,9 @@ class SchedulerState:
             limits.shift(seconds)
         self.counters.shift(seconds)
         self.refusals.shift(seconds)
+        for flow in self.flows.values():
+            if flow.credential is not None and flow.credential.latch is None:
+                flow.credential.shift(seconds)
 
     def statistics(self, now: float) -> Statistics:
         """A picture of this moment. It changes nothing, and may be taken in another thread."""

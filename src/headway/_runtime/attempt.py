@@ -96,7 +96,7 @@ class Attempt:
             further._fail(refusal)
         else:
             shell = self.shell
-            shell.state.refusals.learn(self.job, refusal, shell.clock(), random())
+            shell.state.refusals.saw(self.job, refusal, shell.clock(), random())
             shell.poll()
 
     def answered(self) -> None:
@@ -215,7 +215,7 @@ class Attempt:
         except BaseException:  # of the user's own function
             self.cancelled()
             raise
-        self.retried = refusal.kind.retried is not Retried.NEVER
+        self.retried = refusal.kind.retried in (Retried.PATIENCE, Retried.ATTEMPTS)
         self._explain(explained=refusal.of_provider)
         self.job.last_error = error
         return self._fail(refusal, used)

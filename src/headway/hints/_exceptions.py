@@ -347,7 +347,7 @@ def _gravity(kind: Kind) -> int:
     """Which of a group's members decides, the least first: what would fail again in any case (all
     jobs', then this one's), then what asks for most patience.
     """
-    if kind.retried is Retried.NEVER:
+    if kind.retried in (Retried.NEVER, Retried.DOUBTED):
         return 0 if kind.moves is Moves.LATCH else 1
     if kind.retried is Retried.PATIENCE:
         return 2 if kind.cuts is not None else 3

@@ -2,96 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from world import STATUS, World
 
 from headway import DeadlineExceeded, HeadwayError, Kind, Latched, Limits, Retry, Unavailable
 from headway._core.limits.scope import Scope
 from headway._core.queue.job import FAILED, QUEUED, STARTED, Job
 from headway._core.refusals.retry import Delay, GiveUp
-from headway._core.state import SchedulerState
-from headway.events import Closed, Event, GaveUp, LimitChanged, Recovered, Refused
+from headway.events import Closed, GaveUp, LimitChanged, Recovered, Refused
 from headway.hints import Refusal
 
 INFINITY = float("inf")
-LIMITED = Limits("6000/min", tokens="6M/min", concurrency=10)
-
-STATUS = {
-    Kind.RATE: 429, Kind.TOKENS: 429, Kind.CONCURRENCY: 429, Kind.CAPACITY: 503,
-    Kind.QUOTA: 402, Kind.AUTH: 401, Kind.TRANSIENT: 500, Kind.PERMANENT: 400,
-}  # fmt: skip
-
-
-class World:
-    """A state machine, and a clock that only moves when a test says so."""
-
-    def __init__(
-        self,
-        limits: Limits = LIMITED,
-        *,
-        keys: Mapping[Any, Limits] | None = None,
-        retry: Retry | None = None,
-    ) -> None:
-        self.now = 1000.0
-        self.jobs: list[Job] = []
-        self.state = SchedulerState(
-            limits, now=self.now, retry=retry or Retry(), keys=dict(keys or {}).get
-        )
-
-    def submit(
-        self, key: object = None, deadline: float | None = None, cost: float = 0, n: int = 1
-    ) -> list[Job]:
-        jobs = [Job(self.state.flow(key), 0, cost, deadline) for _ in range(n)]
-        for job in jobs:
-            self.state.submit(job, self.now)
-        self.jobs += jobs
-        return jobs
-
-    def started(self, n: int, key: object = None) -> list[Job]:
-        """`n` jobs that are in flight, each sent at a moment of its own."""
-        jobs = self.submit(key, n=n)
-        self.run(1.0)
-        assert all(job.status == STARTED for job in jobs)
-        return jobs
-
-    @property
-    def in_flight(self) -> list[Job]:
-        return [job for job in self.jobs if job.status == STARTED]
-
-    def poll(self) -> list[Job]:
-        """Poll now; the jobs that started."""
-        return [job for job in self.state.poll(self.now)[0] if job.status == STARTED]
-
-    def run(self, seconds: float) -> list[tuple[float, Job]]:
-        """Poll at each moment worth it, for that long: what started, and when."""
-        began = end = self.now
-        end += seconds
-        started = []
-        for _ in range(100_000):
-            changed, wake_at = self.state.poll(self.now)
-            started += [
-                (round(self.now - began, 6), job) for job in changed if job.status == STARTED
-            ]
-            if wake_at > end:
-                break
-            assert wake_at > self.now
-            self.now = wake_at
-        self.now = end
-        return started
-
-    def refuse(
-        self, job: Job, kind: Kind, wait: float | None = None, *, random: float = 0.0
-    ) -> Delay | GiveUp:
-        refusal = Refusal(kind, wait, STATUS[kind], "no")
-        return self.state.defer(job, refusal, self.now, random)
-
-    def ok(self, job: Job) -> None:
-        self.state.finish(job, None, self.now)
-
-    def events(self, kind: type[Event]) -> list[Any]:
-        return [event for event in self.state.events if isinstance(event, kind)]
 
 
 def knobs(limits: Scope) -> dict[str, float | bool]:
@@ -131,7 +54,7 @@ def test_each_kind_moves_its_own_knob_and_only_that(
         world.state.learn(job, Refusal(kind, None, STATUS[kind]), world.now, 0.0)
     assert knobs(world.state.whole) == REST | moved
     latched = kind in (Kind.AUTH, Kind.QUOTA)
-    assert (world.state.refusals.latch is not None) is latched
+    assert bool(world.state.refusals.credentials.latched) is latched
 
 
 @pytest.mark.parametrize(
@@ -343,10 +266,10 @@ def test_a_refused_probe_cuts_nothing() -> None:
     (job,) = world.started(1)
     for kind in (Kind.RATE, Kind.TOKENS, Kind.CONCURRENCY):
         world.refuse(job, Kind.CAPACITY, 1.0)
-        world.run(1.0)
+        world.run(8.0)
         assert world.state.whole.gate.probe is job
         world.refuse(job, kind, 1.0)  # the gate opened too soon, and that is all
-        world.run(1.0)
+        world.run(8.0)
     assert knobs(world.state.whole) == REST | {"shut": True}
 
 
@@ -454,29 +377,46 @@ def test_a_key_that_recovers_late_is_looked_after_though_others_succeed() -> Non
         (Kind.QUOTA, "raise the account's spending limit or add credit"),
     ],
 )
-def test_a_latch_fails_all_that_wait_and_all_that_come_until_reset(kind: Kind, fix: str) -> None:
+@pytest.mark.parametrize("key", [None, "a"])
+def test_a_latch_fails_all_of_that_key_until_reset(key: str | None, kind: Kind, fix: str) -> None:
     world = World(Limits(concurrency=2), keys={"a": Limits(concurrency=1)})
-    jobs = world.submit(n=4) + world.submit("a", n=3)
-    world.refuse(jobs[1], Kind.TRANSIENT, random=0.9)  # in its backoff
-    assert isinstance(world.refuse(jobs[0], kind), GiveUp)
+    other = "b" if key is None else None
+    jobs, others = world.submit(key, n=4), world.submit(other, n=3)
+    world.run(1.0)
+    world.refuse(jobs[0], kind)
     changed, _ = world.state.poll(world.now)
-    failed = [job for job in changed if job.status == FAILED]
-    assert set(failed) == {*jobs} - {jobs[0]}
+    assert {job for job in changed if job.status == FAILED} == {*jobs[1:]} - {*world.in_flight}
+    assert {job.status for job in others} <= {QUEUED, STARTED}
+    whose = "" if key is None else " of key 'a'"
     text = (
         f"{kind}: the provider answered {STATUS[kind]} (no), and would answer the same to every "
-        f"other call. Fix: {fix}, then call scheduler.reset()."
+        f"other call{whose}. Fix: {fix}, then call scheduler.reset()."
     )
+    failed = [job for job in jobs if job.status == FAILED]
     assert {(type(job.error), str(job.error)) for job in failed} == {(Latched, text)}
     assert len({id(job.error) for job in failed}) == len(failed)  # tracebacks do not mix
-    for key in (None, "a"):
-        with pytest.raises(Latched) as caught:
-            world.submit(key)
-        assert str(caught.value) == text
+    with pytest.raises(Latched) as caught:
+        world.submit(key)
+    assert str(caught.value) == text
     assert world.state.statistics(world.now).binds == "closed"
     assert [event.kind for event in world.events(Closed)] == [kind]
+    (newer,) = world.submit(other)
+    for job in (*others, newer):
+        world.run(1.0)
+        world.ok(job)  # goes on as if nothing had been
+    assert world.state.statistics(world.now).binds != "closed"
     world.state.reset(world.now)
-    (job,) = world.submit()
+    (job,) = world.submit(key)
+    world.run(1.0)
     assert job.status == STARTED
+
+
+def test_a_job_in_its_backoff_fails_with_the_latch_too() -> None:
+    world = World()
+    first, second = world.started(2)
+    world.refuse(first, Kind.TRANSIENT, random=0.9)
+    world.refuse(second, Kind.AUTH)
+    assert (first.status, type(first.error)) == (FAILED, Latched)
 
 
 def test_a_latch_is_told_once_however_many_are_refused() -> None:
@@ -495,54 +435,6 @@ def test_what_was_in_flight_at_a_latch_is_not_sent_again(kind: Kind) -> None:
     assert isinstance(verdict, GiveUp)
     assert verdict.reason.startswith("auth: the provider answered 401")
     assert world.state.waiting.size == 0
-
-
-# Hints beyond patience
-
-
-def test_a_hint_beyond_patience_gives_up_at_once_and_fails_the_queue() -> None:
-    world = World(Limits(concurrency=4))
-    jobs = world.submit(n=8)
-    verdict = world.refuse(jobs[0], Kind.RATE, 600.0)
-    assert isinstance(verdict, GiveUp)
-    assert "the server asks to wait 10 min more: patience=120 seconds is over" in verdict.reason
-    world.state.poll(world.now)
-    assert [job.status for job in jobs[4:]] == [FAILED] * 4
-    text = (
-        "the provider asks to wait 10 min more, which is beyond patience=120 seconds. "
-        "Fix: submit again then, or raise Retry(patience=...)."
-    )
-    assert {(type(job.error), str(job.error)) for job in jobs[4:]} == {(Unavailable, text)}
-    with pytest.raises(Unavailable):
-        world.submit()
-    world.now += 481.0  # what is left is within patience again: wait for it
-    (job,) = world.submit()
-    assert world.run(200.0)[0] == (pytest.approx(119.0), job)
-
-
-def test_a_long_hint_is_told_once_for_a_burst_and_holds_for_all_of_it() -> None:
-    world = World(Limits(concurrency=8))
-    jobs = world.submit(n=8)
-    for index, job in enumerate(jobs[:6]):
-        world.refuse(job, Kind.RATE, 600.0, random=index / 10)
-    for job, kind in zip(jobs[6:], (Kind.RATE, Kind.TRANSIENT), strict=True):
-        verdict = world.refuse(job, kind)  # no hint of their own, and the gate is shut for long
-        assert isinstance(verdict, GiveUp)
-        assert "the provider asks to wait 10 min" in verdict.reason
-    assert len(world.events(Closed)) == 1
-    assert world.state.waiting.size == 0
-
-
-def test_a_long_hint_of_a_key_fails_that_key_alone() -> None:
-    world = World(Limits(concurrency=4), keys={"a": Limits(concurrency=1)})
-    first, *waiting = world.submit("a", n=3)
-    others = world.submit("b", n=6)
-    world.refuse(first, Kind.RATE, 600.0)
-    world.poll()
-    assert {job.status for job in waiting} == {FAILED}
-    assert {job.status for job in others} <= {QUEUED, STARTED}
-    with pytest.raises(Unavailable):
-        world.submit("a")
 
 
 # Deadlines
@@ -591,13 +483,42 @@ def test_a_backoff_beyond_the_deadline_gives_up() -> None:
     assert isinstance(world.refuse(job, Kind.TRANSIENT, random=0.9), GiveUp)
 
 
-def test_a_deadline_is_no_forecast() -> None:
-    world = World(Limits("1/min"))
-    world.submit()
-    (job,) = world.submit(deadline=world.now + 1.0)  # hopeless, but a retune may come
-    assert job.status == QUEUED
-    world.state.retune(Limits(), lambda key: None, {}, world.now)
-    assert world.poll() == [job]
+@pytest.mark.parametrize(
+    ("limits", "key", "held"),
+    [
+        (Limits("1/min"), None, "the limit of requests lets this job start in 1 min"),
+        (Limits("120/min"), None, None),
+        (Limits(tokens="100/min"), None, "the limit of tokens lets this job start in 1 min"),
+        (Limits(concurrency=1), None, None),  # the one in flight may end any moment
+        (Limits(), "a", "the limit of requests of key 'a' lets this job start in 1 min"),
+    ],
+)
+def test_the_next_job_fails_at_once_where_its_limits_cannot_let_it_in(
+    limits: Limits, key: str | None, held: str | None
+) -> None:
+    world = World(limits, keys={"a": Limits("1/min")})
+    world.submit(key, cost=100)
+    (job,) = world.submit(key, cost=100, deadline=world.now + 1.0)
+    changed, _ = world.state.poll(world.now)
+    if held is None:
+        assert job.status in (QUEUED, STARTED)
+        return
+    assert changed == [job]
+    assert (job.status, type(job.error)) == (FAILED, DeadlineExceeded)
+    assert str(job.error).startswith(held)
+    assert str(job.error).endswith(
+        "and this job's timeout is over in 1 s. Fix: a longer timeout=, or submit again later."
+    )
+    assert world.state.statistics(world.now).timed_out == 1
+    assert world.state.poll(world.now)[0] == []
+
+
+def test_whoever_waits_behind_another_is_told_nothing_early() -> None:
+    world = World(Limits("60/min"))
+    world.submit(n=9)
+    (job,) = world.submit(deadline=world.now + 3.0)
+    world.poll()
+    assert job.status == QUEUED  # those before it may be cancelled
 
 
 def test_the_gate_of_a_key_ends_no_deadline_of_another() -> None:

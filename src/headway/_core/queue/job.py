@@ -10,6 +10,7 @@ from typing import Any
 from headway._core.counters import Counts
 from headway._core.limits.budget import Charge, TokenBudget
 from headway._core.limits.scope import Scope
+from headway._core.queue.credentials import Credential
 from headway.rates import Limits
 
 __all__ = ["DONE", "FAILED", "NEW", "QUEUED", "STARTED", "Flow", "Job", "KeyQueue"]
@@ -25,7 +26,10 @@ FAILED = 4  # ended by the scheduler while it was queued: `error` says why
 class Flow:
     """A key: the weight with which its jobs share, limits of its own, what its jobs use."""
 
-    __slots__ = ("blocked_priority", "blocked_until", "counts", "key", "limits", "mean", "weight")
+    __slots__ = (
+        "blocked_priority", "blocked_until", "counts", "credential", "key", "limits", "mean",
+        "weight",
+    )  # fmt: skip
 
     def __init__(self, key: Hashable, weight: float, limits: Limits | None) -> None:
         self.key = key
@@ -35,6 +39,7 @@ class Flow:
         if limits is not None:
             self.limit(limits)
         self.mean: float | None = None  # tokens that an attempt of this key uses
+        self.credential: Credential | None = None  # once one of its jobs was refused for it
         self.blocked_until: float | None = None  # its own limits hold it back
         self.blocked_priority = 0.0
 
@@ -57,7 +62,8 @@ class Job:
     """
 
     __slots__ = (
-        "attempt", "attempts", "charges", "cost", "deadline", "error", "failures", "flow",
+        "attempt", "attempts", "charges", "cost", "credential", "deadline", "error", "failures",
+        "flow",
         "guessed", "key_queue", "last_error", "limits", "number", "priority",
         "probes_refused", "queued_at", "refused_since", "seen", "slots", "started_at", "status",
         "submitted_at", "waited", "waiter",
@@ -88,6 +94,7 @@ class Job:
         self.waiter: Any = None
         self.attempt: Any = None
         self.slots = 1
+        self.credential: Credential | None = None  # where it is one request, and a transport's
         self.seen: tuple[int, float] | None = None  # what `Evidence` remembers of the attempt
         self.last_error: Exception | None = None  # what its last attempt raised
         # Set before they are read; `limits` are the key's own that the attempt was charged to.

@@ -5,6 +5,7 @@ The gate and the knobs are those of the key where it has limits of its own, else
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from copy import copy
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING
 from headway._core.limits.evidence import Evidence
 from headway._core.limits.gate import PROBE_PATIENCE
 from headway._core.limits.scope import Scope
+from headway._core.queue.credentials import TRIES, Credential, Credentials
 from headway._core.queue.job import FAILED, Job
 from headway._core.refusals.outage import Outage
 from headway._core.refusals.retry import Delay, GiveUp, Retry, RetryBudget, Verdict
+from headway._core.refusals.spell import Spell
 from headway._words import duration, number
 from headway.errors import DeadlineExceeded, Latched, Unavailable
 from headway.events import (
@@ -43,10 +46,11 @@ INFINITY = float("inf")
 _CALM = 5.0
 
 _DUST = 1e-6  # seconds that sums of floats may be off by
+_LATER = "submit again when the provider is back."
 
 
 class Refusals:
-    """The memory of refusals: the latch, the outage, the present episode, the retry budget."""
+    """The memory of refusals: latches, the outage, the present episode, the retry budget."""
 
     def __init__(
         self,
@@ -58,7 +62,7 @@ class Refusals:
         now: float,
     ) -> None:
         self.retry = retry
-        self.latch: Latched | None = None
+        self.credentials = Credentials()
         self.why = ""
         self.quiet = True  # nothing of what `succeeded` looks after is going on
         self.ended: list[Job] = []  # jobs that failed while they were queued
@@ -73,16 +77,25 @@ class Refusals:
         self._fault_seen = ""
         self._refused: dict[Kind, int] = {}
         self._troubled: set[Scope] = set()  # with a gate that is shut, or slots that were cut
+        self._spells: dict[Scope, Spell] = {}  # of those where nothing is let through
+        self._latched_after = 0  # what had succeeded when a credential was latched last
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing has succeeded since a credential was latched."""
+        latched = bool(self.credentials.latched)
+        return latched and self._counters.succeeded == self._latched_after
 
     # Attempts that ended
 
     def succeeded(self, job: Job, now: float) -> None:
         """An attempt succeeded while something was not quiet."""
         self._outage.answered()
-        self._whole.gate.cautious = False
         for limits in (self._whole, job.limits):
             if limits is None:
                 continue
+            self._spells.pop(limits, None)
+            limits.gate.cautious = False
             if limits.gate.shut:
                 limits.gate.answered(job)
             below = limits.capacity < limits.concurrency.ceiling
@@ -100,12 +113,18 @@ class Refusals:
     def begun(self, job: Job) -> None:
         """The answer to an attempt has begun, and is no refusal."""
         self._answered(job)
-        for limits in (self._whole, job.limits):
-            if limits is not None and limits.gate.shut:
-                limits.gate.answered(job)
+        self._let_through(job)
 
     def learn(self, job: Job, refusal: Refusal, now: float, random: float) -> None:
         """Move the knobs that `refusal` of an attempt of `job`, which has ended, asks for."""
+        if refusal.kind.moves is Moves.LATCH:
+            self._deny(job, refusal, now)
+        self.saw(job, refusal, now, random)
+
+    def saw(self, job: Job, refusal: Refusal, now: float, random: float) -> None:
+        """`learn`, of a refusal from which the function of `job` went on, with another credential
+        where it was about that.
+        """
         kind = refusal.kind
         scope = job.limits or self._whole
         self.quiet = False
@@ -124,23 +143,29 @@ class Refusals:
             else:
                 self._count(job, kind)
                 self._answered(job)
-                scope.gate.answered(job)
-                self._whole.gate.answered(job)
-            if kind.moves is Moves.LATCH:
-                self._close(kind, refusal, now)
+                self._let_through(job)
 
     def decide(self, job: Job, refusal: Refusal, now: float, random: float) -> Verdict:
         """Whether `job` is tried again, and after how long; not before its gate opens."""
         kind = refusal.kind
+        if kind.retried is Retried.DOUBTED:
+            return self._ask_again(job, kind, now, random)
+        over = self._patience_over(job, kind, now)
+        if over is not None:
+            self.give_up(job, kind, over.reason, now)
+            return over
         if kind.retried is Retried.ATTEMPTS:
             if self._outage.on and self.retry.attempts > 1:
-                return self._sit_out(job, kind, now)
+                return Delay(0.0)  # for the next probe, at nobody's expense
             job.failures += 1
         elif job.refused_since is None:
             job.refused_since = now
         refused_for = 0.0 if job.refused_since is None else now - job.refused_since
         verdict = self.retry.decide(kind, job.failures, refused_for, refusal.wait, random)
         if isinstance(verdict, GiveUp):
+            spell = self._spells.get(job.limits or self._whole)
+            if spell is not None and spell.closed:
+                verdict = GiveUp(verdict.reason, INFINITY)
             if kind.retried is not Retried.NEVER:
                 self.give_up(job, kind, verdict.reason, now)
             return verdict
@@ -169,8 +194,9 @@ class Refusals:
         self._change(scope, limit, value, STATED, now)
 
     def reset(self, now: float) -> None:
-        """Forget the latch and the outage."""
-        self.latch = None
+        """Forget every latch and the outage."""
+        self.credentials.reset()
+        self._spells.clear()
         self._outage.answered()
         self.why = "reset() was called"
 
@@ -178,14 +204,17 @@ class Refusals:
 
     def check_hopes(self, job: Job, now: float) -> None:
         """Raise for a job that is certain to fail: a latch, or a gate beyond what it can wait."""
-        if self.latch is not None:
-            raise copy(self.latch)
+        credential = job.credential or job.flow.credential
+        if credential is not None and credential.latch is not None:
+            raise copy(credential.latch)
         for limits in (self._whole, job.flow.limits):
             if limits is None or not limits.gate.shut:
                 continue
             opens = limits.gate.opens
-            if opens - now > self.retry.patience + _DUST:
-                raise self._unavailable(opens - now)
+            spell = self._spells.get(limits)
+            hopeless = spell is not None and spell.closed and now < opens  # else it may be a probe
+            if spell is not None and hopeless and self._is_long(spell.asked_until - now):
+                raise self._unavailable(spell, now)
             if job.deadline is not None and opens > job.deadline:
                 raise too_late(opens - now, job.deadline, now)
 
@@ -205,6 +234,7 @@ class Refusals:
     def forget(self, limits: Scope) -> None:
         """`limits` are no longer in force."""
         self._troubled.discard(limits)
+        self._spells.pop(limits, None)
 
     def shift(self, seconds: float) -> None:
         """Move to another clock, which shows `seconds` more."""
@@ -213,6 +243,9 @@ class Refusals:
             self._began += seconds
         self._outage.shift(seconds)
         self._budget.shift(seconds)
+        self.credentials.shift(seconds)
+        for spell in self._spells.values():
+            spell.shift(seconds)
 
     # What each kind moves
 
@@ -226,6 +259,15 @@ class Refusals:
         self._whole.gate.cautious = False
         if job.limits is not None:
             self._whole.gate.answered(job)  # what the key's own gate makes of it is another matter
+
+    def _let_through(self, job: Job) -> None:
+        """The attempt of `job` was not held to any limit, whatever the answer says."""
+        for limits in (self._whole, job.limits):
+            if limits is not None:
+                self._spells.pop(limits, None)
+                limits.gate.cautious = False
+                if limits.gate.shut:
+                    limits.gate.answered(job)
 
     def _kind_by_evidence(self, job: Job, scope: Scope, now: float) -> Kind:
         """What a 429 is about that does not say: from its pattern, once there is one."""
@@ -253,27 +295,22 @@ class Refusals:
         binds = Binds.CONCURRENCY if full else scope.binding(job.cost, now)[0]
         probe = gate.probe is job
         job.probes_refused += probe
-        closed = gate.opens - now > self.retry.patience + _DUST
         if self._began is None:
             self._began = now
         self._last = now
         self._trouble(scope, job)
         self._refused[kind] = self._refused.get(kind, 0) + 1
         self._count(job, kind)
-        strikes = gate.strike(job)
         gate.took(now - job.started_at)
         # A probe tells that the gate opened too soon, not that the pace was too high.
         if not probe:
             self._cut(kind, scope, job.started_at, now)
+        spell = self._spell(scope, now)
         if kind.moves is Moves.SLOT and refusal.wait is None and scope.in_flight:
+            gate.strike(job)
             gate.shut_until_slot_ends()
         else:
-            wait = self.retry.reopening(kind, strikes, refusal.wait, random)
-            if refusal.wait is None:
-                if kind.cuts == "requests":
-                    wait = min(wait, scope.reopens_in(strikes, now))
-                wait = min(wait, self.retry.patience)  # our own guess must not end the job
-            gate.shut_until(now + wait)
+            gate.shut_until(now + self._gate_wait(job, kind, refusal.wait, scope, now, random))
         until = None if gate.until_slot else gate.opens
         self.why = f"refused ({kind}): {refusal.message or refusal.status or 'no message'}"
         number = sum(self._refused.values())
@@ -283,7 +320,53 @@ class Refusals:
                 binds, refusal.odd,
             )
         )  # fmt: skip
-        self._shut(scope, now, reported=closed)
+        self._lasts(scope, spell, refusal, now)
+
+    def _gate_wait(
+        self, job: Job, kind: Kind, hint: float | None, scope: Scope, now: float, random: float
+    ) -> float:
+        """Seconds for which the refusal of `job` shuts the gate of `scope`."""
+        gate, spell = scope.gate, self._spells[scope]
+        probe = gate.probe is job
+        strikes = gate.strike(job)
+        if hint is not None and not self._is_long(hint):
+            spell.hinted(job.started_at, now + hint, probe=probe)
+            wait = self.retry.reopening(kind, strikes, hint, random)
+            if not spell.misled:
+                return wait
+            return max(wait, self._backoff(kind, max(strikes, spell.misled), random))
+        own = self._backoff(kind, strikes, random)
+        return own if kind.cuts != "requests" else min(own, scope.reopens_in(strikes, now))
+
+    def _backoff(self, kind: Kind, strikes: int, random: float) -> float:
+        """Seconds for which a gate is shut by our own guess, which must not end a job."""
+        return min(self.retry.reopening(kind, strikes, None, random), self.retry.patience)
+
+    def _is_long(self, seconds: float) -> bool:
+        return seconds > self.retry.patience + _DUST
+
+    def _lasts(self, scope: Scope, spell: Spell, refusal: Refusal, now: float) -> None:
+        """End all that waits for `scope` where patience is over, or cannot be enough."""
+        patience, hint = self.retry.patience, refusal.wait
+        quota = refusal.per is not None and (hint is None or self._is_long(hint))
+        if quota or (hint is not None and self._is_long(hint)):
+            known = spell.closed
+            if spell.asked(INFINITY if hint is None else now + hint, quota=quota):
+                # One probe a patience goes on asking: it is one server's word.
+                scope.gate.shut_until(min(spell.asked_until, now + patience))
+                scope.gate.cautious = True
+                error = self._unavailable(spell, now)
+                if not known:
+                    until = None if spell.asked_until == INFINITY else spell.asked_until
+                    self._events.append(Closed(now, refusal.kind, until, str(error)))
+                self._fail_all(scope, error, now)
+                return
+        elif self._is_long(now - spell.since):
+            scope.gate.cautious = True
+            why = self._nothing_passes(spell, now)
+            self._fail_all(scope, Unavailable(why, fix=_LATER), now)
+            return
+        self._shut(scope, now)
 
     def _trouble(self, scope: Scope, job: Job) -> None:
         if scope is self._whole or scope is job.flow.limits:  # not what a retune took away
@@ -300,15 +383,9 @@ class Refusals:
         elif kind.cuts == "concurrency" and scope.cut_concurrency(sent_at, now):
             self._change(scope, "concurrency", scope.capacity, why, now)
 
-    def _shut(self, scope: Scope, now: float, *, reported: bool) -> None:
-        """Fail the queued jobs that the gate of `scope` leaves without hope."""
+    def _shut(self, scope: Scope, now: float) -> None:
+        """Fail the queued jobs whose time is over before the gate of `scope` opens."""
         wait = scope.gate.opens - now
-        if wait > self.retry.patience + _DUST:
-            error = self._unavailable(wait)
-            if not reported:
-                self._events.append(Closed(now, Kind.RATE, scope.gate.opens, str(error)))
-            self._fail_all(scope, error, now)
-            return
         others: list[Job] = []
         for job in self._waiting.late(scope.gate.opens):
             if scope is self._whole or job.flow.limits is scope:
@@ -335,9 +412,8 @@ class Refusals:
         began = not gate.cautious
         if began or probe:
             strikes = gate.strike(job)
-            wait = self.retry.reopening(kind, strikes, None, random)
-            gate.shut_until(now + min(wait, self.retry.patience))
-            self._shut(self._whole, now, reported=True)
+            gate.shut_until(now + self._backoff(kind, strikes, random))
+            self._shut(self._whole, now)
         gate.cautious = True
         self._trouble(self._whole, job)
         if began:
@@ -346,55 +422,137 @@ class Refusals:
                 f"{self._fault_seen}"
             )
             self._events.append(Closed(now, kind, gate.opens, self.why))
+        away = self._away_for(now)
+        if away > self.retry.patience:
+            error = Unavailable(self._outage_lasts(away), fix=_LATER)
+            self._fail_all(self._whole, error, now)
 
-    def _sit_out(self, job: Job, kind: Kind, now: float) -> Verdict:
-        """In an outage: wait for the next probe, at nobody's expense, until patience is over."""
-        away = now - self._outage.since
-        if away <= self.retry.patience:
-            return Delay(0.0)
-        reason = (
+    def _ask_again(self, job: Job, kind: Kind, now: float, random: float) -> Verdict:
+        """Another try for `job` where the credential that was refused has worked before."""
+        credential = job.credential or job.flow.credential
+        job.failures += 1
+        if credential is not None and credential.is_doubtful and self.retry.attempts > 1:
+            if job.failures <= TRIES:
+                wait = max(0.0, credential.next_at - now)
+                return Delay(wait + self.retry.backoff(job.failures, random))
+            reason = f"refused ({kind}) {job.failures} times, though the same key works elsewhere"
+            self.give_up(job, kind, reason, now)
+            return GiveUp(reason)
+        return GiveUp(f"{kind} errors are not retried")
+
+    def _patience_over(self, job: Job, kind: Kind, now: float) -> GiveUp | None:
+        """Why nobody that waits is tried again, `job` included: nothing has passed for so long."""
+        if self.retry.attempts == 1:
+            return None
+        if kind.retried is Retried.ATTEMPTS:
+            away = self._away_for(now) if self._outage.on else 0.0
+            return GiveUp(self._outage_lasts(away), INFINITY) if self._is_long(away) else None
+        spell = self._spells.get(job.limits or self._whole)
+        if kind.retried is not Retried.PATIENCE or spell is None:
+            return None
+        lasts = self._is_long(now - spell.since)
+        return GiveUp(self._nothing_passes(spell, now), INFINITY) if lasts else None
+
+    def _away_for(self, now: float) -> float:
+        return now - self._outage.since
+
+    def _outage_lasts(self, away: float) -> str:
+        return (
             f"an outage: no attempt was answered for {duration(away)} ({self._fault_seen}), and "
             f"patience={self.retry.patience:g} seconds is over"
         )
-        error = Unavailable(reason, fix="submit again when the provider is back.")
-        self._fail_all(self._whole, error, now)
-        self.give_up(job, kind, reason, now)
-        return GiveUp(reason, INFINITY)
 
-    def _close(self, kind: Kind, refusal: Refusal, now: float) -> None:
+    def _nothing_passes(self, spell: Spell, now: float) -> str:
+        return (
+            f"nothing was let through for {duration(now - spell.since)}, and "
+            f"patience={self.retry.patience:g} seconds is over"
+        )
+
+    def _deny(self, job: Job, refusal: Refusal, now: float) -> None:
+        """The credential of `job` is refused: that of its request, else that of its key."""
+        credential = job.credential
+        if credential is None:
+            flow = job.flow
+            credential = flow.credential = flow.credential or Credential(flow.key)
+            credential.successes = flow.counts.succeeded
+        error = self.deny(credential, refusal, job.started_at, now)
+        if error is not None:
+            self._events.append(Closed(now, refusal.kind, None, str(error)))
+
+    def deny(
+        self, credential: Credential, refusal: Refusal, sent_at: float, now: float
+    ) -> Latched | None:
+        """`credential` was refused, of an attempt that was sent at `sent_at`; why it is latched,
+        where it is from now on.
+        """
+        credential.deny(sent_at, now)
+        kind = refusal.kind
+        doubtful = kind.retried is Retried.DOUBTED and credential.is_doubtful
+        if doubtful or not self.retry.latch or credential.latch is not None:
+            return None
+        whose = "" if credential.name is None else f" of key {credential.name!r:.80}"
+        if credential.is_hash:
+            whose = " with the same key"
         error = Latched(
             f"{kind}: the provider answered {refusal.status} ({refusal.message or 'no message'}), "
-            f"and would answer the same to every other call",
+            f"and would answer the same to every other call{whose}",
             kind,
             fix=f"{kind.fix}, then call scheduler.reset().",
         )
-        if self.latch is None:
-            self._events.append(Closed(now, kind, None, str(error)))
-        self.latch = error
+        self.credentials.latch(credential, error)
+        self._latched_after = self._counters.succeeded
         self.why = str(error)
-        self._fail_all(self._whole, error, now)
+        for job in self._waiting.jobs():
+            if (job.credential or job.flow.credential) is credential:
+                self.fail(job, copy(error), now)
+        return error
 
-    def _fail_all(self, scope: Scope, error: Latched | Unavailable, now: float) -> None:
+    def _fail_all(self, scope: Scope, error: Unavailable, now: float) -> None:
         for job in self._waiting.jobs():
             if scope is self._whole or job.flow.limits is scope:
                 self.fail(job, copy(error), now)
 
-    def _unavailable(self, seconds: float) -> Unavailable:
+    def _unavailable(self, spell: Spell, now: float) -> Unavailable:
+        if spell.asked_until == INFINITY:
+            return Unavailable(
+                "a quota of a day or more is used up, and the provider does not say until when",
+                fix="submit again when it is full again, or raise it.",
+            )
         return Unavailable(
-            f"the provider asks to wait {duration(seconds)} more, which is beyond "
+            f"the provider asks to wait {duration(spell.asked_until - now)} more, which is beyond "
             f"patience={self.retry.patience:g} seconds",
             fix="submit again then, or raise Retry(patience=...).",
         )
+
+    def _spell(self, scope: Scope, now: float) -> Spell:
+        """The spell of `scope`: a new one where nobody asked for long."""
+        spell = self._spells.get(scope)
+        if spell is None or now - spell.last > 2 * self.retry.patience + _CALM:
+            spell = self._spells[scope] = Spell(now)
+        spell.last = now
+        return spell
 
     def _change(self, scope: Scope, limit: LimitName, value: float, why: str, now: float) -> None:
         self.why = f"{limit} limit in force {number(value)}: {why}"
         self._events.append(LimitChanged(now, scope.key, limit, value, why))
 
 
-def too_late(seconds: float, deadline: float, now: float) -> DeadlineExceeded:
-    """The error of a job that cannot make its timeout."""
+def too_late(
+    seconds: float,
+    deadline: float,
+    now: float,
+    binds: Binds = Binds.GATE,
+    key: Hashable = None,
+) -> DeadlineExceeded:
+    """The error of a job that cannot make its timeout: what `binds`, of `key` or of the whole,
+    lets nothing start for `seconds`.
+    """
+    if binds in (Binds.REQUESTS, Binds.TOKENS):
+        whose = "" if key is None else f" of key {key!r:.80}"
+        held = f"the limit of {binds}{whose} lets this job start in {duration(seconds)}"
+    else:
+        held = f"nothing can be sent for {duration(seconds)}"
     return DeadlineExceeded(
-        f"nothing can be sent for {duration(seconds)}, and this job's timeout is over in "
-        f"{duration(max(0.0, deadline - now))}",
+        f"{held}, and this job's timeout is over in {duration(max(0.0, deadline - now))}",
         fix="a longer timeout=, or submit again later.",
     )

@@ -53,8 +53,11 @@ class Retry:
     `attempts`: how often a job whose attempts fail (5xx, timeouts, connection errors) is tried
     in all; 1 switches retries off, of refusals too. `base` and `cap` (seconds): the backoff of
     the n-th failure is drawn between 0 and ``min(cap, base * 2**n)``. `patience` (seconds): how
-    long a job goes on being refused (429, 503), which uses up no attempts. `budget`: retries of
-    failures, as a share of what was sent in the last 10 seconds, beyond a floor of 10.
+    long a job goes on being refused (429, 503), which uses up no attempts, and how long one waits
+    while nobody is let through. `budget`: retries of failures, as a share of what was sent in the
+    last 10 seconds, beyond a floor of 10. `latch`: whether a key that is refused (401), or whose
+    account is empty (402), ends the other jobs that use it, until ``reset()``. A key that has
+    worked is tried 3 times more before that, over 3.5 seconds, whether it latches or not.
 
     Raises `InvalidLimit` for values that cannot be meant.
     """
@@ -64,6 +67,7 @@ class Retry:
     cap: float = 60.0
     patience: float = 120.0
     budget: float = 0.2
+    latch: bool = True
 
     def __post_init__(self) -> None:
         if (
@@ -75,6 +79,11 @@ class Retry:
                 f"Retry(attempts={shown(self.attempts)}) is not a whole number from 1: it counts "
                 "the first try too",
                 fix="attempts=5, or attempts=1 for no retries.",
+            )
+        if not isinstance(self.latch, bool):
+            raise InvalidLimit(
+                f"Retry(latch={shown(self.latch)}) is neither True nor False",
+                fix="latch=False for no latch, or leave it out.",
             )
         for name in ("base", "cap", "patience", "budget"):
             value = getattr(self, name)
@@ -95,7 +104,7 @@ class Retry:
         """Another try, or not, for a job that failed `failures` times and is refused since
         `refused_for` seconds; `hint` (seconds) is what the server asked to wait.
         """
-        if kind.retried is Retried.NEVER:
+        if kind.retried in (Retried.NEVER, Retried.DOUBTED):
             return GiveUp(f"{kind} errors are not retried")
         if self.attempts == 1:
             return GiveUp("Retry(attempts=1) switches retries off")
@@ -110,7 +119,7 @@ class Retry:
             return GiveUp(
                 f"refused ({kind}) for {duration(refused_for)}{waits}: patience={self.patience:g} "
                 "seconds is over",
-                refused_for if hint is None else INFINITY,
+                refused_for,
             )
         return Delay(wait)
 
