@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from headway import HeadwayError, Kind, Limits, NeverFits, QueueFull, Rate, Retry
+from headway import DeadlineExceeded, HeadwayError, Kind, Limits, NeverFits, QueueFull, Rate, Retry
 from headway._core.limits.budget import Charge, TokenBudget
 from headway._core.limits.scope import Scope
 from headway._core.queue.job import DONE, FAILED, NEW, QUEUED, STARTED, Job
@@ -84,7 +84,7 @@ class StateMachine(RuleBasedStateMachine):
         self.ledgers: dict[TokenBudget, Ledger] = {}
         self.floors: dict[Scope, float] = {}  # what a refusal asked for
         self.wake_at = self.now
-        self.starts = self.unsent = 0
+        self.starts = self.unsent = self.late = 0
 
     # What the model keeps
 
@@ -145,6 +145,7 @@ class StateMachine(RuleBasedStateMachine):
             assert job.status == NEW
             fits = all(cost <= b.rate.limit for s in self.scopes(job) for b in s.budgets)
             assert fits is not isinstance(refused, NeverFits)
+            self.late += isinstance(refused, DeadlineExceeded)
             if isinstance(refused, QueueFull):
                 assert before.queued >= self.state.max_queue
             return
@@ -281,7 +282,7 @@ class StateMachine(RuleBasedStateMachine):
         assert picture.in_flight == len(started)
         assert picture.sent == self.starts - self.unsent
         assert picture.seconds >= 0
-        ended = len(self.having(DONE)) + len(self.having(FAILED))
+        ended = len(self.having(DONE)) + len(self.having(FAILED)) + self.late
         assert picture.succeeded + picture.failed + picture.cancelled + picture.timed_out == ended
 
     def keys_add_up(self) -> None:
