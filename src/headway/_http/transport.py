@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import anyio
 from anyio.lowlevel import checkpoint
 
-from headway._core.queue.job import Job
+from headway._core.queue.credentials import Credential
 from headway._http.arguments import (
     check_address,
     check_connections,
@@ -37,16 +37,17 @@ from headway._http.bodies import (
     repeatable,
     size_of,
 )
+from headway._http.credentials import Replies, is_challenge, name_of
 from headway._http.decoding import Decoder, InvalidEncoding, TooLarge, decoded
 from headway._http.observer import Observer
 from headway._http.streams import PAUSE_EVERY
 from headway._runtime.attempt import Attempt
 from headway._runtime.calls import check_plain_function, checked_tokens, kind_of
 from headway._words import with_fix
-from headway.errors import HeadwayError, InvalidArgument
+from headway.errors import HeadwayError, InvalidArgument, Latched
 from headway.estimate import Estimator, is_plausible, usage_in
 from headway.hints import Refusal, refusal_from_response
-from headway.kinds import Kind
+from headway.kinds import Kind, Moves
 
 if TYPE_CHECKING:
     from headway.scheduler import View
@@ -113,6 +114,7 @@ class Face:
         self._estimator = Estimator() if tokens is None else tokens
         self._observe = Observer(self._shell, together_unit)
         self._is_refused = is_refused
+        self._replies = Replies()
         self._warned = False
         self._shell.serve()
 
@@ -175,10 +177,12 @@ class Face:
         self._look_for_repeats(request)
         shell, options = self._shell, self._options
         attempt = shell.attempt()
+        credential = shell.state.refusals.credentials.seen(name_of(request))
         try:
             if attempt is None:
                 tokens, model = self._cost(request)
                 job = shell.new_job(options, tokens)
+                job.credential = credential
                 if shell.unseen:
                     job.needs_no_slot()
                 shell.check_open()
@@ -190,15 +194,24 @@ class Face:
                 attempt.sent = True
                 counted = shell.state.counts_tokens(options.key)
                 model = model_of(json_of(request)) if counted else None
-                return await self._send(attempt, request, model)
+                return await self._send(attempt, request, model, credential)
             else:
                 attempt.sends_again()
                 tokens, model = self._cost(request)
                 job = shell.new_job(options, tokens)
+                job.credential = credential
                 call = self._send_further(attempt.further(job), request, model)
             if options.timeout is not None:
                 call = shell.within(job, options.timeout, call)
             return await call
+        except Latched as error:
+            # An SDK shows an exception as a connection error, and whoever fetches a fresh token
+            # on a 401 has to see it.
+            repeated = self._replies.again(self._library, credential, request)
+            if credential.latch is None or repeated is None:
+                error.add_note(_NOT_SENT)
+                raise
+            return repeated[0]
         except HeadwayError as error:
             error.add_note(_NOT_SENT)
             raise
@@ -208,7 +221,7 @@ class Face:
         attempt = self._shell.attempt()
         assert attempt is not None
         attempt.sent = True
-        response = await self._send(attempt, request, model)
+        response = await self._send(attempt, request, model, attempt.job.credential)
         if once and attempt.is_refused(response):
             assert attempt.refusal is not None
             logger.warning("a request was refused (%s): %s", attempt.refusal.kind, once)
@@ -221,21 +234,39 @@ class Face:
         if not shell.enter(job):
             await shell.wait(job)
         try:
-            return await self._send(attempt, request, model)
+            return await self._send(attempt, request, model, job.credential)
         except BaseException:
             attempt.cancelled()
             raise
 
-    async def _send(self, attempt: Attempt, request: Any, model: str | None) -> Any:
+    async def _send(
+        self, attempt: Attempt, request: Any, model: str | None, credential: Credential | None
+    ) -> Any:
         """A send in `attempt`. It is not retried here, but with the job's function."""
+        assert credential is not None
+        if credential.latch is not None:
+            repeated = self._replies.again(self._library, credential, request)
+            if repeated is not None:
+                response, refusal = repeated
+                attempt.refused(refusal, response)
+                return response
         until = self._until(self._shell.clock())
         response = await self._headers(request)
-        refusal = await self._refusal(response, attempt.job, request.url, until)
+        refusal = await self._refusal(request, response, attempt, credential, until)
         if refusal is not None:
             attempt.refused(refusal, response)
-            return _final(response)
+            return self._handed_on(response, refusal)
+        credential.successes += 1
         attempt.answered()
         return self._hold(request, model, response, attempt, until)
+
+    def _handed_on(self, response: Any, refusal: Refusal) -> Any:
+        """A refusal for whoever sent the request: an SDK must not repeat what is judged here."""
+        # What asks for another key is not repeated here, but by whoever can fetch one.
+        judged = refusal.kind.moves is not Moves.LATCH
+        if judged and self._shell.state.refusals.retry.attempts > 1:
+            response.headers["x-should-retry"] = "false"
+        return response
 
     async def _headers(self, request: Any) -> Any:
         if self._options.attempt_timeout is None:
@@ -244,10 +275,17 @@ class Face:
             return await self._transport.handle_async_request(request)
 
     async def _refusal(
-        self, response: Any, job: Job, url: Any, until: float | None
+        self,
+        request: Any,
+        response: Any,
+        attempt: Attempt,
+        credential: Credential,
+        until: float | None,
     ) -> Refusal | None:
         """What a response says that is no success; its stream can still be read after."""
-        kind = None
+        kind, job, url = None, attempt.job, request.url
+        if response.status_code == 401 and is_challenge(request, response):
+            return None
         if response.status_code < 400:
             if self._is_refused is not None:
                 kind = await self._judge(response, until)
@@ -266,9 +304,14 @@ class Face:
             wall_time=time.time(),
             dialect=self._observe.dialect(url),
         )
-        if kind is None or refusal is None:
-            return refusal
-        return replace(refusal, kind=kind, typed=True)
+        if refusal is not None and kind is not None:
+            refusal = replace(refusal, kind=kind, typed=True)
+        if refusal is not None and refusal.kind.moves is Moves.LATCH:
+            self._replies.keep(credential, response, body, refusal)
+            if job.credential is None:  # else that is learned when its attempt ends
+                state, now = self._shell.state, self._shell.clock()
+                state.refusals.deny(credential, refusal, job.started_at, now)
+        return refusal
 
     async def _judge(self, response: Any, until: float | None) -> Kind | None:
         """What the user's predicate says of a success, which is read for it by `until` where it is
@@ -439,9 +482,3 @@ async def _nothing() -> AsyncGenerator[bytes, None]:
     """The rest of a body of which all was read."""
     for chunk in list[bytes]():
         yield chunk
-
-
-def _final(response: Any) -> Any:
-    """A refusal that is handed on: the SDK above must not repeat it."""
-    response.headers["x-should-retry"] = "false"
-    return response
