@@ -155,9 +155,7 @@ async def test_the_key_of_a_job_is_latched_by_a_send_of_it(site: Site) -> None:
             return int(response.status_code)
 
         with pytest.raises(Exception, match="401"):
-            await scheduler.submit(
-                ask, "wrong", key="a"
-            ) if False else await scheduler.with_options(key="a").submit(ask, "wrong")
+            await scheduler.with_options(key="a").submit(ask, "wrong")
         with pytest.raises(Latched, match="of key 'a'"):
             await scheduler.with_options(key="a").submit(ask, "wrong")
         assert await scheduler.with_options(key="b").submit(ask, "right") == 200
@@ -254,12 +252,14 @@ async def test_a_digest_of_a_wrong_password_latches(site: Site) -> None:
 
 
 def request(site: Site, url: str = "https://a.example/v1", **headers: str) -> Any:
-    return site.library.Request(
-        "GET", url, headers={k.replace("_", "-"): v for k, v in headers.items()}
-    )
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return site.library.Request("GET", url, headers=named)
 
 
-AWS = "AWS4-HMAC-SHA256 Credential={}/20261126/us-east-1/bedrock/aws4_request, SignedHeaders=host, Signature={}"
+AWS = (
+    "AWS4-HMAC-SHA256 Credential={}/20261126/us-east-1/bedrock/aws4_request, SignedHeaders=host, "
+    "Signature={}"
+)
 
 
 async def test_a_name_is_a_hash_of_the_key_and_the_server(site: Site) -> None:
