@@ -320,12 +320,23 @@ async def test_a_job_that_a_refusal_makes_hopeless_fails_while_it_waits() -> Non
     assert counts(scheduler)[:2] == (0, 0)
 
 
-async def test_no_job_fails_on_a_forecast() -> None:
+async def test_a_job_that_its_limits_keep_beyond_its_timeout_fails_at_once() -> None:
     scheduler, began = Scheduler("1/min"), now()
     await scheduler.submit(answer)
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises(DeadlineExceeded, match="the limit of requests lets this job start in 1 mi"):
         await scheduler.with_options(timeout=30).submit(answer)
-    assert now() - began == pytest.approx(30)  # the pace may be raised until then
+    assert now() == began
+
+
+async def test_no_job_fails_on_a_forecast() -> None:
+    scheduler, began = Scheduler(concurrency=1), now()
+    async with anyio.create_task_group() as group:
+        group.start_soon(scheduler.submit, anyio.sleep, 3600)
+        await anyio.lowlevel.checkpoint()
+        with pytest.raises(DeadlineExceeded, match="timeout=30 seconds are over"):
+            await scheduler.with_options(timeout=30).submit(answer)
+        assert now() - began == pytest.approx(30)  # it might have ended any moment
+        group.cancel_scope.cancel()
 
 
 # Live changes

@@ -141,9 +141,11 @@ async def test_a_leader_whose_timeout_is_over_hands_over() -> None:
 
     async with anyio.create_task_group() as group:
         await scheduler.submit(starts, "a")
+        scheduler.pause()
         group.start_soon(timed)
         await settle_down()
-        await line_up(group, scheduler, starts, "b")
+        await line_up(group, scheduler.with_options(priority=1), starts, "b")
+        scheduler.resume()  # "b" goes next, and the other leads
     starts.check(a=0, b=1.03)
 
 

@@ -163,20 +163,43 @@ LONG = (
 
 
 @pytest.mark.parametrize("kind", [Kind.RATE, Kind.CAPACITY])
-def test_a_hint_beyond_patience_ends_its_own_job_alone(kind: Kind) -> None:
+def test_a_hint_beyond_patience_is_told_to_one_job_alone(kind: Kind) -> None:
     world = World(Limits(concurrency=4))
     first, *others = world.submit(n=900)
-    verdict = world.refuse(first, kind, 28_800.0)
-    assert isinstance(verdict, GiveUp)
-    assert "the server asks to wait 8 h more: patience=120 seconds is over" in verdict.reason
-    assert verdict.away == 0  # not that nobody is let through
+    assert world.refuse(first, kind, 28_800.0) == Delay(120.0)  # once more, when others know better
     assert {job.status for job in others} <= {QUEUED, STARTED}
     for _ in range(300):
         for job in world.in_flight:
             world.ok(job)
         world.run(1.0)
-    assert not world.state.waiting.size
+    assert world.state.counters.succeeded == 900
     assert world.events(Closed) == []
+
+
+def test_whoever_is_told_so_again_gives_up() -> None:
+    world = World(Limits(concurrency=4))
+    first, *_ = world.submit(n=2)
+    world.refuse(first, Kind.RATE, 28_800.0)
+    for _ in range(200):
+        for job in world.in_flight:
+            if job is first:
+                verdict = world.refuse(first, Kind.RATE, 28_800.0)
+                assert isinstance(verdict, GiveUp)
+                assert verdict.reason.endswith("8 h more: patience=120 seconds is over")
+                assert world.now - 1000.0 == pytest.approx(120.0, abs=1.5)
+                return
+            world.ok(job)
+        world.submit()
+        world.run(1.0)
+    raise AssertionError("it was not tried again")
+
+
+def test_where_nobody_else_waits_a_hint_beyond_patience_is_the_end_at_once() -> None:
+    world = World(Limits(concurrency=4))
+    (job,) = world.submit()
+    verdict = world.refuse(job, Kind.RATE, 28_800.0)
+    assert isinstance(verdict, GiveUp)
+    assert "the server asks to wait 8 h more: patience=120 seconds is over" in verdict.reason
 
 
 def test_two_that_say_the_same_end_all_that_wait() -> None:
@@ -186,7 +209,7 @@ def test_two_that_say_the_same_end_all_that_wait() -> None:
     ((_, probe),) = world.run(8.0)
     verdict = world.refuse(probe, Kind.RATE, 28_800.0)
     assert (type(verdict), verdict.away) == (GiveUp, INFINITY)  # type: ignore[union-attr]
-    waiting = [job for job in jobs if job not in (jobs[0], probe)]
+    waiting = [job for job in jobs if job is not probe]
     assert {(job.status, str(job.error)) for job in waiting} == {(FAILED, LONG.format("8 h"))}
     with pytest.raises(Unavailable) as caught:
         world.submit()

@@ -163,8 +163,12 @@ class Refusals:
         refused_for = 0.0 if job.refused_since is None else now - job.refused_since
         verdict = self.retry.decide(kind, job.failures, refused_for, refusal.wait, random)
         if isinstance(verdict, GiveUp):
-            spell = self._spells.get(job.limits or self._whole)
-            if spell is not None and spell.closed:
+            if kind.retried is Retried.PATIENCE and refusal.wait is not None:
+                spell = self._spells[job.limits or self._whole]
+                left = self.retry.patience - refused_for
+                others = self._waiting.size or self._counters.in_flight
+                if others and left > 0 and not spell.closed and self.retry.attempts > 1:
+                    return Delay(left)  # what they are told may be another thing
                 verdict = GiveUp(verdict.reason, INFINITY)
             if kind.retried is not Retried.NEVER:
                 self.give_up(job, kind, verdict.reason, now)
