@@ -283,3 +283,27 @@ def test_a_dialect_is_met_in_an_exception(
     error = RuntimeError("no")
     error.response = form(url)  # type: ignore[attr-defined]
     assert classify(error, wall_time=1.79e9, dialect_at=dialect_at).wait == wait
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://me:a-secret@host/v1", "http://***@host/v1"),
+        ("https://host/v1?key=a-secret", "https://host/v1?key=***"),
+        ("http://host/v1", "http://host/v1"),
+    ],
+)
+def test_an_endpoint_shows_no_secret(url: str, shown: str) -> None:
+    endpoint = bulk.Endpoint("custom", url, "a-secret", "HEADWAY_API_KEY")
+    assert repr(endpoint) == (
+        f"Endpoint(provider='custom', base_url='{shown}', key='***', "
+        "key_variable='HEADWAY_API_KEY')"
+    )
+    assert "key=None" in repr(bulk.Endpoint("custom", url, None, "HEADWAY_API_KEY"))
+
+
+@pytest.mark.parametrize("url", ["htp://me:a-secret@host", "http//h?key=a-secret&x=://me:p@h"])
+def test_an_address_that_is_none_is_shown_without_its_secrets(url: str) -> None:
+    with pytest.raises(InvalidSettings) as refused:
+        find_endpoint(base_url=url)
+    assert "a-secret" not in str(refused.value)

@@ -135,7 +135,7 @@ async def test_the_proxy_of_the_environment(
         monkeypatch.delenv(name.lower(), raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert Pool(1, "https://api.together.ai")._proxy == proxy
+    assert Pool(1, "https://api.together.ai").proxy == proxy
 
 
 def test_a_client_at_module_level_works_on_one_loop_after_another(

@@ -7,9 +7,14 @@ takes any float or int: what is no finite float is ``"?"``.
 from __future__ import annotations
 
 import math
+import re
 
-__all__ = ["BINDS", "binds", "count", "duration", "money", "number", "percent", "rate", "short",
-           "shown", "size", "stated", "with_fix"]  # fmt: skip
+__all__ = ["BINDS", "HIDDEN", "binds", "count", "duration", "money", "number", "percent",
+           "printable", "rate", "redacted", "short", "shown", "size", "stated",
+           "with_fix"]  # fmt: skip
+
+HIDDEN = "***"
+"""What stands in the place of a secret."""
 
 BINDS = {
     "requests": "the limit on requests",
@@ -137,10 +142,53 @@ def with_fix(what: str, fix: str) -> str:
     return f"{what}. Fix: {fix}" if fix else what
 
 
+_SECRETS = (
+    (re.compile(r"(?<=://)[^/\s@\"'<>]{1,4096}@"), f"{HIDDEN}@"),
+    (
+        re.compile(
+            r"([?&](?:(?:[a-z]{1,20}[-_])?(?:api[-_]?)?key|(?:[a-z]{1,20}[-_])?token|auth|code"
+            r"|(?:x-amz-)?sig(?:nature)?|[a-z_]{0,20}secret|password)=)[^&#\s\"'<>]+",
+            re.I,
+        ),
+        rf"\g<1>{HIDDEN}",
+    ),
+    (re.compile(r"\b(bearer|basic) +[\w.~+/=-]{8,}", re.I), rf"\g<1> {HIDDEN}"),
+    (
+        re.compile(
+            r"\b(?:(?:sk|pk|gsk|xai|hf|tgp|fw|pplx|nvapi|csk|r8)[-_][\w-]{16,}|AIza[\w-]{20,}"
+            r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,})"
+        ),
+        HIDDEN,
+    ),
+)
+"""What looks as a secret: in an address (userinfo, ``?key=``), after a scheme, or by its form."""
+
+
+def redacted(text: str) -> str:
+    """`text` with `HIDDEN` for what looks as a key: for all that quotes somebody else's words."""
+    for pattern, hidden in _SECRETS:
+        text = pattern.sub(hidden, text)
+    return text
+
+
+def printable(text: str) -> str:
+    """`text` for a terminal, line by line: what is no printable character there (escape sequences,
+    other controls, marks that turn the direction) is shown as its code.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char == "\n" or char.isprintable() else ascii(char)[1:-1] for char in text
+    )
+
+
 def shown(value: object) -> str:
-    """`value` as an error text shows it: its repr, cut where it is long. Never raises."""
+    """`value` as an error text shows it: its repr, without secrets, cut where it is long. Never
+    raises.
+    """
     try:
         text = repr(value)
+        text = redacted(text[:10_000])
     except Exception:  # a whole number of more than 4,300 digits, or somebody's own class
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 80 else text[:77] + "..."

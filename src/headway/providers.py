@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Literal
 from urllib.parse import urlsplit
 
-from headway._words import shown
+from headway._words import HIDDEN, redacted, shown
 from headway.errors import InvalidArgument
 from headway.hints import GENERIC, Dialect
 
@@ -163,6 +163,13 @@ class Endpoint:
     key: str | None
     key_variable: str
 
+    def __repr__(self) -> str:
+        key = self.key if self.key is None else HIDDEN
+        return (
+            f"Endpoint(provider={self.provider!r}, base_url={redacted(self.base_url)!r}, "
+            f"key={key!r}, key_variable={self.key_variable!r})"
+        )
+
     @property
     def headers(self) -> Mapping[str, str]:
         """The headers of every request."""
@@ -235,13 +242,14 @@ def check_url(url: object, variable: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidSettings(
-            f"{variable}={text!r} is not a web address",
+            f"{variable}={shown(text)} is not a web address",
             fix="use one like https://api.together.ai, or unset it",
         )
     if parts.path.rstrip("/").endswith("/v1"):
         fixed = text.rstrip("/").removesuffix("/v1")
         raise InvalidSettings(
-            f"{variable}={text!r} ends in /v1, which the SDK adds by itself", fix=f"use {fixed}"
+            f"{variable}={shown(text)} ends in /v1, which the SDK adds by itself",
+            fix=f"use {redacted(fixed)}",
         )
     return text
 
@@ -250,7 +258,8 @@ def _with_version(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidSettings(
-            f"--base-url {url!r} is not a web address", fix="use one like http://localhost:8000/v1"
+            f"--base-url {shown(url)} is not a web address",
+            fix="use one like http://localhost:8000/v1",
         )
     url = url.rstrip("/")
     return url if _VERSION.fullmatch(url.rpartition("/")[2]) else f"{url}/v1"

@@ -13,6 +13,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from headway._http import pool as module
 from headway._http.pool import Pool
+from headway.providers import InvalidSettings
 
 
 class Inner(httpx.AsyncBaseTransport):
@@ -99,7 +100,7 @@ def test_on_trio_they_are_httpxs(connections: int | None) -> None:
         ({}, "https://api.server", None),
         ({"https_proxy": "http://proxy:1"}, "https://api.server", "http://proxy:1"),
         ({"https_proxy": "http://proxy:1"}, "http://api.server", None),
-        ({"all_proxy": "socks5://proxy:1"}, "http://api.server", "socks5://proxy:1"),
+        ({"all_proxy": "HTTPS://proxy:1"}, "http://api.server", "https://proxy:1"),
         ({"http_proxy": "proxy:1"}, "http://api.server", "http://proxy:1"),
         ({"http_proxy": "proxy:1", "no_proxy": "server"}, "http://api.server", None),
         ({"http_proxy": "proxy:1", "no_proxy": "other"}, "http://api.server", "http://proxy:1"),
@@ -114,3 +115,38 @@ def test_the_proxy_that_the_environment_names(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert module._proxy_of(url) == proxy
+
+
+def named(proxy: str, monkeypatch: pytest.MonkeyPatch, *, socksio: bool) -> Pool:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    monkeypatch.setattr(module, "find_spec", lambda name: object() if socksio else None)
+    return Pool(None, "http://api.server")
+
+
+@pytest.mark.parametrize("kind", ["socks5", "socks5h", "SOCKS5"])
+def test_socks_without_its_package_is_refused_by_name(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InvalidSettings) as refused:
+        named(f"{kind}://me:pass-word@proxy:1080", monkeypatch, socksio=False)
+    assert str(refused.value) == (
+        f"the proxy {kind}://***@proxy:1080 of the environment speaks SOCKS, for which socksio is "
+        "not installed. Fix: pip install 'httpx[socks]', or unset ALL_PROXY and its like."
+    )
+
+
+@pytest.mark.parametrize("kind", ["socks4", "socks4a", "socks", "ftp"])
+def test_a_proxy_of_a_kind_that_nobody_speaks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidSettings, match=f"is of the kind {kind}, which is not spoken here"):
+        named(f"{kind}://proxy:1080", monkeypatch, socksio=True)
+
+
+def test_aiohttp_is_given_no_socks_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+    monkeypatch.setattr(httpx, "AsyncHTTPTransport", lambda **options: opened.append(options))
+
+    async def look() -> None:
+        named("socks5://proxy:1080", monkeypatch, socksio=True)._open()
+
+    anyio.run(look)
+    assert [options["proxy"] for options in opened] == ["socks5://proxy:1080"]

@@ -8,12 +8,14 @@ from urllib.parse import parse_qsl
 
 from headway._core.queue.credentials import Credential
 
-__all__ = ["Replies", "is_challenge", "name_of"]
+__all__ = ["CREDENTIALS", "Replies", "is_challenge", "name_of"]
 
-_HEADERS = frozenset(
+CREDENTIALS = frozenset(
     {b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"ocp-apim-subscription-key",
      b"x-auth-token", b"x-amz-security-token"}
 )  # fmt: skip
+"""The headers that say who pays, in lower case."""
+
 _PARAMETERS = frozenset({"key", "api_key", "api-key", "apikey", "access_token", "token"})
 
 # Schemes whose first 401 is a question, with what of their answer stands for the caller: the rest
@@ -39,7 +41,7 @@ def name_of(request: Any) -> str:
     said = blake2b(f"{url.scheme}://{url.host}:{url.port}".encode(), digest_size=16)
     for name, value in request.headers.raw:
         name = name.lower()
-        if name in _HEADERS:
+        if name in CREDENTIALS:
             said.update(name + b"\n" + _lasting(value) + b"\n")
     if query := url.query:
         for parameter, given in parse_qsl(query.decode("latin-1")):

@@ -9,12 +9,16 @@ from __future__ import annotations
 import socket
 from asyncio import get_running_loop
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
 from anyio.lowlevel import current_token
+
+from headway._words import redacted
+from headway.providers import InvalidSettings
 
 __all__ = ["Pool"]
 
@@ -32,7 +36,7 @@ class Pool(httpx.AsyncBaseTransport):
 
     def __init__(self, connections: int | None, url: str) -> None:
         self._connections = connections
-        self._proxy = _proxy_of(url)
+        self.proxy = _proxy_of(url)
         self._inner: httpx.AsyncBaseTransport | None = None
         self._loop: object = None
 
@@ -56,11 +60,13 @@ class Pool(httpx.AsyncBaseTransport):
         most = self._connections
         try:
             get_running_loop()
-            return _aiohttp(most, self._proxy)
+            if self.proxy is not None and self.proxy.startswith("socks"):
+                raise ImportError  # aiohttp would speak HTTP to it
+            return _aiohttp(most, self.proxy)
         except (RuntimeError, ImportError):  # trio's loop; not installed
             limits = httpx.Limits(max_connections=most, max_keepalive_connections=most)
             return httpx.AsyncHTTPTransport(
-                limits=limits, proxy=self._proxy, socket_options=_KEEP_ALIVE
+                limits=limits, proxy=self.proxy, socket_options=_KEEP_ALIVE
             )
 
 
@@ -88,10 +94,29 @@ def _let_go(transport: Any) -> None:
 
 
 def _proxy_of(url: str) -> str | None:
-    """The proxy for `url` that HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY name."""
+    """The proxy for `url` that HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY name.
+
+    Raises `InvalidSettings` for one of a kind that cannot be spoken to.
+    """
     parts = urlsplit(url)
     proxies = getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if not proxy or proxy_bypass(parts.hostname or ""):
         return None
-    return proxy if "://" in proxy else f"http://{proxy}"
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    scheme, _, rest = proxy.partition("://")
+    scheme = scheme.lower()
+    if scheme not in ("http", "https", "socks5", "socks5h"):
+        raise InvalidSettings(
+            f"the proxy {redacted(proxy)} of the environment is of the kind {scheme}, which is not "
+            "spoken here",
+            fix="name one of the kinds http, https, socks5 or socks5h in ALL_PROXY and its like, "
+            "or except this server by NO_PROXY.",
+        )
+    if scheme.startswith("socks") and find_spec("socksio") is None:
+        raise InvalidSettings(
+            f"the proxy {redacted(proxy)} of the environment speaks SOCKS, for which socksio is "
+            "not installed",
+            fix="pip install 'httpx[socks]', or unset ALL_PROXY and its like.",
+        )
+    return f"{scheme}://{rest}"

@@ -40,6 +40,7 @@ from headway._http.bodies import (
 from headway._http.credentials import Replies, is_challenge, name_of
 from headway._http.decoding import Decoder, InvalidEncoding, TooLarge, decoded
 from headway._http.observer import Observer
+from headway._http.secrets import hidden_in
 from headway._http.streams import PAUSE_EVERY
 from headway._runtime.attempt import Attempt
 from headway._runtime.calls import check_plain_function, checked_tokens, kind_of
@@ -304,8 +305,10 @@ class Face:
             wall_time=time.time(),
             dialect=self._observe.dialect(url),
         )
-        if refusal is not None and kind is not None:
-            refusal = replace(refusal, kind=kind, typed=True)
+        if refusal is not None:
+            refusal = replace(refusal, message=hidden_in(refusal.message, request))
+            if kind is not None:
+                refusal = replace(refusal, kind=kind, typed=True)
         if refusal is not None and refusal.kind.moves is Moves.LATCH:
             self._replies.keep(credential, response, body, refusal)
             if job.credential is None:  # else that is learned when its attempt ends

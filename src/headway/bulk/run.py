@@ -446,9 +446,11 @@ class _Execution:
         stop = stop_of(error, self.endpoint, meter.unanswered_for())
         if stop is not None:
             # The first refusal says more than the jobs that were not sent because of it.
+            stop = Stop(stop.kind, self.sender.hide(stop.reason))
             self._stop(stop, instead=not isinstance(error, Latched))
             return
         code, message, answer = describe(error)
+        message = self.sender.hide(message)
         if (hopeless := meter.hopeless(code, message)) is not None:
             self._stop(hopeless)
         row = error_row(request.line, request.custom_id, code, message, answer)

@@ -17,6 +17,7 @@ from headway._core.refusals.retry import given_up
 from headway._http.decoding import Decoder, InvalidEncoding, TooLarge
 from headway._http.observer import Observer
 from headway._http.pool import Pool
+from headway._http.secrets import Secrets
 from headway._http.streams import PAUSE_EVERY
 from headway.bulk.input.formats import Request
 from headway.bulk.options import MAX_ANSWER, TIMEOUT
@@ -137,6 +138,9 @@ class Sender:
             self._own_headers = headers.raw
             self._extensions = {"timeout": times.as_dict()}
         self._client = client
+        proxy = None if self._pool is None else self._pool.proxy
+        self._secrets = Secrets(self._headers, (endpoint.base_url, proxy))
+        self.hide = self._secrets.hide
         self._urls: dict[str, httpx.URL] = {}
 
     async def __aenter__(self) -> Sender:
@@ -152,7 +156,11 @@ class Sender:
         if url is None:
             url = self._urls[request.url] = httpx.URL(self._endpoint.url(request.url))
         sent_at = self._shell.clock()
-        response = await self._post(url, request.body)
+        try:
+            response = self._secrets.clean(await self._post(url, request.body))
+        except Exception as failure:
+            self._secrets.clean_error(failure)
+            raise
         error: httpx.HTTPStatusError | None = None
         if response.status_code < 300:
             self._observe(response.headers, url, self._flow, sent_at)

@@ -13,6 +13,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+from headway._words import redacted
 from headway.hints._body_waits import BodyWait, waits_in
 from headway.hints._dialect import GENERIC, Dialect
 from headway.hints._names import MAX_NAME, is_reset, is_wait, known_name, name_in
@@ -169,8 +170,8 @@ def _read_text(text: str) -> ErrorBody:
 
 
 def one_line(text: str, length: int = MAX_MESSAGE_CHARS) -> str:
-    """`text` on one line, without control characters, cut to `length` characters."""
-    text = text[: 4 * length]
+    """`text` on one line, without control characters and secrets, cut to `length` characters."""
+    text = redacted(text[: 4 * length])
     if not text.isprintable():
         text = "".join(char if char.isprintable() else " " for char in text)
     return " ".join(text.split())[:length]

@@ -34,6 +34,7 @@ from headway.bulk.output.paths import (
     cannot_write,
     errors_file,
     fresh,
+    open_own,
     run_folder,
 )
 from headway.bulk.output.replaced import Replaced
@@ -127,7 +128,7 @@ class Journal:
             if not is_own_folder(self.folder):
                 raise in_the_way(self.folder, "the journal", output)
             refuse_inputs(inputs, self._earlier.written(), output)
-            self.folder.mkdir(exist_ok=True)
+            self.folder.mkdir(0o700, exist_ok=True)
             self._lock = acquire(self.folder / "lock", output)
             journal = (self.folder / "journal").exists()
             try:
@@ -395,7 +396,8 @@ class Journal:
         """Move what is no row, or comes twice, out of the rows, and read these anew."""
         aside, draft = self.folder / "damaged.jsonl", self.folder / "rows.draft"
         seen = Bitmap()
-        with self._rows_path.open("rb") as rows, fresh(draft) as kept, aside.open("ab") as moved:
+        add = os.fdopen(open_own(aside, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab")
+        with add as moved, self._rows_path.open("rb") as rows, fresh(draft) as kept:
             for number, _, line in self._checks.rows(rows):
                 (moved if number is None or not seen.add(number) else kept).write(line)
             for file in (moved, kept):

@@ -26,7 +26,7 @@ def acquire(path: Path, output: Path) -> FileLock:
     file system keeps none.
     """
     # Taken in a worker thread, released in the event loop's.
-    lock = FileLock(path, timeout=0, thread_local=False)
+    lock = FileLock(path, timeout=0, thread_local=False, mode=0o600)
     try:
         lock.acquire()
     except Timeout:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from headway._words import redacted
 from headway.bulk.input.source import InvalidInput, Shard, Source
 from headway.bulk.options import RunOptions
 from headway.bulk.output.journal import Journal
@@ -80,7 +81,7 @@ def _header(lines: Source, endpoint: Endpoint, options: RunOptions) -> Mapping[s
     shape, shard = options.shape, options.shard
     return {
         "input": lines.fingerprint,
-        "provider": [endpoint.provider, endpoint.base_url],
+        "provider": [endpoint.provider, redacted(endpoint.base_url)],
         "shape": {**asdict(shape), "parameters": dict(shape.parameters)},
         "shard": None if shard is None else [shard.index, shard.count],
         "lines": lines.lines,

@@ -12,7 +12,7 @@ from headway.errors import InvalidArgument
 
 __all__ = [
     "AppendFile", "InvalidOutput", "cannot_write", "check_output", "default_output",
-    "errors_file", "fresh", "is_device", "run_folder",
+    "errors_file", "fresh", "is_device", "is_planted", "open_own", "run_folder",
 ]  # fmt: skip
 
 _sync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
@@ -47,7 +47,17 @@ def run_folder(output: Path) -> Path:
 def fresh(path: Path) -> BinaryIO:
     """A new file at `path`, open for writing; what a kill has left there goes, links unfollowed."""
     path.unlink(missing_ok=True)
-    return path.open("xb")
+    return os.fdopen(open_own(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb")
+
+
+def open_own(path: Path, flags: int) -> int:
+    """A descriptor of a file that is nobody else's to read, through no link that stands there."""
+    return os.open(path, flags | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o600)
+
+
+def is_planted(path: Path) -> bool:
+    """Whether `path` is a link that another user has made."""
+    return path.is_symlink() and hasattr(os, "geteuid") and path.lstat().st_uid != os.geteuid()
 
 
 class AppendFile:
@@ -61,7 +71,7 @@ class AppendFile:
         self.path = path
         self.dirty = False  # whether something was written since the last `sync`
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-        self._fd = os.open(path, flags, 0o666) if fd is None else fd
+        self._fd = open_own(path, flags) if fd is None else fd
         self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
         self.size = os.fstat(self._fd).st_size if self._regular else 0
 
@@ -96,6 +106,11 @@ def check_output(path: Path, source: Path | None) -> None:
         raise InvalidOutput(
             f"the output {path} would not be compressed, whatever its name says",
             fix="give it another name with -o, and compress it when it is done",
+        )
+    if is_planted(path) and not is_device(path):
+        raise InvalidOutput(
+            f"the output {path} is a link that another user has made",
+            fix="remove the link, or give another file with -o",
         )
     try:
         found = path.stat()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from array import array
 from collections import Counter
@@ -25,7 +26,9 @@ class Pipe:
         self.done = Bitmap()
         self.ambiguous = Bitmap()
         self.failed: Counter[str] = Counter()
-        self._out = AppendFile(path, fd)
+        # A device is no file that somebody could read, and /dev/stdout is a link.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        self._out = AppendFile(path, os.open(path, flags, 0o600) if fd is None else fd)
         self._owned = fd is None
         self._spool = tempfile.TemporaryFile() if ordered else None  # noqa: SIM115 - see __exit__
         self._places = array("Q")  # number, offset, number, offset, …

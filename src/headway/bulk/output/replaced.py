@@ -45,7 +45,7 @@ class Replaced:
 
     def set_aside(self) -> None:
         """Move it out of the way."""
-        self._before.mkdir()
+        self._before.mkdir(0o700)
         self._waiting = True
         for name, path in self.files():
             if path.exists():

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from headway.bulk.output.header import read_header
-from headway.bulk.output.paths import InvalidOutput, errors_file, run_folder
+from headway.bulk.output.paths import InvalidOutput, errors_file, is_planted, run_folder
 from headway.bulk.output.rows import Checks, is_answered, is_row, is_torn
 
 __all__ = [
@@ -83,6 +83,8 @@ def is_empty(path: Path) -> bool:
 
 def is_own_folder(folder: Path) -> bool:
     """Whether `folder` is none yet, or one that a run keeps its memory in."""
+    if is_planted(folder):
+        return False
     if not folder.is_dir():
         return True
     names = set(os.listdir(folder))

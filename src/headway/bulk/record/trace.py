@@ -32,6 +32,7 @@ OTHER_MODELS = "(other models)"
 """Where models are counted once there are `_MODELS` different ones in a span."""
 
 _MODELS = 10_000
+_OWN = os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
 _MODELS_A_SAMPLE = 64  # the rest wait for a later sample, so that no sample is a megabyte
 
 # -- writing -----------------------------------------------------------------------------------
@@ -48,7 +49,7 @@ class Recorder:
     fault: OSError | None = None
 
     def __init__(self, path: Path, session: Mapping[str, object]) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | _OWN, 0o600)
         size = os.fstat(self._fd).st_size
         # A killed session may have left half a line.
         self._torn = size > 0 and os.pread(self._fd, 1, size - 1) != b"\n"
