@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import typer
-
 from headway.cli.endings import ALL_DONE, SOME_FAILED
+from headway.cli.streams import tell
 
 if TYPE_CHECKING:
     from headway.bulk import Check, RunOptions
@@ -28,7 +27,7 @@ def check(source: str, options: "RunOptions") -> int:
     finally:
         lines.close()
     for line in _described(found):
-        typer.echo(line)
+        tell(line)
     return SOME_FAILED if found.errors else ALL_DONE
 
 

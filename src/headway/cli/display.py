@@ -61,7 +61,7 @@ def stderr() -> Console:
     """The console of a run: what it says is not its output."""
     # Rich calls a file a terminal where FORCE_COLOR is set: its colours are wanted then, no bar.
     shown = None if sys.stderr is not None and sys.stderr.isatty() else False
-    return Console(stderr=True, highlight=False, force_interactive=shown)
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, force_interactive=shown)
 
 
 def display(console: Console, *, as_lines: TextIO | None = None) -> Display:
@@ -122,7 +122,7 @@ class _Terminal(_Shown):
         )
         lines = Table.grid(padding=(0, 2))
         for name, value, style in _lines(progress):
-            lines.add_row(Text(name, "dim"), Text(value, style))
+            lines.add_row(Text(name, "dim"), Text(words.printable(value), style))
         drawn.add_row(lines)
         self._live.update(drawn, refresh=True)
 
@@ -151,7 +151,7 @@ class _Plain(_Shown):
         if faults := _faults(progress):
             parts.append(f"faults: {faults}")
         line = "; ".join([*parts, _left(progress)])
-        self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+        self._console.print(words.printable(line), soft_wrap=True, highlight=False, markup=False)
 
 
 class _Json(_Shown):
@@ -218,12 +218,20 @@ def logging_to(console: Console) -> Iterator[None]:
     """The library's log on `console`, above a live display instead of across it."""
     logger = logging.getLogger("headway")
     handler = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")
+    handler.setFormatter(_Formatter("%(message)s", "%H:%M:%S"))
     handler.addFilter(_is_news)
     logger.addHandler(handler)
     try:
         yield
     finally:
         logger.removeHandler(handler)
+
+
+class _Formatter(logging.Formatter):
+    """What a line quotes moves no cursor, a traceback's included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return words.printable(words.redacted(super().format(record)))
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -235,29 +243,32 @@ def _is_news(record: logging.LogRecord) -> bool:
 def summary(progress: Progress) -> Table:
     """How a run ended, as a table of two columns."""
     table = Table.grid(padding=(0, 2))
-    table.add_row("done", f"{progress.done:,} {_of_total(progress)}")
-    if progress.before:
-        table.add_row("before", f"{progress.before:,} lines had their row already")
-    if progress.ambiguous:
-        table.add_row("again", f"{progress.ambiguous:,} lines that were in flight at a kill")
-    if progress.failed:
-        table.add_row("failed", _failures(progress))
-    if progress.remaining:
-        table.add_row("not answered", f"{progress.remaining:,} lines have no row")
-    for what, said in early_ends(progress.reasons):
-        table.add_row(what, Text(said))
-    table.add_row("refused", _refusals(progress))
-    if faults := _faults(progress):
-        table.add_row("faults", faults)
-    table.add_row("tokens", _tokens(progress))
-    if cost := _cost(progress):
-        table.add_row("cost", cost)
-    table.add_row("time", words.duration(progress.seconds))
-    table.add_row("rate", f"{progress.sent:,} attempts, {_rate(progress)}")
-    if progress.output is not None:
-        # A path is no markup, whatever brackets it holds.
-        table.add_row("rows", Text(str(progress.output)) if progress.rows else "none written")
+    for what, said in _summed_up(progress):
+        table.add_row(what, Text(words.printable(said)))  # what is quoted is no markup
     return table
+
+
+def _summed_up(progress: Progress) -> Iterator[tuple[str, str]]:
+    yield "done", f"{progress.done:,} {_of_total(progress)}"
+    if progress.before:
+        yield "before", f"{progress.before:,} lines had their row already"
+    if progress.ambiguous:
+        yield "again", f"{progress.ambiguous:,} lines that were in flight at a kill"
+    if progress.failed:
+        yield "failed", _failures(progress)
+    if progress.remaining:
+        yield "not answered", f"{progress.remaining:,} lines have no row"
+    yield from early_ends(progress.reasons)
+    yield "refused", _refusals(progress)
+    if faults := _faults(progress):
+        yield "faults", faults
+    yield "tokens", _tokens(progress)
+    if cost := _cost(progress):
+        yield "cost", cost
+    yield "time", words.duration(progress.seconds)
+    yield "rate", f"{progress.sent:,} attempts, {_rate(progress)}"
+    if progress.output is not None:
+        yield "rows", str(progress.output) if progress.rows else "none written"
 
 
 def _lines(progress: Progress) -> Iterator[tuple[str, str, str]]:

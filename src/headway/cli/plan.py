@@ -7,6 +7,7 @@ import typer
 
 from headway.cli import options
 from headway.cli.endings import refused
+from headway.cli.streams import tell
 from headway.errors import HeadwayError
 
 __all__ = ["plan"]
@@ -70,4 +71,4 @@ def plan(
             lines.close()
     except (HeadwayError, OSError) as error:
         raise refused(error) from None
-    typer.echo(json.dumps(plan_as_json(found)) if as_json else describe(found))
+    tell(json.dumps(plan_as_json(found)) if as_json else describe(found))

@@ -6,6 +6,7 @@ import typer
 
 from headway.cli import options
 from headway.cli.endings import refused
+from headway.cli.streams import tell
 from headway.errors import HeadwayError
 
 __all__ = ["probe"]
@@ -36,6 +37,6 @@ def probe(
         return describe(found)
 
     try:
-        typer.echo(anyio.run(work))
+        tell(anyio.run(work))
     except (HeadwayError, OSError, httpx.HTTPError) as error:
         raise refused(error) from None

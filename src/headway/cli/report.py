@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from headway.cli.endings import refused
+from headway.cli.streams import tell
 from headway.errors import HeadwayError
 
 __all__ = ["report"]
@@ -30,4 +31,4 @@ def report(
         write_report(Path(run), Path(output), redact=redact)
     except (HeadwayError, OSError) as error:
         raise refused(error) from None
-    typer.echo(output)
+    tell(output)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headway._words import printable, redacted
 from headway.cli import options, streams
 from headway.cli.endings import (
     BAD_USAGE,
@@ -259,7 +260,8 @@ def _run(
     if shown.last is not None and not as_json:
         console.print(display.summary(shown.last))
     if last:
-        console.print(f"headway: {last}", style="bold red", markup=False, soft_wrap=True)
+        said = printable(redacted(f"headway: {last}"))
+        console.print(said, style="bold red", markup=False, emoji=False, soft_wrap=True)
     return code
 
 

@@ -6,7 +6,9 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-__all__ = ["input_is_awaited", "leave", "prepare", "say"]
+from headway._words import printable, redacted
+
+__all__ = ["input_is_awaited", "leave", "prepare", "say", "tell"]
 
 input_is_awaited = False
 """Whether a thread still waits for an input that nobody wants any more."""
@@ -46,11 +48,18 @@ def prepare() -> None:
 
 
 def say(text: object) -> None:
-    """A line on standard error."""
+    """A line on standard error, which may quote whatever a file or a server says."""
     if sys.stderr is not None:
         with suppress(OSError):
-            sys.stderr.write(f"{text}\n")
+            sys.stderr.write(f"{printable(redacted(str(text)))}\n")
             sys.stderr.flush()
+
+
+def tell(text: object) -> None:
+    """Lines on standard output: what a command was asked for, with nothing that moves a cursor."""
+    import typer
+
+    typer.echo(printable(str(text)))
 
 
 def leave() -> OSError | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 
-from headway._words import binds, duration, rate
+from headway._words import binds, duration, printable, rate, redacted
 from headway.events import (
     STATED,
     Closed,
@@ -25,6 +25,23 @@ from headway.kinds import Retried
 __all__ = ["Log", "logger"]
 
 logger = logging.getLogger("headway")
+
+
+def _clean(record: logging.LogRecord) -> bool:
+    """Take out of `record` what it quotes and no log may hold: secrets, and what a terminal would
+    obey.
+    """
+    try:
+        said = record.getMessage()
+    except Exception:  # for the handlers to tell
+        return True
+    text = printable(redacted(said)).replace("\n", "\\n")
+    if text != said:
+        record.msg, record.args = text, ()
+    return True
+
+
+logger.addFilter(_clean)
 
 _GAVE_UP_EVERY = 60.0  # seconds
 _FOLLOWED_EVERY = 60.0
