@@ -24,6 +24,7 @@ PUBLIC = [
     "Binds",
     "DeadlineExceeded",
     "Ended",
+    "Failure",
     "HeadwayError",
     "InvalidArgument",
     "InvalidLimit",

@@ -4,7 +4,7 @@ import inspect as _inspect
 from collections.abc import Iterable as _Iterable
 
 from headway._core.counters import KeyStatistics, Recent, Statistics
-from headway._core.refusals.retry import Retry
+from headway._core.refusals.retry import Failure, Retry
 from headway._runtime.lease import Lease
 from headway.errors import (
     AlreadyUsed,
@@ -33,6 +33,7 @@ __all__ = [
     "Binds",
     "DeadlineExceeded",
     "Ended",
+    "Failure",
     "HeadwayError",
     "InvalidArgument",
     "InvalidLimit",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
 from headway.errors import MissingExtra
 
 try:
@@ -12,10 +15,15 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
         fix="install it with: pip install 'headway[httpx]'",
     ) from error
 
+from headway._http.clients import scheduled_client
 from headway._http.streams import HeldStream, PeekedStream
 from headway._http.transport import Face
 
-__all__ = ["AsyncTransport"]
+if TYPE_CHECKING:
+    from headway.kinds import Kind
+    from headway.scheduler import View
+
+__all__ = ["AsyncTransport", "client"]
 
 
 class _Held(HeldStream, httpx.AsyncByteStream):
@@ -40,6 +48,10 @@ class AsyncTransport(Face, httpx.AsyncBaseTransport):
     headers, and the body of an answer that is JSON or text; not a stream or a file, which are read
     for as long as they take. A body that comes too late is not asked for again.
 
+    `prepare` is called with each request right before each time that it is sent, once its wait is
+    over, and changes it or returns another: a fresh token, a signature, a date. It is a function,
+    plain or async, or an ``Auth`` of the same library, whose first step is taken.
+
     Raises `InvalidArgument` for arguments that cannot be meant.
     """
 
@@ -47,3 +59,29 @@ class AsyncTransport(Face, httpx.AsyncBaseTransport):
     _held = _Held
     _peeked = _Peeked
     _other = "headway.httpx2"
+
+
+def client(
+    scheduler: View,
+    *,
+    tokens: Callable[[Mapping[str, Any]], float] | None = None,
+    together_unit: Literal["second", "minute"] | None = None,
+    is_refused: Callable[[Any], bool | Kind | None] | None = None,
+    prepare: Any = None,
+    **options: Any,
+) -> httpx.AsyncClient:
+    """An ``httpx.AsyncClient`` whose requests are all sent under `scheduler` (or a view).
+
+    `options` are the client's own: ``proxy=`` and ``mounts=`` too, and the proxies that the
+    environment names, which would bypass a transport that is only handed to the client. Its pool
+    is as large as the concurrency, unless ``limits=`` says otherwise. The other arguments are
+    those of `AsyncTransport`. Raises `InvalidArgument`, and what httpx raises.
+    """
+    scheduling = {
+        "tokens": tokens,
+        "together_unit": together_unit,
+        "is_refused": is_refused,
+        "prepare": prepare,
+    }
+    made: httpx.AsyncClient = scheduled_client(AsyncTransport, scheduler, scheduling, options)
+    return made

@@ -1,6 +1,7 @@
 """A ready `together.AsyncTogether` whose calls a scheduler sends.
 
-One place retries, and that is the scheduler: the SDK's own retries are off. The connection pool is
+One place retries, and that is the scheduler: the SDK's own retries are off, unless the scheduler
+has none (``Retry(attempts=1)``). The connection pool is
 at least as large as the scheduler's concurrency; the SDK's 100 would queue what the scheduler has
 let through, and count the wait as a timeout.
 """
@@ -67,7 +68,8 @@ def client(
     key = check_key(os.environ.get(KEY_VARIABLE)) if given is None else _given_key(given)
     given_url = options.pop("base_url", None) or os.environ.get(URL_VARIABLE)
     url = check_url(given_url, URL_VARIABLE) if given_url else None
-    options.setdefault("max_retries", 0)
+    if scheduler._shell.state.refusals.retry.attempts > 1:  # else nobody would retry
+        options.setdefault("max_retries", 0)
     http = options.get("http_client")
     if http is not None:
         if not isinstance(getattr(http, "_transport", None), AsyncTransport):

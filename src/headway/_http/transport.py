@@ -40,6 +40,7 @@ from headway._http.bodies import (
 from headway._http.credentials import Replies, is_challenge, name_of
 from headway._http.decoding import Decoder, InvalidEncoding, TooLarge, decoded
 from headway._http.observer import Observer
+from headway._http.preparing import preparer
 from headway._http.secrets import hidden_in
 from headway._http.streams import PAUSE_EVERY
 from headway._runtime.attempt import Attempt
@@ -47,7 +48,7 @@ from headway._runtime.calls import check_plain_function, checked_tokens, kind_of
 from headway._words import with_fix
 from headway.errors import HeadwayError, InvalidArgument, Latched
 from headway.estimate import Estimator, is_plausible, usage_in
-from headway.hints import Refusal, refusal_from_response
+from headway.hints import HANDED_ON, Refusal, refusal_from_response
 from headway.kinds import Kind, Moves
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class Face:
     _held: Any
     _peeked: Any
     _other: str
+    may_be_idle = False  # whether it is one of several of a client
 
     def __init__(
         self,
@@ -95,6 +97,7 @@ class Face:
         tokens: Callable[[Mapping[str, Any]], float] | None = None,
         together_unit: Literal["second", "minute"] | None = None,
         is_refused: Callable[[Any], bool | Kind | None] | None = None,
+        prepare: Any = None,
     ) -> None:
         check_scheduler(scheduler)
         check_unit(together_unit)
@@ -115,6 +118,8 @@ class Face:
         self._estimator = Estimator() if tokens is None else tokens
         self._observe = Observer(self._shell, together_unit)
         self._is_refused = is_refused
+        self._prepare = preparer(prepare, self._library)
+        self._used = False
         self._replies = Replies()
         self._warned = False
         self._shell.serve()
@@ -129,11 +134,23 @@ class Face:
         error: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
+        self._look_for_bypass()
         await self._transport.__aexit__(kind, error, traceback)
 
     async def aclose(self) -> None:
         """Close the wrapped transport and its connections."""
+        self._look_for_bypass()
         await self._transport.aclose()
+
+    def _look_for_bypass(self) -> None:
+        if not (self._used or self.may_be_idle):
+            logger.warning(
+                with_fix(
+                    "a transport of headway's is closed and has not seen one request: a client "
+                    "with proxy= or mounts= sends past it",
+                    f"build the client with {type(self).__module__}.client(scheduler, proxy=...)",
+                )
+            )
 
     async def warm(self, url: str, connections: int = 1, *, timeout: float = 10) -> None:
         """Open `connections` (a number) to `url` at once, by HEAD requests that no limit counts.
@@ -175,6 +192,7 @@ class Face:
                 f"{self._library.__name__}",
                 fix=f"give this client {self._other}.AsyncTransport.",
             )
+        self._used = True
         self._look_for_repeats(request)
         shell, options = self._shell, self._options
         attempt = shell.attempt()
@@ -245,6 +263,11 @@ class Face:
     ) -> Any:
         """A send in `attempt`. It is not retried here, but with the job's function."""
         assert credential is not None
+        if self._prepare is not None:
+            request = await self._prepare(request)
+            credential = self._shell.state.refusals.credentials.seen(name_of(request))
+            if attempt.job.credential is not None:
+                attempt.job.credential = credential
         if credential.latch is not None:
             repeated = self._replies.again(self._library, credential, request)
             if repeated is not None:
@@ -252,6 +275,7 @@ class Face:
                 attempt.refused(refusal, response)
                 return response
         until = self._until(self._shell.clock())
+        attempt.method = request.method
         response = await self._headers(request)
         refusal = await self._refusal(request, response, attempt, credential, until)
         if refusal is not None:
@@ -265,9 +289,15 @@ class Face:
         """A refusal for whoever sent the request: an SDK must not repeat what is judged here."""
         # What asks for another key is not repeated here, but by whoever can fetch one.
         judged = refusal.kind.moves is not Moves.LATCH
-        if judged and self._shell.state.refusals.retry.attempts > 1:
-            response.headers["x-should-retry"] = "false"
+        headers = response.headers
+        if judged and self._retries and headers.get("x-should-retry") != "false":
+            headers["x-should-retry"] = "false"
+            headers[HANDED_ON] = "judged"
         return response
+
+    @property
+    def _retries(self) -> bool:
+        return self._shell.state.refusals.retry.attempts > 1
 
     async def _headers(self, request: Any) -> Any:
         if self._options.attempt_timeout is None:
@@ -456,7 +486,7 @@ class Face:
 
     def _look_for_repeats(self, request: Any) -> None:
         # The raw headers: to look one up by name decodes them all.
-        if self._warned:
+        if self._warned or not self._retries:
             return
         for name, value in request.headers.raw:
             if name == b"x-stainless-retry-count" and value != b"0":

@@ -19,7 +19,7 @@ import anyio
 from headway._core.queue.job import Job
 from headway._core.refusals.retry import GiveUp
 from headway._core.state import SchedulerState
-from headway.hints import Refusal
+from headway.hints import Refusal, method_of
 from headway.kinds import Retried
 
 __all__ = ["ATTEMPT", "Attempt"]
@@ -43,6 +43,10 @@ class Host(Protocol):
         """What `error` says."""
         ...
 
+    def chosen(self, refusal: Refusal, method: str | None) -> Refusal:
+        """`refusal`, final where the user does not want it tried again."""
+        ...
+
 
 class Attempt:
     """One attempt of `job`: what was sent in it, which streams are open, and how it ends.
@@ -59,6 +63,7 @@ class Attempt:
     retried = False  # whether what it failed with is of a kind that is tried again
     ended = False
     sent = False  # whether what it has paid for was sent
+    method: str | None = None  # of its last send
     open = 0  # streams of responses that are neither read to their end nor closed
     refusal: Refusal | None = None  # of the last send, of which the function has made nothing yet
     _response: Any = None  # that carried it
@@ -218,6 +223,7 @@ class Attempt:
         self.retried = refusal.kind.retried in (Retried.PATIENCE, Retried.ATTEMPTS)
         self._explain(explained=refusal.of_provider)
         self.job.last_error = error
+        self.method = self.method or method_of(error)
         return self._fail(refusal, used)
 
     def cancelled(self, used: float | None = None) -> None:
@@ -280,6 +286,7 @@ class Attempt:
         if not self._ends():
             return GiveUp(self.once)
         shell, job = self.shell, self.job
+        refusal = shell.chosen(refusal, self.method)
         state, now = shell.state, shell.clock()
         if self.once or self._returned or self._parent is not None:
             state.learn(job, refusal, now, random(), used)

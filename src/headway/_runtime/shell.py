@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from dataclasses import replace
 from types import CoroutineType
 from typing import Any, TypeVar
 
 import anyio
 
 from headway._core.queue.job import FAILED, QUEUED, STARTED, Job
-from headway._core.refusals.retry import GiveUp, note_given_up
+from headway._core.refusals.retry import Failure, GiveUp, note_given_up
 from headway._core.state import SchedulerState
 from headway._runtime.attempt import ATTEMPT, Attempt
 from headway._runtime.calls import (
@@ -42,6 +43,7 @@ from headway.events import Kind
 from headway.hints import Refusal, classify
 from headway.hooks.log import Log, logger
 from headway.hooks.sinks import Sink, Sinks
+from headway.kinds import Retried
 from headway.providers import dialect_at
 from headway.rates import Limiter
 
@@ -81,6 +83,7 @@ class Shell(LoopClock):
         self._ports = Ports(self.spawn, self.poll, self._fail_head)
         self._is_refused = is_refused
         self._predicate_failed = False  # that `is_refused` raised
+        self._on_failed = False  # that ``Retry(on=)`` raised
         self._usage_unknown = False  # that results do not say what they used
         self._leader: Job | None = None
         self._wake_at = INFINITY  # what the last poll named
@@ -295,6 +298,24 @@ class Shell(LoopClock):
             if kind is not None:
                 return Refusal(kind, refusal.wait, refusal.status, refusal.message)
         return refusal
+
+    def chosen(self, refusal: Refusal, method: str | None) -> Refusal:
+        """`refusal`, final where ``Retry(on=)`` says that it is not tried again."""
+        retry = self.state.refusals.retry
+        if retry.on is None or refusal.kind.retried is Retried.NEVER:
+            return refusal
+        failure = Failure(refusal.kind, refusal.status, method, refusal.message)
+        try:
+            wanted = retry.wants(failure)
+        except Exception:  # the slot must be given back whatever happens here
+            if not self._on_failed:
+                self._on_failed = True
+                logger.exception(
+                    "Retry(on=) raised for %r, which is tried again as if there were none; this is "
+                    "told once", failure,
+                )  # fmt: skip
+            return refusal
+        return refusal if wanted else replace(refusal, final="Retry(on=) leaves it out")
 
     # Those who wait
 

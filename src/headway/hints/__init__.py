@@ -5,6 +5,7 @@ looks at a clock: the wall clock (seconds since the epoch) is an argument. Nothi
 what a server sent: what cannot be read is ignored, and said in `Refusal.odd`.
 
     classify(error, wall_time=...)                       an exception of any SDK   -> Refusal
+    method_of(error)                                     the method of the request behind an error
     machine_fault(error)                                 what this machine lacks, behind an error
     refusal_from_response(status, headers, body, ...)    a response                -> Refusal | None
     wait_from(headers, body, wall_time=...)              how long to wait, in seconds
@@ -28,17 +29,20 @@ what a server sent: what cannot be read is ignored, and said in `Refusal.odd`.
 
 from __future__ import annotations
 
+from headway.hints._carried import method_of
 from headway.hints._dialect import GENERIC, Dialect
 from headway.hints._exceptions import classify, machine_fault
 from headway.hints._kinds import refusal_from_response
 from headway.hints._limits import limits_from, limits_in_message
 from headway.hints._model import LimitHint, Refusal
+from headway.hints._names import HANDED_ON
 from headway.hints._reply import message_in
 from headway.hints._values import LONGEST_WAIT
 from headway.hints._waits import wait_from
 
 __all__ = [
     "GENERIC",
+    "HANDED_ON",
     "LONGEST_WAIT",
     "Dialect",
     "LimitHint",
@@ -48,6 +52,7 @@ __all__ = [
     "limits_in_message",
     "machine_fault",
     "message_in",
+    "method_of",
     "refusal_from_response",
     "wait_from",
 ]

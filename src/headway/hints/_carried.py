@@ -21,6 +21,7 @@ __all__ = [
     "called",
     "headers_of",
     "held",
+    "method_of",
     "response_of",
     "text_of",
     "wait_of",
@@ -63,6 +64,16 @@ _GRPC = {
     "DATA_LOSS": 400,
     "UNAUTHENTICATED": 401,
 }
+
+
+def method_of(error: BaseException) -> str | None:
+    """The method of the request that `error` is about (``"POST"``), None where it does not say."""
+    for holder in response_of(error), error:
+        for name in "request", "request_info":  # aiohttp's
+            method = attribute(attribute(holder, name), "method")
+            if isinstance(method, str) and method:
+                return method.upper()
+    return None
 
 
 class Carried:

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from headway.hints._dialect import GENERIC, Dialect
 from headway.hints._limits import named_limits, window_limits
 from headway.hints._model import LimitHint, Refusal
-from headway.hints._names import PERIODS
+from headway.hints._names import HANDED_ON, PERIODS
 from headway.hints._reply import ErrorBody, Headers, one_line, read_body, read_headers
 from headway.hints._values import Clock, read_number
 from headway.hints._waits import find_wait, says_when
@@ -31,6 +31,8 @@ __all__ = [
 ]
 
 MAX_MESSAGE = 300
+
+_NOT_AGAIN = "the server says not to try again (x-should-retry: false)"
 
 _LIMIT_OF_WORD = {
     "dynamic_request_limited": Kind.RATE,  # Together
@@ -206,12 +208,16 @@ def refusal_from_parts(
         clock = Clock(wall_time, headers.get("date"))
         limits = [*named_limits(headers, clock), *window_limits(headers, clock)]
     kind, typed = _kind(meaning, headers, error, limits, wall_time)
+    advice = headers.get("x-should-retry")  # of Stainless, whose SDKs obey it
+    if advice == "true" and kind is Kind.PERMANENT:
+        kind = Kind.TRANSIENT
+    final = _NOT_AGAIN if advice == "false" and HANDED_ON not in headers else ""
     wait, odd = find_wait(headers, error, kind, wall_time, typed=typed)
     per = _long_period(error, limits) if kind is Kind.QUOTA or kind.cuts else None
     message = one_line(error.message, MAX_MESSAGE) or f"HTTP {meaning}"
     if error.upstream is not None and error.upstream.message:
         message = one_line(f"{message}: {error.upstream.message}", MAX_MESSAGE)
-    return Refusal(kind, wait, status, message, typed, odd, per=per)
+    return Refusal(kind, wait, status, message, typed, odd, per=per, final=final)
 
 
 def status_in_body(error: ErrorBody) -> int | None:

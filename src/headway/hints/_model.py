@@ -22,7 +22,8 @@ class Refusal:
     `unreached` is True where no connection was made: the provider has not seen the request.
     `per` is the period, in seconds, of a quota of a day or more that is used up (a day 86,400, a
     month of thirty days 2,592,000): without a `wait` nothing can be hoped for soon. None where
-    the limit's period is shorter or unknown.
+    the limit's period is shorter or unknown. `final` says why it must not be tried again although
+    its kind is: the server, or the user, said so; "" normally.
     """
 
     kind: Kind
@@ -33,6 +34,7 @@ class Refusal:
     odd: str = ""
     unreached: bool = False
     per: float | None = None
+    final: str = ""
 
     @property
     def of_provider(self) -> bool:

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from headway.hints._dialect import Dialect
 
-__all__ = ["MAX_NAME", "PERIODS", "is_reset", "is_wait", "known_name", "name_in"]
+__all__ = ["HANDED_ON", "MAX_NAME", "PERIODS", "is_reset", "is_wait", "known_name", "name_in"]
 
 PERIODS = {
     "second": 1.0,
@@ -24,7 +24,12 @@ PERIODS = {
 """Seconds. A month is one of thirty days."""
 
 MAX_NAME = 100
-_AS_IT_IS = frozenset({"date", "x-amzn-errortype", "ratelimit", "ratelimit-policy"})
+HANDED_ON = "x-headway"
+"""The header of a refusal that a transport of ours hands on, with advice of its own."""
+
+_AS_IT_IS = frozenset(
+    {"date", "x-amzn-errortype", "ratelimit", "ratelimit-policy", "x-should-retry", HANDED_ON}
+)
 _RETRY = re.compile(  # grpc-retry-pushback-ms: gRPC's own (proposal A6)
     r"(?:[a-z0-9]{1,30}-){0,6}(?:retry-?after|retry-in|retry-delay|retry-pushback)"
     r"(?:-in)?(?:-(?:(?P<ms>ms|msecs?|millis|milliseconds?)|s|secs?|seconds?))?"

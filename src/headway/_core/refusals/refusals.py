@@ -150,7 +150,7 @@ class Refusals:
         kind = refusal.kind
         if kind.retried is Retried.DOUBTED:
             return self._ask_again(job, kind, now, random)
-        over = self._patience_over(job, kind, now)
+        over = self._over(job, refusal, now)
         if over is not None:
             self.give_up(job, kind, over.reason, now)
             return over
@@ -444,8 +444,13 @@ class Refusals:
             return GiveUp(reason)
         return GiveUp(f"{kind} errors are not retried")
 
-    def _patience_over(self, job: Job, kind: Kind, now: float) -> GiveUp | None:
-        """Why nobody that waits is tried again, `job` included: nothing has passed for so long."""
+    def _over(self, job: Job, refusal: Refusal, now: float) -> GiveUp | None:
+        """Why `job` is not tried again, whatever its kind: somebody says so, or nothing has passed
+        for so long that nobody is.
+        """
+        kind = refusal.kind
+        if refusal.final and kind.retried is not Retried.NEVER:
+            return GiveUp(refusal.final)
         if self.retry.attempts == 1:
             return None
         if kind.retried is Retried.ATTEMPTS:

@@ -8,6 +8,7 @@ retry budget (Finagle's RetryBudget) keeps retries of transient faults to a shar
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -17,7 +18,7 @@ from headway.errors import InvalidLimit
 from headway.kinds import Kind, Moves, Retried
 from headway.rates import is_number
 
-__all__ = ["Delay", "GiveUp", "Retry", "RetryBudget", "Verdict", "given_up",
+__all__ = ["Delay", "Failure", "GiveUp", "Retry", "RetryBudget", "Verdict", "given_up",
            "note_given_up", "spread"]  # fmt: skip
 
 INFINITY = float("inf")
@@ -47,6 +48,21 @@ Verdict: TypeAlias = Delay | GiveUp
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """An attempt that failed, or was refused, as ``Retry(on=)`` sees it.
+
+    `kind` is what it was about, `status` the HTTP status that the server sent (None: there was
+    none), `method` that of the request (``"POST"``; None where that is not known) and `message`
+    what was said, one line of at most 300 characters.
+    """
+
+    kind: Kind
+    status: int | None
+    method: str | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     """When a failed attempt is tried again.
 
@@ -57,7 +73,9 @@ class Retry:
     while nobody is let through. `budget`: retries of failures, as a share of what was sent in the
     last 10 seconds, beyond a floor of 10. `latch`: whether a key that is refused (401), or whose
     account is empty (402), ends the other jobs that use it, until ``reset()``. A key that has
-    worked is tried 3 times more before that, over 3.5 seconds, whether it latches or not.
+    worked is tried 3 times more before that, over 3.5 seconds, whether it latches or not. `on`: of
+    what would be tried again, only this is: kinds and statuses (``{Kind.RATE, 503}``), or a plain
+    function of a `Failure` that returns whether it is; None for all of it.
 
     Raises `InvalidLimit` for values that cannot be meant.
     """
@@ -68,6 +86,7 @@ class Retry:
     patience: float = 120.0
     budget: float = 0.2
     latch: bool = True
+    on: Callable[[Failure], bool] | Collection[Kind | int] | None = None
 
     def __post_init__(self) -> None:
         if (
@@ -85,6 +104,7 @@ class Retry:
                 f"Retry(latch={shown(self.latch)}) is neither True nor False",
                 fix="latch=False for no latch, or leave it out.",
             )
+        self._check_on()
         for name in ("base", "cap", "patience", "budget"):
             value = getattr(self, name)
             if not (is_number(value) and value >= 0):
@@ -92,6 +112,31 @@ class Retry:
                     f"Retry({name}={shown(value)}) is not a number from 0",
                     fix=f"leave it out, or Retry({name}={_DEFAULTS[name]:g}).",
                 )
+
+    def _check_on(self) -> None:
+        if self.on is None or callable(self.on):
+            return
+        fix = "on={Kind.RATE, Kind.CAPACITY, 503}, or on=lambda failure: failure.status != 504."
+        if isinstance(self.on, str | bytes) or not isinstance(self.on, Collection):
+            raise InvalidLimit(
+                f"Retry(on={shown(self.on)}) is neither a function nor kinds and statuses", fix=fix
+            )
+        for each in self.on:
+            known = isinstance(each, int) and not isinstance(each, bool) and 100 <= each <= 599
+            if not known and each not in set(Kind):
+                raise InvalidLimit(
+                    f"Retry(on=...) names {shown(each)}, which is neither a Kind nor a status",
+                    fix=fix,
+                )
+
+    def wants(self, failure: Failure) -> bool:
+        """Whether `on` lets what failed so be tried again. Raises what the user's function does."""
+        on = self.on
+        if on is None:
+            return True
+        if callable(on):
+            return bool(on(failure))
+        return failure.kind in on or failure.status in on
 
     def backoff(self, failures: int, random: float) -> float:
         """Seconds before the next try after `failures` (from 1); `random` is in [0, 1)."""

@@ -7,7 +7,7 @@ The check is the CRC-32, in hexadecimal, of what follows it, begun with what was
 number of the line. So a row counts for its own run, its own line and its own answer alone. Rows
 that go to a device have none.
 
-Nothing else knows the form: a field is added to `Row`, `Response` or `Failure`, and where it is
+Nothing else knows the form: a field is added to `Row`, `Response` or `RowError`, and where it is
 encoded here.
 """
 
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Answer",
     "Checks",
-    "Failure",
     "Response",
     "Row",
+    "RowError",
     "Spent",
     "answer_row",
     "bill_in",
@@ -98,7 +98,7 @@ class Response(msgspec.Struct):
     body: msgspec.Raw = msgspec.Raw(b"")
 
 
-class Failure(msgspec.Struct):
+class RowError(msgspec.Struct):
     """Why a line failed."""
 
     code: str = ""
@@ -111,7 +111,7 @@ class Row(msgspec.Struct):
     id: str = ""
     custom_id: Any = None
     response: Response | None = None
-    error: Failure | None = None
+    error: RowError | None = None
 
     @property
     def line(self) -> int | None:
@@ -163,7 +163,7 @@ def error_row(
         if not is_json(body):
             body = _encode(body.decode(errors="replace"))
         shown = Response(response.status, response.request_id, _one_line(body))
-    return _encoded(Row(f"{_ID}{line}", custom_id, shown, Failure(code, message)))
+    return _encoded(Row(f"{_ID}{line}", custom_id, shown, RowError(code, message)))
 
 
 def _encoded(row: Row) -> bytes:
