@@ -128,6 +128,7 @@ def test_the_flags_become_the_options(asked: list[RunOptions], tmp_path: Path) -
     prices.write_text("[m]\ninput = 1\noutput = 2\n")
     flags = (
         "--shard 1/4 --limit 7 --trust-ids --ordered --overwrite --retry-failed --ambiguous report "
+        "--keep-going --timeout 30 --max-answer 999 "
         f"--max-cost 2.5 --max-tokens 900 --prices {prices} --model m --param top_p=1"
     )
     result = CliRunner().invoke(build(), ["run", "in.jsonl", *flags.split()])
@@ -136,7 +137,8 @@ def test_the_flags_become_the_options(asked: list[RunOptions], tmp_path: Path) -
     assert options == RunOptions(
         shape=bulk.Shape(model="m", parameters={"top_p": 1}), shard=bulk.Shard(1, 4), limit=7,
         trust_ids=True, ordered=True, overwrite=True, retry_failed=True, ambiguous="report",
-        max_cost=2.5, max_tokens=900, prices=options.prices,
+        max_cost=2.5, max_tokens=900, prices=options.prices, keep_going=True, timeout=30.0,
+        max_answer=999,
     )  # fmt: skip
     assert set(options.prices.own) == {"m"}
 

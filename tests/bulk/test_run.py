@@ -190,7 +190,7 @@ async def test_an_answer_that_is_not_json_is_a_failure(source: Path) -> None:
     async with scripted(lambda request: page) as client:
         report = await bulk.run(source, scheduler=scheduler, client=client, endpoint=SCRIPTED)
     row = read_rows(report.output)["batch_req_1"]
-    assert row["response"]["body"] == "<html>busy</html>"
+    assert row["response"]["body"] == {"raw": "<html>busy</html>"}
     assert row["error"]["code"] == "invalid_answer"
     assert row["error"]["message"].startswith(
         "the answer is not JSON (text/html; charset=utf-8): '<html>busy</html>'. headway: tried"
@@ -209,7 +209,7 @@ async def test_a_beginning_without_hope_ends_the_run(tmp_path: Path) -> None:
         None,
         "the first 20 requests all failed alike, and none was answered (http_404: no such model). "
         "Check the address, the names of the models and the lines, then run the rest, and those "
-        "again with --retry-failed",
+        "again with --retry-failed. Where they are meant to fail, go on with --keep-going",
     )
     assert 20 <= report.rows < 40
 

@@ -56,6 +56,17 @@ def test_a_refused_key_is_bad_usage() -> None:
             "in a file of their own (see the errors file)",
         ),
         (
+            {"failed": {"http_400": 2, "http_422": 1, "http_413": 1}}, False,
+            "4 were refused for good, and would be again: put them, corrected, in a file of their "
+            "own (see the errors file)",
+        ),
+        (
+            {"failed": {"http_429": 1, "http_408": 1, "timeout": 1, "invalid_answer": 1,
+                        "http_403": 5}}, False,
+            "4 failed: take them up with --retry-failed. 5 were refused for good, and would be "
+            "again: put them, corrected, in a file of their own (see the errors file)",
+        ),
+        (
             {"failed": {"http_404": 3}, "done": 0}, True,
             "every line was answered with 404, not found. Check the address in "
             "TOGETHER_BASE_URL, and the names of the models",

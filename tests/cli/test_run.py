@@ -63,7 +63,10 @@ def test_a_failed_line_is_1_and_stands_in_a_file_of_its_own(llmock: LLMock, fold
     assert result.exit_code == 1
     text = said(result)
     assert "done 8 of 10 lines failed 2 (2 http_400)" in text
-    assert text.endswith("headway: 2 failed: take them up with --retry-failed")
+    assert text.endswith(
+        "headway: 2 were refused for good, and would be again: put them, corrected, in a file of "
+        "their own (see the errors file)"
+    )
     failed = rows_of(folder / "requests.results.errors.jsonl")
     assert [row["error"]["code"] for row in failed] == ["http_400"] * 2
 

@@ -133,8 +133,14 @@ class Meter:
             None,
             f"the first {self._alike} requests all failed alike, and none was answered ({code}: "
             f"{message[:200]}). Check the address, the names of the models and the lines, then run "
-            "the rest, and those again with --retry-failed",
+            "the rest, and those again with --retry-failed. Where they are meant to fail, go on "
+            "with --keep-going",
         )
+
+    def heard(self) -> None:
+        """A line got a result that is no answer: what it was sent to is right, and at work."""
+        self._any = True
+        self._answered_at = time.monotonic()
 
     def unanswered_for(self) -> float:
         """Seconds since the last answer, or since the run began."""

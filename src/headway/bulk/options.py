@@ -46,6 +46,9 @@ class RunOptions:
     retry_failed: bool = False
     """Lines that failed in an earlier session are taken up again."""
 
+    keep_going: bool = False
+    """A run whose first lines all fail alike, with nothing answered, goes on nevertheless."""
+
     ambiguous: Literal["retry", "report"] = "retry"
     """What becomes of the lines that a killed process had in flight, and which may have been
     billed: they are sent again, or get a row that says so.
@@ -74,7 +77,7 @@ class RunOptions:
         self._check("shape", Shape, "shape=Shape(model=...)")
         if self.shard is not None:
             self._check("shard", Shard, "shard=Shard(0, 8), or None for the whole file")
-        for name in ("trust_ids", "ordered", "overwrite", "retry_failed"):
+        for name in ("trust_ids", "ordered", "overwrite", "retry_failed", "keep_going"):
             self._check(name, bool, f"{name}=True or {name}=False")
         self._check("prices", Prices, 'prices=Prices.read("prices.toml"), or leave it out')
         if self.ambiguous not in ("retry", "report"):

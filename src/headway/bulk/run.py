@@ -43,6 +43,7 @@ from headway.bulk.send import (
     billed_of,
     describe,
     fault_of,
+    is_filtered,
     stop_of,
 )  # fmt: skip
 from headway.errors import HeadwayError, InvalidArgument, Latched
@@ -143,6 +144,7 @@ async def run(
                 meter=meter,
                 sender=sender,
                 report_ambiguous=options.ambiguous == "report",
+                keep_going=options.keep_going,
                 drain=drain,
             )
             if client is None:
@@ -245,6 +247,7 @@ class _Execution:
     meter: Meter
     sender: Sender
     report_ambiguous: bool
+    keep_going: bool
     drain: anyio.Event | None
     draining: bool = False
     broken: Exception | None = None  # what ends the run, once nothing is in flight
@@ -451,7 +454,9 @@ class _Execution:
             return
         code, message, answer = describe(error)
         message = self.sender.hide(message)
-        if (hopeless := meter.hopeless(code, message)) is not None:
+        if is_filtered(error):
+            meter.heard()
+        elif not self.keep_going and (hopeless := meter.hopeless(code, message)) is not None:
             self._stop(hopeless)
         row = error_row(request.line, request.custom_id, code, message, answer)
         self.rows.write(request.line, row, code)

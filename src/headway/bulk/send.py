@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from headway.bulk.output.rows import Answer
 from headway.bulk.record.status import Stop
 from headway.errors import HeadwayError, Latched, NeverFits, Unavailable
 from headway.estimate import Tokens
+from headway.hints._reply import read_body
 from headway.kinds import Kind, Moves
 from headway.providers import Endpoint, provider_named
 
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
     from headway.scheduler import Scheduler
 
 __all__ = [
-    "UNTOLD", "Answered", "InvalidAnswer", "Sender", "billed_of", "describe", "fault_of", "stop_of",
+    "UNTOLD", "Answered", "InvalidAnswer", "Sender", "billed_of", "describe", "fault_of",
+    "is_filtered", "stop_of",
 ]  # fmt: skip
 
 _CONNECT = 10.0  # seconds
@@ -355,6 +358,27 @@ def fault_of(error: BaseException) -> str | None:
         status = error.response.status_code
         return f"http_{status}" if status >= 500 else None
     return type(_lost(error) or error).__name__ if isinstance(error, httpx.RequestError) else None
+
+
+def is_filtered(error: BaseException) -> bool:
+    """Whether a content filter refused the line: that is its result, and says nothing of others."""
+    if isinstance(error, NoAnswer):
+        return error.read is not None and error.read.blocked
+    if not isinstance(error, httpx.HTTPStatusError):
+        return False
+    if error.response.status_code not in _OF_A_FILTER:
+        return False
+    said = read_body(error.response.content)
+    return _FILTER.search(f"{said.prose} {' '.join(said.words)}") is not None
+
+
+_OF_A_FILTER = frozenset({400, 403, 422, 451})
+_FILTER = re.compile(
+    r"content[ _-]?(?:filter|policy|management|moderation|safety)|responsible_?ai|moderation"
+    r"|usage (?:polic|guideline)|prohibited[ _]content|data_inspection|inappropriate content"
+    r"|content exists risk|safety (?:system|filter|polic)|(?:was|been|is) flagged|nsfw"
+)
+"""Azure's, OpenAI's, Anthropic's, Google's, OpenRouter's, xAI's, DeepSeek's, Qwen's, Together's."""
 
 
 def billed_of(error: BaseException) -> Reading | None:

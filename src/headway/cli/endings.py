@@ -4,6 +4,8 @@ import errno
 from typing import TYPE_CHECKING
 
 from headway.cli.streams import say
+from headway.hints import refusal_from_response
+from headway.kinds import Kind
 
 if TYPE_CHECKING:
     import typer
@@ -74,7 +76,8 @@ def problem(
     if not progress.failed or to_stdout:
         return ""
     fixable = sum(n for code, n in progress.failed.items() if code in _YOURS)
-    again = sum(progress.failed.values()) - fixable
+    for_good = sum(n for code, n in progress.failed.items() if _is_for_good(code))
+    again = sum(progress.failed.values()) - fixable - for_good
     says = []
     if again:
         says.append(f"{again:,} failed: take them up with --retry-failed")
@@ -83,7 +86,21 @@ def problem(
             f"{fixable:,} could not be sent: put them, corrected, in a file of their own "
             "(see the errors file)"
         )
+    if for_good:
+        says.append(
+            f"{for_good:,} were refused for good, and would be again: put them, corrected, in a "
+            "file of their own (see the errors file)"
+        )
     return ". ".join(says)
+
+
+def _is_for_good(code: str) -> bool:
+    """Whether the provider refused a line for what is in it: the same line would be again."""
+    status = code.removeprefix("http_")
+    if not status.isdecimal():
+        return False
+    found = refusal_from_response(int(status), {}, b"", wall_time=0.0)
+    return found is not None and found.kind is Kind.PERMANENT
 
 
 def exit_code(progress: "Progress") -> int:

@@ -97,6 +97,14 @@ def run(
             rich_help_panel=_RESUMING,
         ),
     ] = False,
+    keep_going: Annotated[
+        bool,
+        typer.Option(
+            "--keep-going",
+            help="Go on where the first lines all fail alike and nothing is answered.",
+            rich_help_panel=_BOUNDS,
+        ),
+    ] = False,
     ambiguous: Annotated[
         Ambiguous,
         typer.Option(
@@ -177,6 +185,7 @@ def run(
                 ordered=ordered,
                 overwrite=overwrite,
                 retry_failed=retry_failed,
+                keep_going=keep_going,
                 ambiguous=ambiguous.value,
                 max_cost=max_cost,
                 max_tokens=max_tokens,

@@ -48,7 +48,7 @@ def test_what_is_encoded_is_decoded() -> None:
     assert failed.error is not None
     assert (failed.error.code, failed.error.message) == ("http_400", "no")
     assert failed.response is not None
-    assert bytes(failed.response.body) == b'"<p>no"'  # no JSON: a string
+    assert bytes(failed.response.body) == b'{"raw":"<p>no"}'  # as all bodies: an object
     assert [custom_id_of(ROW), custom_id_of(FAILED)] == ["q7", None]
 
 

@@ -33,7 +33,7 @@ from headway.bulk.input.lines import (
     skip_line,
 )
 from headway.bulk.input.seen import SeenIds
-from headway.bulk.input.tables import PromptReader, read_records
+from headway.bulk.input.tables import PromptReader, as_text, read_records
 
 __all__ = ["InvalidInput", "Shape", "Shard", "Source", "open_source"]
 
@@ -209,8 +209,8 @@ class Source:
                     try:
                         custom_id = (
                             _decode_id(data).custom_id
-                            if column == "custom_id"
-                            else msgspec.json.decode(data)[column]
+                            if self._prompts is None
+                            else as_text(msgspec.json.decode(data)[column])
                         )
                     except Exception:  # whatever it is, the line has its row
                         continue

@@ -23,7 +23,7 @@ from headway.bulk.input.formats import (
 from headway.bulk.input.lines import MAX_LINE, InvalidInput, Line, skip_line
 from headway.bulk.input.seen import SeenIds
 
-__all__ = ["PromptReader", "Record", "read_records"]
+__all__ = ["PromptReader", "Record", "as_text", "read_records"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,7 @@ class PromptReader:
                 return BadLine(line.number, None, "missing_column", what)
         custom_id = str(line.number)
         if self.id_column is not None:
-            found = check_id(line, _text(row[self.id_column]), seen)
+            found = check_id(line, as_text(row[self.id_column]), seen)
             if not isinstance(found, str):
                 what = found.message.replace(f"line {line.number}", where, 1)
                 return BadLine(found.line, found.custom_id, found.code, what)
@@ -238,13 +238,13 @@ class PromptReader:
 
     def _prompt(self, row: Mapping[str, object]) -> str:
         if self._parts is None:
-            return _text(row[self.prompt_column or "prompt"])
+            return as_text(row[self.prompt_column or "prompt"])
         return "".join(
-            text + ("" if name is None else _text(row[name])) for text, name in self._parts
+            text + ("" if name is None else as_text(row[name])) for text, name in self._parts
         )
 
 
-def _text(value: object) -> str:
+def as_text(value: object) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 

@@ -47,7 +47,8 @@ class Reading(NamedTuple):
     """What a body holds. `body` is the JSON as it came, or mended.
 
     `missing` says what is wrong where it is no answer, and `status` the HTTP status that this
-    amounts to, where the body says so; `billed` whether it may have been billed nevertheless.
+    amounts to, where the body says so; `billed` whether it may have been billed nevertheless, and
+    `blocked` whether a content filter is why there is no answer.
     """
 
     body: bytes
@@ -57,6 +58,7 @@ class Reading(NamedTuple):
     missing: str = ""
     status: int | None = None
     billed: bool = False
+    blocked: bool = False
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -159,7 +161,7 @@ def _judge(body: bytes, read: _Body) -> Reading:
         return reading._replace(missing=f"there is none in it ({shown})", billed=True)
     if read.promptFeedback is not _ABSENT:
         what = f"the prompt was blocked: {bytes(read.promptFeedback)[:_MOST_MESSAGE].decode()}"
-        return reading._replace(missing=what)
+        return reading._replace(missing=what, blocked=True)
     said = {name: part for name in ("detail", "message", "msg", "errors")
             if bytes(part := getattr(read, name)) not in (b"", *_NOTHING)}  # fmt: skip
     if said or body.strip() == b"{}":

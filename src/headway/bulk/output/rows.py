@@ -154,16 +154,35 @@ def error_row(
 ) -> bytes:
     """The output row of a line that failed, with its line break.
 
-    `response` is the provider's last answer, where there was one; a body that is not JSON is
-    written as a string.
+    `response` is the provider's last answer, where there was one. What reads tables of JSON takes
+    a column of one type alone: a body that is no object, or whose `error` is neither one nor null,
+    is written as ``{"raw": "…"}``.
     """
     shown: Response | None = None
     if response is not None:
         body = response.body
-        if not is_json(body):
-            body = _encode(body.decode(errors="replace"))
+        if not _is_alike(body):
+            body = _encode({"raw": body.decode(errors="replace")})
         shown = Response(response.status, response.request_id, _one_line(body))
     return _encoded(Row(f"{_ID}{line}", custom_id, shown, RowError(code, message)))
+
+
+class _FailedBody(msgspec.Struct):
+    error: msgspec.Raw = msgspec.Raw(b"")
+
+
+_decode_body = msgspec.json.Decoder(_FailedBody).decode
+
+
+def _is_alike(body: bytes) -> bool:
+    """Whether `body` is an object whose `error` is one, null or not there."""
+    if not is_json(body):
+        return False
+    try:
+        error = bytes(_decode_body(body).error)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return error[:1] in (b"", b"{", b"n")
 
 
 def _encoded(row: Row) -> bytes:

@@ -242,13 +242,19 @@ class Session:
 
 @dataclass(slots=True)
 class Trace:
-    """The measurements of a run. `ignored` counts lines that cannot be read (torn ones)."""
+    """The measurements of a run. `ignored` counts lines that cannot be read (torn ones).
+
+    Of a run with killed sessions, `rows` is how many rows there are, and `unmeasured` how many of
+    them those did not come to count.
+    """
 
     sessions: list[Session] = field(default_factory=list)
     models: dict[str, ModelUse] = field(default_factory=dict)
     wait: Histogram = field(default_factory=Histogram)
     latency: Histogram = field(default_factory=Histogram)
     ignored: int = 0
+    rows: int = 0
+    unmeasured: int = 0
 
     @property
     def samples(self) -> Iterator[Sample]:

@@ -85,7 +85,7 @@ class _Cards(Content):
 def cards(run: Measured) -> Content:
     """The tiles."""
     sums = run.sums
-    refused = sum(sums.refused.values())
+    refused = sums.limited
     limit = f"{percent(sums.reached)} of {rate(sums.allowed or 0)}" if sums.reached else ""
     share = f"{percent(sums.answered / sums.total)} of all rows" if sums.total else "rows"
     if sums.unpriced:

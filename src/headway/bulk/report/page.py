@@ -15,6 +15,7 @@ from headway.bulk.output.journal import run_folder, trace_file
 from headway.bulk.output.paths import InvalidOutput, errors_file
 from headway.bulk.record.trace import Trace, read_trace
 from headway.bulk.report.failures import read_failures
+from headway.bulk.report.recovered import make_whole
 from headway.bulk.report.render import page
 from headway.errors import InvalidArgument
 
@@ -41,6 +42,7 @@ def write_report(run: Path, output: Path, *, redact: bool = False) -> None:
         measured = trace_file(folder)
         trace = read_trace(measured) if measured.exists() else Trace()
         errors = errors_file(folder.with_suffix(""))
+        make_whole(trace, _results(folder))
         failures = read_failures(errors, redact=redact) if errors.exists() else None
     except OSError as error:
         raise InvalidRun(
@@ -50,6 +52,15 @@ def write_report(run: Path, output: Path, *, redact: bool = False) -> None:
     zone = datetime.now().astimezone().utcoffset() or timedelta()
     text = page(_name(trace) or folder.stem, trace, failures, redact=redact, zone=timezone(zone))
     _write(output, text.encode("utf-8", "replace"))
+
+
+def _results(folder: Path) -> Path | None:
+    """Where the rows of the run are, None where they are nowhere."""
+    named = folder.with_suffix("")
+    for path in (folder / "rows", named.with_name(f"{named.name}.jsonl"), named):
+        if path.is_file():
+            return path
+    return None
 
 
 def _folder(run: Path) -> Path:

@@ -26,7 +26,8 @@ class _Attempts(Content):
 def attempts(run: Measured) -> Content:
     """How many attempts the rows took."""
     counts = {n: rows for n, rows in run.trace.count("attempts").items() if rows > 0}
-    rows = sum(counts.values())
+    unmeasured = run.trace.unmeasured
+    rows = sum(counts.values()) + unmeasured
     shown: list[tuple[str, float, str]] = []
     for n in sorted(counts):
         name = "never sent" if n == 0 else "1 attempt" if n == 1 else f"{n} attempts"
@@ -35,6 +36,10 @@ def attempts(run: Measured) -> Content:
             shown.append((f"{n} and more", more, f"{count(more)} · {percent(more / rows)}"))
             break
         shown.append((name, counts[n], f"{count(counts[n])} · {percent(counts[n] / rows)}"))
+    if unmeasured:  # a kill came before they were counted
+        shown.append(
+            ("not measured", unmeasured, f"{count(unmeasured)} · {percent(unmeasured / rows)}")
+        )
     return _Attempts(bars(shown))
 
 

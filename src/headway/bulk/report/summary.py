@@ -5,8 +5,14 @@ from __future__ import annotations
 from headway._words import binds, money, percent
 from headway.bulk.record.trace import Trace
 from headway.bulk.report.failures import Failures
+from headway.kinds import Kind, Retried
 
 __all__ = ["Sums"]
+
+# Faults, and what is wrong with one line: the provider has not asked to be sent less.
+_NO_REFUSALS = {
+    str(kind) for kind in Kind if kind.retried is Retried.ATTEMPTS or kind is Kind.PERMANENT
+}
 
 
 class Sums:
@@ -20,16 +26,19 @@ class Sums:
         # A killed session lost its last span: what the next one found there makes up for it.
         rows = last.info.already_done if last else 0
         rows += sum(s.done + sum(s.failed.values()) for s in last.samples) if last else 0
-        self.answered = max(0, rows - self.failed)
+        self.answered = max(0, max(rows, trace.rows) - self.failed)
         self.total = last.info.total if last else None
         left = None if self.total is None else self.total - self.answered - self.failed
         self.left = None if left is None else max(0, left)
         self.seconds = trace.sum("span")
         self.sessions = len(trace.sessions)
-        self.sent = trace.sum("sent")
+        self.sent = trace.sum("sent") + trace.unmeasured  # each took one attempt at least
         self.refused = trace.count("refused")
+        self.limited = sum(n for kind, n in self.refused.items() if kind not in _NO_REFUSALS)
         self.reasons = trace.count("reasons")
-        self.input, self.output = trace.sum("input"), trace.sum("output")
+        models = trace.models.values()
+        self.input = max(trace.sum("input"), sum(use.input for use in models))
+        self.output = max(trace.sum("output"), sum(use.output for use in models))
         self.cost = trace.sum("cost")
         self.unpriced = [name for name, use in trace.models.items() if use.cost is None]
         known = [s for s in trace.samples if s.limit is not None]
