@@ -32,7 +32,8 @@ CHAT = "/v1/chat/completions"
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("TOGETHER_BASE_URL", "HEADWAY_API_KEY"):
+    variables = [each.url_variable for each in PROVIDERS.values() if each.url_variable]
+    for name in (*variables, "HEADWAY_API_KEY", "OPENAI_API_VERSION"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -66,7 +67,8 @@ def test_a_provider_by_its_name(
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_every_provider_has_an_address(provider: str) -> None:
-    assert find_endpoint(provider, key="k").url(CHAT).endswith("/chat/completions")
+    resource = "https://x.openai.azure.com" if provider == "azure" else None
+    assert find_endpoint(provider, resource, key="k").url(CHAT).endswith("/chat/completions")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_together_at_the_address_of_its_variable(monkeypatch: pytest.MonkeyPatch
             "acme",
             None,
             "the provider 'acme' is not known. Fix: use one of together, openai, anthropic, "
-            "deepseek, "
+            "azure, deepseek, "
             "fireworks, gemini, groq, huggingface, mistral, openrouter, xai, or give the address "
             "of any other server that speaks OpenAI's HTTP with --base-url",
         ),

@@ -99,3 +99,12 @@ def test_an_invalid_answer_is_copied_whole() -> None:
     error = InvalidAnswer("what", Answer(200, "r", b"x"), UNTOLD)
     again = type(error)(*error.args)
     assert (str(again.args[0]), again.answer, again.read) == ("what", error.answer, UNTOLD)
+
+
+def test_a_certificate_that_is_not_known_is_told_with_the_variable_to_set() -> None:
+    error = httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate")
+    assert describe(error)[1] == (
+        "ConnectError: [SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate. Where a proxy or "
+        "a server of yours has certificates of its own, name their file: export "
+        "SSL_CERT_FILE=/path/to/certificates.pem"
+    )

@@ -43,6 +43,11 @@ _CONNECT = 10.0  # seconds
 _MOST_OF_AN_ERROR = 1024 * 1024  # bytes; the status says what matters
 INFINITY = float("inf")
 
+_CERTIFICATES = (
+    "Where a proxy or a server of yours has certificates of its own, name their file: export "
+    "SSL_CERT_FILE=/path/to/certificates.pem"
+)
+
 UNTOLD = Reading(b"", Tokens(), billed=True)
 """Of an attempt that may have been billed, and whose answer nobody has seen."""
 
@@ -130,21 +135,17 @@ class Sender:
         self._shell = scheduler._shell
         self._observe = Observer(self._shell, provider=provider_named(endpoint.provider))
         self._flow = self._shell.state.flow(scheduler._options.key)
-        self._headers = dict(endpoint.headers)
         self._pool: Pool | None = None
         if client is None:
             self._pool = Pool(self._shell.connections, endpoint.base_url)
             times = httpx.Timeout(timeout, connect=min(_CONNECT, timeout), pool=None)
             client = httpx.AsyncClient(transport=self._pool, timeout=times)
-            headers = httpx.Headers(client.headers)
-            headers.update(self._headers)
-            self._own_headers = headers.raw
             self._extensions = {"timeout": times.as_dict()}
         self._client = client
         proxy = None if self._pool is None else self._pool.proxy
-        self._secrets = Secrets(self._headers, (endpoint.base_url, proxy))
+        self._secrets = Secrets(endpoint.headers, (endpoint.url("/v1"), proxy))
         self.hide = self._secrets.hide
-        self._urls: dict[str, httpx.URL] = {}
+        self._places: dict[str, tuple[httpx.URL, list[tuple[bytes, bytes]]]] = {}
 
     async def __aenter__(self) -> Sender:
         return self
@@ -155,12 +156,13 @@ class Sender:
 
     async def ask(self, request: Request) -> Answered:
         """Send `request` once. Raises `httpx.HTTPError` and `InvalidAnswer`."""
-        url = self._urls.get(request.url)
-        if url is None:
-            url = self._urls[request.url] = httpx.URL(self._endpoint.url(request.url))
+        place = self._places.get(request.url)
+        if place is None:
+            place = self._places[request.url] = self._place_of(request.url)
+        url, headers = place
         sent_at = self._shell.clock()
         try:
-            response = self._secrets.clean(await self._post(url, request.body))
+            response = self._secrets.clean(await self._post(url, headers, request.body))
         except Exception as failure:
             self._secrets.clean_error(failure)
             raise
@@ -182,15 +184,22 @@ class Sender:
             response=response,
         )
 
-    async def _post(self, url: httpx.URL, body: bytes) -> httpx.Response:
+    def _place_of(self, path: str) -> tuple[httpx.URL, list[tuple[bytes, bytes]]]:
+        headers = httpx.Headers(self._client.headers if self._pool is not None else None)
+        headers.update(self._endpoint.headers_of(path))
+        return httpx.URL(self._endpoint.url(path)), headers.raw
+
+    async def _post(
+        self, url: httpx.URL, headers: list[tuple[bytes, bytes]], body: bytes
+    ) -> httpx.Response:
         pool = self._pool
         if pool is None:
-            request = self._client.build_request("POST", url, content=body, headers=self._headers)
+            request = self._client.build_request("POST", url, content=body, headers=headers)
         else:
             # Cookies, redirects and authentication, which nobody needs here, are a third of what
             # a request costs httpx's client.
             request = httpx.Request(
-                "POST", url, headers=self._own_headers, content=body, extensions=self._extensions
+                "POST", url, headers=headers, content=body, extensions=self._extensions
             )
         try:
             with anyio.fail_after(self._timeout):
@@ -434,6 +443,8 @@ def describe(error: BaseException) -> tuple[str, str, Answer | None]:
     elif isinstance(error, httpx.RequestError):
         cause = _lost(error) or error
         code, message = "connection_error", f"{type(cause).__name__}: {cause}".rstrip(": ")
+        if "CERTIFICATE_VERIFY_FAILED" in message:
+            message += f". {_CERTIFICATES}"
     elif isinstance(error, NeverFits):
         code, message = "never_fits", str(error)
     else:

@@ -11,9 +11,9 @@ from headway.errors import InvalidLimit
 from headway.rates import Limits, Rate, check_concurrency
 
 __all__ = [
-    "BaseUrl", "Concurrency", "EndpointName", "IdColumn", "Limit", "Model", "Parameters",
+    "BaseUrl", "Concurrency", "EndpointName", "Headers", "IdColumn", "Limit", "Model", "Parameters",
     "PricesFile", "PromptColumn", "ProviderName", "RateText", "Source", "System", "Template",
-    "TokensText", "limits", "parameters", "shape",
+    "TokensText", "endpoint", "limits", "parameters", "shape",
 ]  # fmt: skip
 
 _LINES = "How lines become requests"
@@ -61,7 +61,17 @@ BaseUrl = Annotated[
     typer.Option(
         "--base-url",
         help="Any other server that speaks OpenAI's HTTP, such as http://localhost:8000/v1; its "
-        "key, if it needs one, is read from HEADWAY_API_KEY.",
+        "key, if it needs one, is read from HEADWAY_API_KEY. Of Azure's a resource or a "
+        "deployment.",
+        rich_help_panel=_WHERE,
+    ),
+]
+Headers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--header",
+        metavar="'NAME: VALUE'",
+        help="A header of every request. May be repeated. Its value is written nowhere.",
         rich_help_panel=_WHERE,
     ),
 ]
@@ -186,6 +196,13 @@ def parameters(texts: Iterable[str]) -> dict[str, object]:
 
 def _no_json(constant: str) -> object:
     raise ValueError(constant)  # NaN and Infinity, which Python would take
+
+
+def endpoint(provider: str | None, base_url: str | None, headers: Iterable[str] | None) -> Any:
+    """The `headway.bulk.Endpoint` of these options. Raises `headway.bulk.InvalidSettings`."""
+    from headway.providers import find_endpoint, header_in
+
+    return find_endpoint(provider, base_url, headers=dict(map(header_in, headers or ())))
 
 
 def limits(rate: str | None, tokens: str | None, concurrency: int) -> Limits:

@@ -17,18 +17,18 @@ def probe(
     provider: options.ProviderName = None,
     base_url: options.BaseUrl = None,
     endpoint: options.EndpointName = None,
+    header: options.Headers = None,
 ) -> None:
     """Find the account's limits by a few small calls, and print what to run with."""
     import anyio
     import httpx
 
-    from headway import bulk
     from headway.bulk.input.formats import resolve_endpoint
     from headway.bulk.probe import describe
     from headway.bulk.probe import probe as ask
 
     async def work() -> str:
-        where = bulk.find_endpoint(provider, base_url)
+        where = options.endpoint(provider, base_url, header)
         async with httpx.AsyncClient(headers=dict(where.headers), timeout=60) as client:
             found = await ask(
                 client, model=model, provider=where.provider,

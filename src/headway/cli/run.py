@@ -62,6 +62,7 @@ def run(
     provider: options.ProviderName = None,
     base_url: options.BaseUrl = None,
     endpoint: options.EndpointName = None,
+    header: options.Headers = None,
     model: options.Model = None,
     prompt_column: options.PromptColumn = None,
     id_column: options.IdColumn = None,
@@ -198,7 +199,9 @@ def run(
             limits = options.limits(rate, tokens, concurrency)
         except HeadwayError as error:
             raise refused(error) from None
-        raise typer.Exit(_run(source, output, how, limits, provider, base_url, as_json, caught))
+        raise typer.Exit(
+            _run(source, output, how, limits, (provider, base_url, header), as_json, caught)
+        )
 
 
 def _run(
@@ -206,8 +209,7 @@ def _run(
     output: str | None,
     how: "RunOptions",
     limits: Limits,
-    provider: str | None,
-    base_url: str | None,
+    where: tuple[str | None, str | None, list[str] | None],
     as_json: bool,
     caught: Caught,
 ) -> int:
@@ -230,7 +232,7 @@ def _run(
             concurrency=limits.concurrency,
             retry=Retry(patience=_PATIENCE),
         )
-        endpoint = bulk.find_endpoint(provider, base_url)
+        endpoint = options.endpoint(*where)
         progress = None
         scope = anyio.CancelScope()
         watch = _Watch(shown, caught, None if as_json else console, scope, anyio.Event())
@@ -265,7 +267,7 @@ def _run(
             code, last = 128 + caught[0], f"stopped by {STOPS[caught[0]]}{again(to_stdout)}"
         elif progress is not None:
             code = exit_code(progress)
-            last = problem(progress, to_stdout, provider=provider, base_url=base_url)
+            last = problem(progress, to_stdout, provider=where[0], base_url=where[1])
     if shown.last is not None and not as_json:
         console.print(display.summary(shown.last))
     if last:
