@@ -32,7 +32,7 @@ _FIXES = {
 _YOURS = {
     "duplicate_custom_id", "invalid_body", "invalid_csv", "invalid_custom_id", "invalid_json",
     "invalid_line", "invalid_max_tokens", "invalid_method", "line_too_long", "missing_body",
-    "missing_column", "missing_custom_id", "mixed_forms", "never_fits", "not_utf8",
+    "missing_column", "missing_custom_id", "missing_model", "never_fits", "not_utf8",
     "stream_not_supported", "unsupported_url", "wrong_fields",
 }  # fmt: skip
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import tracemalloc
 from typing import Any
 
+import msgspec
 import pytest
 
 from headway import estimate
@@ -36,25 +38,20 @@ def line_of(**fields: Any) -> bytes:
 # -- what is read ------------------------------------------------------------------------------
 
 
-def test_the_first_line_tells_the_form_of_a_batch_file() -> None:
+def test_each_line_tells_its_own_form() -> None:
     openai = line_of(custom_id="a", method="POST", url="/v1/embeddings", body={"input": "x"})
     together = line_of(custom_id="b", body=CHAT)
-    first, other = parse(openai, together)
-    assert first == Request(1, "a", "/v1/embeddings", b'{"input": "x"}', 0, None)
-    assert other == BadLine(
-        2,
-        "b",
-        "mixed_forms",
-        "line 2 has no url, and the first line of the file has one. Make a file of each form",
-    )
-    first, other = parse(together, openai)
-    assert first == Request(1, "b", "/v1/chat/completions", json.dumps(CHAT).encode(), 20, "m")
-    assert other == BadLine(
-        2,
-        "a",
-        "mixed_forms",
-        "line 2 has a url, and the first line of the file has none. Make a file of each form",
-    )
+    body = json.dumps(CHAT).encode()
+    expected = {
+        openai: Request(1, "a", "/v1/embeddings", b'{"input": "x"}', 0, None),
+        together: Request(1, "b", "/v1/chat/completions", body, 20, "m"),
+        body: Request(1, "1", "/v1/chat/completions", body, 20, "m"),
+    }
+    for order in itertools.permutations(expected):
+        for number, (read, line) in enumerate(zip(parse(*order), order, strict=True), 1):
+            wanted = expected[line]
+            name = str(number) if line is body else wanted.custom_id
+            assert read == msgspec.structs.replace(wanted, line=number, custom_id=name)
 
 
 @pytest.mark.parametrize(
@@ -94,16 +91,6 @@ def test_a_plain_body_without_a_model_gets_the_one_given() -> None:
         b'{"model":"m","input": "x"}',
     ]
     assert [r.model for r in read if isinstance(r, Request)] == ["own", "m", "m"]
-
-
-def test_a_model_for_a_batch_file_is_refused() -> None:
-    reader = formats.RequestReader(None, "m")
-    with pytest.raises(InvalidInput) as raised:
-        reader.parse(Line(1, 30, line_of(custom_id="a", body=CHAT)), None)
-    assert str(raised.value) == (
-        "the lines of a batch file name their models themselves, and --model m would change "
-        "nothing. Fix: leave --model out"
-    )
 
 
 def test_the_body_is_kept_as_the_bytes_it_is() -> None:
@@ -237,7 +224,8 @@ BAD_LINES = {
         "a",
         "unsupported_url",
         "line 1 has the url '/v1/files'. Use one of /v1/chat/completions, /v1/completions, "
-        "/v1/embeddings, /v1/images/generations, /v1/rerank, /v1/responses, /v1/moderations",
+        "/v1/embeddings, /v1/images/generations, /v1/rerank, /v1/responses, /v1/moderations, "
+        "/v1/messages, /v1/fim/completions, /v1/chat/moderations, /v1/ocr",
     ),
     "another method": (
         line_of(custom_id="a", method="GET", body=CHAT),

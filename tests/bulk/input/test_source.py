@@ -146,12 +146,14 @@ def test_the_plain_form_takes_its_model_and_endpoint_from_the_options(tmp_path: 
     first, other = read(path, Shape(endpoint="images", model="flux"))
     body = b'{"model":"flux","prompt":"x"}'
     assert first == Request(1, "1", "/v1/images/generations", body, 0, "flux")
+    assert other == Request(3, "a", "/v1/images/generations", b'{"model":"flux"}', 0, "flux")
+    path = write(path, b'{"prompt":"x"}\n{"custom_id":"a","prompt":"x"}\n')
+    _, other = read(path, Shape())
     assert other == BadLine(
-        3,
+        2,
         None,
-        "mixed_forms",
-        "line 3 has a custom_id, and the first line of the file is a body alone. "
-        "Make a file of each form",
+        "missing_body",
+        'line 2 has a custom_id beside the members of its body. Put those into "body": {…}',
     )
 
 

@@ -1,8 +1,9 @@
 """Batch files: what a line asks for, and what is wrong with it.
 
 A line is a request in the OpenAI batch form, ``{"custom_id", "method", "url", "body"}``, in the
-Together form, ``{"custom_id", "body"}``, or in the plain form, a body alone; a file is of one
-form, which its first valid line shows. Prompts are in `headway.bulk.input.tables`, rows in
+Together form, ``{"custom_id", "body"}`` (Mistral's and Fireworks' too), in Anthropic's,
+``{"custom_id", "params"}``, in Gemini's, ``{"key", "request"}``, or in the plain form, a body
+alone. Each line shows its own. Prompts are in `headway.bulk.input.tables`, rows in
 `headway.bulk.output.rows`.
 
 Nothing here reads a clock or a network. Bodies pass through as the bytes they are: what the file
@@ -19,8 +20,19 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 import msgspec
 
 from headway._words import size
-from headway.bulk.input.lines import MAX_LINE, InvalidInput, Line, undecodable
+from headway.bulk.input.lines import MAX_LINE, Line, undecodable
 from headway.bulk.input.seen import SeenIds
+from headway.bulk.input.urls import (
+    DEFAULT_URL,
+    ENDPOINTS,
+    GENERATE,
+    GENERATES,
+    MESSAGES,
+    SUPPORTED_URLS,
+    WITHOUT_MODEL,
+    known_url,
+    resolve_endpoint,
+)
 from headway.estimate import (
     BYTES_PER_TOKEN,
     CHOICE_NAMES,
@@ -51,20 +63,10 @@ __all__ = [
     "with_members",
 ]
 
-ENDPOINTS = {
-    "chat": "/v1/chat/completions",
-    "completions": "/v1/completions",
-    "embeddings": "/v1/embeddings",
-    "images": "/v1/images/generations",
-    "rerank": "/v1/rerank",
-}
-SUPPORTED_URLS = (*ENDPOINTS.values(), "/v1/responses", "/v1/moderations")
-DEFAULT_URL = ENDPOINTS["chat"]
-
 # No count of tokens is above this; and what no float can hold, no limiter can count.
 _MAX_TOKENS = 10**12
 
-Form = Literal["openai", "together", "plain"]
+Form = Literal["batch", "plain"]
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -110,9 +112,12 @@ class BadLine(msgspec.Struct, frozen=True, gc=False):
 
 class _LineForm(msgspec.Struct, gc=False):
     custom_id: Any = None
+    key: Any = None
     method: Any = "POST"
     url: Any = None
     body: msgspec.Raw = msgspec.Raw(b"")
+    params: msgspec.Raw = msgspec.Raw(b"")
+    request: msgspec.Raw = msgspec.Raw(b"")
 
 
 def with_members(form: type[S], names: Iterable[str]) -> type[S]:
@@ -134,6 +139,7 @@ class BodyOptions(msgspec.Struct, gc=False):
 _OPTION_NAMES = (*MAX_NAMES, *GROUP_NAMES, *CHOICE_NAMES)
 _ABSENT = msgspec.Raw(b"")
 _NO_MEDIA = Media()
+_BODY_NAMES = (b'"body"', b'"params"', b'"request"')  # of lines that are no body alone
 
 
 class _BodyForm(BodyOptions, gc=False):
@@ -149,8 +155,21 @@ class _KindForm(msgspec.Struct, gc=False):
     input: msgspec.Raw = _ABSENT
     query: msgspec.Raw = _ABSENT
     documents: msgspec.Raw = _ABSENT
+    contents: msgspec.Raw = _ABSENT
+    # Of the responses, whose input has the name of the embeddings'.
+    instructions: msgspec.Raw = _ABSENT
+    max_output_tokens: msgspec.Raw = _ABSENT
+    previous_response_id: msgspec.Raw = _ABSENT
+    reasoning: msgspec.Raw = _ABSENT
+    store: msgspec.Raw = _ABSENT
+    text: msgspec.Raw = _ABSENT
+    tools: msgspec.Raw = _ABSENT
 
 
+_OF_RESPONSES = (
+    "instructions", "max_output_tokens", "previous_response_id", "reasoning", "store", "text",
+    "tools",
+)  # fmt: skip
 _Options = with_members(BodyOptions, _OPTION_NAMES)
 _decode_line = msgspec.json.Decoder(_LineForm).decode
 _decode_body = msgspec.json.Decoder(with_members(_BodyForm, _OPTION_NAMES)).decode
@@ -162,35 +181,22 @@ _HALF_PAIR = re.compile(
 )
 
 
-def resolve_endpoint(endpoint: str) -> str:
-    """The url of a short name or a path; `InvalidInput` for what is neither."""
-    url = ENDPOINTS.get(endpoint, endpoint)
-    if url not in SUPPORTED_URLS:
-        raise InvalidInput(
-            f"there is no endpoint {endpoint!r}",
-            fix=f"use one of {', '.join(ENDPOINTS)}, or a path: {', '.join(SUPPORTED_URLS)}",
-        )
-    return url
-
-
 class RequestReader:
     """Lines of one file to requests. `url` is that of lines without one (None: by their body).
 
-    `model` is for bodies of the plain form that have none. `form` is None until a line shows it.
+    `model` is for bodies that have none. `form` is that of the first valid line, None until then.
     """
 
     def __init__(self, url: str | None = None, model: str | None = None) -> None:
         self.form: Form | None = None
         self.strange: tuple[str, ...] = ()  # the members of the first object that is no request
+        self.models_needed = False
         self._url = url
         self._model = model
         self._model_member = b'"model":' + msgspec.json.encode(model) if model else b""
 
     def detect(self, line: Line) -> Form | None:
-        """Take `line` as the file's first, if it is valid; the form as far as it is known.
-
-        Raises `InvalidInput` when a model was given for a form whose lines name their own.
-        """
+        """Take `line` as the file's first, if it is valid; the form as far as it is known."""
         if self.form is None and unreadable(line) is None:
             try:
                 names = _decode_names(line.data)
@@ -199,20 +205,12 @@ class RequestReader:
             self.form = self._form_of(names.keys())
             if self.form is None:
                 self.strange = self.strange or tuple(names)
-            if self.form in ("openai", "together") and self._model is not None:
-                raise InvalidInput(
-                    "the lines of a batch file name their models themselves, and --model "
-                    f"{self._model} would change nothing",
-                    fix="leave --model out",
-                )
         return self.form
 
     def _form_of(self, names: Any) -> Form | None:
-        if "url" in names:
-            return "openai"
-        if "body" in names or "custom_id" in names:
-            return "together"
-        known = {"model", "messages", "prompt", "input", "query", "documents"}
+        if names & {"url", "body", "custom_id", "params", "request"}:
+            return "batch"
+        known = {"model", "messages", "prompt", "input", "query", "documents", "contents"}
         return "plain" if self._url is not None or names & known else None
 
     def parse(self, line: Line, seen: SeenIds | None) -> Request | BadLine:
@@ -222,38 +220,45 @@ class RequestReader:
         form = self.form
         if form is None:
             try:
-                form = self.detect(line) or "together"
+                form = self.detect(line) or "batch"
             except msgspec.ValidationError:
-                form = "together"
-        if form == "plain":
-            return self._check_body(line, str(line.number), None, line.data.strip())
+                form = "batch"
+        data = line.data
+        if form == "plain" and not any(name in data for name in _BODY_NAMES):
+            return self._check_body(line, str(line.number), None, data.strip(), plain=True)
         try:
-            read = _decode_line(line.data)
+            read = _decode_line(data)
         except (msgspec.DecodeError, RecursionError) as error:
             return _not_json(line, error)
-        custom_id = check_id(line, read.custom_id, seen)
+        body = bytes(read.body or read.params or read.request)
+        if not body and read.custom_id is None and self._is_plain(data):
+            return self._check_body(line, str(line.number), None, data.strip(), plain=True)
+        return self._in_batch(line, read, body, seen)
+
+    def _is_plain(self, data: bytes) -> bool:
+        names = _decode_names(data).keys()
+        return "url" not in names and self._form_of(names) == "plain"
+
+    def _in_batch(
+        self, line: Line, read: _LineForm, body: bytes, seen: SeenIds | None
+    ) -> Request | BadLine:
+        name = read.custom_id
+        if read.request and name is None:  # Gemini's; Vertex's have none
+            name = str(line.number) if read.key is None else read.key
+        custom_id = check_id(line, name, seen)
         if not isinstance(custom_id, str):
             return custom_id
-        if (read.url is None) == (form == "openai"):
-            has, others = ("no url", "one") if form == "openai" else ("a url", "none")
-            return _bad(
-                line,
-                custom_id,
-                "mixed_forms",
-                f"has {has}, and the first line of the file has {others}. Make a file of each form",
-            )
-        if read.method != "POST":
+        if not (isinstance(read.method, str) and read.method.upper() == "POST"):
             said = _shown(read.method)
             return _bad(line, custom_id, "invalid_method", f"has the method {said}. Use POST")
-        url = read.url
-        if url is not None and url not in SUPPORTED_URLS:
+        url = MESSAGES if read.params and not read.body else None
+        if read.url is not None and (url := known_url(read.url)) is None:
             return _bad(
                 line,
                 custom_id,
                 "unsupported_url",
-                f"has the url {_shown(url)}. Use one of {', '.join(SUPPORTED_URLS)}",
+                f"has the url {_shown(read.url)}. Use one of {', '.join(SUPPORTED_URLS)}",
             )
-        body = bytes(read.body)
         if not body:
             return _bad(
                 line,
@@ -264,9 +269,8 @@ class RequestReader:
         return self._check_body(line, custom_id, url, body)
 
     def _check_body(
-        self, line: Line, custom_id: str, url: str | None, body: bytes
+        self, line: Line, custom_id: str, url: str | None, body: bytes, *, plain: bool = False
     ) -> Request | BadLine:
-        plain = self.form == "plain"
         name = None if plain else custom_id
         if not body.startswith(b"{"):
             what = "is not a JSON object" if plain else "has a body that is not a JSON object"
@@ -285,9 +289,8 @@ class RequestReader:
             return _bad(
                 line,
                 None,
-                "mixed_forms",
-                "has a custom_id, and the first line of the file is a body alone. "
-                "Make a file of each form",
+                "missing_body",
+                'has a custom_id beside the members of its body. Put those into "body": {…}',
             )
         if options.stream not in (None, False):
             return _bad(
@@ -305,15 +308,29 @@ class RequestReader:
                 f"has a {asked} that is no count of tokens: it is above {_MAX_TOKENS:,}. "
                 "Correct it",
             )
-        model = options.model if isinstance(options.model, str) else None
-        if plain and options.model is None and self._model is not None:
-            model = self._model
-            rest = body[1:].lstrip()
-            body = b"{" + self._model_member + (b"" if rest.startswith(b"}") else b",") + rest
+        model = options.model if isinstance(options.model, str) else self._model
+        if (generates := GENERATES.fullmatch(url)) is not None:
+            if not (model := model if generates[1] == "None" else generates[1]):
+                return self._without_model(line, name)
+            model = model.removeprefix("models/")
+            url = GENERATE.format(model)
+        elif options.model is None and self._model is not None:
+            body = self._with_model(body)
+        elif model is None and self.models_needed and url not in WITHOUT_MODEL:
+            return self._without_model(line, name)
         return Request(
             line.number, custom_id, url, body, asked.max_tokens, model, asked.choices, token_ids,
             *_media_of(body),
         )  # fmt: skip
+
+    def _with_model(self, body: bytes) -> bytes:
+        rest = body[1:].lstrip()
+        if b'"model"' in body and "model" in (members := _decode_names(body)):  # it is null
+            return msgspec.json.encode({**members, "model": self._model})
+        return b"{" + self._model_member + (b"" if rest.startswith(b"}") else b",") + rest
+
+    def _without_model(self, line: Line, name: str | None) -> BadLine:
+        return _bad(line, name, "missing_model", "names no model. Give one with --model")
 
 
 def _url_of(body: bytes) -> str:
@@ -321,9 +338,14 @@ def _url_of(body: bytes) -> str:
     kind = _decode_kind(body)
     if kind.messages is not _ABSENT:
         return DEFAULT_URL
+    if kind.contents is not _ABSENT:
+        return GENERATE.format(None)
     if kind.prompt is not _ABSENT:
         return ENDPOINTS["completions"]
     if kind.input is not _ABSENT:
+        conversation = bytes(kind.input).startswith(b"[") and b'"role"' in bytes(kind.input)
+        if conversation or any(getattr(kind, name) is not _ABSENT for name in _OF_RESPONSES):
+            return "/v1/responses"
         return ENDPOINTS["embeddings"]
     if kind.query is not _ABSENT and kind.documents is not _ABSENT:
         return ENDPOINTS["rerank"]

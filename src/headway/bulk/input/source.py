@@ -8,8 +8,8 @@ import io
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,75 +30,17 @@ from headway.bulk.input.lines import (
     count_lines,
     decompressed,
     open_file,
+    read_lines,
     skip_line,
 )
 from headway.bulk.input.seen import SeenIds
+from headway.bulk.input.shapes import Shape, Shard
 from headway.bulk.input.tables import PromptReader, as_text, read_records
 
 __all__ = ["InvalidInput", "Shape", "Shard", "Source", "open_source"]
 
 _CHUNK = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """How lines become requests: what of the options changes the requests.
-
-    `endpoint` is the url of lines without one, a short name or a path. `model` is for prompts, and
-    for bodies of the plain form that name none. `parameters` are further members of a prompt's
-    body, such as ``{"temperature": 0}``. Raises `InvalidInput` for what is no text, or no mapping.
-    """
-
-    endpoint: str | None = None
-    model: str | None = None
-    prompt_column: str | None = None
-    id_column: str | None = None
-    template: str | None = None
-    system: str | None = None
-    parameters: Mapping[str, object] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name in ("endpoint", "model", "prompt_column", "id_column", "template", "system"):
-            value = getattr(self, name)
-            if not isinstance(value, str | None):
-                raise InvalidInput(
-                    f"{name}={shown(value)} is not text", fix=f"give {name} as a string, or none"
-                )
-        names = self.parameters if isinstance(self.parameters, Mapping) else [None]
-        if not all(isinstance(name, str) for name in names):
-            raise InvalidInput(
-                f"parameters={shown(self.parameters)} is not a mapping of names to values",
-                fix='give parameters={"temperature": 0}, or none',
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """The part `index` (from 0) of `count`: the lines that start in its share of the bytes."""
-
-    index: int
-    count: int
-
-    def __post_init__(self) -> None:
-        whole = all(type(each) is int for each in (self.index, self.count))
-        if not (whole and 0 <= self.index < self.count):
-            raise InvalidInput(
-                f"there is no shard {self.index}/{self.count}",
-                fix="give i/N with i from 0 to N - 1, like 0/8",
-            )
-
-    @classmethod
-    def parse(cls, text: str) -> Shard:
-        """The shard that "3/8" means; `InvalidInput` for what is none."""
-        # Who has no type checker may pass anything.
-        index, slash, count = text.partition("/") if isinstance(text, str) else ("", "", "")
-        if not (
-            slash and index.isascii() and index.isdigit() and count.isascii() and count.isdigit()
-        ):
-            raise InvalidInput(
-                f"{text!r} is no shard", fix="give i/N with i from 0 to N - 1, like 0/8"
-            )
-        return cls(int(index), int(count))
+_LOOKED_AT = 1_000  # lines, for one with a model, or without
 
 
 class _IdForm(msgspec.Struct, gc=False):
@@ -137,6 +79,7 @@ class Source:
         self._start, self._first, self._count = 0, 1, -1  # of the shard: byte, line, lines
         url = resolve_endpoint(shape.endpoint) if shape.endpoint is not None else None
         self._prompts: PromptReader | None = None
+        self._model = shape.model
         self._batch = RequestReader(url, shape.model)
         if table or shape.prompt_column is not None or shape.template is not None:
             self._prompts = PromptReader(
@@ -204,7 +147,7 @@ class Source:
                 left -= 1
                 if len(data) > MAX_LINE and not data.endswith(b"\n"):
                     skip_line(file)
-                elif note_ids and column is not None and self._batch.form != "plain":
+                elif note_ids and column is not None and (self._prompts or b"custom_id" in data):
                     assert seen is not None
                     try:
                         custom_id = (
@@ -353,7 +296,9 @@ class Source:
             number += 1
             if len(data) > MAX_LINE and not data.endswith(b"\n"):
                 skip_line(content)
-            elif self._batch.detect(Line(number, len(data), data)) is not None:
+            elif self._batch.detect(line := Line(number, len(data), data)) is not None:
+                if self._model is not None:
+                    self._check_model(line, content)
                 return
         if strange := self._batch.strange:
             raise InvalidInput(
@@ -362,6 +307,42 @@ class Source:
                 f"{strange[0]}, or a --template; for bodies that only their url tells apart: "
                 "--endpoint",
             )
+
+    def _check_model(self, line: Line, content: BinaryIO) -> None:
+        """Raise `InvalidInput` where the lines of a batch file, the first of which is `line`, all
+        name other models than the one that was given: it would change nothing.
+        """
+        others = 0
+        for each in islice(chain([line], read_lines(content)), _LOOKED_AT):
+            found = self._batch.parse(each, None)
+            if isinstance(found, Request) and found.model == self._model:
+                return
+            others += isinstance(found, Request) and found.custom_id != str(found.line)
+        if others:
+            raise InvalidInput(
+                "the lines of a batch file name their models themselves, and --model "
+                f"{self._model} would change nothing",
+                fix="leave --model out",
+            )
+
+    def require_models(self) -> None:
+        """Take no line without a model from here on. Raises `InvalidInput` where that is so for
+        the first one that could be sent.
+        """
+        self._batch.models_needed = True
+        if self.lines is None or self._prompts is not None:
+            return
+        content = self._content(0)
+        if _peek(content).startswith(codecs.BOM_UTF8):
+            content.read(3)
+        for line in islice(read_lines(content), _LOOKED_AT):
+            found = self._batch.parse(line, None)
+            if isinstance(found, BadLine) and found.code == "missing_model":
+                raise InvalidInput(
+                    f"line {line.number} of {self.name} names no model", fix="give one with --model"
+                )
+            if isinstance(found, Request):
+                return
 
     def stream(self) -> None:
         """Take the file as one that is read once, as it comes."""

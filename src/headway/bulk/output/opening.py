@@ -60,7 +60,11 @@ def paths_of(
 
 
 def open_rows(paths: Paths, lines: Source, endpoint: Endpoint, options: RunOptions) -> Rows:
-    """Open the output and what was begun of it; blocks. Raises `InvalidOutput`."""
+    """Open the output and what was begun of it; blocks. Raises `InvalidOutput`, and `InvalidInput`
+    where the lines name no models, and `endpoint` needs them.
+    """
+    if endpoint.names_models:
+        lines.require_models()
     if paths.output is None:
         standard = Path("standard output")
         return Pipe(standard, sys.stdout.fileno(), ordered=options.ordered)
