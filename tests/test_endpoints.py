@@ -120,7 +120,7 @@ def test_what_is_no_address(provider: str | None, base_url: str | None, message:
         ("fireworks", "FIREWORKS_BASE_URL", "http://proxy", "http://proxy/inference/v1"),
         ("gemini", "GOOGLE_GEMINI_BASE_URL", "http://proxy", "http://proxy/v1beta/openai"),
         ("mistral", "MISTRAL_BASE_URL", "http://proxy/mistral", "http://proxy/mistral/v1"),
-        (None, "TOGETHER_BASE_URL", "http://proxy/v1", "http://proxy/v1"),
+        (None, "TOGETHER_BASE_URL", "http://proxy/", "http://proxy/v1"),
         ("xai", "XAI_BASE_URL", "http://proxy/v1", "http://proxy/v1"),
     ],
 )

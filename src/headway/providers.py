@@ -360,6 +360,8 @@ def _address_of(known: Provider, base_url: str | None) -> tuple[str, str]:
             )
         if not url:
             return known.base_url, ""
+        if known is TOGETHER:
+            check_url(url, known.url_variable or "")  # its SDK reads the same variable
     url = url.strip()
     host = _hostname(url)
     if not host or urlsplit(url).scheme not in ("http", "https"):

@@ -13,7 +13,6 @@ import pytest
 
 from headway import Scheduler, bulk
 from headway.bulk.input.formats import BadLine, Request
-from headway.bulk.input.urls import known_url
 from headway.providers import find_endpoint
 
 TALK = [{"role": "user", "content": "Which cheese is the best?"}]
@@ -134,37 +133,6 @@ def test_all_of_them_in_one_file(tmp_path: Path) -> None:
     assert [each.url for each in found if isinstance(each, Request)] == [
         url for _, _, url, _ in LINES.values()
     ]
-
-
-@pytest.mark.parametrize(
-    ("url", "known"),
-    [
-        ("/v1/chat/completions", "/v1/chat/completions"),
-        ("/v1/chat/completions/", "/v1/chat/completions"),
-        ("v1/chat/completions", "/v1/chat/completions"),
-        ("/chat/completions", "/v1/chat/completions"),
-        ("chat/completions", "/v1/chat/completions"),
-        ("/openai/v1/chat/completions", "/v1/chat/completions"),
-        ("/v4/chat/completions", "/v1/chat/completions"),
-        ("https://api.openai.com/v1/embeddings", "/v1/embeddings"),
-        (
-            "https://x.openai.azure.com/openai/deployments/m/chat/completions?api-version=1",
-            "/v1/chat/completions",
-        ),
-        ("https://api.anthropic.com/v1/messages", "/v1/messages"),
-        (f"https://generativelanguage.googleapis.com{GENERATE}", GENERATE),
-        ("/v1/fim/completions", "/v1/fim/completions"),
-        ("/completions", "/v1/completions"),
-        ("https://api.openai.com", None),
-        ("/v1/files", None),
-        ("/v1/audio/transcriptions", None),
-        ("", None),
-        (7, None),
-        (["/v1/embeddings"], None),
-    ],
-)
-def test_a_url_under_its_other_names(url: object, known: str | None) -> None:
-    assert known_url(url) == known
 
 
 # -- models ------------------------------------------------------------------------------------

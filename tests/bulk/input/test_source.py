@@ -235,13 +235,6 @@ def test_a_line_that_was_being_written_is_left_out(
     source.close()
 
 
-@pytest.mark.parametrize("text", ["", "3", "8/8", "-1/8", "a/b", "1/0", "1/²"])
-def test_what_is_no_shard(text: str) -> None:
-    with pytest.raises(InvalidInput, match=r"give i/N with i from 0 to N - 1, like 0/8"):
-        Shard.parse(text)
-    assert Shard.parse("3/8") == Shard(3, 8)
-
-
 # -- what is refused ---------------------------------------------------------------------------
 
 
