@@ -21,6 +21,8 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for each in PROVIDERS.values():
         monkeypatch.delenv(each.url_variable or "", raising=False)
         monkeypatch.delenv(each.key_variable, raising=False)
+    monkeypatch.delenv("AZURE_OPENAI_ENDPOINT", raising=False)
+    monkeypatch.delenv("AZURE_OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("HEADWAY_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_API_VERSION", raising=False)
 

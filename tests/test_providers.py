@@ -67,8 +67,7 @@ def test_a_provider_by_its_name(
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_every_provider_has_an_address(provider: str) -> None:
-    resource = "https://x.openai.azure.com" if provider == "azure" else None
-    assert find_endpoint(provider, resource, key="k").url(CHAT).endswith("/chat/completions")
+    assert find_endpoint(provider, key="k").url(CHAT).endswith("/chat/completions")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +111,7 @@ def test_together_at_the_address_of_its_variable(monkeypatch: pytest.MonkeyPatch
             "acme",
             None,
             "the provider 'acme' is not known. Fix: use one of together, openai, anthropic, "
-            "azure, deepseek, "
+            "deepseek, "
             "fireworks, gemini, groq, huggingface, mistral, openrouter, xai, or give the address "
             "of any other server that speaks OpenAI's HTTP with --base-url",
         ),

@@ -95,6 +95,17 @@ TOGETHER = Provider(
     aliases=("togetherai",),
 )
 
+# Each resource has an address of its own: https://NAME.openai.azure.com, and its like.
+AZURE = Provider(
+    "azure",
+    "",
+    "AZURE_OPENAI_API_KEY",
+    key_header="api-key",
+    key_form="{}",
+    url_variable="AZURE_OPENAI_ENDPOINT",
+    hosts=(".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com"),
+)
+
 PROVIDERS: Mapping[str, Provider] = MappingProxyType(
     {
         provider.name: provider
@@ -113,20 +124,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 url_variable="ANTHROPIC_BASE_URL",
                 own_form=OwnForm(
                     "/v1/messages", "x-api-key", (("anthropic-version", "2023-06-01"),)
-                ),
-            ),
-            # Each resource has an address: https://NAME.openai.azure.com, and its like.
-            Provider(
-                "azure",
-                "",
-                "AZURE_OPENAI_API_KEY",
-                key_header="api-key",
-                key_form="{}",
-                url_variable="AZURE_OPENAI_ENDPOINT",
-                hosts=(
-                    ".openai.azure.com",
-                    ".cognitiveservices.azure.com",
-                    ".services.ai.azure.com",
                 ),
             ),
             Provider(
@@ -191,7 +188,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
         )
     }
 )
-"""Each provider by its name, Together first."""
+"""Each provider that has one address, by its name, Together first."""
 
 _CUSTOM_KEY = "HEADWAY_API_KEY"
 _ANY = Provider("custom", "", _CUSTOM_KEY)  # a server that is known by its address alone
@@ -212,7 +209,7 @@ _SAY_WHO = frozenset({"api-key", "authorization", "x-api-key", "x-goog-api-key"}
 def provider_named(name: str) -> Provider | None:
     """The provider of that name, or of that alias; None for one that is not known."""
     wanted = name.strip().lower()
-    for provider in PROVIDERS.values():
+    for provider in (*PROVIDERS.values(), AZURE):
         if wanted == provider.name or wanted in provider.aliases:
             return provider
     return None
@@ -221,7 +218,7 @@ def provider_named(name: str) -> Provider | None:
 @lru_cache(maxsize=256)
 def provider_at(host: str) -> Provider | None:
     """The provider that answers at `host`, None for one that is not known."""
-    for provider in PROVIDERS.values():
+    for provider in (*PROVIDERS.values(), AZURE):
         known = host == urlsplit(provider.base_url).hostname or host in provider.hosts
         if known or host.endswith(tuple(each for each in provider.hosts if each[0] == ".")):
             return provider
@@ -251,7 +248,7 @@ class Endpoint:
     @property
     def names_models(self) -> bool:
         """Whether a request that names no model is an error: some servers have one alone."""
-        return self.provider not in (_ANY.name, "azure")
+        return self.provider not in (_ANY.name, AZURE.name)
 
     def __repr__(self) -> str:
         key = self.key if self.key is None else HIDDEN
@@ -267,7 +264,7 @@ class Endpoint:
 
     def headers_of(self, path: str) -> Mapping[str, str]:
         """The headers of requests to `path`."""
-        known = PROVIDERS.get(self.provider, _ANY)
+        known = PROVIDERS.get(self.provider, AZURE if self.provider == AZURE.name else _ANY)
         own = _own_form(known, path)
         key_header, key = known.key_header, known.key_form
         headers = {"content-type": "application/json", "accept": "application/json"}
@@ -317,7 +314,7 @@ def find_endpoint(
     known = _known(provider, base_url)
     address, query = _address_of(known, base_url)
     found = key or os.environ.get(known.key_variable)
-    if not found and base_url is not None and known.name == "azure":
+    if not found and base_url is not None and known is AZURE:
         found = os.environ.get(_CUSTOM_KEY)
     needless = known is _ANY or not _SAY_WHO.isdisjoint(name for name, _ in more)
     checked = None if needless and not found else check_key(found, known.key_variable)
@@ -327,8 +324,8 @@ def find_endpoint(
 def _known(name: str | None, base_url: str | None) -> Provider:
     if name is None and base_url is not None:
         found = provider_at(_hostname(base_url))
-        return found if found is not None and found.name == "azure" else _ANY
-    known = TOGETHER if name is None else PROVIDERS.get(name)
+        return found if found is AZURE else _ANY
+    known = TOGETHER if name is None else AZURE if name == AZURE.name else PROVIDERS.get(name)
     if known is None:
         raise InvalidSettings(
             f"the provider {name!r} is not known",
@@ -371,7 +368,7 @@ def _address_of(known: Provider, base_url: str | None) -> tuple[str, str]:
         raise InvalidSettings(f"{said} is not a web address", fix=f"use one like {example}")
     parts = urlsplit(url)
     at = provider_at(host)
-    if known.name == "azure" or (at is not None and at.name == "azure"):
+    if known is AZURE or at is AZURE:
         path, query = _azure_path(parts.path.rstrip("/"), parts.query, said)
     else:
         own = base_url is None or at is known

@@ -460,8 +460,8 @@ async def test_inputs_that_cannot_be_read(server: LLMock, tmp_path: Path) -> Non
     for path in (tmp_path, Path("/dev")):
         assert await refused(path) == f"{path} is a folder. Fix: give the path of a file"
     utf16 = tmp_path / "utf16.jsonl"
-    utf16.write_text("{}", "utf-16")
-    assert (await refused(utf16)).startswith(f"{utf16} is UTF-16, not UTF-8 text.")
+    utf16.write_text("{}", "utf-16-le")
+    assert (await refused(utf16)).startswith(f"{utf16} is binary, or UTF-16 without a byte order")
     assert not server.requests
     assert not [name for name in os.listdir(tmp_path) if "results" in name]
 

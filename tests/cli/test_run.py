@@ -155,7 +155,7 @@ def test_bad_usage_is_2_before_anything_is_sent(
     ("data", "message"),
     [
         (b"", "headway: in.jsonl is empty."),
-        ("{}".encode("utf-16"), "headway: in.jsonl is UTF-16, not UTF-8 text."),
+        (b"PK\x03\x04", "headway: in.jsonl is a zip archive, not UTF-8 text."),
         (None, "headway: in.jsonl does not exist. Fix: check the path"),
     ],
 )

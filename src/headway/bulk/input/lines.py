@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
-from headway.errors import InvalidArgument, MissingExtra
+from headway.bulk.input.foreign import InvalidInput, check_text, is_spread, quoted
+from headway.errors import MissingExtra
 
 __all__ = [
     "MAX_LINE",
@@ -21,6 +22,7 @@ __all__ = [
     "Compression",
     "InvalidInput",
     "Line",
+    "as_utf8",
     "check_compression",
     "check_head",
     "compression_of",
@@ -31,6 +33,7 @@ __all__ = [
     "read_lines",
     "skip_line",
     "undecodable",
+    "wide_encoding",
 ]
 
 MAX_LINE = 16 * 1024 * 1024
@@ -42,10 +45,6 @@ _EXAMPLE = 'one request a line, like {"custom_id": "1", "body": {"model": "…",
 Compression = Literal["gzip", "zstd"]
 _MAGIC: dict[bytes, Compression] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _SUFFIX: dict[str, str] = {"gzip": ".gz", "zstd": ".zst"}
-
-
-class InvalidInput(InvalidArgument):
-    """An input file that cannot be a batch file at all: nothing of it was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +61,7 @@ class Line:
 
 def check_head(head: bytes, name: str, *, table: bool = False) -> None:
     """Raise `InvalidInput` when a file that starts with `head` can be no JSONL, or no CSV."""
-    if (found := _not_text(head[:4])) is not None:
-        what, fix = found
-        raise InvalidInput(
-            f"{name} is {what}, not UTF-8 text", fix=f"convert it first: {fix} {name} > utf8.jsonl"
-        )
+    check_text(head, name, table=table)
     first = next(read_lines(io.BytesIO(head)), None)
     if first is None:
         example = "a header and one record a prompt" if table else _EXAMPLE
@@ -77,28 +72,19 @@ def check_head(head: bytes, name: str, *, table: bool = False) -> None:
     if position is not None and (whole or position < len(first.data) - 8):
         raise InvalidInput(
             f"{name} is not UTF-8 text (line {first.number}, byte {position + 1})",
-            fix=f"convert it first, for example: iconv -f LATIN1 -t UTF-8 {name} > utf8.jsonl",
+            fix="convert it first, for example: iconv -f LATIN1 -t UTF-8 "
+            f"{quoted(name)} > utf8.{'csv' if table else 'jsonl'}",
         )
     if not table and first.data.lstrip().startswith(b"["):
         raise InvalidInput(
             f"{name} starts with '[': a JSON array, not JSONL",
-            fix=f"write one request a line, for example: jq -c '.[]' {name} > lines.jsonl",
+            fix=f"write one request a line, for example: jq -c '.[]' {quoted(name)} > lines.jsonl",
         )
-
-
-def _not_text(head: bytes) -> tuple[str, str] | None:
-    """What a file with this start is, and the command that makes text of it."""
-    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        return "UTF-32", "iconv -f UTF-32 -t UTF-8"
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "UTF-16", "iconv -f UTF-16 -t UTF-8"
-    if head.startswith(b"\x1f\x8b"):
-        return "compressed with gzip", "gunzip -c"
-    if head.startswith(b"\x28\xb5\x2f\xfd"):
-        return "compressed with zstd", "unzstd -c"
-    if b"\x00" in head:
-        return "binary, or UTF-16 without a byte order mark", "iconv -f UTF-16LE -t UTF-8"
-    return None
+    if not table and is_spread(head, first.data):
+        raise InvalidInput(
+            f"{name} holds JSON over several lines, not JSONL",
+            fix=f"write one request a line, for example: jq -c . {quoted(name)} > lines.jsonl",
+        )
 
 
 def count_lines(file: BinaryIO) -> int:
@@ -115,8 +101,7 @@ def read_lines(file: BinaryIO) -> Iterator[Line]:
     number = 0
     while data := file.readline(MAX_LINE + 2):
         number += 1
-        if number == 1:
-            data = data.removeprefix(codecs.BOM_UTF8)
+        data = data.removeprefix(codecs.BOM_UTF8)  # of the file, or of one that was joined to it
         if not data.endswith(b"\n") and len(data) > MAX_LINE:
             size = len(data)
             del data  # before the rest is read: a long line costs its limit once
@@ -167,7 +152,9 @@ def check_compression(head: bytes, name: str) -> Compression | None:
         ends = f"its name ends in {_SUFFIX[said]}" if said else "its name does not say so"
         stem = name[: -len(_SUFFIX[said])] if said else name
         to = stem + (_SUFFIX[found] if found else "")
-        raise InvalidInput(f"{name} {is_}, but {ends}", fix=f"rename it: mv {name} {to}")
+        raise InvalidInput(
+            f"{name} {is_}, but {ends}", fix=f"rename it: mv {quoted(name)} {quoted(to)}"
+        )
     return found
 
 
@@ -177,6 +164,51 @@ def decompressed(file: BinaryIO, kind: Compression | None, name: str) -> BinaryI
         return file
     raw = gzip.GzipFile(fileobj=file) if kind == "gzip" else _zstd(file)
     return io.BufferedReader(_Checked(raw, kind, name), 128 * 1024)
+
+
+def as_utf8(file: BinaryIO, name: str) -> BinaryIO:
+    """What `file` holds as UTF-8, where a byte order mark says that it is UTF-16 or UTF-32. Reading
+    raises `InvalidInput` for what is neither after all.
+    """
+    head: bytes = cast("Any", file).peek(4)[:4]
+    encoding = wide_encoding(head)
+    return file if encoding is None else io.BufferedReader(_Narrow(file, encoding, name), _CHUNK)
+
+
+def wide_encoding(head: bytes) -> str | None:
+    """The encoding that a byte order mark at the start of `head` names, None for UTF-8."""
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
+    return "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else None
+
+
+class _Narrow(io.RawIOBase):
+    """The text in `file` as UTF-8."""
+
+    def __init__(self, file: BinaryIO, encoding: str, name: str) -> None:
+        self._file, self._encoding, self._name = file, encoding, name
+        self._decode = codecs.getincrementaldecoder(encoding)().decode
+        self._ready, self._ended = b"", False
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into `buffer`; how many bytes that were."""
+        while not self._ready and not self._ended:
+            data = self._file.read(_CHUNK)
+            self._ended = not data
+            try:
+                self._ready = self._decode(data, self._ended).encode()
+            except UnicodeError as error:
+                raise InvalidInput(
+                    f"{self._name} starts as {self._encoding.upper()} and is not ({error})",
+                    fix="save it as UTF-8, or fetch it again",
+                ) from None
+        data, self._ready = self._ready[: len(buffer)], self._ready[len(buffer) :]
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class BoundedFile(io.RawIOBase):

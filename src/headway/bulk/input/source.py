@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from headway._words import shown
+from headway.bulk.input.foreign import refuse_address
 from headway.bulk.input.formats import BadLine, Request, RequestReader, resolve_endpoint
 from headway.bulk.input.lines import (
     MAX_LINE,
@@ -23,6 +24,7 @@ from headway.bulk.input.lines import (
     Compression,
     InvalidInput,
     Line,
+    as_utf8,
     check_compression,
     check_head,
     compression_of,
@@ -32,7 +34,9 @@ from headway.bulk.input.lines import (
     open_file,
     read_lines,
     skip_line,
+    wide_encoding,
 )
+from headway.bulk.input.parquet import is_parquet, parquet_lines
 from headway.bulk.input.seen import SeenIds
 from headway.bulk.input.shapes import Shape, Shard
 from headway.bulk.input.tables import PromptReader, as_text, read_records
@@ -74,6 +78,7 @@ class Source:
         self._named = False
         self._opened = 0
         self._compression: Compression | None = None
+        self._parquet = False
         self._reading = False  # a stream, which may have nothing to give for a long time
         self._streamed: BinaryIO | None = None  # what is left of an input that is read once
         self._start, self._first, self._count = 0, 1, -1  # of the shard: byte, line, lines
@@ -165,7 +170,7 @@ class Source:
                 del data  # before the rest is read: a long line costs its limit once
                 line = Line(number, size + skip_line(file), b"")
             else:
-                data = data.rstrip(b"\r\n")
+                data = data.rstrip(b"\r\n").removeprefix(codecs.BOM_UTF8)
                 if not data or data.isspace():
                     continue
                 size = len(data)
@@ -181,7 +186,7 @@ class Source:
     ) -> Iterator[tuple[int, Request | BadLine]]:
         prompts = self._prompts
         assert prompts is not None
-        records = read_records(file)
+        records = read_records(file, prompts.columns())
         header = next(records, None)
         if header is None or header.problem is not None:
             problem = header.problem if header is not None else None
@@ -213,9 +218,11 @@ class Source:
         return content
 
     def _content(self, start: int) -> BinaryIO:
+        if self._parquet:
+            return parquet_lines(self._file, self.name)
         self._file.seek(start)
         stored = io.BufferedReader(BoundedFile(self._file, self.size, self.name), _CHUNK)
-        return decompressed(stored, self._compression, self.name)
+        return as_utf8(decompressed(stored, self._compression, self.name), self.name)
 
     def measure(self, shard: Shard | None, *, named: bool = True) -> None:
         """Take the size, the fingerprint and the number of lines of a regular file.
@@ -227,10 +234,13 @@ class Source:
         self._compression = check_compression(head, self.name) if named else compression_of(head)
         self.size = opened = self._opened = os.fstat(self._file.fileno()).st_size
         self._named = named
-        if shard is not None and (self._table or self._compression):
-            raise no_shard(
-                self.name, "CSV" if self._table else f"compressed with {self._compression}"
-            )
+        self._parquet = not self._compression and is_parquet(head)
+        wide = wide_encoding(head)
+        stored = "CSV" if self._table else "Parquet" if self._parquet else (wide or "").upper()
+        if self._compression:
+            stored = stored or f"compressed with {self._compression}"
+        if shard is not None and stored:
+            raise no_shard(self.name, stored)
         check_head(self._content(0).read(_CHUNK), self.name, table=self._table)
         shard = Shard(0, 1) if shard is None else shard
         low = self.size * shard.index // shard.count
@@ -241,9 +251,10 @@ class Source:
             through -= high == opened
         if self._table:
             self.lines = 0  # from here on no stream
-            self.lines = sum(1 for _ in read_records(self._open_content())) - 1
+            columns = self._prompts.columns() if self._prompts is not None else ()
+            self.lines = sum(1 for _ in read_records(self._open_content(), columns)) - 1
             next(self.sized_requests(lambda number: False), None)  # that the columns are there
-        elif self._compression:
+        elif stored:
             self.lines = count_lines(self._content(0))
         else:
             self.lines = max(0, through - before)
@@ -347,7 +358,7 @@ class Source:
     def stream(self) -> None:
         """Take the file as one that is read once, as it comes."""
         kind = compression_of(_peek(self._file))
-        content = decompressed(self._file, kind, self.name)
+        content = as_utf8(decompressed(self._file, kind, self.name), self.name)
         check_head(_peek(content), self.name, table=self._table)
         if _peek(content).startswith(codecs.BOM_UTF8):
             content.read(3)
@@ -380,12 +391,14 @@ def _file_of(path: str | os.PathLike[str] | BinaryIO) -> tuple[BinaryIO, str, bo
     name = os.fspath(path)
     if name == "-":
         return sys.stdin.buffer, "standard input", False
+    refuse_address(name)
     file = open_file(Path(path))
     return file, name, stat.S_ISREG(os.fstat(file.fileno()).st_mode)
 
 
 def _is_csv(name: str) -> bool:
-    return name.lower().removesuffix(".gz").removesuffix(".zst").endswith(".csv")
+    stem = name.lower().removesuffix(".gz").removesuffix(".zst")
+    return stem.endswith((".csv", ".tsv", ".tab", ".psv"))
 
 
 def _looks_like_csv(file: BinaryIO, shape: Shape) -> bool:
@@ -395,6 +408,8 @@ def _looks_like_csv(file: BinaryIO, shape: Shape) -> bool:
     head = _peek(file)
     if compression_of(head) is not None:
         return False
+    if (encoding := wide_encoding(head)) is not None:
+        head = head[: len(head) // 4 * 4].decode(encoding, "replace").encode()
     return not head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{")
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from string import Formatter
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import msgspec
 
@@ -23,7 +24,10 @@ from headway.bulk.input.formats import (
 from headway.bulk.input.lines import MAX_LINE, InvalidInput, Line, skip_line
 from headway.bulk.input.seen import SeenIds
 
-__all__ = ["PromptReader", "Record", "as_text", "read_records"]
+__all__ = ["DELIMITERS", "PromptReader", "Record", "as_text", "delimiter_of", "read_records"]
+
+DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
+_HEAD = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class _Text:
         if not data:
             raise StopIteration
         self.size += len(data)
+        data = data.removeprefix(codecs.BOM_UTF8)  # of a file that was joined to another
         if len(data) > MAX_LINE and not data.endswith(b"\n"):
             self.size += skip_line(self._file)
             raise _LongLine
@@ -72,14 +77,32 @@ class _Text:
         return text
 
 
-def read_records(file: BinaryIO) -> Iterator[Record]:
-    """The records of a CSV file that are not blank, the header as number 0.
+def delimiter_of(head: str, wanted: Iterable[str] = ()) -> str:
+    """What separates the fields of a table that starts with `head`: what gives the columns that are
+    `wanted`, or else the most; a comma where nothing does.
+    """
+    found = {}
+    for delimiter in DELIMITERS:
+        try:
+            found[delimiter] = next(csv.reader(head.splitlines(keepends=True), delimiter=delimiter))
+        except (csv.Error, StopIteration):
+            continue
+    fits = [each for each, fields in found.items() if set(wanted) <= set(fields)]
+    return max(fits or found, key=lambda each: len(found[each]), default=",")
 
-    No more than one is in memory. `file` stands behind the byte order mark, if there is one.
+
+def read_records(file: BinaryIO, wanted: Iterable[str] = ()) -> Iterator[Record]:
+    """The records of a table that are not blank, the header as number 0; its delimiter is found.
+
+    No more than one is in memory. `file` stands behind the byte order mark, if there is one. A
+    header that comes again, of a file that was joined to another, is no record.
     """
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
     text = _Text(file)
-    reader = csv.reader(text, strict=True)
+    head = cast("Any", file).peek(_HEAD)[:_HEAD].decode(errors="replace")
+    delimiter = delimiter_of(head, wanted)
+    reader = csv.reader(text, strict=True, delimiter=delimiter)
+    header: list[str] | None = None
     number, width = 0, None
     while True:
         text.size, text.problem = 0, None
@@ -96,7 +119,7 @@ def read_records(file: BinaryIO) -> Iterator[Record]:
             why = "a quote is never closed" if "unexpected end" in str(error) else str(error)
             problem = ("invalid_csv", f"is not valid CSV: {why}", "correct its quotes")
         else:
-            if not fields:
+            if not fields or fields == header:
                 continue
             problem = text.problem
             if problem is None and width is not None and len(fields) != width:
@@ -104,9 +127,10 @@ def read_records(file: BinaryIO) -> Iterator[Record]:
                 problem = (
                     "wrong_fields",
                     f"has {count}, and the header {width}",
-                    "put quotes around a comma in a field",
+                    f"put quotes around {DELIMITERS[delimiter]} in a field",
                 )
-        width = len(fields) if width is None else width
+        if width is None:
+            width, header = len(fields), fields
         yield Record(number, text.size, fields, problem)
         number += 1
 

@@ -1,0 +1,124 @@
+"""What is no text, or no file of this machine, told by its first bytes or its name, with the
+command that makes a file of requests of it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+import shlex
+
+import msgspec
+
+from headway.errors import InvalidArgument
+
+__all__ = ["InvalidInput", "check_text", "is_spread", "quoted", "refuse_address"]
+
+
+class InvalidInput(InvalidArgument):
+    """An input file that cannot be a batch file at all: nothing of it was sent."""
+
+
+_SAVE = "open it in the program that made it, and save it as CSV (UTF-8)"
+# How a file starts, what it is, and the command: {} is its name, "" is for a way without one.
+_STARTS: tuple[tuple[bytes, str, str], ...] = (
+    (codecs.BOM_UTF32_LE, "UTF-32", "iconv -f UTF-32 -t UTF-8 {}"),
+    (codecs.BOM_UTF32_BE, "UTF-32", "iconv -f UTF-32 -t UTF-8 {}"),
+    (codecs.BOM_UTF16_LE, "UTF-16", "iconv -f UTF-16 -t UTF-8 {}"),
+    (codecs.BOM_UTF16_BE, "UTF-16", "iconv -f UTF-16 -t UTF-8 {}"),
+    (b"\x1f\x8b", "compressed with gzip", "gunzip -c {}"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unzstd -c {}"),
+    (b"BZh", "compressed with bzip2", "bzip2 -dc {}"),
+    (b"\xfd7zXZ\x00", "compressed with xz", "xz -dc {}"),
+    (b"\x04\x22\x4d\x18", "compressed with lz4", "lz4 -dc {}"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "7z x -so {}"),
+    (b"PAR1", "a Parquet file", ""),
+    (b"ARROW1", "an Arrow file", ""),
+    (b"ORC", "an ORC file", ""),
+    (b"Obj\x01", "an Avro file", ""),
+    (b"SQLite format 3\x00", "an SQLite database", "sqlite3 -csv -header {} 'SELECT …'"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel file", ""),
+    (b"%PDF-", "a PDF", ""),
+)
+_TABLES = frozenset({"a Parquet file", "an Arrow file", "an ORC file", "an Avro file"})
+_SHEETS = (
+    b"xl/",
+    b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet",
+    b"[Content_Types].xml",
+)
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+)://")
+_COPY = {
+    "s3": "aws s3 cp {} .", "gs": "gcloud storage cp {} .", "http": "curl -LO {}",
+    "https": "curl -LO {}",
+}  # fmt: skip
+
+
+def quoted(name: str) -> str:
+    """`name` as a shell takes it."""
+    return shlex.quote(name)
+
+
+def check_text(head: bytes, name: str, *, table: bool = False) -> None:
+    """Raise `InvalidInput` where a file that starts with `head` is no text, and say what it is."""
+    to = f"> utf8.{'csv' if table else 'jsonl'}"
+    if head.startswith(b"PK\x03\x04"):
+        if any(sign in head[:4_096] for sign in _SHEETS):
+            raise InvalidInput(f"{name} is a spreadsheet (XLSX or ODS), not UTF-8 text", fix=_SAVE)
+        raise InvalidInput(
+            f"{name} is a zip archive, not UTF-8 text",
+            fix=f"convert it first: unzip -p {quoted(name)} {to}",
+        )
+    if head[257:262] == b"ustar":
+        raise InvalidInput(
+            f"{name} is a tar archive, not UTF-8 text",
+            fix=f"convert it first: tar -xOf {quoted(name)} {to}",
+        )
+    for start, what, command in _STARTS:
+        if not head.startswith(start):
+            continue
+        fix = f"convert it first: {command.format(quoted(name))} {to}"
+        if what in _TABLES:
+            fix = "write it as CSV or JSONL first, with pandas or DuckDB"
+        elif not command:
+            fix = _SAVE
+        raise InvalidInput(f"{name} is {what}, not UTF-8 text", fix=fix)
+    if b"\x00" in head[:4]:
+        raise InvalidInput(
+            f"{name} is binary, or UTF-16 without a byte order mark, not UTF-8 text",
+            fix=f"convert it first: iconv -f UTF-16LE -t UTF-8 {quoted(name)} {to}",
+        )
+
+
+def is_spread(head: bytes, first: bytes) -> bool:
+    """Whether the JSON at the start of `head`, whose first line is `first`, goes on over lines."""
+    if not first.lstrip().startswith(b"{"):
+        return False
+    try:
+        msgspec.json.decode(first)
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    else:
+        return False
+    if first.strip() == b"{":
+        return True
+    text = head.removeprefix(codecs.BOM_UTF8).decode(errors="replace").lstrip()
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return end > len(first.decode(errors="replace").strip())
+
+
+def refuse_address(name: str) -> None:
+    """Raise `InvalidInput` where `name` is no file of this machine, but an address."""
+    if (found := _ADDRESS.match(name)) is None:
+        return
+    scheme = found[1].lower()
+    if scheme == "file":
+        fix = f"give its path: {quoted(name.removeprefix('file://'))}"
+    elif scheme in _COPY:
+        fix = f"copy it first: {_COPY[scheme].format(quoted(name))}"
+    else:
+        fix = "copy it to this machine first, and give the path of the copy"
+    raise InvalidInput(f"{name} is an address, and no file of this machine", fix=fix)
