@@ -269,6 +269,7 @@ class PromptReader:
 
 
 def as_text(value: object) -> str:
+    """A cell as text: a string as it is, all else as JSON writes it."""
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 

@@ -32,7 +32,7 @@ class Sums:
         self.left = None if left is None else max(0, left)
         self.seconds = trace.sum("span")
         self.sessions = len(trace.sessions)
-        self.sent = trace.sum("sent") + trace.unmeasured  # each took one attempt at least
+        self.sent = trace.sum("sent")
         self.refused = trace.count("refused")
         self.limited = sum(n for kind, n in self.refused.items() if kind not in _NO_REFUSALS)
         self.reasons = trace.count("reasons")
