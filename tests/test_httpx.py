@@ -38,7 +38,7 @@ def client(scheduler: Any, **options: Any) -> httpx.AsyncClient:
 def test_it_is_a_transport_of_its_own_library() -> None:
     transport = AsyncTransport(Scheduler("1/s"))
     assert isinstance(transport, httpx.AsyncBaseTransport)
-    assert headway.httpx.__all__ == ["AsyncTransport"]
+    assert headway.httpx.__all__ == ["AsyncTransport", "client"]
 
 
 @pytest.mark.anyio

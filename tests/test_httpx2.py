@@ -38,7 +38,7 @@ def client(scheduler: Any, **options: Any) -> httpx2.AsyncClient:
 def test_it_is_a_transport_of_its_own_library() -> None:
     transport = AsyncTransport(Scheduler("1/s"))
     assert isinstance(transport, httpx2.AsyncBaseTransport)
-    assert headway.httpx2.__all__ == ["AsyncTransport"]
+    assert headway.httpx2.__all__ == ["AsyncTransport", "client"]
 
 
 @pytest.mark.anyio

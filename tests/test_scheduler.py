@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import itertools
+import pickle
 import re
 import subprocess
 import sys
@@ -26,6 +28,7 @@ from mutants import Mutant, nothing, nothing_awaited, table
 
 from headway import (
     DeadlineExceeded,
+    InvalidArgument,
     InvalidLimit,
     Kind,
     Latched,
@@ -330,13 +333,10 @@ async def test_a_job_that_its_limits_keep_beyond_its_timeout_fails_at_once() -> 
 
 async def test_no_job_fails_on_a_forecast() -> None:
     scheduler, began = Scheduler(concurrency=1), now()
-    async with anyio.create_task_group() as group:
-        group.start_soon(scheduler.submit, anyio.sleep, 3600)
-        await anyio.lowlevel.checkpoint()
+    async with scheduler.lease():
         with pytest.raises(DeadlineExceeded, match="timeout=30 seconds are over"):
             await scheduler.with_options(timeout=30).submit(answer)
         assert now() - began == pytest.approx(30)  # it might have ended any moment
-        group.cancel_scope.cancel()
 
 
 # Live changes
@@ -1075,3 +1075,16 @@ def test_mutants_are_caught(
     monkeypatch.setattr(where, name, mutant)
     with pytest.raises((Exception, pytest.fail.Exception)):
         run("asyncio", test, *args)
+
+
+@pytest.mark.parametrize("made", [lambda s: s, lambda s: s.with_options(key="a")])
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, pickle.dumps])
+async def test_a_scheduler_is_not_copied(how: Callable[[Any], object], made: Any) -> None:
+    view = made(Scheduler("60/min"))
+    with pytest.raises(InvalidArgument) as caught:
+        how(view)
+    assert str(caught.value) == (
+        f"a {type(view).__name__} is neither copied nor pickled: each copy would send up to the "
+        "whole limits. Fix: hand on the same one, or make one in each process with its share of "
+        "the limits."
+    )

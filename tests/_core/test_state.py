@@ -25,7 +25,8 @@ from headway._core.limits.scope import Scope
 from headway._core.queue.job import DONE, FAILED, NEW, QUEUED, STARTED, Job
 from headway._core.refusals.retry import Delay
 from headway._core.state import SchedulerState
-from headway.events import Finished, Queued, Started
+from headway._words import count
+from headway.events import Finished, Ignored, Queued, Started
 from headway.hints import Refusal
 
 INFINITY = math.inf
@@ -420,8 +421,40 @@ def test_a_guess_follows_what_jobs_of_the_key_use_and_never_exceeds_a_limit() ->
     for _ in range(50):
         machine.finish(submitted(machine), 300.0, 0.0)
     assert machine.guess(machine.flow(None)) == pytest.approx(300)
-    machine.finish(submitted(machine, "small"), 1e6, 0.0)
+    machine.finish(submitted(machine, "small"), 900.0, 0.0)
     assert machine.guess(machine.flow("small")) == 100
+
+
+@pytest.mark.parametrize("used", [1_001.0, 1e5, 1e11, 1e300])
+@pytest.mark.parametrize("key", [None, "a"])
+def test_an_absurd_usage_counts_as_what_was_reserved_and_is_told(
+    used: float, key: str | None
+) -> None:
+    limit = Limits(tokens=Rate(100, per=60))
+    machine = state(limit, keys={"a": limit}.get)
+    machine.finish(submitted(machine, key, cost=50.0), used, 0.0)
+    submitted(machine, key, cost=50.0)
+    _, wake_at = machine.poll(0.0)
+    assert wake_at <= 61.0
+    assert machine.counters.tokens == 0.0  # nothing is known
+    (event,) = [event for event in machine.events if isinstance(event, Ignored)]
+    assert (event.key, event.what) == (
+        key, f"an answer says that it used {count(used)} tokens",
+    )  # fmt: skip
+
+
+def test_an_absurd_usage_is_no_usage_where_nothing_is_limited_either() -> None:
+    machine = state(Limits())
+    machine.finish(submitted(machine), 1e11, 0.0)
+    machine.finish(submitted(machine), 2e7, 0.0)
+    assert machine.counters.tokens == 2e7
+
+
+def test_what_was_used_beyond_a_limit_and_can_be_is_counted() -> None:
+    machine = state(Limits(tokens=Rate(100, per=60)))
+    machine.finish(submitted(machine, cost=50.0), 1_000.0, 0.0)
+    assert machine.counters.tokens == 1_000.0
+    assert not [event for event in machine.events if isinstance(event, Ignored)]
 
 
 def test_a_head_that_is_cancelled_holds_its_key_no_longer() -> None:

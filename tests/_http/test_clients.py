@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import logging
 from typing import Any
 
 import pytest
+from llmock.pytest_plugin import LLMock
 from sites import Site
 
 import headway
@@ -83,3 +86,19 @@ async def test_a_transport_that_saw_nothing_is_told(
     async with site.face.client(Scheduler("100/s"), mounts={"all://": past}) as client:
         await client.get("http://server/")
     assert caplog.records == []
+
+
+def test_one_transport_serves_two_loops_after_one_another(
+    site: Site, llmock: LLMock, recwarn: pytest.WarningsRecorder
+) -> None:
+    scheduler = Scheduler("100/s", concurrency=2)
+    client = site.library.AsyncClient(transport=site.face.AsyncTransport(scheduler))
+    url = f"{llmock.url}/v1/models"
+
+    async def ask() -> int:
+        return int((await client.get(url)).status_code)
+
+    for run in (asyncio.run, asyncio.run):
+        assert run(ask()) in (200, 404)
+    gc.collect()
+    assert scheduler.statistics().succeeded + scheduler.statistics().failed == 2

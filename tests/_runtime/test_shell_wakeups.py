@@ -490,3 +490,21 @@ def test_mutants_that_lose_a_wake_up_are_caught(
     monkeypatch.setattr(where, name, mutant)
     with pytest.raises((AssertionError, ExceptionGroup)):
         wakes("asyncio", HISTORIES[history])
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)  # trio shuffles what it runs
+async def test_those_admitted_together_run_in_that_order() -> None:
+    ran: list[str] = []
+
+    async def note(name: str) -> None:
+        ran.append(name)
+
+    scheduler = Scheduler("1/s")
+    async with anyio.create_task_group() as group:
+        await scheduler.submit(note, "a")
+        for name, priority in (("c", 0), ("b", 1)):  # "c" parks first, and leads
+            group.start_soon(scheduler.with_options(priority=priority).submit, note, name)
+            await settle_down()
+        await anyio.sleep(0.5)
+        scheduler.set_limits(requests="1000/s")
+    assert ran == ["a", "b", "c"]

@@ -21,6 +21,7 @@ from headway._core.queue.job import DONE, QUEUED, STARTED, Flow, Job
 from headway._core.queue.waiting import Waiting
 from headway._core.refusals.refusals import Refusals, too_late
 from headway._core.refusals.retry import Delay, GiveUp, Retry, Verdict
+from headway._words import count
 from headway.errors import (
     DeadlineExceeded,
     HeadwayError,
@@ -38,6 +39,11 @@ __all__ = ["SchedulerState"]
 
 INFINITY = float("inf")
 _MOST_ODD = 100  # remarks on what servers state that are told, each once
+
+# No answer uses more tokens: twice what the models of the longest contexts take, or so many times
+# a whole limit.
+_MOST_USED = 2e7
+_MOST_PERIODS = 10.0
 
 _ENDED = {
     DeadlineExceeded: Ended.TIMED_OUT,
@@ -94,7 +100,8 @@ class SchedulerState:
         if flow is not None:
             return flow
         if self._registry.full:
-            self._registry.drop_idle(self.waiting.flows(), self._seen_at)
+            for gone in self._registry.drop_idle(self.waiting.flows(), self._seen_at):
+                self.refusals.forget(gone)
         return self._registry.add(key)
 
     def submit(self, job: Job, now: float) -> bool:
@@ -471,6 +478,8 @@ class SchedulerState:
             evidence.accepted(job.seen, now)
 
     def _settle(self, job: Job, used: float | None, now: float) -> None:
+        if used is not None and (job.charges is not None or used > _MOST_USED):
+            used = self._believed(job, used, now)
         if used is None:
             used = job.cost
         else:
@@ -482,6 +491,21 @@ class SchedulerState:
             for budget, charge in job.charges:
                 budget.settle(charge, used, now)
             job.charges = None
+
+    def _believed(self, job: Job, used: float, now: float) -> float | None:
+        """`used`, or None where no answer can have used so much: many times what the server lets
+        through in a whole period, or more than any model reads and writes.
+        """
+        budgets = [budget for budget, _ in job.charges or ()]
+        whole = min((budget.rate.limit for budget in budgets), default=INFINITY)
+        if used <= min(_MOST_PERIODS * whole, _MOST_USED):
+            return used
+        scope = job.limits or self.whole
+        odd = f"an answer says that it used {count(used)} tokens"
+        if odd not in scope.odd and len(scope.odd) < _MOST_ODD:
+            scope.odd.add(odd)
+            self.events.append(Ignored(now, scope.key, odd))
+        return None
 
     def _release(self, job: Job, now: float) -> None:
         self.waiting.queue.refund(job)

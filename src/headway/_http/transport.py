@@ -109,10 +109,10 @@ class Face:
         self._options = scheduler._options
         # Of a send by itself: its response is no result of the user's, and may be a long stream.
         self._alone = replace(self._options, attempt_timeout=None, usage=None, is_refused=None)
+        self._loop: object = None
+        self._ours = transport is None
         if transport is None:
-            most = self._shell.connections
-            limits = self._library.Limits(max_connections=most, max_keepalive_connections=most)
-            transport = self._library.AsyncHTTPTransport(limits=limits)
+            transport = self._open()
         check_transport(transport, self._library, self._other, Face)
         self._transport = transport
         self._estimator = Estimator() if tokens is None else tokens
@@ -300,6 +300,10 @@ class Face:
         return self._shell.state.refusals.retry.attempts > 1
 
     async def _headers(self, request: Any) -> Any:
+        if self._ours and self._loop is not (loop := self._shell.loop):
+            if self._loop is not None:  # the connections of another loop are of no use
+                self._transport = self._open()
+            self._loop = loop
         if self._options.attempt_timeout is None:
             return await self._transport.handle_async_request(request)
         with anyio.fail_after(self._options.attempt_timeout):
@@ -460,6 +464,11 @@ class Face:
             response.stream, end, lambda: shell.soon(lambda: attempt.drained(None)), until
         )
         return response
+
+    def _open(self) -> Any:
+        most = self._shell.connections
+        limits = self._library.Limits(max_connections=most, max_keepalive_connections=most)
+        return self._library.AsyncHTTPTransport(limits=limits)
 
     def _until(self, sent_at: float) -> float | None:
         limit = self._options.attempt_timeout

@@ -54,6 +54,11 @@ class LoopClock:
             pass
         return max(self._last, time.monotonic() + self._offset)
 
+    @property
+    def loop(self) -> object:
+        """The event loop that it belongs to; None before the first."""
+        return self._loop
+
     def soon(self, callback: Callable[[], object]) -> None:
         """Have the loop call `callback`; from a garbage collector, in whatever thread."""
         loop: Any = self._loop

@@ -16,6 +16,7 @@ from types import CoroutineType
 from typing import Any, TypeVar
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from headway._core.queue.job import FAILED, QUEUED, STARTED, Job
 from headway._core.refusals.retry import Failure, GiveUp, note_given_up
@@ -86,6 +87,7 @@ class Shell(LoopClock):
         self._on_failed = False  # that ``Retry(on=)`` raised
         self._usage_unknown = False  # that results do not say what they used
         self._leader: Job | None = None
+        self._goes_first = True  # whether the last poll admitted nobody before the leader
         self._wake_at = INFINITY  # what the last poll named
         self._armed = INFINITY  # what the leader sleeps to
         self._room: anyio.Event | None = None
@@ -328,6 +330,7 @@ class Shell(LoopClock):
             if job.waiter is not None:
                 job.waiter.set()
         leader = self._leader
+        self._goes_first = not changed or changed[0] is leader
         if self._wake_at < self._armed and leader is not None:
             leader.waiter.set()
         if self._room is not None and state.waiting.size < state.max_queue:
@@ -417,6 +420,8 @@ class Shell(LoopClock):
         if job.waiter.is_set():
             job.waiter = self._waiter()
         self.poll()
+        if job.status == STARTED and not self._goes_first:
+            await checkpoint()  # those that were admitted before it run before it
 
     def _leave(self, job: Job) -> None:
         self.parked.pop(job, None)  # it is gone where the loop was given up

@@ -130,3 +130,27 @@ def test_what_waits_is_counted_by_key_and_listed() -> None:
         bench.start()
     assert (bench.queue.size, bench.queue.waiting()) == (0, [])
     assert not bench.queue.holds(bench.flows["b"])
+
+
+def test_a_key_that_was_held_back_goes_on_with_its_highest_priority() -> None:
+    bench = Bench(a=1.0, b=1.0)
+    for priority in (0, 1, 2):
+        bench.push("a", priority=priority, times=2)
+    bench.push("b", priority=1)
+    bench.flows["a"].blocked_until = 9.0
+    assert bench.start().flow.key == "b"
+    assert bench.queue.head() is None
+    bench.flows["a"].blocked_until = None
+    bench.queue.relist(bench.flows["a"])
+    assert [len(level.heap) for level in bench.queue._levels.values()] == [0, 0, 1]
+    assert [bench.start().priority for _ in range(6)] == [2, 2, 1, 1, 0, 0]
+
+
+def test_a_head_costs_no_look_at_the_priorities_that_are_held_back() -> None:
+    bench = Bench(**{f"k{number}": 1.0 for number in range(500)}, free=1.0)
+    for number in range(500):
+        bench.push(f"k{number}", priority=number + 1)
+        bench.flows[f"k{number}"].blocked_until = 9.0
+    bench.push("free")
+    assert bench.start().flow.key == "free"
+    assert bench.queue._ranking == []

@@ -96,3 +96,13 @@ def test_a_function_that_raises_changes_nothing() -> None:
     assert flows.add("new").limits is None  # by the old function
     with pytest.raises(LookupError):
         Flows(broken, {}).add("slow")
+
+
+def test_a_key_that_was_refused_once_is_dropped_when_that_has_faded() -> None:
+    flows = Flows(of_key, {})
+    limits = flows.add("slow").limits
+    assert limits is not None
+    limits.gate.shut_until(10.0)
+    assert flows.drop_idle((), 35.0) == []
+    assert flows.drop_idle((), 41.0) == [limits]
+    assert not flows.table

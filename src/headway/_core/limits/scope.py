@@ -26,6 +26,7 @@ INFINITY = float("inf")
 # Where nothing is stated: attempts a second to begin with, and what the rate is a multiple of.
 _FIRST_RATE = 5.0
 _BELOW = 0.99  # of what a server states: its clock is not ours
+_FADES = 30.0  # seconds after which a cut rate is at its old height again
 _ONE_A_SECOND = Rate(1.0, per=1.0, jitter=0.0)
 
 _PROBE_EVERY = 1 / 16  # of a window whose limit is known, at first
@@ -107,7 +108,8 @@ class Scope:
     def is_spent(self, now: float) -> bool:
         """Whether nothing of what was charged still counts: a new set would be the same."""
         owed = any(pace.next > now for pace in self.paces)
-        return not (owed or self.gate.shut or any(budget.holds(now) for budget in self.budgets))
+        held = self.gate.shut and self.gate.opens > now - _FADES
+        return not (owed or held or any(budget.holds(now) for budget in self.budgets))
 
     def check(self, cost: float) -> None:
         """Raise `NeverFits` for an attempt of `cost` tokens that can never be admitted."""

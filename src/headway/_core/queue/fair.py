@@ -24,15 +24,20 @@ __all__ = ["JobQueue"]
 class Level:
     """The keys at one priority, while any job of that priority waits."""
 
-    __slots__ = ("heap", "key_queues", "new", "priority", "size", "virtual")
+    __slots__ = ("heap", "key_queues", "new", "priority", "ranked", "size", "virtual")
 
     def __init__(self, priority: float) -> None:
         self.priority = priority
         self.heap: list[tuple[float, int, KeyQueue]] = []
         self.key_queues: dict[Flow, KeyQueue] = {}
+        self.ranked = False  # whether any of them is listed
         self.new = 0  # key_queues since the last sweep
         self.size = 0
         self.virtual = 0.0  # the tag of the last start
+
+
+def _rank(entry: tuple[float, KeyQueue]) -> float:
+    return entry[0]
 
 
 class JobQueue:
@@ -43,7 +48,8 @@ class JobQueue:
     def __init__(self) -> None:
         self.size = 0
         self._levels: dict[float, Level] = {}
-        self._ranking: list[float] = []  # priorities, negated, so that the highest is first
+        # The priorities of levels in whose heap something is: negated, the highest comes first.
+        self._ranking: list[float] = []
         self._order = count()
 
     def push(self, job: Job) -> None:
@@ -60,8 +66,9 @@ class JobQueue:
 
     def head(self) -> Job | None:
         """The job that goes next, keys that are held back left out; None when there is none."""
-        for rank in self._ranking:
-            level = self._levels[-rank]
+        ranking = self._ranking
+        while ranking:
+            level = self._levels[-ranking[0]]
             heap = level.heap
             while heap:
                 tag, _, key_queue = heap[0]
@@ -74,6 +81,8 @@ class JobQueue:
                         continue
                 heappop(heap)
                 key_queue.listed = False
+            level.ranked = False
+            del ranking[0]
         return None
 
     def peek(self) -> Job | None:
@@ -95,10 +104,8 @@ class JobQueue:
 
     def head_of(self, flow: Flow) -> Job | None:
         """The job of `flow` that goes next once it may take part again; changes nothing."""
-        for rank in [*self._ranking]:
-            level = self._levels.get(-rank)
-            key_queue = None if level is None else level.key_queues.get(flow)
-            job = None if key_queue is None else key_queue.peek()
+        for _, key_queue in [*flow.queues]:
+            job = key_queue.peek()
             if job is not None:
                 return job
         return None
@@ -116,13 +123,14 @@ class JobQueue:
             key_queue.tag += cost / key_queue.flow.weight
         else:
             key_queue.owed = cost
-        self._forget(job, level)
+        self._forget(job, key_queue, level)
 
     def remove(self, job: Job) -> None:
         """Take out `job`, wherever it is; its status has already changed."""
-        assert job.key_queue is not None
-        job.key_queue.bury()
-        self._forget(job, self._levels[job.priority])
+        key_queue = job.key_queue
+        assert key_queue is not None
+        key_queue.bury()
+        self._forget(job, key_queue, self._levels[job.priority])
 
     def settle(self, job: Job, used: float) -> None:
         """Charge the key of `job` what its attempt really cost, `used` tokens."""
@@ -139,17 +147,18 @@ class JobQueue:
             job.key_queue = None
 
     def relist(self, flow: Flow) -> None:
-        """`flow` is no longer held back by its own limits: let it take part again."""
-        for level in self._levels.values():
-            key_queue = level.key_queues.get(flow)
-            if key_queue is not None and not key_queue.listed:
-                self._list(key_queue, level)
+        """`flow` is no longer held back by its own limits: let it take part again, with the jobs
+        of its highest priority. Those of the next follow when these are gone.
+        """
+        if flow.queues:
+            rank, key_queue = flow.queues[0]
+            if not key_queue.listed:
+                self._list(key_queue, self._levels[-rank])
 
     def _key_queue(self, job: Job) -> KeyQueue:
         level = self._levels.get(job.priority)
         if level is None:
             level = self._levels[job.priority] = Level(job.priority)
-            insort(self._ranking, -job.priority)
         key_queue = level.key_queues.get(job.flow)
         if key_queue is None:
             level.new += 1
@@ -163,6 +172,8 @@ class JobQueue:
         job.key_queue = key_queue
         level.size += 1
         self.size += 1
+        if key_queue.size == 1:
+            insort(job.flow.queues, (-job.priority, key_queue), key=_rank)
         if not key_queue.listed and job.flow.blocked_until is None:
             self._list(key_queue, level)
 
@@ -171,14 +182,23 @@ class JobQueue:
         if key_queue.tag < level.virtual:
             key_queue.tag = level.virtual
         heappush(level.heap, (key_queue.tag, next(self._order), key_queue))
+        if not level.ranked:
+            level.ranked = True
+            insort(self._ranking, -level.priority)
 
-    def _forget(self, job: Job, level: Level) -> None:
+    def _forget(self, job: Job, key_queue: KeyQueue, level: Level) -> None:
         self.size -= 1
         level.size -= 1
+        if not key_queue.size:
+            flow = job.flow
+            del flow.queues[bisect_left(flow.queues, -job.priority, key=_rank)]
+            if flow.blocked_until is None:
+                self.relist(flow)
         if not level.size:
             # The end of a busy period: all keys start again from the same tag.
             del self._levels[job.priority]
-            del self._ranking[bisect_left(self._ranking, -job.priority)]
+            if level.ranked:
+                del self._ranking[bisect_left(self._ranking, -job.priority)]
 
     def sizes(self) -> Counter[Flow]:
         """How many jobs of each key wait. It may be asked in another thread."""

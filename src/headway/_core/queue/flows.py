@@ -36,13 +36,19 @@ class Flows:
         flow = self.table[key] = Flow(key, self._weights.get(key, 1.0), self._keys(key))
         return flow
 
-    def drop_idle(self, waiting: Collection[Flow], now: float) -> None:
-        """Drop the flows that nothing would be lost with; `waiting` are those with queued jobs."""
+    def drop_idle(self, waiting: Collection[Flow], now: float) -> list[Scope]:
+        """Drop the flows that nothing would be lost with; `waiting` are those with queued jobs. The
+        limits that no longer hold for anyone.
+        """
+        gone = []
         for key, flow in list(self.table.items()):
             spent = flow.limits is None or flow.limits.is_spent(now)
             if not flow.counts.in_flight and spent and flow not in waiting:
                 del self.table[key]
+                if flow.limits is not None:
+                    gone.append(flow.limits)
         self._many = max(_MANY, 2 * len(self.table))
+        return gone
 
     def scopes(self) -> list[Scope]:
         """The limits of all keys that have some of their own."""

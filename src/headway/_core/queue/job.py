@@ -28,7 +28,7 @@ class Flow:
 
     __slots__ = (
         "blocked_priority", "blocked_until", "counts", "credential", "key", "limits", "mean",
-        "weight",
+        "queues", "weight",
     )  # fmt: skip
 
     def __init__(self, key: Hashable, weight: float, limits: Limits | None) -> None:
@@ -42,6 +42,7 @@ class Flow:
         self.credential: Credential | None = None  # once one of its jobs was refused for it
         self.blocked_until: float | None = None  # its own limits hold it back
         self.blocked_priority = 0.0
+        self.queues: list[tuple[float, KeyQueue]] = []  # that hold jobs, by negated priority
 
     def limit(self, limits: Limits) -> None:
         """Give it limits of its own, which count what it has in flight."""
