@@ -34,6 +34,7 @@ from headway.bulk.output.journal import Journal
 from headway.bulk.output.opening import open_rows, paths_of
 from headway.bulk.output.pipe import Pipe, Rows
 from headway.bulk.output.rows import answer_row, error_row
+from headway.bulk.output.table import write_table
 from headway.bulk.record.status import Progress, Stop
 from headway.bulk.send import (
     UNTOLD,
@@ -77,9 +78,10 @@ async def run(
 
     `source` is a file (gzip and zstd by their suffix) or ``"-"``, standard input; `output` a file,
     by default ``requests.results.jsonl`` beside ``requests.jsonl``, or ``"-"``, standard output,
-    from which nothing can be resumed. `options` are explained where they are fields. `endpoint` is
-    Together's by default, with the key of the environment; `client` is used in place of one of
-    headway's own.
+    from which nothing can be resumed; or a table (``.csv``, ``.tsv``, ``.parquet``): the input with
+    its answers in a column, whose rows stand in ``….rows.jsonl`` beside it. `options` are explained
+    where they are fields. `endpoint` is Together's by default, with the key of the environment;
+    `client` is used in place of one of headway's own.
 
     A run whose output is there already goes on with the lines that have no row. Rows that a killed
     process had in flight are sent again, or, with ``ambiguous="report"``, failed.
@@ -152,9 +154,13 @@ async def run(
             try:
                 await execution.run(watch or _nobody)
             finally:
-                if options.ordered:
-                    with anyio.CancelScope(shield=True):
+                with anyio.CancelScope(shield=True):
+                    if options.ordered:
                         await anyio.to_thread.run_sync(rows.arrange)
+                    if paths.table is not None and paths.output is not None:
+                        await anyio.to_thread.run_sync(
+                            write_table, paths.table, lines, paths.output
+                        )
             complete = meter.stopped is None and not meter.progress().remaining
             if complete and isinstance(rows, Journal):
                 rows.finish()

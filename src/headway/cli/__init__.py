@@ -84,7 +84,7 @@ def build() -> "typer.Typer":
     except ImportError as error:  # pragma: no cover - needs an environment without the extra
         raise _missing("typer") from error
 
-    from headway.cli import merge, plan, probe, report, run
+    from headway.cli import export, merge, plan, probe, report, run
 
     app = typer.Typer(
         name="headway",
@@ -112,6 +112,6 @@ def build() -> "typer.Typer":
     ) -> None:
         """Each command by its name."""
 
-    for command in (run.run, report.report, plan.plan, probe.probe, merge.merge):
+    for command in (run.run, report.report, plan.plan, probe.probe, merge.merge, export.export):
         app.command()(command)
     return app

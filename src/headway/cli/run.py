@@ -53,7 +53,8 @@ def run(
         typer.Option(
             "--output",
             "-o",
-            help="Where the rows go; - is standard output. [default: REQUESTS.results.jsonl]",
+            help="Where the rows go; - is standard output; a .csv, .tsv or .parquet is the input "
+            "with its answers in a column. [default: REQUESTS.results.jsonl]",
         ),
     ] = None,
     rate: options.RateText = None,

@@ -8,7 +8,8 @@ import io
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -125,6 +126,25 @@ class Source:
                 yield request
         finally:
             self._reading = False
+
+    def records(self) -> Iterator[tuple[int, Mapping[str, object]]]:
+        """What was given of each line, by its number: the columns of a table of prompts, nothing of
+        a line of requests. What cannot be read is nothing too.
+        """
+        content = self._open_content()
+        if self._table:
+            columns = self._prompts.columns() if self._prompts is not None else ()
+            records = read_records(content, columns)
+            header = next(records)
+            for record in records:
+                yield record.number, dict(zip(header.fields, record.fields, strict=False))
+            return
+        for line in islice(read_lines(content), self.lines):
+            row: object = None
+            if self._prompts is not None:
+                with suppress(msgspec.DecodeError, RecursionError, UnicodeError):
+                    row = msgspec.json.decode(line.data)
+            yield self._first - 1 + line.number, row if isinstance(row, dict) else {}
 
     def sized_requests(
         self, skip: Callable[[int], bool]

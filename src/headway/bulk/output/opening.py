@@ -14,6 +14,7 @@ from headway.bulk.options import RunOptions
 from headway.bulk.output.journal import Journal
 from headway.bulk.output.paths import InvalidOutput, check_output, default_output, is_device
 from headway.bulk.output.pipe import Pipe, Rows
+from headway.bulk.output.table import check_table, is_table, rows_of
 from headway.providers import Endpoint
 
 __all__ = ["Paths", "open_rows", "paths_of"]
@@ -21,13 +22,14 @@ __all__ = ["Paths", "open_rows", "paths_of"]
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """The input, or "-"; the output, None for standard output; and the folder for the copy of an
-    input that can be read once only.
+    """The input, or "-"; where the rows go, None for standard output; the folder for the copy of an
+    input that can be read once only; and the table that is to hold the answers, if any.
     """
 
     source: str
     output: Path | None
     spool: Path | None
+    table: Path | None = None
 
 
 def paths_of(
@@ -52,11 +54,21 @@ def paths_of(
     part = None if shard is None else (shard.index, shard.count)
     path = default_output(Path(name), part) if target is None else Path(target)
     check_output(path, None if name == "-" else Path(name))
+    table = None
+    if is_table(path) and not is_device(path):
+        if shard is not None:
+            raise InvalidOutput(
+                f"{path} would hold the answers of one shard alone",
+                fix="give rows (.jsonl) with -o, then: headway merge, and headway export",
+            )
+        check_table(path)
+        table, path = path, rows_of(path)
+        check_output(path, None if name == "-" else Path(name))
     # A resumption reads standard input, or a pipe, anew: the copy is for this process alone, and
     # tells whether the input is still the same. A run to /dev/null keeps nothing either.
     streamed = name == "-" or Path(name).is_fifo()
     spool = path.parent if streamed and not is_device(path) else None
-    return Paths(name, path, spool)
+    return Paths(name, path, spool, table)
 
 
 def open_rows(paths: Paths, lines: Source, endpoint: Endpoint, options: RunOptions) -> Rows:

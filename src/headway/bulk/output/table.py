@@ -1,0 +1,334 @@
+"""Answers as a table, CSV, TSV or Parquet: the input with a column for them, or rows alone."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from headway.bulk.input.parquet import pyarrow_or_none
+from headway.bulk.input.source import Source
+from headway.bulk.output.answers import read_answer
+from headway.bulk.output.paths import InvalidOutput, fresh, run_folder
+from headway.bulk.output.rows import Row, decode
+from headway.bulk.output.strangers import in_the_way, is_empty
+from headway.errors import MissingExtra
+
+__all__ = ["answer_in", "check_table", "export", "is_table", "rows_of", "write_table"]
+
+_SUFFIXES = {".csv": ",", ".tsv": "\t", ".parquet": ""}
+_BATCH = 1_000  # rows
+
+Record = Mapping[str, object]
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file of that name is a table."""
+    return path.suffix.lower() in _SUFFIXES
+
+
+def rows_of(table: Path) -> Path:
+    """Where the rows go whose answers are to stand in `table`: ``answers.rows.jsonl`` beside it."""
+    return table.with_name(f"{table.stem}.rows.jsonl")
+
+
+def _note_of(table: Path) -> Path:
+    return run_folder(rows_of(table)) / "table"
+
+
+def check_table(table: Path) -> None:
+    """Raise `InvalidOutput` where `table` is there and not as a run has left it, and `MissingExtra`
+    where it cannot be written without pyarrow.
+    """
+    if table.suffix.lower() == ".parquet" and pyarrow_or_none() is None:
+        raise MissingExtra(
+            f"writing {table} takes pyarrow, which is not installed",
+            fix="install it with: pip install pyarrow, or give a .csv with -o",
+        )
+    if is_empty(table):
+        return
+    ours: set[str] = set()
+    with suppress(OSError):
+        ours = set(_note_of(table).read_text().split())
+    if not table.is_file() or _digest(table) not in ours:
+        raise in_the_way(table, "the table", table)
+
+
+def write_table(table: Path, source: Source, rows: Path) -> None:
+    """Write the records of `source` with the answers in `rows`, in order: their columns, then
+    ``answer`` and ``error``; nothing where there is no row yet. Raises `OSError`.
+    """
+    if is_empty(rows):
+        return
+    columns: dict[str, None] = {}
+    for _, record in source.records():
+        columns.update(dict.fromkeys(record))
+    answer, error = _free("answer", columns), _free("error", columns)
+    found = _Rows(rows)
+
+    def records() -> Iterator[Record]:
+        for number, record in source.records():
+            row = found.row(number)
+            said = {} if row is None else _said(row)
+            if not columns_of_input:
+                record = {"custom_id": row.custom_id if row is not None else str(number)}
+            yield {**record, answer: said.get("answer"), error: said.get("error")}
+
+    columns_of_input = list(columns)
+    names = [*(columns_of_input or ["custom_id"]), answer, error]
+    draft = run_folder(rows) / "table.draft"
+    try:
+        _write(draft, table.suffix.lower(), names, records())
+    finally:
+        found.close()
+    note = _note_of(table)
+    with note.open("a") as file:  # before: a kill leaves one of those that are named
+        file.write(f"{_digest(draft)}\n")
+    draft.replace(os.path.realpath(table))
+
+
+def export(rows: Path, table: Path, *, overwrite: bool = False) -> tuple[int, int]:
+    """Write the rows of a run's results as a table, in the order of its input; how many rows that
+    were, and how many lines were none and are left out. Raises `InvalidOutput`.
+    """
+    if not is_table(table):
+        raise InvalidOutput(
+            f"{table} is no table by its name", fix="end it in .csv, .tsv or .parquet"
+        )
+    if table.suffix.lower() == ".parquet" and pyarrow_or_none() is None:
+        check_table(table)
+    if not rows.is_file():
+        raise InvalidOutput(f"{rows} does not exist", fix="give the results of a run")
+    if table.exists() and (not overwrite or not table.is_file() or table.samefile(rows)):
+        raise InvalidOutput(
+            f"{table} exists already", fix="give another file with -o, or replace it: --overwrite"
+        )
+    if not table.parent.is_dir():
+        raise InvalidOutput(
+            f"cannot write {table}: the folder {table.parent} does not exist",
+            fix=f"make it first: mkdir -p {table.parent}",
+        )
+    found = _Rows(rows)
+    draft = table.with_name(f".{table.name[:200]}.draft")
+    names = [
+        "custom_id", "answer", "error", "finish_reason", "model", "input_tokens", "output_tokens",
+    ]  # fmt: skip
+    try:
+        _write(draft, table.suffix.lower(), names, map(_said, found.in_order()))
+        draft.replace(os.path.realpath(table))
+    finally:
+        found.close()
+        draft.unlink(missing_ok=True)
+    return found.count, found.strange
+
+
+def _free(name: str, taken: Iterable[str]) -> str:
+    """`name`, or the first of ``name_2``, ``name_3``, … that is not `taken`."""
+    names, free, number = set(taken), name, 1
+    while free in names:
+        number += 1
+        free = f"{name}_{number}"
+    return free
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Rows:
+    """The rows in a file by the numbers of their lines, eight bytes of memory for each; those
+    without one by the order in which they stand.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.count = self.strange = 0
+        self._file = path.open("rb") if path.exists() else None
+        self._offsets = array("Q")
+        self._unnumbered = array("Q")
+        at = 0
+        for line in self._file or ():
+            row = _decoded(line)
+            if row is None:
+                self.strange += not line.isspace()
+            elif (number := row.line) is None:
+                self._unnumbered.append(at)
+                self.count += 1
+            else:
+                if number >= len(self._offsets):
+                    self._offsets.frombytes(bytes(8 * (number + 1 - len(self._offsets))))
+                self.count += not self._offsets[number]
+                self._offsets[number] = at + 1
+            at += len(line)
+
+    def row(self, number: int) -> Row | None:
+        """That of the line `number`."""
+        at = self._offsets[number] if number < len(self._offsets) else 0
+        return self._at(at - 1) if at else None
+
+    def in_order(self) -> Iterator[Row]:
+        """All of them."""
+        for at in (*(each - 1 for each in self._offsets if each), *self._unnumbered):
+            if (row := self._at(at)) is not None:
+                yield row
+
+    def _at(self, offset: int) -> Row | None:
+        assert self._file is not None
+        self._file.seek(offset)
+        return _decoded(self._file.readline())
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+def _decoded(line: bytes) -> Row | None:
+    try:
+        row = decode(line)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+    return row if row.id and line.endswith(b"\n") else None
+
+
+def _said(row: Row) -> dict[str, object]:
+    """The columns of `row`."""
+    said: dict[str, object] = {"custom_id": row.custom_id}
+    if row.error is not None:
+        return {**said, "error": f"{row.error.code}: {row.error.message}"}
+    try:
+        body = msgspec.json.decode(row.response.body) if row.response is not None else None
+    except (msgspec.DecodeError, RecursionError):
+        body = None
+    said["answer"] = answer_in(body)
+    if isinstance(body, dict):
+        read = read_answer(bytes(row.response.body)) if row.response is not None else None
+        if read is not None:
+            said["finish_reason"] = ", ".join(read.reasons) or None
+            said["model"] = read.model
+            said["input_tokens"] = read.tokens.read
+            said["output_tokens"] = read.tokens.written
+    return said
+
+
+# -- what an answer says -----------------------------------------------------------------------
+
+
+def answer_in(body: Any) -> str | None:
+    """The text of an answer, of OpenAI's forms, Anthropic's, Gemini's and Cohere's; of several
+    choices, and of what is no text (vectors, images, calls of tools), its JSON.
+    """
+    if not isinstance(body, dict):
+        return None if body is None else _text(body)
+    for name in ("choices", "candidates", "data", "results", "embeddings", "generations"):
+        parts = body.get(name)
+        if isinstance(parts, list) and parts:
+            texts = [_of_part(part) for part in parts]
+            return texts[0] if len(texts) == 1 else _json(texts)
+    for name in ("output", "content", "message", "text", "embedding"):
+        if body.get(name):
+            return _of_part({name: body[name]})
+    return _json(body)
+
+
+def _of_part(part: Any) -> str:
+    if not isinstance(part, dict):
+        return _text(part)
+    message = part.get("message")
+    inner = message if isinstance(message, dict) else part
+    for name in ("content", "text", "output", "parts"):
+        value = inner.get(name)
+        if isinstance(value, dict):
+            return _of_part(value)
+        if isinstance(value, str):
+            if value or not inner.get("tool_calls"):
+                return value
+        elif isinstance(value, list) and (texts := list(_texts(value))):
+            return "".join(texts)
+    for name in ("tool_calls", "embedding", "url", "b64_json"):
+        if inner.get(name):
+            return _text(inner[name])
+    return _json(inner)
+
+
+def _texts(parts: Sequence[Any]) -> Iterator[str]:
+    for part in parts:
+        if not isinstance(part, dict) or part.get("thought") or part.get("type") == "reasoning":
+            continue
+        if isinstance(part.get("text"), str):
+            yield part["text"]
+        elif isinstance(part.get("content"), list):
+            yield from _texts(part["content"])
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else _json(value)
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+# -- writing -----------------------------------------------------------------------------------
+
+
+def _write(path: Path, suffix: str, names: Sequence[str], records: Iterable[Record]) -> None:
+    """Write `records` to a new file, and bring it to the disk."""
+    with fresh(path) as file:
+        if suffix == ".parquet":
+            _write_parquet(file, names, records)
+        else:
+            text = csv.writer(_Encoded(file), delimiter=_SUFFIXES[suffix], lineterminator="\n")
+            text.writerow(names)
+            for record in records:
+                text.writerow([_cell(record.get(name)) for name in names])
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else _text(value)
+
+
+class _Encoded:
+    """What the csv module writes to."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        """Write `text` as UTF-8."""
+        return int(self._file.write(text.encode(errors="replace")))
+
+
+_COUNTS = ("input_tokens", "output_tokens")
+
+
+def _write_parquet(file: Any, names: Sequence[str], records: Iterable[Record]) -> None:
+    arrow: Any = importlib.import_module("pyarrow")
+    parquet: Any = importlib.import_module("pyarrow.parquet")
+    schema = arrow.schema(
+        [(name, arrow.int64() if name in _COUNTS else arrow.string()) for name in names]
+    )
+    with parquet.ParquetWriter(file, schema) as writer:
+        batch: list[dict[str, object]] = []
+        for record in records:
+            batch.append({name: _value(name, record.get(name)) for name in names})
+            if len(batch) == _BATCH:
+                writer.write_table(arrow.Table.from_pylist(batch, schema))
+                batch.clear()
+        writer.write_table(arrow.Table.from_pylist(batch, schema))
+
+
+def _value(name: str, value: object) -> object:
+    if value is None or (name in _COUNTS and isinstance(value, int)):
+        return value
+    return None if name in _COUNTS else _text(value)

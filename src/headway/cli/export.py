@@ -1,0 +1,40 @@
+"""``headway export``: the results of a run as a table."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headway.cli.endings import refused
+from headway.cli.streams import say
+from headway.errors import HeadwayError
+
+__all__ = ["export"]
+
+
+def export(
+    rows: Annotated[str, typer.Argument(metavar="RESULTS", help="The results of a run.")],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The table: .csv, .tsv or .parquet. [default: RESULTS, ending in .csv]",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the table if it exists.")
+    ] = False,
+) -> None:
+    """Write the answers of a run as a table, in the order of its input."""
+    from headway.bulk.output.table import export as write
+
+    table = Path(rows).with_suffix(".csv") if output is None else Path(output)
+    try:
+        count, strange = write(Path(rows), table, overwrite=overwrite)
+    except (HeadwayError, OSError) as error:
+        raise refused(error) from None
+    left = f"; {strange:,} lines are no rows, and are left out" if strange else ""
+    say(f"{table}: {count:,} rows{left}")
+    if strange:
+        raise typer.Exit(1)

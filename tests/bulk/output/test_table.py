@@ -1,0 +1,167 @@
+"""Answers as tables: the input with a column for them, in order, and rows alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from headway import Scheduler, bulk
+from headway.bulk.output.table import answer_in, export
+from headway.providers import find_endpoint
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        ({"choices": [{"message": {"content": "x"}}]}, "x"),
+        ({"choices": [{"message": {"content": [{"type": "text", "text": "x"}]}}]}, "x"),
+        ({"choices": [{"text": "x"}]}, "x"),
+        ({"choices": [{"message": {"content": "x"}}, {"message": {"content": "y"}}]}, '["x","y"]'),
+        ({"choices": [{"message": {"content": None, "tool_calls": [1]}}]}, "[1]"),
+        ({"choices": [{"message": {"content": ""}}]}, ""),
+        (
+            {
+                "output": [
+                    {"type": "reasoning", "summary": []},
+                    {"type": "message", "content": [{"type": "output_text", "text": "x"}]},
+                ]
+            },
+            "x",
+        ),
+        ({"content": [{"type": "text", "text": "x"}, {"type": "text", "text": "y"}]}, "xy"),
+        (
+            {
+                "candidates": [
+                    {"content": {"parts": [{"text": "t", "thought": True}, {"text": "x"}]}}
+                ]
+            },
+            "x",
+        ),
+        ({"message": {"content": [{"type": "text", "text": "x"}]}}, "x"),
+        ({"data": [{"embedding": [0.5, 1]}]}, "[0.5,1]"),
+        ({"data": [{"url": "https://x"}]}, "https://x"),
+        ({"results": [{"index": 0, "score": 1}]}, '{"index":0,"score":1}'),
+        ({"other": 1}, '{"other":1}'),
+        (None, None),
+        (["x"], '["x"]'),
+    ],
+)
+def test_what_an_answer_says(body: Any, answer: str | None) -> None:
+    assert answer_in(body) == answer
+
+
+def server(request: httpx.Request) -> httpx.Response:
+    asked = json.loads(request.content)["messages"][0]["content"]
+    if asked == "no":
+        return httpx.Response(400, json={"error": {"message": "not this, please"}})
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    choice = {"finish_reason": "stop", "message": {"content": f"{asked}, {asked}\n!"}}
+    return httpx.Response(200, json={"model": "m-1", "choices": [choice], "usage": usage})
+
+
+async def run(source: Path, output: Path, **options: Any) -> bulk.Progress:
+    shape = bulk.Shape(model="m", prompt_column="text")
+    async with httpx.AsyncClient(transport=httpx.MockTransport(server)) as client:
+        return await bulk.run(
+            source, output, scheduler=Scheduler(), client=client,
+            endpoint=find_endpoint(base_url="http://x"),
+            options=bulk.RunOptions(shape=shape, **options),
+        )  # fmt: skip
+
+
+def table(path: Path, delimiter: str = ",") -> list[list[str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file, delimiter=delimiter))
+
+
+@pytest.mark.anyio
+async def test_the_input_with_its_answers_in_a_column(tmp_path: Path) -> None:
+    source, output = tmp_path / "in.csv", tmp_path / "answers.csv"
+    source.write_text("text;answer\n" + "".join(f"q{n};{n}\n" for n in range(40)) + "no;x\n")
+    done = await run(source, output, limit=20)
+    assert done.done == 20
+    header, *rows = table(output)
+    assert header == ["text", "answer", "answer_2", "error"]
+    assert rows[:20] == [[f"q{n}", str(n), f"q{n}, q{n}\n!", ""] for n in range(20)]
+    assert rows[20:] == [*([f"q{n}", str(n), "", ""] for n in range(20, 40)), ["no", "x", "", ""]]
+    # Run again it goes on, and the table is whole.
+    await run(source, output)
+    assert table(output)[40] == ["q39", "39", "q39, q39\n!", ""]
+    assert table(output)[41] == ["no", "x", "", "http_400: not this, please"]
+
+
+@pytest.mark.anyio
+async def test_a_table_that_is_not_the_runs_is_never_replaced(tmp_path: Path) -> None:
+    source, output = tmp_path / "in.csv", tmp_path / "answers.csv"
+    source.write_text("text\nq\n")
+    output.write_text("mine\n")
+    with pytest.raises(bulk.InvalidOutput, match="is in the way: the table of"):
+        await run(source, output, overwrite=True)
+    assert output.read_text() == "mine\n"
+    output.unlink()
+    await run(source, output)
+    output.write_text(output.read_text() + "corrected by hand\n")
+    with pytest.raises(bulk.InvalidOutput, match="is in the way: the table of"):
+        await run(source, output)
+
+
+@pytest.mark.anyio
+async def test_lines_of_json_as_a_table_of_tabs(tmp_path: Path) -> None:
+    source, output = tmp_path / "in.jsonl", tmp_path / "answers.tsv"
+    source.write_text('{"text": "a", "n": 1}\n\n{"text": "b", "m": [2]}\nnot json\n')
+    await run(source, output)
+    header, first, second, third = table(output, "\t")
+    assert header == ["text", "n", "m", "answer", "error"]
+    assert first == ["a", "1", "", "a, a\n!", ""]
+    assert second == ["b", "", "[2]", "b, b\n!", ""]
+    assert third[4].startswith("invalid_json: line 4 is not valid JSON")
+
+
+@pytest.mark.anyio
+async def test_a_shard_is_no_table(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "a"}\n')
+    with pytest.raises(bulk.InvalidOutput, match="would hold the answers of one shard alone"):
+        await run(source, tmp_path / "a.csv", shard=bulk.Shard(0, 2))
+
+
+@pytest.mark.anyio
+async def test_rows_become_a_table(tmp_path: Path) -> None:
+    source, rows, output = tmp_path / "in.csv", tmp_path / "rows.jsonl", tmp_path / "out.csv"
+    source.write_text("text\nno\nq\n")
+    await run(source, rows)
+    with rows.open("a") as file:
+        file.write("torn")
+    assert export(rows, output) == (2, 1)
+    header, failed, answered = table(output)
+    assert header[:5] == ["custom_id", "answer", "error", "finish_reason", "model"]
+    assert failed[:3] == ["1", "", "http_400: not this, please"]
+    assert answered == ["2", "q, q\n!", "", "stop", "m-1", "3", "2"]
+    with pytest.raises(bulk.InvalidOutput, match="exists already"):
+        export(rows, output)
+    assert export(rows, output, overwrite=True) == (2, 1)
+    with pytest.raises(bulk.InvalidOutput, match="no table by its name"):
+        export(rows, tmp_path / "out.xlsx")
+    assert [name for name in os.listdir(tmp_path) if "out" in name] == ["out.csv"]
+
+
+@pytest.mark.anyio
+async def test_parquet(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    source, output = tmp_path / "in.csv", tmp_path / "answers.parquet"
+    source.write_text("text\nq\nno\n")
+    await run(source, output)
+    assert parquet.read_table(output).to_pylist() == [
+        {"text": "q", "answer": "q, q\n!", "error": None},
+        {"text": "no", "answer": None, "error": "http_400: not this, please"},
+    ]
+    export(tmp_path / "answers.rows.jsonl", tmp_path / "out.parquet")
+    (first, _) = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    assert (first["answer"], first["input_tokens"]) == ("q, q\n!", 3)
