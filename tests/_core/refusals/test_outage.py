@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from world import World
 
+from headway import Kind, Limits, Retry
 from headway._core.refusals.outage import Outage
+from headway._core.refusals.retry import Delay, GiveUp
+from headway.events import Closed
+from headway.hints import Refusal
 
 
 @pytest.mark.parametrize(
@@ -61,3 +66,22 @@ def test_one_job_is_not_to_blame_where_nobody_is_reached() -> None:
     for now in range(5):
         outage.failed(1, 10.0 + now, unreached=now != 2)  # it was reached once: it may be the job
     assert not outage.on
+
+
+def test_no_network_is_told_as_that() -> None:
+    world = World(Limits(concurrency=1), retry=Retry(patience=30))
+    (job,) = world.submit()
+    verdict: object = None
+    while not isinstance(verdict, GiveUp):
+        refusal = Refusal(Kind.TRANSIENT, None, None, "ConnectError: no route", unreached=True)
+        verdict = world.state.defer(job, refusal, world.now, 0.5)
+        if isinstance(verdict, Delay):
+            while not world.in_flight:
+                world.run(1.0)
+    (closed,) = world.events(Closed)
+    assert closed.at - 1000.0 < 10
+    assert closed.reason == (
+        "no connection can be made: the network, a proxy or the address is at fault, and headway "
+        "goes on trying; the last: ConnectError: no route"
+    )
+    assert verdict.reason.startswith("no connection: no attempt was answered for 3")

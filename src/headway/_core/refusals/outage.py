@@ -37,6 +37,21 @@ class Outage:
         many = len(self._jobs) >= _JOBS or not self._reached
         self.on = self._failures >= _FAILURES and many
 
+    @property
+    def name(self) -> str:
+        """What it is, in a few words."""
+        return "an outage" if self._reached else "no connection"
+
+    @property
+    def what(self) -> str:
+        """What happens while it lasts, in words."""
+        if self._reached:
+            return "an outage: attempts fail one after another and none is answered"
+        return (
+            "no connection can be made: the network, a proxy or the address is at fault, and "
+            "headway goes on trying"
+        )
+
     def answered(self) -> None:
         """The provider answered."""
         self.on = False

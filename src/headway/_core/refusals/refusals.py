@@ -421,10 +421,7 @@ class Refusals:
         gate.cautious = True
         self._trouble(self._whole, job)
         if began:
-            self.why = (
-                "an outage: attempts fail one after another and none is answered; the last: "
-                f"{self._fault_seen}"
-            )
+            self.why = f"{self._outage.what}; the last: {self._fault_seen}"
             self._events.append(Closed(now, kind, gate.opens, self.why))
         away = self._away_for(now)
         if away > self.retry.patience:
@@ -467,7 +464,8 @@ class Refusals:
 
     def _outage_lasts(self, away: float) -> str:
         return (
-            f"an outage: no attempt was answered for {duration(away)} ({self._fault_seen}), and "
+            f"{self._outage.name}: no attempt was answered for {duration(away)} "
+            f"({self._fault_seen}), and "
             f"patience={self.retry.patience:g} seconds is over"
         )
 
