@@ -12,6 +12,8 @@ import httpx
 import pytest
 
 from headway import Scheduler, bulk
+from headway.bulk.output.merge import merge
+from headway.bulk.output.opening import paths_of
 from headway.bulk.output.table import answer_in, export
 from headway.providers import find_endpoint
 
@@ -165,3 +167,36 @@ async def test_parquet(tmp_path: Path) -> None:
     export(tmp_path / "answers.rows.jsonl", tmp_path / "out.parquet")
     (first, _) = parquet.read_table(tmp_path / "out.parquet").to_pylist()
     assert (first["answer"], first["input_tokens"]) == ("q, q\n!", 3)
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "message"),
+    [
+        (
+            "s3://bucket/in.jsonl",
+            None,
+            "s3://bucket/in.jsonl is an address, and no file of this machine. "
+            "Fix: copy it first: aws s3 cp s3://bucket/in.jsonl .",
+        ),
+        (
+            "in.jsonl",
+            "s3://bucket/out.csv",
+            "the output s3://bucket/out.csv is an address, and no file of this machine. "
+            "Fix: give a file with -o, and copy it when the run is done",
+        ),
+        (
+            "/dev/fd/63",
+            None,
+            "beside /dev/fd/63 is no place for the results. Fix: give a file with -o, or -o -",
+        ),
+    ],
+)
+def test_names_that_are_no_files(source: str, output: str | None, message: str) -> None:
+    with pytest.raises((bulk.InvalidInput, bulk.InvalidOutput)) as caught:
+        paths_of(source, output, None)
+    assert str(caught.value) == message
+
+
+def test_rows_are_not_merged_into_a_table(tmp_path: Path) -> None:
+    with pytest.raises(bulk.InvalidOutput, match=r"rows are merged. Fix: give a .jsonl with -o"):
+        merge([], tmp_path / "all.csv")

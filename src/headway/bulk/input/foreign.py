@@ -13,7 +13,7 @@ import msgspec
 
 from headway.errors import InvalidArgument
 
-__all__ = ["InvalidInput", "check_text", "is_spread", "quoted", "refuse_address"]
+__all__ = ["InvalidInput", "check_text", "is_address", "is_spread", "quoted", "refuse_address"]
 
 
 class InvalidInput(InvalidArgument):
@@ -108,6 +108,11 @@ def is_spread(head: bytes, first: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return end > len(first.decode(errors="replace").strip())
+
+
+def is_address(name: str) -> bool:
+    """Whether `name` is an address, such as ``s3://bucket/file``."""
+    return _ADDRESS.match(name) is not None
 
 
 def refuse_address(name: str) -> None:

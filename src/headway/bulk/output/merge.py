@@ -24,6 +24,7 @@ from headway.bulk.output.strangers import (
     is_empty,
     refuse_inputs,
 )
+from headway.bulk.output.table import is_table
 
 __all__ = ["Merged", "merge"]
 
@@ -71,6 +72,11 @@ def merge(
     exists, unless `overwrite` is true; and where one of those is no file of an earlier merge.
     """
     target = Path(target)
+    if is_table(target):
+        raise InvalidOutput(
+            f"{target} is a table by its name, and rows are merged",
+            fix="give a .jsonl with -o, and make a table of it: headway export",
+        )
     if any(target.exists() and Path(path).exists() and target.samefile(path) for path in outputs):
         raise InvalidOutput(
             f"the output {target} is one of the results to merge, which would be lost",

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from headway._words import redacted
+from headway.bulk.input.foreign import is_address, refuse_address
 from headway.bulk.input.source import InvalidInput, Shard, Source
 from headway.bulk.options import RunOptions
 from headway.bulk.output.journal import Journal
@@ -41,6 +42,16 @@ def paths_of(
         raise InvalidInput("the input's name is empty", fix="give the path of a file")
     if target == "":
         raise InvalidOutput("the output's name is empty", fix="give the path of a file with -o")
+    refuse_address(name)
+    if target is not None and is_address(target):
+        raise InvalidOutput(
+            f"the output {target} is an address, and no file of this machine",
+            fix="give a file with -o, and copy it when the run is done",
+        )
+    if target is None and name.startswith(("/dev/fd/", "/proc/")):
+        raise InvalidOutput(
+            f"beside {name} is no place for the results", fix="give a file with -o, or -o -"
+        )
     if name == "-" and target is None:
         target = "-"  # as any other filter
     if name == "-" and sys.stdin is None:
