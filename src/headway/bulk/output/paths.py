@@ -57,7 +57,7 @@ def open_own(path: Path, flags: int) -> int:
 
 def is_planted(path: Path) -> bool:
     """Whether `path` is a link that another user has made."""
-    return path.is_symlink() and hasattr(os, "geteuid") and path.lstat().st_uid != os.geteuid()
+    return os.path.islink(path) and hasattr(os, "geteuid") and path.lstat().st_uid != os.geteuid()
 
 
 class AppendFile:
