@@ -18,6 +18,7 @@ from typing import BinaryIO
 from unittest import mock
 
 import httpx
+from _resident import MEBI, peak, reset_peak, resident
 
 from headway import Scheduler, bulk
 from headway.bulk.input.formats import Request
@@ -134,8 +135,6 @@ def growth(output: Path, lines: int, *, trust_ids: bool) -> dict[str, float]:
 
 
 def _read(output: str, trust_ids: bool) -> None:
-    from memory import MEBI, peak, reset_peak, resident  # with all its peers
-
     samples = []
     with mock.patch.object(Sender, "ask", _answer_shortly):
         reset_peak()

@@ -16,6 +16,7 @@ import itertools
 import math
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -367,13 +368,13 @@ def plot(results: Results, directory: Path) -> None:
         pyplot.close(figure)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Control where the limit is unknown or moves.")
     parser.add_argument("--hours", type=float, default=1.0)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--plot", type=Path, metavar="DIR", help="write control-A.png and so on")
     parser.add_argument("--no-check", action="store_true", help="exit with 0 whatever is missed")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     results = measure(options.seeds, 3600 * options.hours)
     print(environment(), end="\n\n")
     headings = ["", "goodput/s", "of the ideal", "429s a success", "most 429s", "to headway"]

@@ -25,13 +25,13 @@ import time
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import aiometer
 import anyio
 import tasklane
 import trio
+from _resident import KIBI, MEBI, peak, reset_peak, resident
 from _table import environment, table, targets
 from anyio.lowlevel import checkpoint
 
@@ -41,33 +41,6 @@ CONCURRENCY = 100
 SAMPLE = 1000  # results
 MOST_GROWTH = 10.0  # MB
 MOST_LEASE = 2.0  # KB
-MEBI, KIBI = 2**20, 2**10
-
-# Resident memory, as the kernel counts it
-
-
-def resident() -> int:
-    """Bytes, now."""
-    return _status("VmRSS")
-
-
-def peak() -> int:
-    """Bytes, the most since `reset_peak`."""
-    return _status("VmHWM")
-
-
-def reset_peak() -> None:
-    """Let `peak` count from here."""
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == field:
-            return int(value.split()[0]) * KIBI
-    raise LookupError(field)
-
 
 # 1. A stream with a consumer that is slow at first
 

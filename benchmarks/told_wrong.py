@@ -22,6 +22,7 @@ import math
 import multiprocessing
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -201,14 +202,14 @@ def measure(rate: Rate, jobs: int) -> dict[tuple[str, str], list[Run]]:
     return found
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="A limit that is told twice too high, over HTTP.")
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument(
         "--rate", action="append", help="what is enforced (100/2s); may be repeated"
     )
     parser.add_argument("--no-check", action="store_true", help="exit with 0 whatever is missed")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     logging.getLogger("headway").setLevel(logging.ERROR)  # refusals are what is asked for here
 
     print(environment("headway", "httpx"))

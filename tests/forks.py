@@ -11,15 +11,21 @@ import atexit
 import gc
 import json
 import os
+import runpy
 import select
 import signal
 import socket
 import subprocess
 import sys
+import traceback
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import import_module
-from typing import IO, Any, NoReturn
+from pathlib import Path
+from typing import IO, Any, NoReturn, Self
+
+_Popen = subprocess.Popen
 
 
 @cache
@@ -28,7 +34,7 @@ def _forking() -> socket.socket:
     ours, theirs = socket.socketpair()
     number = theirs.fileno()
     command = [sys.executable, __file__, str(number)]
-    process = subprocess.Popen(command, pass_fds=[number], stdout=subprocess.DEVNULL)
+    process = _Popen(command, pass_fds=[number], stdout=subprocess.DEVNULL)
     theirs.close()
 
     def end() -> None:
@@ -37,6 +43,15 @@ def _forking() -> socket.socket:
 
     atexit.register(end)
     return ours
+
+
+def _fork(command: Sequence[str], environment: Mapping[str, str], streams: list[int]) -> IO[bytes]:
+    """Run what an interpreter would with `command`; its number comes, and later how it ended."""
+    read, write = os.pipe()
+    what = {"command": command, "folder": os.getcwd(), "environment": dict(environment)}
+    socket.send_fds(_forking(), [json.dumps(what).encode()], [*streams, write])
+    os.close(write)
+    return open(read, "rb", buffering=0)
 
 
 class Forked:
@@ -48,18 +63,16 @@ class Forked:
     def __init__(
         self, *arguments: str, stdin: bool = False, stdout: bool = False, text: bool = True
     ) -> None:
-        pipes = [os.pipe() for _ in range(4)]
+        pipes = [os.pipe() for _ in range(3)]
         null = os.open(os.devnull, os.O_RDWR)
         theirs = [pipes[0][0] if stdin else null, pipes[1][1] if stdout else null, pipes[2][1]]
-        what = {"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}
-        socket.send_fds(_forking(), [json.dumps(what).encode()], [*theirs, pipes[3][1]])
+        self._ended = _fork(["-m", "headway", *arguments], os.environ, theirs)
         for fd in (null, pipes[0][0], *(pipe[1] for pipe in pipes[1:])):
             os.close(fd)
         kind = "" if text else "b"
         self.stdin: IO[Any] = open(pipes[0][1], f"w{kind}")
         self.stdout: IO[Any] = open(pipes[1][0], f"r{kind}")
         self.stderr: IO[Any] = open(pipes[2][0], f"r{kind}")
-        self._ended = open(pipes[3][0], "rb", buffering=0)
         self.pid = int(self._ended.readline())
         self._code: int | None = None
 
@@ -106,6 +119,71 @@ class Forked:
                 pass
 
 
+class Popen:
+    """In place of `subprocess.Popen`: forks where this interpreter is started."""
+
+    def __new__(cls, args: Sequence[Any], **options: Any) -> Any:
+        return object.__new__(cls) if args[0] == sys.executable else _Popen(args, **options)
+
+    def __init__(
+        self, args: Sequence[Any], *, stdin: Any = None, stdout: Any = None, stderr: Any = None,
+        env: Mapping[str, str] | None = None, text: bool = False,
+    ) -> None:  # fmt: skip
+        self.args = args
+        ours: list[IO[Any] | None] = [None] * 3
+        theirs, opened = [], []
+        for number, given in enumerate((stdin, stdout, stderr)):
+            if given == subprocess.PIPE:
+                read, write = os.pipe()
+                there, here = (read, write) if number == 0 else (write, read)
+                ours[number] = open(here, ("w" if number == 0 else "r") + ("" if text else "b"))
+                opened.append(there)
+            elif given == subprocess.DEVNULL:
+                there = os.open(os.devnull, os.O_RDWR)
+                opened.append(there)
+            else:
+                there = number if given is None else given.fileno()
+            theirs.append(there)
+        command = [str(argument) for argument in args[1:]]
+        self._ended = _fork(command, os.environ if env is None else env, theirs)
+        for fd in opened:
+            os.close(fd)
+        self.stdin, self.stdout, self.stderr = ours
+        self.pid = int(self._ended.readline())
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None and select.select([self._ended], [], [], 0)[0]:
+            self.wait()
+        return self.returncode
+
+    def wait(self) -> int:
+        if self.returncode is None:
+            self.returncode = os.waitstatus_to_exitcode(int(self._ended.readline()))
+            self._ended.close()
+        return self.returncode
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def communicate(self, _: None = None, timeout: None = None) -> list[Any]:
+        streams = [self.stdout, self.stderr]
+        with ThreadPoolExecutor(2) as threads:
+            read = [stream and threads.submit(stream.read) for stream in streams]
+        self.wait()
+        return [each and each.result() for each in read]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in (self.stdin, self.stdout, self.stderr):
+            if stream is not None:
+                stream.close()
+        self.wait()
+
+
 def _serve(asked: socket.socket) -> NoReturn:
     """Fork for each line that comes, until nobody asks any more."""
     for name in (
@@ -141,8 +219,6 @@ def _watch(what: dict[str, Any], fds: list[int]) -> NoReturn:
 
 
 def _run(what: dict[str, Any], fds: list[int]) -> NoReturn:
-    from headway import cli
-
     for number, fd in enumerate(fds[:3]):
         os.dup2(fd, number)
     for fd in fds:
@@ -156,13 +232,32 @@ def _run(what: dict[str, Any], fds: list[int]) -> NoReturn:
     sys.stdin = open(0, encoding="utf-8")
     sys.stdout = open(1, "w", encoding="utf-8")
     sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
-    sys.argv = ["headway", *what["arguments"]]
     code: Any = 0
     try:
-        cli.main()
+        _program(*what["command"])
+        sys.stdout.flush()
     except SystemExit as end:
         code = end.code
+        sys.stdout.flush()
+    except BaseException:
+        traceback.print_exc()
+        code = 1
     os._exit(code or 0)  # an interpreter takes its time to forget all that was imported
+
+
+def _program(first: str, *rest: str) -> None:
+    if first == "-c":
+        sys.argv = ["-c", *rest[1:]]
+        exec(rest[0], {"__name__": "__main__"})
+    elif first == "-m":
+        from headway import cli
+
+        sys.argv = list(rest)
+        cli.main()
+    else:
+        sys.argv = [first, *rest]
+        sys.path.insert(0, str(Path(first).parent))
+        runpy.run_path(first, run_name="__main__")
 
 
 if __name__ == "__main__":

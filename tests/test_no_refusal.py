@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from depth import depth
 from simulate import (
     SENDS,
     FixedWindow,
@@ -175,7 +176,7 @@ BOTH = Limits("600/min", tokens="180k/min")
 
 def test_requests_and_tokens_that_bind_in_turn() -> None:
     # A mean of just under 300 tokens: both limits are used up at about the same pace.
-    trace = simulate(BOTH, Load(tokens=skewed), seed=9)
+    trace = simulate(BOTH, Load(tokens=skewed), seed=9, sends=depth(4_000, 20_000))
     assert faults(trace, BOTH) == {}
     assert trace.requests_reached(BOTH.requests[0]) >= 0.96
     assert trace.tokens_reached(BOTH.tokens[0]) >= 0.94

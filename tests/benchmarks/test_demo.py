@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import forks
 import pytest
 from rich.console import Console
 
@@ -43,12 +43,12 @@ def test_the_prompts_are_a_few_hundred_different_requests() -> None:
 def test_both_ways_are_measured_and_the_server_is_gone(
     demo: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    servers: list[subprocess.Popen[bytes]] = []
+    servers: list[forks.Popen] = []
 
-    class Popen(subprocess.Popen[bytes]):
+    class Popen(forks.Popen):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            if "serve" in args[0]:  # others start children too, to learn the platform
+            if "serve" in args[0]:
                 servers.append(self)
 
     monkeypatch.setattr(demo.subprocess, "Popen", Popen)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import anyio
 import httpx
 import pytest
+from depth import depth
 from simulate import FixedWindow, Server, SlidingCounter, SlidingLog, TokenBucket
 
 import headway.httpx
@@ -15,7 +16,6 @@ from headway import Scheduler
 
 pytestmark = pytest.mark.anyio
 
-JOBS = 400
 MOST_REFUSED = 40
 
 SERVERS: dict[str, Callable[[float, float, float], Server]] = {
@@ -27,13 +27,17 @@ SERVERS: dict[str, Callable[[float, float, float], Server]] = {
 
 
 @pytest.mark.parametrize(
-    ("limit", "window", "hint"),
-    [(100, 2.0, True), (100, 2.0, False), (240, 24.0, True)],
+    ("limit", "window", "hint", "jobs"),
+    [
+        (100, 2.0, True, depth(250, 400)),
+        (100, 2.0, False, depth(250, 400)),
+        (240, 24.0, True, 400),
+    ],
     ids=["100/2s, hint", "100/2s, no hint", "240/24s, hint"],
 )
 @pytest.mark.parametrize("name", SERVERS)
 async def test_nothing_is_lost_and_few_are_refused(
-    name: str, limit: float, window: float, hint: bool
+    name: str, limit: float, window: float, hint: bool, jobs: int
 ) -> None:
     server = SERVERS[name](limit, window, 0.317 * window)
     served = refused = 0
@@ -59,14 +63,14 @@ async def test_nothing_is_lost_and_few_are_refused(
             statuses.append((await client.get("http://server/")).status_code)
 
         async with anyio.create_task_group() as group:
-            for _ in range(JOBS):
+            for _ in range(jobs):
                 group.start_soon(call)
-    assert statuses == [200] * JOBS
-    assert served == JOBS
+    assert statuses == [200] * jobs
+    assert served == jobs
     # A bucket of 24 seconds' calls outlasts the run.
     assert bool(refused) is not (name == "token bucket" and window == 24)
     assert refused <= MOST_REFUSED
     statistics = scheduler.statistics()
-    assert statistics.sent == JOBS + refused
+    assert statistics.sent == jobs + refused
     assert sum(statistics.refused.values()) == refused
     assert (statistics.queued, statistics.in_flight) == (0, 0)
