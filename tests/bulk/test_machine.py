@@ -6,13 +6,14 @@ import asyncio
 import errno
 import fcntl
 import os
-import resource
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import forks
 import httpx
 import pytest
 from commands import CHILD, PATIENCE, command, ids_of, rows_of, run_process, write_requests
@@ -93,17 +94,16 @@ def server(request: pytest.FixtureRequest) -> Iterator[Together]:
 
 
 def run_within(
-    soft: int, hard: int, *arguments: str, child: str = CHILD
+    soft: int, hard: int, *arguments: str, child: str = CHILD, popen: Any = forks.Popen
 ) -> subprocess.CompletedProcess[bytes]:
     """The command in a process that may open so many files."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-    return subprocess.run(
-        [sys.executable, "-c", child, *arguments],
-        capture_output=True, timeout=PATIENCE, preexec_fn=limit, check=False,
-    )  # fmt: skip
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))"
+    with popen(
+        [sys.executable, "-c", f"{limited}\n{child}", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        stdout, stderr = process.communicate(timeout=PATIENCE)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
 def arguments(folder: Path, url: str, concurrency: int, lines: int) -> tuple[str, ...]:
@@ -207,7 +207,7 @@ main()
     given = arguments(tmp_path, server.url, 4, 40)
     with (tmp_path / "in.jsonl").open("a") as file:
         file.write("not JSON\n")
-    result = run_within(256, 256, *given, child=child)
+    result = run_within(256, 256, *given, child=child, popen=subprocess.Popen)
     assert result.returncode == 1
     assert len(rows_of(tmp_path / "out.errors.jsonl")) == 1
     assert b"SEEN []" in result.stderr, result.stderr
