@@ -397,9 +397,11 @@ class SchedulerState:
         flow, counters = job.flow, self.counters
         if now >= counters.next_snapshot:
             counters.take_snapshot(now)
-        for counts in (counters, flow.counts):
-            counts.in_flight += job.slots
-            counts.sent += 1
+        slots, of_flow = job.slots, flow.counts
+        counters.in_flight += slots
+        of_flow.in_flight += slots
+        counters.sent += 1
+        of_flow.sent += 1
         self.whole.take(job, now)
         own = flow.limits
         if own is not None:

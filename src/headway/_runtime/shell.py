@@ -153,7 +153,7 @@ class Shell(LoopClock):
             raise job.error from tried
 
     # In one function: each call of another would be paid by every job.
-    async def run(  # noqa: C901 - see above
+    async def run(  # noqa: C901, PLR0915 - see above
         self,
         options: Options,
         fn: Callable[..., Awaitable[Any]],
@@ -189,9 +189,12 @@ class Shell(LoopClock):
                 usage = options.usage
                 attempt = job.attempt
                 if attempt is not None and attempt.is_refused(result):
-                    used = None  # not for the user's function
+                    used: float | None = None  # not for the user's function
                 elif usage is None:
-                    used = self._used_by(result, job)
+                    said = used_by(result)
+                    used = None if said is None else said.used
+                    if used is None and job.charges is not None:
+                        self._look_for_usage(result, job)
                 else:
                     used = checked_usage(usage(result))
             except Exception as error:
@@ -216,18 +219,11 @@ class Shell(LoopClock):
             if job.status != STARTED:
                 await self.wait(job)
 
-    def _used_by(self, result: object, job: Job) -> float | None:
-        """What `result` says that it used. Where a limit of tokens holds, and neither it nor what
-        was sent says so, that is told once.
+    def _look_for_usage(self, result: object, job: Job) -> None:
+        """A limit of tokens holds, and `result` does not say what it used. Where what was sent does
+        not say so either, that is told once.
         """
-        said = used_by(result)
-        used = None if said is None else said.used
-        if (
-            used is None
-            and job.charges is not None
-            and not self._usage_unknown
-            and (job.attempt is None or not job.attempt.sent)
-        ):
+        if not self._usage_unknown and (job.attempt is None or not job.attempt.sent):
             self._usage_unknown = True
             logger.warning(
                 with_fix(
@@ -236,7 +232,6 @@ class Shell(LoopClock):
                     "usage=, a function of the result that returns the tokens it used",
                 ), type(result).__name__,
             )  # fmt: skip
-        return used
 
     def serve(self) -> None:
         """A transport serves this shell from now on: it must see which attempt a send is part of.

@@ -185,12 +185,16 @@ class Scope:
             self.gate.passed(job, now)
         if self.tally is not None:
             self.tally.started(now)
+        requests, tokens = self.request_rate, self.token_rate
+        more_requests = requests.factor < requests.ceiling
+        more_tokens = tokens.factor < tokens.ceiling
         binding = False  # whether a pace is what kept this attempt from starting earlier
         eager = self.credit >= 1.0
         if eager:
             self.credit -= 1.0
+        elif more_requests or more_tokens:
+            binding = any(now - pace.next < 2 * pace.interval for pace in self.paces)
         for pace in self.paces:
-            binding = binding or (not eager and now - pace.next < 2 * pace.interval)
             pace.take(now)  # eager ones too, or as many would follow at the pace
         for port in self.ports:
             port.take()
@@ -205,10 +209,10 @@ class Scope:
                 job.charges += charges
         if self.evidence is not None:
             job.seen = self.evidence.sent(self.in_flight, now)
-        if self.request_rate.factor < self.request_rate.ceiling:
-            self._follow(self.request_rate, self.paces, binding, now)
-        if self.token_rate.factor < self.token_rate.ceiling:
-            self._follow(self.token_rate, [budget.pace for budget in self.budgets], binding, now)
+        if more_requests:
+            self._follow(requests, self.paces, binding, now)
+        if more_tokens:
+            self._follow(tokens, [budget.pace for budget in self.budgets], binding, now)
 
     def cut_rate(self, sent_at: float, now: float, lately: float) -> bool:
         """Slow the pace of requests for a refusal; False in the same epoch. Where no rate is
