@@ -465,7 +465,12 @@ def test_an_error_row_says_what_failed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "shown"), [(b'{"error": 1}', {"error": 1}), (b"<html>\xff", "<html>\ufffd")]
+    ("body", "shown"),
+    [
+        (b'{"error": {"code": 1}}', {"error": {"code": 1}}),
+        (b'{"error": 1}', {"raw": '{"error": 1}'}),  # one form in all rows: tables are made of them
+        (b"<html>\xff", {"raw": "<html>\ufffd"}),
+    ],
 )
 def test_an_error_row_keeps_the_last_answer(body: bytes, shown: object) -> None:
     row = rows.error_row(3, "a", "http_400", "no", Answer(400, None, body))
