@@ -194,60 +194,66 @@ SHARDS: dict[str, tuple[Call, list[Any]]] = {
 }
 
 
-def rows(table: dict[str, tuple[Call, list[Any]]]) -> list[Any]:
-    return [
-        pytest.param(call, bad, id=f"{name}{bad!r:.12}")
-        for name, (call, values) in table.items()
-        for bad in values
-    ]
+def rows(table: dict[str, tuple[Call, list[Any]]]) -> Any:
+    """A test for each callable, which goes through all that is wrong."""
+    return pytest.mark.parametrize(("call", "values"), list(table.values()), ids=list(table))
 
 
-async def told(call: Call, bad: Any) -> headway.HeadwayError:
-    """The error that `call` raises for `bad`, which both `except` clauses of old catch."""
-
-    async def calling() -> None:
-        made = call(bad)
-        if hasattr(made, "__await__"):
-            await made
-
-    with pytest.raises(InvalidArgument) as caught:
-        await calling()
-    assert isinstance(caught.value, TypeError)
-    assert isinstance(caught.value, ValueError)
-    assert isinstance(caught.value, headway.HeadwayError)
-    return caught.value
-
-
-@pytest.mark.parametrize(("call", "bad"), rows(LIMITS))
-async def test_a_wrong_limit(call: Call, bad: Any) -> None:
-    error = await told(call, bad)
-    assert type(error) is InvalidLimit
-    assert "Fix: " in str(error)
+async def told(call: Call, values: list[Any]) -> list[headway.HeadwayError]:
+    """The errors that `call` raises for `values`, which both `except` clauses of old catch."""
+    errors: list[headway.HeadwayError] = []
+    for bad in values:
+        try:
+            made = call(bad)
+            if hasattr(made, "__await__"):
+                await made
+        except InvalidArgument as error:
+            errors.append(error)
+        except Exception as error:
+            pytest.fail(f"{bad!r} raises {error!r}")
+        else:
+            pytest.fail(f"{bad!r} is taken")
+    for error, bad in zip(errors, values, strict=True):
+        assert isinstance(error, TypeError), bad
+        assert isinstance(error, ValueError), bad
+        assert isinstance(error, headway.HeadwayError), bad
+    return errors
 
 
-@pytest.mark.parametrize(("call", "bad"), rows(ARGUMENTS))
-async def test_a_wrong_argument(call: Call, bad: Any) -> None:
-    error = await told(call, bad)
-    assert type(error) is InvalidArgument
-    assert "Fix: " in str(error)
+@rows(LIMITS)
+async def test_a_wrong_limit(call: Call, values: list[Any]) -> None:
+    for error, bad in zip(await told(call, values), values, strict=True):
+        assert type(error) is InvalidLimit, bad
+        assert "Fix: " in str(error), bad
 
 
-@pytest.mark.parametrize(("call", "bad"), rows(SETTINGS))
-async def test_a_wrong_setting(call: Call, bad: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@rows(ARGUMENTS)
+async def test_a_wrong_argument(call: Call, values: list[Any]) -> None:
+    for error, bad in zip(await told(call, values), values, strict=True):
+        assert type(error) is InvalidArgument, bad
+        assert "Fix: " in str(error), bad
+
+
+@rows(SETTINGS)
+async def test_a_wrong_setting(
+    call: Call, values: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TOGETHER_API_KEY", "k")
-    assert type(await told(call, bad)) is InvalidSettings
+    for error, bad in zip(await told(call, values), values, strict=True):
+        assert type(error) is InvalidSettings, bad
 
 
-@pytest.mark.parametrize(("call", "bad"), rows(PRICES))
-async def test_a_wrong_price(call: Call, bad: Any) -> None:
-    error = await told(call, bad)
-    assert type(error) is InvalidPrices
-    assert "Fix: " in str(error)
+@rows(PRICES)
+async def test_a_wrong_price(call: Call, values: list[Any]) -> None:
+    for error, bad in zip(await told(call, values), values, strict=True):
+        assert type(error) is InvalidPrices, bad
+        assert "Fix: " in str(error), bad
 
 
-@pytest.mark.parametrize(("call", "bad"), rows(SHARDS))
-async def test_a_wrong_shard_or_input(call: Call, bad: Any) -> None:
-    assert type(await told(call, bad)) is headway.bulk.InvalidInput
+@rows(SHARDS)
+async def test_a_wrong_shard_or_input(call: Call, values: list[Any]) -> None:
+    for error, bad in zip(await told(call, values), values, strict=True):
+        assert type(error) is headway.bulk.InvalidInput, bad
 
 
 async def test_what_is_used_twice_says_so() -> None:

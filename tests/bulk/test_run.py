@@ -17,6 +17,7 @@ import anyio
 import httpx
 import pytest
 from anyio.abc import SocketStream
+from depth import depth
 from llmock.pytest_plugin import LLMock
 
 from headway import InvalidLimit, Retry, Scheduler, bulk
@@ -350,7 +351,7 @@ async def test_a_request_above_the_token_limit_is_a_row(server: LLMock, tmp_path
 
 
 async def test_the_file_is_not_read_ahead_of_what_is_answered(tmp_path: Path) -> None:
-    source = write_lines(tmp_path / "in.jsonl", *(chat(str(number)) for number in range(2000)))
+    source = write_lines(tmp_path / "in.jsonl", *(chat(str(number)) for number in range(400)))
     answered = 0
     ahead = 0
 
@@ -364,7 +365,7 @@ async def test_the_file_is_not_read_ahead_of_what_is_answered(tmp_path: Path) ->
     scheduler = make_scheduler(concurrency=4)
     async with scripted(answer) as client:  # type: ignore[arg-type]
         report = await bulk.run(source, scheduler=scheduler, client=client, endpoint=SCRIPTED)
-    assert report.done == 2000
+    assert report.done == 400
     assert ahead < 100
 
 
@@ -1123,8 +1124,9 @@ async def test_a_line_of_200_mb_costs_its_limit(source: Path) -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_four_thousand_models(source: Path) -> None:
-    lines = (chat(f"q{number}") for number in range(4_000))
+async def test_thousands_of_models(source: Path) -> None:
+    count = depth(1_000, 4_000)
+    lines = (chat(f"q{number}") for number in range(count))
     write_lines(
         source, *({**x, "body": {**x["body"], "model": f"m{n}"}} for n, x in enumerate(lines))
     )
@@ -1132,12 +1134,12 @@ async def test_four_thousand_models(source: Path) -> None:
         report = await bulk.run(
             source, scheduler=make_scheduler(concurrency=64), client=client, endpoint=SCRIPTED
         )
-    assert report.done == 4_000
+    assert report.done == count
     trace_file = report.output.with_name("in.results.run") / "trace.jsonl"
-    assert max(map(len, trace_file.read_bytes().splitlines())) < 800_000
+    assert max(map(len, trace_file.read_bytes().splitlines())) < 200 * count
     models = read_trace(trace_file).models
-    assert sum(use.rows for use in models.values()) == 4_000
-    assert sum(use.input + use.output for use in models.values()) == 44_000
+    assert sum(use.rows for use in models.values()) == count
+    assert sum(use.input + use.output for use in models.values()) == 11 * count
 
 
 @pytest.mark.parametrize("jump", [-86_400.0, 86_400.0, 3e7, -3e7])

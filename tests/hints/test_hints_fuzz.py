@@ -211,15 +211,17 @@ def test_of_a_huge_body_only_the_start_is_read(body: Any) -> None:
     assert _memory({}, body) < MEGABYTES / 4
 
 
+PIECES_OF_ONE = ["9", "1m", "a;", '"', "a=1,", " ", "2026-", "Mon, ", ";a", "(", "\\", "1."]
+PIECES_OF_ONE += [".5s", '%"', ":"]
+
+
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(
-    "piece",
-    ["9", "1m", "a;", '"', "a=1,", " ", "2026-", "Mon, ", ";a", "(", "\\", "1.", ".5s", '%"', ":"],
-)
-def test_of_a_huge_header_only_the_start_is_read(name: str, piece: str) -> None:
-    value = piece * (MEGABYTES // len(piece))
-    assert _read({name: value}, None) == _read({name: value[:MAX_HEADER_CHARS]}, None)
-    assert _memory({name: value}, None) < MEGABYTES / 4
+def test_of_a_huge_header_only_the_start_is_read(name: str) -> None:
+    for piece in PIECES_OF_ONE:
+        value = piece * (MEGABYTES // len(piece))
+        cut = {name: value[:MAX_HEADER_CHARS]}
+        assert _read({name: value}, None) == _read(cut, None), piece
+        assert _memory({name: value}, None) < MEGABYTES / 4, piece
 
 
 def test_endless_headers_end() -> None:

@@ -251,8 +251,8 @@ def test_a_kill_between_any_two_steps_mixes_nothing(
     ordered: bool, whole: bool, tmp_path: Path
 ) -> None:
     """A run of another input that replaces one that is done, or was itself killed."""
-    stride = depth(2, 1)  # the odd steps in two of the four cases, the even ones in the others
-    step, killed, outcomes = -(ordered ^ whole) % stride, True, set[str]()
+    stride = depth(4, 1)  # every fourth step, and other ones in each of the four cases
+    step, killed, outcomes = -(2 * ordered + whole) % stride, True, set[str]()
     while killed:
         step += stride
         folder = tmp_path / str(step)
@@ -288,10 +288,11 @@ def test_a_kill_between_any_two_steps_mixes_nothing(
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 @pytest.mark.parametrize("options", [{}, {"retry_failed": True}, {"ordered": True}])
 def test_a_kill_between_any_two_steps_is_resumed(options: Any, tmp_path: Path) -> None:
-    step, killed = 0, True
+    stride = depth(3, 1)  # every third step, and other ones in each of the three cases
     ordered = options.get("ordered", False)
+    step, killed = -(2 * ordered + len(options)) % stride, True
     while killed:
-        step += 1
+        step += stride
         output = tmp_path / f"{step}.jsonl"
         with Journal(output, HEADER, ordered=ordered) as journal:
             for number in (1, 3, 4):

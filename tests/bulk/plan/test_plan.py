@@ -89,7 +89,7 @@ def test_the_trace_is_that_of_the_shell(name: str, backend: str) -> None:
     limits = Limits(**LIMITS[name])  # type: ignore[arg-type]
     works = [
         Work(reserved := rng.randint(1, 2400), rng.uniform(0, 1.2 * reserved))
-        for _ in range(depth(150, 400))
+        for _ in range(depth(100, 400))
     ]
     found = compare(backend, limits, works, [rng.lognormvariate(0, 1.2) for _ in works])
     assert found.seconds > 0
@@ -97,7 +97,7 @@ def test_the_trace_is_that_of_the_shell(name: str, backend: str) -> None:
 
 @pytest.mark.parametrize("backend", sorted(VIRTUAL))
 @pytest.mark.parametrize("name", LIMITS)
-@settings(max_examples=depth(6, 100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=depth(3, 100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_whatever_the_calls_the_trace_is_that_of_the_shell(
     name: str, backend: str, data: st.DataObject
@@ -129,7 +129,7 @@ def test_whatever_the_calls_the_trace_is_that_of_the_shell(
 def test_without_a_concurrency_there_are_a_thousand_workers(limits: Limits, backend: str) -> None:
     """Calls take longer than a thousand workers can keep up with: the workers are what binds."""
     rng = Random(4)
-    works = [Work(500, rng.uniform(100, 900)) for _ in range(2000)]
+    works = [Work(500, rng.uniform(100, 900)) for _ in range(depth(1400, 2000))]
     found = compare(backend, limits, works, [rng.uniform(30, 90) for _ in works])
     assert 1000 <= found.most_in_flight <= 1016
     assert found.binds["concurrency"] > found.seconds / 4
