@@ -43,9 +43,9 @@ from headway._http.observer import Observer
 from headway._http.preparing import preparer
 from headway._http.secrets import hidden_in
 from headway._http.streams import PAUSE_EVERY
+from headway._http.watch import Watch
 from headway._runtime.attempt import Attempt
 from headway._runtime.calls import check_plain_function, checked_tokens, kind_of
-from headway._words import with_fix
 from headway.errors import HeadwayError, InvalidArgument, Latched
 from headway.estimate import Estimator, is_plausible, usage_in
 from headway.hints import HANDED_ON, Refusal, refusal_from_response
@@ -87,7 +87,6 @@ class Face:
     _held: Any
     _peeked: Any
     _other: str
-    may_be_idle = False  # whether it is one of several of a client
 
     def __init__(
         self,
@@ -119,9 +118,8 @@ class Face:
         self._observe = Observer(self._shell, together_unit)
         self._is_refused = is_refused
         self._prepare = preparer(prepare, self._library)
-        self._used = False
+        self.watch = Watch()
         self._replies = Replies()
-        self._warned = False
         self._shell.serve()
 
     async def __aenter__(self) -> Self:
@@ -134,23 +132,13 @@ class Face:
         error: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        self._look_for_bypass()
+        self.watch.closes(type(self).__module__)
         await self._transport.__aexit__(kind, error, traceback)
 
     async def aclose(self) -> None:
         """Close the wrapped transport and its connections."""
-        self._look_for_bypass()
+        self.watch.closes(type(self).__module__)
         await self._transport.aclose()
-
-    def _look_for_bypass(self) -> None:
-        if not (self._used or self.may_be_idle):
-            logger.warning(
-                with_fix(
-                    "a transport of headway's is closed and has not seen one request: a client "
-                    "with proxy= or mounts= sends past it",
-                    f"build the client with {type(self).__module__}.client(scheduler, proxy=...)",
-                )
-            )
 
     async def warm(self, url: str, connections: int = 1, *, timeout: float = 10) -> None:
         """Open `connections` (a number) to `url` at once, by HEAD requests that no limit counts.
@@ -192,8 +180,7 @@ class Face:
                 f"{self._library.__name__}",
                 fix=f"give this client {self._other}.AsyncTransport.",
             )
-        self._used = True
-        self._look_for_repeats(request)
+        self.watch.sees(request, retries=self._retries)
         shell, options = self._shell, self._options
         attempt = shell.attempt()
         credential = shell.state.refusals.credentials.seen(name_of(request))
@@ -492,24 +479,6 @@ class Face:
         else:
             tokens = checked_tokens(estimator(body))
         return tokens, model_of(body)
-
-    def _look_for_repeats(self, request: Any) -> None:
-        # The raw headers: to look one up by name decodes them all.
-        if self._warned or not self._retries:
-            return
-        for name, value in request.headers.raw:
-            if name == b"x-stainless-retry-count" and value != b"0":
-                break
-        else:
-            return
-        self._warned = True
-        logger.warning(
-            with_fix(
-                "the SDK above headway's transport repeats requests by itself, in its caller's "
-                "slot and without the others' knowledge",
-                "build its client with max_retries=0.",
-            )
-        )
 
 
 def _decoded(response: Any, raw: bytes) -> bytes:
