@@ -13,6 +13,7 @@ import anyio
 import httpx
 import pytest
 import zstandard
+from depth import depth
 
 from headway import Retry, Scheduler, bulk
 from headway.bulk import Progress, RunOptions
@@ -151,7 +152,11 @@ async def test_an_answer_that_a_client_has_read_is_bounded_too(run: Run) -> None
 
 @pytest.mark.parametrize("encoding", ["zstd", "gzip", ""])
 async def test_a_refusal_that_is_a_bomb_is_a_refusal(run: Run, encoding: str) -> None:
-    raw = zstandard.compress(bytes(64 << 20)) if encoding == "zstd" else b"no gzip"
+    raw = {
+        "zstd": zstandard.compress(bytes(depth(16, 64) << 20)),
+        "gzip": b"no gzip",
+        "": b"no gzip" * depth(1000, 1),
+    }[encoding]
     body = Body(raw, times=1 if encoding else 1_000_000)
     refusal = streamed(body, 429, content_encoding=encoding, retry_after="1")
     progress, server, _ = await run(refusal)

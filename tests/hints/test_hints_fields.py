@@ -89,7 +89,7 @@ def _untyped(value: Any) -> Any:
     return value
 
 
-@settings(deadline=None, max_examples=depth(40, 500))
+@settings(deadline=None, max_examples=depth(20, 500))
 @given(st.lists(members, min_size=1, max_size=4))
 def test_a_valid_list_is_read_as_the_second_parser_reads_it(written: Any) -> None:
     text = http_sf.ser(written)
@@ -97,7 +97,7 @@ def test_a_valid_list_is_read_as_the_second_parser_reads_it(written: Any) -> Non
     assert same([ours(item) for item in parse_list(text)], [theirs(each) for each in expected])
 
 
-@settings(deadline=None, max_examples=depth(25, 200))
+@settings(deadline=None, max_examples=depth(15, 200))
 @given(st.dictionaries(keys, members, min_size=1, max_size=4))
 def test_a_valid_dictionary_too(written: Any) -> None:
     text = http_sf.ser(written)
@@ -129,7 +129,7 @@ def test_a_malformed_list_is_ignored_and_no_other(text: str) -> None:
         assert same([ours(i) for i in parse_list(text)], [theirs(each) for each in expected])
 
 
-@settings(deadline=None, max_examples=depth(25, 200))
+@settings(deadline=None, max_examples=depth(15, 200))
 @given(st.dictionaries(keys.filter(lambda key: key not in "qrtw" and key != "qu"), bare_items))
 def test_parameters_that_nobody_knows_lose_nothing(unknown: Any) -> None:
     policy = http_sf.ser([(http_sf.Token("default"), {"q": 100, **unknown, "w": 60})])
