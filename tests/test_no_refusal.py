@@ -112,7 +112,7 @@ def test_priorities_keys_tokens_and_cancellations(rate: Rate) -> None:
     load = replace(MIXED, jitter=0.020)
     trace = simulate(limits, load, seed=2, keys=keys, weights={"a": 8})
     assert trace.cancelled > SENDS / 50
-    assert trace.unsent > SENDS / 2_000
+    assert trace.unsent >= SENDS / 2_000
     assert faults(trace, limits, keys) == {}
     assert trace.requests_reached(rate) >= promised(rate) - SLACK
 

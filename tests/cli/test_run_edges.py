@@ -97,7 +97,7 @@ def test_a_named_pipe_that_changed_is_not_resumed(llmock: LLMock, folder: Path) 
     assert b"the input has changed" in other.stderr
 
 
-@pytest.mark.parametrize("data", [b"", b"[]\n", "{}".encode("utf-16")])
+@pytest.mark.parametrize("data", [b"", b"[]\n", b"PK\x03\x04\x14\x00"])
 def test_bad_standard_input_leaves_nothing(data: bytes, folder: Path) -> None:
     result = run_process("run", "-", "-o", "out.jsonl", stdin=data)
     assert result.returncode == 2

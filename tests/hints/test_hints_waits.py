@@ -182,7 +182,7 @@ def test_a_wait_in_a_header(headers: dict[str, str], wait: float | None) -> None
         ("RateLimit-Reset", "ratelimit-reset"),
         ("Rate-Limit-Reset", "ratelimit-reset"),
         ("x-tokenlimit-limit", "x-tokenlimit-limit"),
-        ("x-should-retry", None),
+        ("x-should-retry", "x-should-retry"),  # no wait, but advice
         ("content-type", None),
         ("Date", "date"),
     ],
