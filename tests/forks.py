@@ -167,10 +167,13 @@ class Popen:
         if self.poll() is None:
             os.kill(self.pid, signal.SIGKILL)
 
-    def communicate(self, _: None = None, timeout: None = None) -> list[Any]:
+    def communicate(self, _: None = None, timeout: float | None = None) -> list[Any]:
         streams = [self.stdout, self.stderr]
         with ThreadPoolExecutor(2) as threads:
             read = [stream and threads.submit(stream.read) for stream in streams]
+            if not select.select([self._ended], [], [], timeout)[0]:
+                self.kill()  # ends the reads too
+                raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
         self.wait()
         return [each and each.result() for each in read]
 
