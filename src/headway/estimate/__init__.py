@@ -137,8 +137,11 @@ def _numbers(groups: Iterable[object], names: Iterable[str]) -> Iterator[tuple[s
     for group in groups:
         if group is None:
             continue
+        get = group.get if isinstance(group, Mapping) else _of_attributes(group)
         for name in names:
-            value = group.get(name) if isinstance(group, Mapping) else getattr(group, name, None)
+            value = get(name)
+            if value is None:  # as most are
+                continue
             if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
                 yield name, min(value, _MOST_STATED + 1)  # some have no float
 
@@ -268,7 +271,9 @@ def _counted(
     get: Callable[[str], Any], read: int | None, written: int | None, total: int | None
 ) -> Tokens:
     if read is not None:
-        beside = sum(_first(get, (name,)) or 0 for name in _READ_TOO)
+        beside = 0
+        if _first(get, _READ_TOO) is not None:
+            beside = sum(_first(get, (name,)) or 0 for name in _READ_TOO)
         if beside and (beside > read or _first(get, ("prompt_tokens",)) is None):
             read += beside
     thought = _first(get, _THOUGHT)
@@ -348,8 +353,9 @@ def _of_model(of_class: frozenset[str], model: Any) -> _Read:
 
 
 def _first(get: Callable[[str], Any], names: Iterable[str]) -> int | None:
-    for name in names:
-        value = get(name)
+    for value in map(get, names):
+        if value is None:  # as most are
+            continue
         if type(value) is float and value.is_integer():
             value = int(value)
         if type(value) is int and 0 <= value <= _LARGEST:
@@ -358,8 +364,7 @@ def _first(get: Callable[[str], Any], names: Iterable[str]) -> int | None:
 
 
 def _inside(get: Callable[[str], Any], places: Iterable[str], names: Iterable[str]) -> int | None:
-    for place in places:
-        details = get(place)
+    for details in map(get, places):
         if type(details) not in _PLAIN and (count := _first(_reader(details), names)) is not None:
             return count
     return None
