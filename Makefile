@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-deep lint ruff mypy pyright coverage bench dist clean
+.PHONY: help demo test test-deep peers lint ruff mypy pyright coverage bench dist clean
 
 help: ## These lines
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -33,6 +33,10 @@ test: lint ## Lint, types and every test
 # The same tests, which search further: longer simulations, more examples, every step.
 test-deep: $(VENV)/.dev ## Every test, searching further: half an hour
 	HEADWAY_TESTS=deep $(BIN)/python -m pytest -n 2
+
+# Needs the registry: the sdists of the peers, into build/peers.
+peers: $(VENV)/.dev ## The suites of peers and SDKs over headway: a quarter of an hour
+	$(BIN)/python tests/peers/run.py
 
 # The same with coverage, which takes twice the time.
 coverage: $(VENV)/.dev ## The tests with coverage
