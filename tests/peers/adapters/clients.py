@@ -8,7 +8,6 @@ scheduler, without limits that bind, and `Retry(attempts=1)`: the SDK above retr
 from __future__ import annotations
 
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import httpx
 import httpx2
@@ -21,8 +20,8 @@ from headway import Retry, Scheduler
 
 __all__ = ["_fresh", "_reached"]
 
-# By client: the transports over its own ones.
-_faces: WeakKeyDictionary[Any, dict[int, Any]] = WeakKeyDictionary()
+# By the id of the transport below, which each keeps alive.
+_faces: dict[int, Any] = {}
 
 
 @pytest.fixture(autouse=True)
@@ -40,11 +39,10 @@ def put_under(library: Any, face: Any) -> None:
         inner = look_up(client, url)
         if not UNDER_HEADWAY:
             return inner
-        faces = _faces.setdefault(client, {})
-        if id(inner) not in faces:
+        if id(inner) not in _faces:
             scheduler = Scheduler("1000000/s", concurrency=1000, retry=Retry(attempts=1))
-            faces[id(inner)] = face(scheduler, inner)
-        return faces[id(inner)]
+            _faces[id(inner)] = face(scheduler, inner)
+        return _faces[id(inner)]
 
     library.AsyncClient._transport_for_url = transport_for_url
 
