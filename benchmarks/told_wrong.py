@@ -210,7 +210,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--no-check", action="store_true", help="exit with 0 whatever is missed")
     options = parser.parse_args(arguments)
-    logging.getLogger("headway").setLevel(logging.ERROR)  # refusals are what is asked for here
 
     print(environment("headway", "httpx"))
     print(f"{options.jobs:,} jobs each, concurrency {CONCURRENCY}, told {TOLD:g} times the limit\n")
@@ -249,4 +248,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    logging.getLogger("headway").setLevel(logging.ERROR)  # refusals are what is asked for here
     sys.exit(main())
