@@ -2,6 +2,8 @@
 # `make demo` and `make test`. Each makes the virtual environment that it needs. `make help` names all.
 PYTHON ?= python3
 VENV ?= .venv
+# Processes that run the tests: one more than there are cores pays, for some of the tests wait.
+WORKERS ?= 3
 BIN := $(VENV)/bin
 
 .PHONY: help demo test test-deep peers lint ruff mypy pyright coverage bench dist clean
@@ -28,11 +30,11 @@ demo: $(VENV)/.demo ## The main job: prompts through a rate-limited server, kill
 
 # Lint and types first: they are quick. Then everything, on both event loops.
 test: lint ## Lint, types and every test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 # The same tests, which search further: longer simulations, more examples, every step.
 test-deep: $(VENV)/.dev ## Every test, searching further: half an hour
-	HEADWAY_TESTS=deep $(BIN)/python -m pytest -n 2
+	HEADWAY_TESTS=deep $(BIN)/python -m pytest -n $(WORKERS)
 
 # Needs the registry: the sdists of the peers, into build/peers.
 peers: $(VENV)/.dev ## The suites of peers and SDKs over headway: a quarter of an hour
@@ -40,7 +42,7 @@ peers: $(VENV)/.dev ## The suites of peers and SDKs over headway: a quarter of a
 
 # The same with coverage, which takes twice the time.
 coverage: $(VENV)/.dev ## The tests with coverage
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term:skip-covered
 
 # Two of them check types, take 20 seconds each, and print at their end: they run at the same time.
 lint: $(VENV)/.dev ## ruff, mypy, the layers of the imports, and pyright

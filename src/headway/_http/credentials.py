@@ -16,6 +16,7 @@ CREDENTIALS = frozenset(
 )  # fmt: skip
 """The headers that say who pays, in lower case."""
 
+_LENGTHS = frozenset(map(len, CREDENTIALS))
 _PARAMETERS = frozenset({"key", "api_key", "api-key", "apikey", "access_token", "token"})
 
 # Schemes whose first 401 is a question, with what of their answer stands for the caller: the rest
@@ -38,10 +39,9 @@ def name_of(request: Any) -> str:
     with the same key at one server have the same. Nothing of the key can be read from it.
     """
     url = request.url
-    said = blake2b(f"{url.scheme}://{url.host}:{url.port}".encode(), digest_size=16)
+    said = blake2b(b"%s://%s:%d" % (url.raw_scheme, url.raw_host, url.port or 0), digest_size=16)
     for name, value in request.headers.raw:
-        name = name.lower()
-        if name in CREDENTIALS:
+        if len(name) in _LENGTHS and (name := name.lower()) in CREDENTIALS:
             said.update(name + b"\n" + _lasting(value) + b"\n")
     if query := url.query:
         for parameter, given in parse_qsl(query.decode("latin-1")):

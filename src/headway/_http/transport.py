@@ -47,7 +47,7 @@ from headway._http.watch import Watch
 from headway._runtime.attempt import Attempt
 from headway._runtime.calls import check_plain_function, checked_tokens, kind_of
 from headway.errors import HeadwayError, InvalidArgument, Latched
-from headway.estimate import Estimator, is_plausible, usage_in
+from headway.estimate import Estimator, is_plausible, may_hold_media, usage_in
 from headway.hints import HANDED_ON, Refusal, refusal_from_response
 from headway.kinds import Kind, Moves
 
@@ -475,7 +475,8 @@ class Face:
             return None, None
         estimator = self._estimator
         if isinstance(estimator, Estimator):
-            tokens = estimator(body, len(content_of(request)))
+            raw = content_of(request)
+            tokens = estimator(body, len(raw), text=not may_hold_media(raw))
         else:
             tokens = checked_tokens(estimator(body))
         return tokens, model_of(body)

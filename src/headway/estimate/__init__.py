@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from headway._words import shown
 from headway.errors import InvalidArgument
-from headway.estimate._media import Media, may_hold_media, media_in
+from headway.estimate._media import NO_MEDIA, Media, may_hold_media, media_in
 from headway.rates import is_number
 
 __all__ = [
@@ -65,6 +65,9 @@ _USAGE = re.compile(rb'"usage(?:_?[mM]etadata)?"(?=\s*:\s*\{)')
 
 _DECODE = json.JSONDecoder().raw_decode
 
+# All that most answers say: their sum, if it is one, leaves nothing to ask.
+_USUAL = {"prompt_tokens", "completion_tokens", "total_tokens"}
+
 
 class Estimator:
     """Tokens that a request will use: its prompt, and a high quantile of the model's answers.
@@ -85,11 +88,15 @@ class Estimator:
         self._quantile = quantile
         self._answers: dict[str, float] = {}  # by model: tokens that 9 of 10 answers stay below
 
-    def __call__(self, body: Mapping[str, Any], size: int | None = None) -> float:
-        """An estimate of the tokens of a request with this JSON body, of `size` bytes."""
+    def __call__(
+        self, body: Mapping[str, Any], size: int | None = None, *, text: bool = False
+    ) -> float:
+        """An estimate of the tokens of a request with this JSON body, of `size` bytes; `text` says
+        that it holds no images, sound or documents, which nobody looks for then.
+        """
         if size is None:
             size = len(json.dumps(_prompt(body)))
-        media = media_in(body)
+        media = NO_MEDIA if text else media_in(body)
         prompt = max(0, size - media.size) / BYTES_PER_TOKEN + media.tokens
         groups = [body, *map(body.get, GROUP_NAMES)]
         choices = choices_of(groups)
@@ -153,14 +160,14 @@ def usage_in(answer: bytes) -> tuple[float, float] | None:
     (Anthropic's streams give the prompt's part in the first one); None where there is none that
     can be read, or where one of Anthropic's streams was not read to its last.
     """
-    at, last = _usage_before(answer, len(answer))
+    at, last, said = _usage_before(answer, len(answer))
     if last is None:
         last = _object_after(answer, answer.rfind(b'"meta"'), len(b'"meta"'))  # Cohere's
-    said = tokens_of(last)
+        said = tokens_of(last)
     if last is not None and _first(last.get, _TOTAL) is None:
         begun = answer.find(b'"message_start"', 0, max(at, 0))
         if begun >= 0:
-            first_at, first = _usage_before(answer, answer.find(b"\n", begun) + 1)
+            first_at, first, _ = _usage_before(answer, answer.find(b"\n", begun) + 1)
             if first is None or first_at == at:
                 return None  # what follows the beginning, and counts the answer, was not read
             said = tokens_of({**first, **last})
@@ -252,6 +259,12 @@ def tokens_of(usage: object) -> Tokens:
     """
     if type(usage) in _PLAIN:
         return Tokens()
+    if type(usage) is dict and usage.keys() == _USUAL:
+        read, written, total = map(
+            usage.get, ("prompt_tokens", "completion_tokens", "total_tokens")
+        )
+        if type(read) is type(written) is int and read >= 0 <= written and total == read + written:
+            return Tokens(read, written, total)
     get = _reader(usage)
     read, written, total = _first(get, _READ), _first(get, _WRITTEN), _first(get, _TOTAL)
     if read is None and written is None and total is None:
@@ -377,8 +390,10 @@ def is_plausible(used: float, reserved: float, size: int) -> bool:
     return used <= _MOST and (used <= 1_000 * reserved or used <= 100 * size)
 
 
-def _usage_before(text: bytes, end: int) -> tuple[int, dict[str, Any] | None]:
-    """The last usage object before `end` that counts anything, and where its name stands."""
+def _usage_before(text: bytes, end: int) -> tuple[int, dict[str, Any] | None, Tokens]:
+    """Where the last usage object before `end` that counts anything has its name, the object, and
+    what it counts.
+    """
     for _ in range(_PARSED):
         name = None
         while (at := text.rfind(b'"usage', 0, end)) >= 0:
@@ -388,9 +403,9 @@ def _usage_before(text: bytes, end: int) -> tuple[int, dict[str, Any] | None]:
         if name is None:
             break
         found = _object_after(text, at, name.end() - at)
-        if found is not None and tokens_of(found) != _NOTHING:
-            return at, found
-    return -1, None
+        if found is not None and (said := tokens_of(found)) != _NOTHING:
+            return at, found, said
+    return -1, None, _NOTHING
 
 
 def _object_after(text: bytes, start: int, length: int) -> dict[str, Any] | None:

@@ -31,7 +31,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["Media", "may_hold_media", "media_in"]
+__all__ = ["NO_MEDIA", "Media", "may_hold_media", "media_in"]
 
 
 class Media(NamedTuple):
@@ -40,6 +40,8 @@ class Media(NamedTuple):
     tokens: int = 0
     size: int = 0
 
+
+NO_MEDIA = Media()
 
 # Bytes of a body without any of these hold no media.
 _SIGNS = (
