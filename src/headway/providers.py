@@ -323,8 +323,7 @@ def find_endpoint(
 
 def _known(name: str | None, base_url: str | None) -> Provider:
     if name is None and base_url is not None:
-        found = provider_at(_hostname(base_url))
-        return found if found is AZURE else _ANY
+        return AZURE if provider_at(_hostname(base_url)) is AZURE else _ANY
     known = TOGETHER if name is None else AZURE if name == AZURE.name else PROVIDERS.get(name)
     if known is None:
         raise InvalidSettings(

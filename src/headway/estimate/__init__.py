@@ -260,9 +260,8 @@ def tokens_of(usage: object) -> Tokens:
     if type(usage) in _PLAIN:
         return Tokens()
     if type(usage) is dict and usage.keys() == _USUAL:
-        read, written, total = map(
-            usage.get, ("prompt_tokens", "completion_tokens", "total_tokens")
-        )
+        read, written = usage["prompt_tokens"], usage["completion_tokens"]
+        total = usage["total_tokens"]
         if type(read) is type(written) is int and read >= 0 <= written and total == read + written:
             return Tokens(read, written, total)
     get = _reader(usage)
