@@ -273,17 +273,19 @@ class SchedulerState:
             if job.guessed and flow.mean is not None:
                 job.cost = self.guess(flow)
             if own is not None and (ready := _ready_at(own, job, now)) > now:
-                if not self._in_time(job, own, ready, now):
+                if job.deadline is not None and not self._in_time(job, own, ready, now):
                     changed.append(job)
                     continue
                 waiting.block(flow, job.priority, ready)
                 continue
-            ready = _ready_at(whole, job, now)
+            cost = job.cost
+            ready = whole.ready_at(cost, now) if job.slots else whole.further_at(cost, now)
             if ready > now:
-                if not self._in_time(job, whole, ready, now):
+                if job.deadline is not None and not self._in_time(job, whole, ready, now):
                     changed.append(job)
                     continue
-                wake_at = min(wake_at, ready)
+                if ready < wake_at:
+                    wake_at = ready
                 if whole.ports:
                     wake_at = min(wake_at, whole.ask(job, now))
                 break
@@ -480,17 +482,19 @@ class SchedulerState:
             evidence.accepted(job.seen, now)
 
     def _settle(self, job: Job, used: float | None, now: float) -> None:
-        if used is not None and (job.charges is not None or used > _MOST_USED):
+        charges = job.charges
+        if used is not None and (used > _MOST_USED or (charges is not None and used > job.cost)):
             used = self._believed(job, used, now)
         if used is None:
             used = job.cost
         else:
-            job.flow.learn(used)
+            flow = job.flow
+            flow.learn(used)
             self.counters.tokens += used
-            job.flow.counts.tokens += used
+            flow.counts.tokens += used
         self.waiting.queue.settle(job, used)
-        if job.charges is not None:
-            for budget, charge in job.charges:
+        if charges is not None:
+            for budget, charge in charges:
                 budget.settle(charge, used, now)
             job.charges = None
 

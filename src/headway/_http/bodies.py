@@ -17,6 +17,7 @@ __all__ = [
     "content_of",
     "error_in_stream",
     "is_text",
+    "json_in",
     "json_of",
     "kinds_of",
     "model_of",
@@ -59,7 +60,11 @@ def content_of(request: Any) -> bytes:
 
 def json_of(request: Any) -> Mapping[str, Any]:
     """The JSON object that is the body of `request`, empty where it is something else."""
-    content = content_of(request)
+    return json_in(content_of(request))
+
+
+def json_in(content: bytes) -> Mapping[str, Any]:
+    """The JSON object that `content` is, empty where it is something else."""
     if not content:
         return {}
     try:

@@ -39,15 +39,15 @@ def name_of(request: Any) -> str:
     with the same key at one server have the same. Nothing of the key can be read from it.
     """
     url = request.url
-    said = blake2b(b"%s://%s:%d" % (url.raw_scheme, url.raw_host, url.port or 0), digest_size=16)
+    said = [url.raw_scheme, url.netloc]
     for name, value in request.headers.raw:
         if len(name) in _LENGTHS and (name := name.lower()) in CREDENTIALS:
-            said.update(name + b"\n" + _lasting(value) + b"\n")
+            said += (name, value if value.startswith(b"Bearer ") else _lasting(value))
     if query := url.query:
         for parameter, given in parse_qsl(query.decode("latin-1")):
             if parameter.lower() in _PARAMETERS:
-                said.update(f"?{parameter}\n{given}\n".encode())
-    return said.hexdigest()
+                said.append(f"?{parameter}\n{given}".encode())
+    return blake2b(b"\n".join(said), digest_size=16).hexdigest()
 
 
 def _lasting(value: bytes) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -19,6 +19,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from headway._core.queue.credentials import Credential
+from headway._core.queue.job import Job
 from headway._http.arguments import (
     check_address,
     check_connections,
@@ -31,6 +32,7 @@ from headway._http.bodies import (
     content_of,
     error_in_stream,
     is_text,
+    json_in,
     json_of,
     kinds_of,
     model_of,
@@ -47,7 +49,7 @@ from headway._http.watch import Watch
 from headway._runtime.attempt import Attempt
 from headway._runtime.calls import check_plain_function, checked_tokens, kind_of
 from headway.errors import HeadwayError, InvalidArgument, Latched
-from headway.estimate import Estimator, is_plausible, may_hold_media, usage_in
+from headway.estimate import Estimator, is_plausible, usage_in
 from headway.hints import HANDED_ON, Refusal, refusal_from_response
 from headway.kinds import Kind, Moves
 
@@ -107,7 +109,7 @@ class Face:
         self._shell = scheduler._shell
         self._options = scheduler._options
         # Of a send by itself: its response is no result of the user's, and may be a long stream.
-        self._alone = replace(self._options, attempt_timeout=None, usage=None, is_refused=None)
+        self._alone = replace(self._options, attempt_timeout=None, usage=_unread, is_refused=None)
         self._loop: object = None
         self._ours = transport is None
         if transport is None:
@@ -194,7 +196,7 @@ class Face:
                 shell.check_open()
                 once = "" if repeatable(request) else STREAMED
                 call = shell.run(
-                    self._alone, self._send_alone, job, (request, model, once), once=once
+                    self._alone, self._send_alone, job, (job, request, model, once), once=once
                 )
             elif not attempt.sent:
                 attempt.sent = True
@@ -222,12 +224,11 @@ class Face:
             error.add_note(_NOT_SENT)
             raise
 
-    async def _send_alone(self, request: Any, model: str | None, once: str) -> Any:
-        """The function of a job that is this request and nothing else: its first send."""
-        attempt = self._shell.attempt()
-        assert attempt is not None
+    async def _send_alone(self, job: Job, request: Any, model: str | None, once: str) -> Any:
+        """The function of `job`, which is this request and nothing else: its first send."""
+        attempt: Attempt = job.attempt
         attempt.sent = True
-        response = await self._send(attempt, request, model, attempt.job.credential)
+        response = await self._send(attempt, request, model, job.credential)
         if once and attempt.is_refused(response):
             assert attempt.refusal is not None
             logger.warning("a request was refused (%s): %s", attempt.refusal.kind, once)
@@ -286,14 +287,18 @@ class Face:
     def _retries(self) -> bool:
         return self._shell.state.refusals.retry.attempts > 1
 
-    async def _headers(self, request: Any) -> Any:
+    def _headers(self, request: Any) -> Awaitable[Any]:
         if self._ours and self._loop is not (loop := self._shell.loop):
             if self._loop is not None:  # the connections of another loop are of no use
                 self._transport = self._open()
             self._loop = loop
         if self._options.attempt_timeout is None:
-            return await self._transport.handle_async_request(request)
-        with anyio.fail_after(self._options.attempt_timeout):
+            sending: Awaitable[Any] = self._transport.handle_async_request(request)
+            return sending
+        return self._in_time(request, self._options.attempt_timeout)
+
+    async def _in_time(self, request: Any, timeout: float) -> Any:
+        with anyio.fail_after(timeout):
             return await self._transport.handle_async_request(request)
 
     async def _refusal(
@@ -470,13 +475,13 @@ class Face:
             return options.tokens, None
         if not self._shell.state.counts_tokens(options.key):
             return None, None
-        body = json_of(request)
+        content = content_of(request)
+        body = json_in(content)
         if not body:
             return None, None
         estimator = self._estimator
         if isinstance(estimator, Estimator):
-            raw = content_of(request)
-            tokens = estimator(body, len(raw), text=not may_hold_media(raw))
+            tokens = estimator(body, len(content))
         else:
             tokens = checked_tokens(estimator(body))
         return tokens, model_of(body)
@@ -488,6 +493,10 @@ def _decoded(response: Any, raw: bytes) -> bytes:
     """
     encodings = response.headers.get("content-encoding")
     return decoded(encodings, raw, _MOST_DECODED) if encodings else raw
+
+
+def _unread(response: Any) -> None:
+    """The usage of a response that is still to be read: its stream says it."""
 
 
 async def _nothing() -> AsyncGenerator[bytes, None]:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
 from itertools import repeat
 from typing import Any, NamedTuple
 
 from headway._words import shown
 from headway.errors import InvalidArgument
-from headway.estimate._media import NO_MEDIA, Media, may_hold_media, media_in
+from headway.estimate._media import Media, media_in
 from headway.rates import is_number
 
 __all__ = [
@@ -32,10 +32,8 @@ __all__ = [
     "Estimator",
     "Media",
     "Tokens",
-    "choices_of",
+    "counts_in",
     "is_plausible",
-    "maxima",
-    "may_hold_media",
     "media_in",
     "tokens_of",
     "usage_in",
@@ -52,6 +50,8 @@ CHOICE_NAMES = (
     "candidate_count", "candidateCount",
 )  # fmt: skip
 GROUP_NAMES = ("generationConfig", "generation_config")  # objects that hold more of them
+_COUNTS = frozenset({*MAX_NAMES, *CHOICE_NAMES})
+_NUMBER = (int, float)
 _MOST_STATED = 1e12  # beyond it nothing is a count of tokens
 WITHOUT_ANSWER = ("/embeddings", "/rerank", "/moderations")  # what is billed by its input alone
 UNKNOWN_ANSWER = 500  # tokens, before anything is known and with no maximum stated
@@ -88,19 +88,15 @@ class Estimator:
         self._quantile = quantile
         self._answers: dict[str, float] = {}  # by model: tokens that 9 of 10 answers stay below
 
-    def __call__(
-        self, body: Mapping[str, Any], size: int | None = None, *, text: bool = False
-    ) -> float:
-        """An estimate of the tokens of a request with this JSON body, of `size` bytes; `text` says
-        that it holds no images, sound or documents, which nobody looks for then.
-        """
+    def __call__(self, body: Mapping[str, Any], size: int | None = None) -> float:
+        """An estimate of the tokens of a request with this JSON body, of `size` bytes."""
         if size is None:
             size = len(json.dumps(_prompt(body)))
-        media = NO_MEDIA if text else media_in(body)
+        media = media_in(body)
         prompt = max(0, size - media.size) / BYTES_PER_TOKEN + media.tokens
-        groups = [body, *map(body.get, GROUP_NAMES)]
-        choices = choices_of(groups)
-        counts = [most for _, most in maxima(groups) if most < _MOST_STATED]
+        groups = [body, *[body[name] for name in GROUP_NAMES if name in body]]
+        maxima, choices = counts_in(groups)
+        counts = [most for _, most in maxima if most < _MOST_STATED]
         stated = max(counts) * choices if counts else None
         learned = self._answers.get(str(body.get("model")))
         if learned is None:
@@ -123,34 +119,39 @@ class Estimator:
         self._answers[model] = max(1.0, present)
 
 
-def maxima(groups: Iterable[object]) -> Iterator[tuple[str, float]]:
-    """The maxima of tokens that a request states for one answer, each with its name.
+def counts_in(groups: Iterable[object]) -> tuple[list[tuple[str, float]], int]:
+    """What a request states of its answers: the maxima of tokens of one, each with its name; and
+    how many it asks for to one prompt, the largest number that it states, or 1.
 
     `groups` are the JSON objects (or values of their form) that hold its options. Which of several
     maxima a provider obeys is not known: whoever reserves takes the largest. What is no number, or
     below 0, is for the provider to judge.
     """
-    return _numbers(groups, MAX_NAMES)
-
-
-def choices_of(groups: Iterable[object]) -> int:
-    """How many answers a request asks for to one prompt: the largest number that it states, or 1.
-    `groups` are those of `maxima`.
-    """
-    return max(1, *(math.ceil(value) for _, value in _numbers(groups, CHOICE_NAMES)), 1)
-
-
-def _numbers(groups: Iterable[object], names: Iterable[str]) -> Iterator[tuple[str, float]]:
+    maxima: list[tuple[str, float]] = []
+    choices = 1
     for group in groups:
-        if group is None:
-            continue
-        get = group.get if isinstance(group, Mapping) else _of_attributes(group)
-        for name in names:
-            value = get(name)
-            if value is None:  # as most are
-                continue
-            if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-                yield name, min(value, _MOST_STATED + 1)  # some have no float
+        for name, value in _stated_in(group):
+            if (
+                name in _COUNTS
+                and isinstance(value, _NUMBER)
+                and not isinstance(value, bool)
+                and value >= 0
+            ):
+                value = min(value, _MOST_STATED + 1)  # some have no float
+                if name in MAX_NAMES:
+                    maxima.append((name, value))
+                else:
+                    choices = max(choices, math.ceil(value))
+    return maxima, choices
+
+
+def _stated_in(group: object) -> Iterable[tuple[str, Any]]:
+    if isinstance(group, dict):
+        return group.items()
+    if group is None:
+        return ()
+    get = group.get if isinstance(group, Mapping) else _of_attributes(group)
+    return [(name, get(name)) for name in _COUNTS]
 
 
 def usage_in(answer: bytes) -> tuple[float, float] | None:

@@ -31,7 +31,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["NO_MEDIA", "Media", "may_hold_media", "media_in"]
+__all__ = ["Media", "media_in"]
 
 
 class Media(NamedTuple):
@@ -41,13 +41,8 @@ class Media(NamedTuple):
     size: int = 0
 
 
-NO_MEDIA = Media()
+_NO_MEDIA = Media()
 
-# Bytes of a body without any of these hold no media.
-_SIGNS = (
-    b'_url"', b"_audio", b'"audio', b'"image', b'"images', b'"source"', b"inline", b'"file',
-    b"base64", b'"bytes"', b"video", b"document_",
-)  # fmt: skip
 _HEAD = 256 * 1024  # characters of base64 that are decoded: what stands before a JPEG's size
 _WHOLE = 32 * 1024 * 1024  # and of a document, for its pages
 _PAGE = re.compile(rb"/Type\s*/Page(?![a-zA-Z])")
@@ -62,6 +57,7 @@ _NEVER = frozenset(
         "response_format", "safety_settings", "tool_calls", "tools",
     }
 )  # fmt: skip
+_HOLDERS = (dict, list)
 # Members whose text is media: as base64, a data URL or a link.
 _NAMES = frozenset(
     {
@@ -114,20 +110,15 @@ _PATCHES = {
 _MOST_PATCHES = 1_536
 
 
-def may_hold_media(body: bytes) -> bool:
-    """Whether a JSON body is worth a look: a tenth of a microsecond for a kilobyte."""
-    return any(sign in body for sign in _SIGNS)
-
-
 def media_in(body: Mapping[str, Any]) -> Media:
     """What of a request with this JSON body is no text."""
+    parts = list(_parts(body))
+    if not parts:
+        return _NO_MEDIA
     model = body.get("model")
     name = model.rpartition("/")[2].lower() if isinstance(model, str) else ""
-    tokens, size = 0.0, 0
-    for part in _parts(body):
-        tokens += _tokens(part, name)
-        size += part.size
-    return Media(math.ceil(tokens), size)
+    tokens = sum(_tokens(part, name) for part in parts)
+    return Media(math.ceil(tokens), sum(part.size for part in parts))
 
 
 class _Medium(NamedTuple):
@@ -167,14 +158,15 @@ def _parts(body: Mapping[str, Any]) -> Iterator[_Medium]:
     rest: list[tuple[Any, str, str]] = [(body, "", "")]
     while rest:
         value, above, type_ = rest.pop()
-        if isinstance(value, list):
-            rest.extend((each, above, type_) for each in value if isinstance(each, dict | list))
+        if type(value) is list:
+            rest.extend([(each, above, type_) for each in value if isinstance(each, _HOLDERS)])
             continue
         for name, each in value.items():
-            if isinstance(each, str):
+            kind = type(each)
+            if kind is str:
                 if name in _NAMES and (part := _part(_Member(name, each, above, value, type_))):
                     yield part
-            elif isinstance(each, dict | list) and name not in _NEVER:
+            elif (kind is dict or kind is list) and name not in _NEVER:
                 said = value.get("type")
                 rest.append((each, name, said if isinstance(said, str) else ""))
                 if name in _NAMES and isinstance(each, list):

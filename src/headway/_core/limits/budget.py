@@ -74,6 +74,7 @@ class TokenBudget:
         """
         at = self.pace.next - self.ahead
         if self.total + cost > self._share:
+            cost = min(cost, self.rate.limit)
             self._expire(now)
             at = max(at, self._room_at(cost))
         return at
@@ -84,14 +85,14 @@ class TokenBudget:
 
     def take(self, cost: float, now: float) -> Charge:
         """Reserve `cost` tokens for an attempt that starts at `now`."""
-        slot = self._add(cost, now)
         paced = cost
         if cost > self._share:
+            paced = cost = min(cost, self.rate.limit)
             self.pace.take(now, self.ahead / self.pace.interval)  # paid off before the next
         elif self._used < self._reserved:
             paced *= self._used / self._reserved
         self.pace.take(now, paced)
-        return Charge(slot, cost, paced)
+        return Charge(self._add(cost, now), cost, paced)
 
     def settle(self, charge: Charge, used: float, now: float) -> None:
         """Replace what `charge` reserved by what was `used`.

@@ -131,8 +131,9 @@ class Scope:
         """
         if self._counts.in_flight >= self.capacity:
             return INFINITY
-        at = self._here_at(cost, now)
-        return max(at, self._ports_at()) if self.ports else at
+        if self.ports:
+            return max(self._here_at(cost, now), self._ports_at())
+        return self._here_at(cost, now)
 
     def further_at(self, cost: float, now: float) -> float:
         """`ready_at` for a further send of an attempt, which needs no slot beside the one that it
@@ -173,7 +174,7 @@ class Scope:
                     at = ready
         if cost and self.budgets:
             for budget in self.budgets:
-                ready = budget.ready_at(min(cost, budget.rate.limit), now)
+                ready = budget.ready_at(cost, now)
                 if ready > at:
                     at = ready
         return at
@@ -199,14 +200,9 @@ class Scope:
         for port in self.ports:
             port.take()
         if self.budgets:
-            charges = [
-                (budget, budget.take(min(job.cost, budget.rate.limit), now))
-                for budget in self.budgets
-            ]
-            if job.charges is None:
-                job.charges = charges
-            else:
-                job.charges += charges
+            charges = job.charges = job.charges or []
+            for budget in self.budgets:
+                charges.append((budget, budget.take(job.cost, now)))
         if self.evidence is not None:
             job.seen = self.evidence.sent(self.in_flight, now)
         if more_requests:

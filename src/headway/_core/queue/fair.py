@@ -189,11 +189,14 @@ class JobQueue:
     def _forget(self, job: Job, key_queue: KeyQueue, level: Level) -> None:
         self.size -= 1
         level.size -= 1
-        if not key_queue.size:
+        if len(key_queue.jobs) + len(key_queue.returned) == key_queue.dead:
             flow = job.flow
-            del flow.queues[bisect_left(flow.queues, -job.priority, key=_rank)]
-            if flow.blocked_until is None:
-                self.relist(flow)
+            if len(flow.queues) == 1:
+                flow.queues.clear()
+            else:
+                del flow.queues[bisect_left(flow.queues, -job.priority, key=_rank)]
+                if flow.blocked_until is None:
+                    self.relist(flow)
         if not level.size:
             # The end of a busy period: all keys start again from the same tag.
             del self._levels[job.priority]

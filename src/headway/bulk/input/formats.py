@@ -12,6 +12,7 @@ says is what is sent.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -38,10 +39,7 @@ from headway.estimate import (
     CHOICE_NAMES,
     GROUP_NAMES,
     MAX_NAMES,
-    Media,
-    choices_of,
-    maxima,
-    may_hold_media,
+    counts_in,
     media_in,
 )
 
@@ -138,7 +136,6 @@ class BodyOptions(msgspec.Struct, gc=False):
 
 _OPTION_NAMES = (*MAX_NAMES, *GROUP_NAMES, *CHOICE_NAMES)
 _ABSENT = msgspec.Raw(b"")
-_NO_MEDIA = Media()
 _BODY_NAMES = (b'"body"', b'"params"', b'"request"')  # of lines that are no body alone
 
 
@@ -320,7 +317,7 @@ class RequestReader:
             return self._without_model(line, name)
         return Request(
             line.number, custom_id, url, body, asked.max_tokens, model, asked.choices, token_ids,
-            *_media_of(body),
+            *media_in(_decoded(body)),
         )  # fmt: skip
 
     def _with_model(self, body: bytes) -> bytes:
@@ -370,12 +367,13 @@ def asked_of(options: BodyOptions, prompts: int = 1) -> Asked | str:
     Of several maxima the largest holds, for which of them a provider obeys is not known.
     """
     groups = [options, *(getattr(options, name, None) for name in GROUP_NAMES)]
+    maxima, choices = counts_in(groups)
     most = 0
-    for name, value in maxima(groups):
+    for name, value in maxima:
         if value > _MAX_TOKENS:
             return name
         most = max(most, math.ceil(value))
-    choices = min(choices_of(groups) * prompts, _MAX_TOKENS)
+    choices = min(choices * prompts, _MAX_TOKENS)
     return Asked(min(most * choices, _MAX_TOKENS), choices)
 
 
@@ -396,8 +394,11 @@ def _prompts_in(options: _BodyForm) -> tuple[int, int]:
     return prompts, token_ids
 
 
-def _media_of(body: bytes) -> Media:
-    return media_in(msgspec.json.decode(body)) if may_hold_media(body) else _NO_MEDIA
+def _decoded(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.ValidationError:  # a number that no float holds
+        return json.loads(body)
 
 
 def check_id(line: Line, custom_id: object, seen: SeenIds | None) -> str | BadLine:
