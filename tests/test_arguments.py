@@ -79,6 +79,10 @@ LIMITS: dict[str, tuple[Call, list[Any]]] = {
     "Rate(burst=)": (lambda bad: Rate(10, burst=bad), [*WHOLE, 11]),
     "Rate(jitter=)": (lambda bad: Rate(10, jitter=bad), [-1, "1", True, [], float("inf")]),
     "Retry(attempts=)": (lambda bad: Retry(attempts=bad), WHOLE),
+    "Retry(on=)": (
+        lambda bad: Retry(on=bad),
+        [5, "rate", [[]], [{}], [{1}], [None], [True], [99], ["fast"], [b"rate"], [object()]],
+    ),
     "Retry(base=)": (lambda bad: Retry(base=bad), [-1, "1", True, [], float("nan")]),
     "Retry(cap=)": (lambda bad: Retry(cap=bad), [-1, "1", True, [], float("nan")]),
     "Retry(patience=)": (lambda bad: Retry(patience=bad), [-1, "1", True, float("nan")]),

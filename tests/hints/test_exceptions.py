@@ -7,6 +7,7 @@ import socket
 from types import SimpleNamespace
 from typing import Any
 
+import httpcore
 import httpx
 import pytest
 from inject import Status
@@ -77,6 +78,75 @@ def test_kinds(error: BaseException, kind: Kind, status: int | None) -> None:
 )
 def test_whether_a_connection_was_made(error: Exception, unreached: bool) -> None:
     assert classify(error, wall_time=NOW).unreached is unreached
+
+
+def from_httpcore(told: Exception) -> Exception:
+    """What httpx makes of an error of h2's or h11's."""
+    inner = httpcore.LocalProtocolError(told)
+    inner.__context__ = told
+    return raised(httpx.LocalProtocolError, inner)
+
+
+def named(package: str, name: str, *said: object) -> Exception:
+    """An error of a library that is not installed here."""
+    error: Exception = type(name, (Exception,), {"__module__": f"{package}.exceptions"})(*said)
+    return error
+
+
+CLOSED = [
+    named("h2", "ProtocolError", "Invalid input ConnectionInputs.SEND_HEADERS in state "
+          "ConnectionState.CLOSED"),
+    named("h2", "ProtocolError", "Invalid input StreamInputs.SEND_DATA in state StreamState.CLOSED"),
+    named("h2", "ProtocolError", "Invalid input StreamInputs.SEND_HEADERS in state 5"),
+    named("h2", "StreamClosedError", 5),
+    named("h2", "NoAvailableStreamIDError"),
+    named("h2", "TooManyStreamsError", "Max outbound streams is 100, 100 open"),
+    named("h11", "LocalProtocolError", "can't handle event type Request when role=CLIENT and "
+          "state=MUST_CLOSE"),
+    named("h11", "LocalProtocolError", "Can't send data when our state is ERROR"),
+]  # fmt: skip
+MISTAKEN = [
+    named("h2", "ProtocolError", "Header block missing mandatory b':path' header"),
+    named("h11", "LocalProtocolError", "Illegal header value b'Bearer '"),
+    named("h11", "LocalProtocolError", "Too little data for declared Content-Length"),
+]
+WRAPPED = [
+    "<ConnectionTerminated error_code:0, last_stream_id:1, additional_data:None>",
+    "<StreamReset stream_id:3, error_code:7, remote_reset:True>",
+]
+
+
+def test_a_request_that_met_a_closed_connection_is_sent_again() -> None:
+    for told in CLOSED:
+        for error in (told, from_httpcore(told), raised(APIConnectionError, from_httpcore(told))):
+            assert classify(error, wall_time=NOW).kind is Kind.TRANSIENT, error
+    for text in WRAPPED:
+        error = httpx.RemoteProtocolError(text)
+        assert classify(error, wall_time=NOW).kind is Kind.TRANSIENT, text
+    for told in MISTAKEN:
+        for error in (told, from_httpcore(told)):
+            assert classify(error, wall_time=NOW).kind is Kind.PERMANENT, error
+
+
+BROKEN = [
+    ("aiohttp", "ClientConnectionError"), ("anyio", "BrokenResourceError"),
+    ("botocore", "IncompleteReadError"), ("curl_cffi", "ConnectionError"),
+    ("google", "TransportError"), ("h11", "RemoteProtocolError"), ("http", "IncompleteRead"),
+    ("niquests", "ConnectionError"), ("urllib3", "ProtocolError"),
+    ("websockets", "ConnectionClosedError"),
+]  # fmt: skip
+
+
+def test_connections_that_break_off() -> None:
+    for package, name in BROKEN:
+        error = named(package, name, "broken off")
+        assert classify(error, wall_time=NOW).kind is Kind.TRANSIENT, name
+
+
+def test_a_certificate_that_requests_tells_in_words() -> None:
+    """It keeps the cause in its arguments alone."""
+    said = "(Caused by SSLError(SSLCertVerificationError(1, 'certificate verify failed')))"
+    assert classify(named("requests", "SSLError", said), wall_time=NOW).kind is Kind.PERMANENT
 
 
 def test_a_pool_that_is_too_small_is_said() -> None:

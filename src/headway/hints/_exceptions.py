@@ -32,6 +32,14 @@ from headway.kinds import Kind, Moves, Retried
 
 __all__ = ["classify", "machine_fault"]
 
+# A request that met a connection, or a stream of it, that had just closed, or was full.
+_CLOSED_BY_H2 = (
+    "NoAvailableStreamIDError", "NoSuchStreamError", "StreamClosedError", "StreamIDTooLowError",
+    "TooManyStreamsError",
+)  # fmt: skip
+_OURS = ("LocalProtocolError", "ProtocolError")
+_CLOSED = re.compile(r"\bin state \S|\bstate is\b|\bstate=|\bMax outbound streams\b")
+
 _HTTP_PACKAGES = ("httpx", "httpx2", "httpcore", "httpcore2")
 _TRANSIENT = frozenset(
     {
@@ -50,8 +58,21 @@ _TRANSIENT = frozenset(
         "aiohttp.ClientConnectionError",
         "aiohttp.ClientPayloadError",
         "aiohttp.ServerTimeoutError",
+        "anyio.BrokenResourceError",
         "botocore.ConnectionError",
         "botocore.HTTPClientError",
+        "botocore.IncompleteReadError",
+        "curl_cffi.ConnectionError",
+        "curl_cffi.IncompleteRead",
+        "curl_cffi.Timeout",
+        "google.TransportError",
+        *(f"h2.{name}" for name in _CLOSED_BY_H2),
+        "h11.RemoteProtocolError",
+        "http.BadStatusLine",
+        "http.IncompleteRead",
+        "niquests.ChunkedEncodingError",
+        "niquests.ConnectionError",
+        "niquests.Timeout",
         "requests.ChunkedEncodingError",
         "requests.ConnectionError",
         "requests.Timeout",
@@ -60,6 +81,7 @@ _TRANSIENT = frozenset(
         "urllib3.NewConnectionError",
         "urllib3.ProtocolError",
         "urllib3.TimeoutError",
+        "websockets.ConnectionClosedError",
     }
 )
 _PERMANENT = frozenset(
@@ -76,6 +98,8 @@ _PERMANENT = frozenset(
         ),
         "aiohttp.ClientConnectorCertificateError",
         "aiohttp.ServerFingerprintMismatch",
+        "h11.LocalProtocolError",
+        "h2.ProtocolError",
         "ssl.SSLCertVerificationError",
     }
 )
@@ -397,7 +421,10 @@ def _kind_of_class(error: BaseException) -> Kind | None:
     for cls in type(error).__mro__:
         name = f"{cls.__module__.partition('.')[0]}.{cls.__name__}"
         if name in _PERMANENT:
-            return Kind.PERMANENT
+            closed = cls.__name__ in _OURS and _met_a_closed_one(error)
+            return Kind.TRANSIENT if closed else Kind.PERMANENT
+        if cls.__name__ == "SSLError" and "certificate verify failed" in text_of(error).lower():
+            return Kind.PERMANENT  # requests and botocore keep the cause in their text alone
         if name in _TRANSIENT or cls.__name__ in _TRANSIENT_ANYWHERE:
             return Kind.TRANSIENT
     if isinstance(error, ConnectionError | TimeoutError):
@@ -405,6 +432,19 @@ def _kind_of_class(error: BaseException) -> Kind | None:
     if isinstance(error, OSError) and error.errno in _NETWORK_ERRNOS:
         return Kind.TRANSIENT
     return None
+
+
+def _met_a_closed_one(error: BaseException) -> bool:
+    """Whether a request found its connection closed, which h2 and h11 call a mistake of ours: the
+    next try has another connection.
+    """
+    for cause in _causes(error):
+        for each in (cause, *cause.args, cause.__context__):
+            if type(each).__name__ in _CLOSED_BY_H2 or (
+                isinstance(each, BaseException) and _CLOSED.search(text_of(each)[:_PROSE])
+            ):
+                return True
+    return False
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -123,7 +123,8 @@ class Retry:
             )
         for each in self.on:
             known = isinstance(each, int) and not isinstance(each, bool) and 100 <= each <= 599
-            if not known and each not in set(Kind):
+            known |= isinstance(each, str) and each in set(Kind)
+            if not known:
                 raise InvalidLimit(
                     f"Retry(on=...) names {shown(each)}, which is neither a Kind nor a status",
                     fix=fix,
