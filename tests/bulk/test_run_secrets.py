@@ -13,6 +13,7 @@ import pytest
 
 from headway import Retry, Scheduler, bulk
 from headway.bulk import InvalidOutput, Progress, RunOptions
+from headway.bulk.output.table import export
 from headway.bulk.report import write_report
 
 pytestmark = pytest.mark.anyio
@@ -89,9 +90,11 @@ async def test_no_file_and_no_log_of_a_run_holds_a_key(
 async def test_what_a_run_makes_is_nobody_elses(tmp_path: Path) -> None:
     progress = await run(source_of(tmp_path, 2), answers)
     assert progress.output is not None
+    write_report(progress.output, tmp_path / "report.html")
+    export(progress.output, tmp_path / "answers.csv")
     made = [path for path in below(tmp_path) if path.name != "in.jsonl"]
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in made}
-    assert len(modes) >= 6
+    assert len(modes) >= 8
     assert {path: mode for path, mode in modes.items()
             if mode != (0o700 if path.is_dir() else 0o600)} == {}  # fmt: skip
 

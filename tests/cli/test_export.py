@@ -13,7 +13,8 @@ def test_rows_that_are_none(tmp_path: Path) -> None:
     result = headway("export", str(path))
     assert result.exit_code == 1
     table = path.with_suffix(".csv")
-    assert f"{table}: 0 rows; 1 lines are no rows, and are left out" in said(result)
+    left = "1 lines were damaged, no rows or there twice, and are left out"
+    assert f"{table}: 0 rows; {left}" in said(result)
     result = headway("export", str(path))
     assert result.exit_code == 2
     assert "exists already. Fix: give another file with -o" in said(result)

@@ -96,7 +96,7 @@ def named(package: str, name: str, *said: object) -> Exception:
 CLOSED = [
     named("h2", "ProtocolError", "Invalid input ConnectionInputs.SEND_HEADERS in state "
           "ConnectionState.CLOSED"),
-    named("h2", "ProtocolError", "Invalid input StreamInputs.SEND_DATA in state StreamState.CLOSED"),
+    named("h2", "ProtocolError", "Invalid input StreamInputs.SEND_DATA in state CLOSED"),
     named("h2", "ProtocolError", "Invalid input StreamInputs.SEND_HEADERS in state 5"),
     named("h2", "StreamClosedError", 5),
     named("h2", "NoAvailableStreamIDError"),

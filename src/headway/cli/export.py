@@ -34,7 +34,7 @@ def export(
         count, strange = write(Path(rows), table, overwrite=overwrite)
     except (HeadwayError, OSError) as error:
         raise refused(error) from None
-    left = f"; {strange:,} lines are no rows, and are left out" if strange else ""
-    say(f"{table}: {count:,} rows{left}")
+    left = f"; {strange:,} lines were damaged, no rows or there twice, and are left out"
+    say(f"{table}: {count:,} rows{left if strange else ''}")
     if strange:
         raise typer.Exit(1)

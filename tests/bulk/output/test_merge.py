@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def test_rows_come_in_the_order_of_the_input(tmp_path: Path) -> None:
     assert merge([second, first], target) == Merged(rows=6, failed=2, missing=0)
     assert names(target) == ["q1", "q2", "q3", "q4", "q5", "q6"]
     assert names(errors_file(target)) == ["q3", "q4"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (target, errors_file(target))} == {0o600}
     assert b"".join(sorted(first.read_bytes().splitlines(True))) in target.read_bytes()
 
 

@@ -154,6 +154,23 @@ async def test_rows_become_a_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_rows_that_are_not_as_the_run_wrote_them_are_left_out(
+    ordered: bool, tmp_path: Path
+) -> None:
+    source, rows, output = tmp_path / "in.csv", tmp_path / "rows.jsonl", tmp_path / "out.csv"
+    source.write_text("text\na\nb\nc\n")
+    await run(source, rows, ordered=ordered)
+    first, *others = rows.read_bytes().splitlines(keepends=True)
+    changed = first.replace(b"stop", b"step")  # still a row by its form
+    rows.write_bytes(b"".join([changed, *others, others[0]]))
+    assert export(rows, output) == (2, 2)
+    assert [line[0] for line in table(output)[1:]] == sorted(
+        json.loads(line)["custom_id"] for line in others
+    )
+
+
+@pytest.mark.anyio
 async def test_parquet(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")

@@ -178,12 +178,9 @@ class _Draft:
         self.write = self._file.write
 
     def put(self, path: Path) -> None:
-        """Bring it to the disk, and to `path`, in one step."""
+        """Bring it to the disk, and to `path`, in one step; nobody else may read it."""
         self._file.flush()
         os.fsync(self._file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        self._path.chmod(0o666 & ~mask)
         self._path.replace(path)
 
     def __enter__(self) -> _Draft:

@@ -17,8 +17,9 @@ import msgspec
 from headway.bulk.input.parquet import pyarrow_or_none
 from headway.bulk.input.source import Source
 from headway.bulk.output.answers import read_answer
+from headway.bulk.output.header import read_header
 from headway.bulk.output.paths import InvalidOutput, fresh, run_folder
-from headway.bulk.output.rows import Row, decode
+from headway.bulk.output.rows import Checks, Row, decode
 from headway.bulk.output.strangers import in_the_way, is_empty
 from headway.errors import MissingExtra
 
@@ -97,7 +98,8 @@ def write_table(table: Path, source: Source, rows: Path) -> None:
 
 def export(rows: Path, table: Path, *, overwrite: bool = False) -> tuple[int, int]:
     """Write the rows of a run's results as a table, in the order of its input; how many rows that
-    were, and how many lines were none and are left out. Raises `InvalidOutput`.
+    were, and how many lines are left out: they were none, or not as the run wrote them, or there
+    twice. Raises `InvalidOutput`.
     """
     if not is_table(table):
         raise InvalidOutput(
@@ -154,19 +156,34 @@ class _Rows:
         self._file = path.open("rb") if path.exists() else None
         self._offsets = array("Q")
         self._unnumbered = array("Q")
-        at = 0
-        for line in self._file or ():
-            row = _decoded(line)
-            if row is None:
-                self.strange += not line.isspace()
-            elif (number := row.line) is None:
+        for at, number in self._found(_checks_of(path)):
+            if number is None:
                 self._unnumbered.append(at)
-                self.count += 1
             else:
                 if number >= len(self._offsets):
                     self._offsets.frombytes(bytes(8 * (number + 1 - len(self._offsets))))
-                self.count += not self._offsets[number]
+                if self._offsets[number]:  # there twice
+                    self.strange += 1
+                    continue
                 self._offsets[number] = at + 1
+            self.count += 1
+
+    def _found(self, checks: Checks | None) -> Iterator[tuple[int, int | None]]:
+        """Where each row begins, and the number of its line; with `checks` those alone that are as
+        their run wrote them.
+        """
+        at = 0
+        for line in self._file or ():
+            if checks is not None:
+                number = checks.number(line)
+                whole = number is not None
+            else:
+                row = _decoded(line)
+                number, whole = None if row is None else row.line, row is not None
+            if whole:
+                yield at, number
+            else:
+                self.strange += not line.isspace()
             at += len(line)
 
     def row(self, number: int) -> Row | None:
@@ -189,6 +206,14 @@ class _Rows:
         """Close the file."""
         if self._file is not None:
             self._file.close()
+
+
+def _checks_of(rows: Path) -> Checks | None:
+    """Those of the run whose rows these are; None where its journal does not say, or is not there:
+    rows that were merged, or came from standard output.
+    """
+    header = read_header(run_folder(rows) / "journal")
+    return Checks(header) if header and header["version"] is not None else None
 
 
 def _decoded(line: bytes) -> Row | None:

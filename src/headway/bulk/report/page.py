@@ -87,7 +87,7 @@ def _name(trace: Trace) -> str:
 
 
 def _write(output: Path, data: bytes) -> None:
-    """Put `data` at `output` in one step; it is not there by halves."""
+    """Put `data` at `output` in one step: never by halves, and for its user alone to read."""
     try:
         if output.exists() and not (output.is_char_device() or output.is_fifo()):
             if output.is_dir():
@@ -102,13 +102,10 @@ def _write(output: Path, data: bytes) -> None:
         elif output.exists():
             output.write_bytes(data)
             return
-        mask = os.umask(0)
-        os.umask(mask)
         fd, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name[:50]}.")
         try:
             with open(fd, "wb") as file:
                 file.write(data)
-            os.chmod(name, 0o666 & ~mask)
             os.replace(name, output)
         except BaseException:
             os.unlink(name)
