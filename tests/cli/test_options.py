@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from headway.bulk import InvalidInput, Shape
-from headway.cli.options import limits, parameters, shape
+from headway.cli.options import endpoint, limits, parameters, shape
 from headway.errors import InvalidLimit
+from headway.providers import InvalidSettings
 from headway.rates import Limits
 
 
@@ -34,8 +37,8 @@ def test_of_two_parameters_of_one_name_the_last_one_counts() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("temperature", "--param 'temperature' is not KEY=VALUE"),
-        ("=1", "--param '=1' is not KEY=VALUE"),
+        ("temperature", "a --param is not KEY=VALUE"),
+        ("=1", "a --param is not KEY=VALUE"),
         ("model=m", "--param model would take the place of the model. Fix: use --model"),
         ("messages=[]", "Fix: use --prompt-column, --template and --system"),
         ("stream=true", "the answer by a stream, which is not one row. Fix: leave it out"),
@@ -45,6 +48,33 @@ def test_what_is_no_parameter(text: str, says: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         parameters([text])
     assert says in str(caught.value)
+
+
+def test_headers_are_read_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "headers.txt"
+    file.write_text("\ufeffAuthorization: Bearer a-secret\r\n\n  x-team :search\n", "utf-8")
+    found = endpoint(None, "http://x", ["X-Team: other", f"@{file}", "a: b"])
+    wanted = {"authorization": "Bearer a-secret", "x-team": "search", "a": "b"}
+    assert dict(found.headers).items() >= wanted.items()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "cannot read the headers in {}: No such file or directory. Fix: give a file with "
+               "one Name: value a line"),
+        (b"\xff\xfe\xff", "cannot read the headers in {}: it is no text"),
+        (b"a: b\nBearer a-secret\n", "a --header is not Name: value"),
+    ],
+)  # fmt: skip
+def test_files_that_hold_no_headers(content: bytes | None, says: str, tmp_path: Path) -> None:
+    file = tmp_path / "headers.txt"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InvalidSettings) as caught:
+        endpoint(None, "http://x", [f"@{file}"])
+    assert str(caught.value).startswith(says.format(file))
+    assert "secret" not in str(caught.value)
 
 
 def test_a_shape_has_all_that_was_said() -> None:

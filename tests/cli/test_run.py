@@ -126,7 +126,7 @@ def test_refusals_are_counted_and_lose_nothing(llmock: LLMock) -> None:
         (("--max-cost", "nan"), "Invalid value for '--max-cost'"),
         (("--max-tokens", "0"), "Invalid value for '--max-tokens'"),
         (("--prices", "no.toml"), "no.toml: cannot be read: No such file or directory"),
-        (("--param", "t"), "--param 't' is not KEY=VALUE. Fix: use one like temperature=0"),
+        (("--param", "t"), "a --param is not KEY=VALUE. Fix: use one like temperature=0"),
         (("--param", "t=0"), "are for tables of prompts, and requests.jsonl is read as requests"),
         (("--endpoint", "chess"), "'chess'"),
         (("--model", "x"), "model"),

@@ -85,6 +85,7 @@ def build() -> "typer.Typer":
         raise _missing("typer") from error
 
     from headway.cli import export, merge, plan, probe, report, run
+    from headway.cli.usage import Command
 
     app = typer.Typer(
         name="headway",
@@ -113,5 +114,5 @@ def build() -> "typer.Typer":
         """Each command by its name."""
 
     for command in (run.run, report.report, plan.plan, probe.probe, merge.merge, export.export):
-        app.command()(command)
+        app.command(cls=Command)(command)
     return app

@@ -1,7 +1,7 @@
 """What the commands have in common: options, and errors in the words of the command line."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Annotated, Any
 
@@ -71,7 +71,8 @@ Headers = Annotated[
     typer.Option(
         "--header",
         metavar="'NAME: VALUE'",
-        help="A header of every request. May be repeated. Its value is written nowhere.",
+        help="A header of every request, or @FILE: one a line, so that no list of processes shows "
+        "it. May be repeated. Its value is written nowhere.",
         rich_help_panel=_WHERE,
     ),
 ]
@@ -184,9 +185,7 @@ def parameters(texts: Iterable[str]) -> dict[str, object]:
             what, fix = _NOT_PARAMETERS[name]
             raise InvalidInput(f"--param {name} would take the place of {what}", fix=fix)
         if not (name and equals):
-            raise InvalidInput(
-                f"--param {text!r} is not KEY=VALUE", fix="use one like temperature=0"
-            )
+            raise InvalidInput("a --param is not KEY=VALUE", fix="use one like temperature=0")
         try:
             found[name] = json.loads(value, parse_constant=_no_json)
         except ValueError:
@@ -200,9 +199,32 @@ def _no_json(constant: str) -> object:
 
 def endpoint(provider: str | None, base_url: str | None, headers: Iterable[str] | None) -> Any:
     """The `headway.bulk.Endpoint` of these options. Raises `headway.bulk.InvalidSettings`."""
-    from headway.providers import find_endpoint, header_in
+    from headway.providers import find_endpoint
 
-    return find_endpoint(provider, base_url, headers=dict(map(header_in, headers or ())))
+    return find_endpoint(provider, base_url, headers=dict(_headers(headers or ())))
+
+
+def _headers(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Each ``"Name: value"``, and each line of the files in ``@FILE``, as curl has it."""
+    from headway.providers import InvalidSettings, header_in
+
+    for text in texts:
+        if not text.startswith("@"):
+            yield header_in(text)
+            continue
+        try:
+            with open(text[1:], encoding="utf-8-sig") as file:
+                lines = file.read(_MOST_HEADERS).splitlines()
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is no text"
+            raise InvalidSettings(
+                f"cannot read the headers in {text[1:]}: {why}",
+                fix="give a file with one Name: value a line",
+            ) from None
+        yield from (header_in(line) for line in lines if line.strip())
+
+
+_MOST_HEADERS = 1024 * 1024  # characters: what is longer holds no headers
 
 
 def limits(rate: str | None, tokens: str | None, concurrency: int) -> Limits:
