@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from depth import depth
+from kills import killed_after
 
 from headway.bulk.output.journal import Journal, run_folder
 from headway.bulk.output.merge import merge
@@ -215,33 +216,6 @@ def test_a_report_replaces_nothing_but_a_report(tmp_path: Path) -> None:
 
 
 # -- kills -------------------------------------------------------------------------------------
-
-STEPS = ("unlink", "rename", "replace", "mkdir", "rmdir", "write", "truncate", "open", "fsync")
-
-
-def killed_after(step: int, work: Callable[[], object]) -> bool:
-    """Do `work` in a child that ends after so many of its steps on files; whether it did end."""
-    child = os.fork()
-    if child == 0:
-        left = [step]
-
-        def counting(function: Callable[..., Any]) -> Callable[..., Any]:
-            def counted(*args: Any, **options: Any) -> Any:
-                result = function(*args, **options)
-                left[0] -= 1
-                if left[0] == 0:
-                    os._exit(9)
-                return result
-
-            return counted
-
-        try:
-            for name in STEPS:
-                setattr(os, name, counting(getattr(os, name)))
-            work()
-        finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 import os
+import shutil
+import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from kills import STEPS, killed_after
 
 from headway import Scheduler, bulk
+from headway.bulk import open_source
 from headway.bulk.output.merge import merge
 from headway.bulk.output.opening import paths_of
-from headway.bulk.output.table import answer_in, export
+from headway.bulk.output.table import answer_in, export, rows_of, write_table
+from headway.bulk.plan.calibration import calibration_of
+from headway.bulk.report import write_report
 from headway.providers import find_endpoint
 
 
@@ -67,9 +75,13 @@ def server(request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, json={"model": "m-1", "choices": [choice], "usage": usage})
 
 
-async def run(source: Path, output: Path, **options: Any) -> bulk.Progress:
+def refusing(request: httpx.Request) -> httpx.Response:
+    raise AssertionError("it was asked for once more")
+
+
+async def run(source: Path, output: Path, handler: Any = server, **options: Any) -> bulk.Progress:
     shape = bulk.Shape(model="m", prompt_column="text")
-    async with httpx.AsyncClient(transport=httpx.MockTransport(server)) as client:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as client:
         return await bulk.run(
             source, output, scheduler=Scheduler(), client=client,
             endpoint=find_endpoint(base_url="http://x"),
@@ -96,6 +108,40 @@ async def test_the_input_with_its_answers_in_a_column(tmp_path: Path) -> None:
     await run(source, output)
     assert table(output)[40] == ["q39", "39", "q39, q39\n!", ""]
     assert table(output)[41] == ["no", "x", "", "http_400: not this, please"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+@pytest.mark.parametrize("first", [True, False])
+def test_a_kill_between_any_two_steps_of_the_table_loses_nothing(
+    first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first table, or one that replaces another; every row is there, and is asked for once."""
+    source, output = tmp_path / "in.csv", tmp_path / "answers.csv"
+    rows = rows_of(output)
+    source.write_text("text\na\nb\n")
+    shape = bulk.Shape(model="m", prompt_column="text")
+
+    def write() -> None:
+        with closing(open_source(str(source), shape)) as lines:
+            write_table(output, lines, rows)
+
+    if not first:
+        asyncio.run(run(source, output, limit=1))
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.modules["headway.bulk.run"], "write_table", lambda *given: None)
+        asyncio.run(run(source, output))
+    left, done = shutil.copytree(tmp_path, tmp_path / "copy"), rows.read_bytes()
+    step, states = 0, set[str]()
+    while killed_after(step := step + 1, write, (*STEPS, "lstat")):
+        states.add(output.read_text() if output.exists() else "")
+        asyncio.run(run(source, output, handler=refusing))
+        assert rows.read_bytes() == done
+        assert [line[1] for line in table(output)] == ["answer", "a, a\n!", "b, b\n!"]
+        shutil.rmtree(tmp_path / "answers.rows.run")
+        output.unlink()
+        shutil.copytree(left, tmp_path, dirs_exist_ok=True)
+    assert len(states) == 2  # the one before and the new one, whole
+    assert step > 5
 
 
 @pytest.mark.anyio
@@ -168,6 +214,17 @@ async def test_rows_that_are_not_as_the_run_wrote_them_are_left_out(
     assert [line[0] for line in table(output)[1:]] == sorted(
         json.loads(line)["custom_id"] for line in others
     )
+
+
+@pytest.mark.anyio
+async def test_a_table_names_its_run(tmp_path: Path) -> None:
+    source, answers = tmp_path / "in.csv", tmp_path / "answers.csv"
+    source.write_text("text\nq\n")
+    await run(source, answers)
+    assert set(calibration_of(str(source), str(answers)).models) == {"m"}
+    write_report(answers, tmp_path / "report.html")
+    assert "in.csv: run report" in (tmp_path / "report.html").read_text()
+    assert export(answers, tmp_path / "out.csv") == (1, 0)
 
 
 @pytest.mark.anyio

@@ -23,7 +23,9 @@ from headway.bulk.output.rows import Checks, Row, decode
 from headway.bulk.output.strangers import in_the_way, is_empty
 from headway.errors import MissingExtra
 
-__all__ = ["answer_in", "check_table", "export", "is_table", "rows_of", "write_table"]
+__all__ = [
+    "answer_in", "check_table", "export", "is_table", "results_in", "rows_of", "write_table",
+]  # fmt: skip
 
 _SUFFIXES = {".csv": ",", ".tsv": "\t", ".parquet": ""}
 _BATCH = 1_000  # rows
@@ -39,6 +41,14 @@ def is_table(path: Path) -> bool:
 def rows_of(table: Path) -> Path:
     """Where the rows go whose answers are to stand in `table`: ``answers.rows.jsonl`` beside it."""
     return table.with_name(f"{table.stem}.rows.jsonl")
+
+
+def results_in(output: Path) -> Path:
+    """The rows of the run to `output`, as its user calls it: those beside it, where it is a table
+    that a run has written.
+    """
+    rows = rows_of(output)
+    return rows if is_table(output) and run_folder(rows).is_dir() else output
 
 
 def _note_of(table: Path) -> Path:
@@ -107,6 +117,7 @@ def export(rows: Path, table: Path, *, overwrite: bool = False) -> tuple[int, in
         )
     if table.suffix.lower() == ".parquet" and pyarrow_or_none() is None:
         check_table(table)
+    rows = results_in(rows)
     if not rows.is_file():
         raise InvalidOutput(f"{rows} does not exist", fix="give the results of a run")
     if table.exists() and (not overwrite or not table.is_file() or table.samefile(rows)):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from headway.bulk.output.journal import trace_file
 from headway.bulk.output.paths import InvalidOutput, default_output
+from headway.bulk.output.table import results_in
 from headway.bulk.record.trace import read_trace
 
 __all__ = ["Calibration", "Use", "calibration_of"]
@@ -52,7 +53,7 @@ def calibration_of(source: str, run: str | None = None) -> Calibration:
 
     Empty where there was none; raises `InvalidOutput` where `run` is given and is none.
     """
-    trace = trace_file(Path(run) if run is not None else default_output(Path(source)))
+    trace = trace_file(default_output(Path(source)) if run is None else results_in(Path(run)))
     if not trace.is_file():
         if run is None:
             return Calibration()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from headway.bulk.output.journal import run_folder, trace_file
 from headway.bulk.output.paths import InvalidOutput, errors_file
+from headway.bulk.output.table import results_in
 from headway.bulk.record.trace import Trace, read_trace
 from headway.bulk.report.failures import read_failures
 from headway.bulk.report.recovered import make_whole
@@ -29,7 +30,8 @@ class InvalidRun(InvalidArgument):
 
 
 def write_report(run: Path, output: Path, *, redact: bool = False) -> None:
-    """Write the report of `run`, a results file or its ``.run`` folder, to `output`.
+    """Write the report of `run`, a results file, a table of answers or a ``.run`` folder, to
+    `output`.
 
     `redact` leaves out prompts and answers, and whatever could quote them: bodies, messages and
     custom ids. An earlier report at `output` is replaced.
@@ -66,7 +68,7 @@ def _results(folder: Path) -> Path | None:
 def _folder(run: Path) -> Path:
     if run.suffix == ".run" and run.is_dir():
         return run
-    folder = run_folder(run)
+    folder = run_folder(results_in(run))
     if folder.is_dir():
         return folder
     if not run.exists():
