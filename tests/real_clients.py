@@ -6,11 +6,9 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import anthropic
 import httpx
 import httpx2
-import openai
-import together
+import sdks
 
 import headway.httpx
 import headway.httpx2
@@ -76,7 +74,7 @@ class OpenAI(Client):
     face = headway.httpx2
 
     def connect(self) -> None:
-        self.sdk = openai.AsyncOpenAI(
+        self.sdk = sdks.openai.AsyncOpenAI(
             api_key="k", base_url=f"{self.url}/v1", http_client=self.http, max_retries=0
         )
 
@@ -90,7 +88,7 @@ class Together(Client):
     provider = "together"
 
     def connect(self) -> None:
-        self.sdk = together.AsyncTogether(
+        self.sdk = sdks.together.AsyncTogether(
             api_key="k", base_url=f"{self.url}/together", http_client=self.http, max_retries=0
         )
 
@@ -106,11 +104,11 @@ class Together(Client):
 class Anthropic(Client):
     provider = "anthropic"
     tokens = 110
-    library = httpx2 if issubclass(anthropic.DefaultAsyncHttpxClient, httpx2.AsyncClient) else httpx
-    face = headway.httpx2 if library is httpx2 else headway.httpx
+    library = httpx2
+    face = headway.httpx2
 
     def connect(self) -> None:
-        self.sdk = anthropic.AsyncAnthropic(
+        self.sdk = sdks.anthropic.AsyncAnthropic(
             api_key="k", base_url=f"{self.url}/anthropic", http_client=self.http, max_retries=0
         )
 

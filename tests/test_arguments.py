@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+import sdks
 
 import headway
 from headway import InvalidArgument, InvalidLimit, Limits, Rate, Recent, Retry, Scheduler
@@ -15,7 +16,6 @@ from headway.estimate import Estimator
 from headway.httpx import AsyncTransport
 from headway.prices import InvalidPrices, Price, Prices
 from headway.providers import InvalidSettings
-from headway.together import client
 
 pytestmark = pytest.mark.anyio
 
@@ -134,7 +134,7 @@ ARGUMENTS: dict[str, tuple[Call, list[Any]]] = {
     ),
     "warm(connections=)": (lambda bad: warmed(connections=bad), WHOLE),
     "warm(timeout=)": (lambda bad: warmed(timeout=bad), SECONDS),
-    "client(scheduler)": (client, [None, 1, object(), Scheduler]),
+    "client(scheduler)": (lambda bad: sdks.ours.client(bad), [None, 1, object(), Scheduler]),
     "warm(url)": (lambda bad: warmed(bad), [1, None, b"http://test", "test", "ftp://test", ""]),
     "map(return_exceptions=)": (
         lambda bad: Scheduler().map(ask, [1], return_exceptions=bad),
@@ -160,9 +160,12 @@ ARGUMENTS: dict[str, tuple[Call, list[Any]]] = {
 }
 
 SETTINGS: dict[str, tuple[Call, list[Any]]] = {
-    "client(api_key=)": (lambda bad: client(Scheduler(), api_key=bad), [1, "", " ", "a b", b"k"]),
+    "client(api_key=)": (
+        lambda bad: sdks.ours.client(Scheduler(), api_key=bad),
+        [1, "", " ", "a b", b"k"],
+    ),
     "client(base_url=)": (
-        lambda bad: client(Scheduler(), api_key="k", base_url=bad),
+        lambda bad: sdks.ours.client(Scheduler(), api_key="k", base_url=bad),
         [1, "x", "ftp://x", "https://x/v1", object()],
     ),
     "find_endpoint(provider)": (find_endpoint, ["nobody", 1, [], object()]),

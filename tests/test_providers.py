@@ -19,13 +19,13 @@ from headway.httpx import AsyncTransport
 from headway.providers import (
     PROVIDERS,
     Dialect,
+    InvalidSettings,
     Provider,
     dialect_at,
     find_endpoint,
     provider_at,
     provider_named,
 )
-from headway.together import InvalidSettings
 
 CHAT = "/v1/chat/completions"
 

@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import sdks
 import uvloop
 from llmock.pytest_plugin import LLMock
 from llmock.scenarios import Fail
-from together import AsyncTogether, AuthenticationError, BadRequestError
 
 from headway import Kind, Latched, Scheduler
-from headway.together import client
 
 pytestmark = pytest.mark.anyio
 
@@ -36,14 +35,14 @@ def scheduler() -> Scheduler:
 @pytest.fixture
 async def together(
     llmock: LLMock, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[AsyncTogether]:
+) -> AsyncIterator[Any]:
     monkeypatch.setenv("TOGETHER_API_KEY", "key")
     monkeypatch.setenv("TOGETHER_BASE_URL", f"{llmock.url}/together")
-    async with client(scheduler) as sdk:
+    async with sdks.ours.client(scheduler) as sdk:
         yield sdk
 
 
-async def ask(together: AsyncTogether, question: str) -> Any:
+async def ask(together: Any, question: str) -> Any:
     return await together.chat.completions.create(
         model="Qwen/Qwen2.5-72B-Instruct-Turbo",
         messages=[{"role": "user", "content": question}],
@@ -52,7 +51,7 @@ async def ask(together: AsyncTogether, question: str) -> Any:
 
 
 async def test_faults_of_every_retried_kind_lose_nothing(
-    llmock: LLMock, scheduler: Scheduler, together: AsyncTogether
+    llmock: LLMock, scheduler: Scheduler, together: Any
 ) -> None:
     llmock.add(
         Fail(429, retry_after=0.2, times=1),
@@ -72,7 +71,7 @@ async def test_faults_of_every_retried_kind_lose_nothing(
 
 
 async def test_within_the_limits_nothing_is_refused(
-    llmock: LLMock, scheduler: Scheduler, together: AsyncTogether
+    llmock: LLMock, scheduler: Scheduler, together: Any
 ) -> None:
     llmock.limits(rpm=6000, tpm=1_000_000)
     await scheduler.map(lambda question: ask(together, question), map(str, range(60)))
@@ -82,26 +81,24 @@ async def test_within_the_limits_nothing_is_refused(
 
 
 async def test_a_bad_request_fails_alone(
-    llmock: LLMock, scheduler: Scheduler, together: AsyncTogether
+    llmock: LLMock, scheduler: Scheduler, together: Any
 ) -> None:
     llmock.fail(400)
     outcomes = await scheduler.map(
         lambda question: ask(together, question), map(str, range(8)), return_exceptions=True
     )
-    assert sum(isinstance(outcome, BadRequestError) for outcome in outcomes) == 1
+    assert sum(isinstance(outcome, sdks.together.BadRequestError) for outcome in outcomes) == 1
     assert len(llmock.requests) == 8
     llmock.assert_resilient(strict=True)
 
 
-async def test_a_wrong_key_is_asked_about_only_once(
-    llmock: LLMock, together: AsyncTogether
-) -> None:
+async def test_a_wrong_key_is_asked_about_only_once(llmock: LLMock, together: Any) -> None:
     llmock.fail(401, times=None)
     scheduler = Scheduler("600/min", concurrency=1)
     outcomes = await scheduler.map(
         lambda question: ask(together, question), map(str, range(8)), return_exceptions=True
     )
-    assert sum(isinstance(outcome, AuthenticationError) for outcome in outcomes) == 1
+    assert sum(isinstance(outcome, sdks.together.AuthenticationError) for outcome in outcomes) == 1
     assert sum(isinstance(outcome, Latched) for outcome in outcomes) == 7
     assert len(llmock.requests) == 1
     assert scheduler.statistics().binds == "closed"

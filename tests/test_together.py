@@ -10,10 +10,10 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+import sdks
 from llmock.pytest_plugin import LLMock
 
 import headway.httpx
-import headway.together
 from headway import Kind, Scheduler
 from headway._http.pool import Pool
 
@@ -41,7 +41,7 @@ def pool_of(client: Any) -> Pool:
 async def test_every_call_is_scheduled_and_retried(llmock: LLMock, anyio_backend: str) -> None:
     scheduler = Scheduler("6000/min", concurrency=2)
     llmock.rate_limit(times=1, retry_after=0.05)
-    async with headway.together.client(
+    async with sdks.ours.client(
         scheduler, api_key="k", base_url=f"{llmock.url}/together"
     ) as client:
         async with anyio.create_task_group() as group:
@@ -60,7 +60,7 @@ async def test_httpx_where_aiohttp_is_missing(
     llmock: LLMock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "httpx_aiohttp", None)
-    async with headway.together.client(
+    async with sdks.ours.client(
         Scheduler(), api_key="k", base_url=f"{llmock.url}/together"
     ) as client:
         await ask(client)
@@ -71,7 +71,7 @@ async def test_httpx_where_aiohttp_is_missing(
 async def test_the_pool_is_as_large_as_the_concurrency(
     concurrency: int | None, most: int | None
 ) -> None:
-    async with headway.together.client(Scheduler(concurrency=concurrency), api_key="k") as client:
+    async with sdks.ours.client(Scheduler(concurrency=concurrency), api_key="k") as client:
         assert pool_of(client)._connections == most
         assert client.max_retries == 0
 
@@ -79,11 +79,11 @@ async def test_the_pool_is_as_large_as_the_concurrency(
 async def test_a_client_that_is_not_scheduled_is_told(caplog: pytest.LogCaptureFixture) -> None:
     scheduler = Scheduler()
     plain = httpx.AsyncClient()
-    headway.together.client(scheduler, api_key="k", http_client=plain)
+    sdks.ours.client(scheduler, api_key="k", http_client=plain)
     assert "its calls are not scheduled. Fix: leave http_client= out" in caplog.text
     caplog.clear()
     ours = httpx.AsyncClient(transport=headway.httpx.AsyncTransport(scheduler))
-    headway.together.client(scheduler, api_key="k", http_client=ours)
+    sdks.ours.client(scheduler, api_key="k", http_client=ours)
     assert caplog.text == ""
 
 
@@ -96,15 +96,15 @@ async def test_a_client_that_is_not_scheduled_is_told(caplog: pytest.LogCaptureF
     ],
 )
 async def test_a_wrong_key_is_told_by_its_argument(key: Any, said: str) -> None:
-    with pytest.raises(headway.together.InvalidSettings, match=said) as caught:
-        headway.together.client(Scheduler(), api_key=key)
+    with pytest.raises(sdks.ours.InvalidSettings, match=said) as caught:
+        sdks.ours.client(Scheduler(), api_key=key)
     assert "in TOGETHER_API_KEY holds" not in str(caught.value)
 
 
 async def test_what_is_no_scheduler() -> None:
     wrong: Any = "600/min"
     with pytest.raises(TypeError, match="scheduler='600/min' is not a Scheduler"):
-        headway.together.client(wrong, api_key="k")
+        sdks.ours.client(wrong, api_key="k")
 
 
 async def test_no_limit_is_no_limit_of_aiohttp_either(anyio_backend: str) -> None:
@@ -142,7 +142,7 @@ def test_a_client_at_module_level_works_on_one_loop_after_another(
     llmock: LLMock, capfd: pytest.CaptureFixture[str]
 ) -> None:
     url = f"{llmock.url}/together"
-    clients = [headway.together.client(Scheduler("100/s"), api_key="k", base_url=url)]
+    clients = [sdks.ours.client(Scheduler("100/s"), api_key="k", base_url=url)]
 
     async def work() -> None:
         assert (await ask(clients[0])).usage.total_tokens > 0
@@ -154,3 +154,11 @@ def test_a_client_at_module_level_works_on_one_loop_after_another(
         clients.clear()
         gc.collect()
     assert "Unclosed" not in capfd.readouterr().err
+
+
+def test_it_has_no_kinds_of_errors_of_its_own() -> None:
+    """`test_errors` looks at those of every other module."""
+    classes = [found for found in vars(sdks.ours).values() if isinstance(found, type)]
+    errors = [found.__module__ for found in classes if issubclass(found, Exception)]
+    assert errors
+    assert "headway.together" not in errors

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
-import openai
 import pytest
+import sdks
 from llmock.pytest_plugin import LLMock
 from llmock.scenarios import Fail, StreamFault
 from llmock.testing import LLMockServer
@@ -180,7 +180,7 @@ async def disconnected(client: Client, open_one: Open) -> None:
 
 async def stalled(client: Client, open_one: Open) -> None:
     stream = await open_one()
-    with pytest.raises((client.library.ReadTimeout, openai.APITimeoutError)):
+    with pytest.raises((client.library.ReadTimeout, sdks.openai.APITimeoutError)):
         await read(stream)
 
 

@@ -7,8 +7,8 @@ import gzip
 from typing import Any
 
 import httpx
-import openai
 import pytest
+import sdks
 import sniffio
 import trio
 import zstandard
@@ -88,7 +88,7 @@ async def test_an_sdk_follows_a_redirect() -> None:
         scheduler, httpx.MockTransport(lambda request: answers.pop(0))
     )
     async with httpx.AsyncClient(transport=transport, follow_redirects=True) as http:
-        sdk = openai.AsyncOpenAI(
+        sdk = sdks.openai.AsyncOpenAI(
             api_key="k", base_url="http://server/v1", http_client=http, max_retries=0
         )
         answer = await sdk.chat.completions.create(**BODY)  # type: ignore[call-overload]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import forks
 import pytest
+import sdks  # noqa: F401 - which clients.py measures
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

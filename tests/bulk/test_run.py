@@ -26,7 +26,7 @@ from headway.bulk.record.status import Progress
 from headway.bulk.record.trace import read_trace
 from headway.events import Kind
 from headway.prices import Price, Prices
-from headway.together import InvalidSettings
+from headway.providers import InvalidSettings
 
 pytestmark = pytest.mark.anyio
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from collections import UserDict
+from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from anthropic.types import Message
-from openai.types import CreateEmbeddingResponse
-from openai.types.chat import ChatCompletion
-from openai.types.responses import Response
+import sdks
 from pydantic import BaseModel, ConfigDict
-from together.types.chat import ChatCompletion as TogetherCompletion
 
 from headway import Scheduler
 from headway.estimate import Tokens, usage_in, used_by
@@ -35,17 +32,23 @@ RESPONSES = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15,
 @pytest.mark.parametrize(
     ("form", "usage", "tokens"),
     [
-        (ChatCompletion, CHAT, Tokens(10, 5, 15)),
-        (ChatCompletion, REASONED, Tokens(10, 105, 115, 8)),
-        (TogetherCompletion, CHAT, Tokens(10, 5, 15)),
-        (CreateEmbeddingResponse, {"prompt_tokens": 9, "total_tokens": 9}, Tokens(9, None, 9)),
-        (Response, RESPONSES, Tokens(10, 5, 15, 4)),
-        (Message, CLAUDE, Tokens(10, 5, 15)),
-        (Message, CACHED, Tokens(1210, 5, 1215, 200)),
+        ("openai.chat.ChatCompletion", CHAT, Tokens(10, 5, 15)),
+        ("openai.chat.ChatCompletion", REASONED, Tokens(10, 105, 115, 8)),
+        ("together.chat.ChatCompletion", CHAT, Tokens(10, 5, 15)),
+        (
+            "openai.CreateEmbeddingResponse",
+            {"prompt_tokens": 9, "total_tokens": 9},
+            Tokens(9, None, 9),
+        ),
+        ("openai.responses.Response", RESPONSES, Tokens(10, 5, 15, 4)),
+        ("anthropic.Message", CLAUDE, Tokens(10, 5, 15)),
+        ("anthropic.Message", CACHED, Tokens(1210, 5, 1215, 200)),
     ],
 )
-def test_results_of_real_sdks(form: Any, usage: dict[str, Any], tokens: Tokens) -> None:
-    assert used_by(form.construct(usage=usage)) == tokens
+def test_results_of_real_sdks(form: str, usage: dict[str, Any], tokens: Tokens) -> None:
+    sdk, _, name = form.partition(".")
+    result = attrgetter(f"types.{name}")(getattr(sdks, sdk))
+    assert used_by(result.construct(usage=usage)) == tokens
     assert used_by({"usage": usage}) == tokens
     assert usage_in(json.dumps({"usage": usage}).encode()) == (tokens.used, tokens.written or 0)
 
@@ -171,7 +174,7 @@ async def give(value: object) -> object:
 
 async def test_tokens_of_a_message_of_anthropic_are_counted() -> None:
     scheduler = Scheduler(tokens="1k/s")
-    await scheduler.submit(give, Message.construct(usage=CLAUDE))
+    await scheduler.submit(give, sdks.anthropic.types.Message.construct(usage=CLAUDE))
     assert scheduler.statistics().tokens == 15
 
 

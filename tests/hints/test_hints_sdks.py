@@ -8,14 +8,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import aiohttp
-import anthropic
 import httpcore
 import httpx
 import httpx2
 import multidict
-import openai
 import pytest
-import together
+import sdks
 from aiohttp.http_exceptions import BadStatusLine, LineTooLong, TransferEncodingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
@@ -44,7 +42,7 @@ def raised(call: Callable[[], object]) -> BaseException:
 
 
 def call_together(handler: Callable[[Any], Any], stream: bool = False) -> BaseException:
-    client = together.Together(
+    client = sdks.together.Together(
         api_key="k",
         max_retries=0,
         http_client=httpx.Client(transport=httpx.MockTransport(handler)),
@@ -58,7 +56,7 @@ def call_together(handler: Callable[[Any], Any], stream: bool = False) -> BaseEx
 
 
 def call_openai(handler: Callable[[Any], Any], stream: bool = False) -> BaseException:
-    client = openai.OpenAI(
+    client = sdks.openai.OpenAI(
         api_key="k",
         max_retries=0,
         http_client=httpx2.Client(transport=httpx2.MockTransport(handler)),
@@ -72,7 +70,7 @@ def call_openai(handler: Callable[[Any], Any], stream: bool = False) -> BaseExce
 
 
 def call_anthropic(handler: Callable[[Any], Any], stream: bool = False) -> BaseException:
-    client = anthropic.Anthropic(
+    client = sdks.anthropic.Anthropic(
         api_key="k",
         max_retries=0,
         http_client=httpx2.Client(transport=httpx2.MockTransport(handler)),

@@ -6,14 +6,11 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import anthropic
 import anyio
 import httpx
 import httpx2
-import openai
 import pytest
-import together
-from anthropic.lib.credentials import AccessToken
+import sdks
 
 import headway.httpx
 import headway.httpx2
@@ -39,7 +36,7 @@ class SDK:
 
     library: Any = httpx2
     face: Any = headway.httpx2
-    made: Any
+    made: Callable[[], Any]  # its class
     reply: Any = CHAT
 
     def __init__(self, server: Server, scheduler: Scheduler | None, **options: Any) -> None:
@@ -47,25 +44,33 @@ class SDK:
         transport = inner if scheduler is None else self.face.AsyncTransport(scheduler, inner)
         http = self.library.AsyncClient(transport=transport)
         options = {"api_key": "k", **options}
-        self.sdk = self.made(base_url="http://server/v1", http_client=http, **options)
+        self.sdk = self.made()(base_url="http://server/v1", http_client=http, **options)
 
     async def ask(self) -> Any:
         return await self.sdk.chat.completions.create(model="m", messages=MESSAGES)
 
 
 class OpenAI(SDK):
-    made = openai.AsyncOpenAI
+    @staticmethod
+    def made() -> Any:
+        return sdks.openai.AsyncOpenAI
 
 
 class Together(SDK):
     library = httpx
     face = headway.httpx
-    made = together.AsyncTogether
+
+    @staticmethod
+    def made() -> Any:
+        return sdks.together.AsyncTogether
 
 
 class Anthropic(SDK):
-    made = anthropic.AsyncAnthropic
     reply = MESSAGE
+
+    @staticmethod
+    def made() -> Any:
+        return sdks.anthropic.AsyncAnthropic
 
     async def ask(self) -> Any:
         return await self.sdk.messages.create(model="m", max_tokens=9, messages=MESSAGES)
@@ -171,9 +176,9 @@ def with_credentials(server: Server, scheduler: Scheduler | None) -> SDK:
     """Anthropic's SDK, whose tokens come from a function: t1, t2 and so on."""
     given: list[str] = []
 
-    async def provide(*, force_refresh: bool = False) -> AccessToken:
+    async def provide(*, force_refresh: bool = False) -> Any:
         given.append(f"t{len(given) + 1}")
-        return AccessToken(given[-1])
+        return sdks.anthropic.lib.credentials.AccessToken(given[-1])
 
     return Anthropic(server, scheduler, api_key=None, credentials=provide)
 

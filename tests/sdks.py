@@ -1,0 +1,29 @@
+"""The SDKs, each imported by the first test that looks into it: together they take 8 s of CPU.
+
+A test module says ``import sdks`` and ``sdks.openai.OpenAI`` where a test runs, and nothing of an
+SDK when it is collected. `conftest.py` puts the tests of these modules first, so that one process
+of pytest-xdist gets them all and the others import none.
+"""
+
+from __future__ import annotations
+
+import gc
+from importlib import import_module
+from types import ModuleType
+
+_NAMES = {
+    "anthropic": "anthropic",
+    "openai": "openai",
+    "together": "together",
+    "ours": "headway.together",  # which imports together
+}
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name not in _NAMES:
+        raise AttributeError(name)
+    gc.disable()  # what an import makes stays, and each collection would go through it
+    try:
+        return import_module(_NAMES[name])
+    finally:
+        gc.enable()
