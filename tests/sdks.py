@@ -8,6 +8,7 @@ of pytest-xdist gets them all and the others import none.
 from __future__ import annotations
 
 import gc
+import sys
 from importlib import import_module
 from types import ModuleType
 
@@ -22,8 +23,11 @@ _NAMES = {
 def __getattr__(name: str) -> ModuleType:
     if name not in _NAMES:
         raise AttributeError(name)
-    gc.disable()  # what an import makes stays, and each collection would go through it
-    try:
-        return import_module(_NAMES[name])
-    finally:
-        gc.enable()
+    if (found := sys.modules.get(_NAMES[name])) is None:
+        gc.disable()  # what an import makes stays, and each collection would go through it
+        try:
+            found = import_module(_NAMES[name])
+        finally:
+            gc.freeze()
+            gc.enable()
+    return found
