@@ -150,6 +150,31 @@ def test_json_over_lines_is_told_with_a_command_that_works(case: str, tmp_path: 
     assert len(read(tmp_path / "lines.jsonl", bulk.Shape())) == count
 
 
+@pytest.mark.parametrize(
+    ("whole", "fix"),
+    [
+        ({"requests": [{"custom_id": "a", "params": BODY}, {"custom_id": "b", "params": BODY}]},
+         "Fix: take them out: jq -c '.requests[]' in.jsonl > lines.jsonl"),
+        ({"recordId": "a", "modelInput": {**BODY, "anthropic_version": "bedrock-2023-05-31"}},
+         "Fix: take them out: jq -c '{custom_id: .recordId, params: .modelInput | "
+         "del(.anthropic_version)}' in.jsonl > lines.jsonl"),
+    ],
+)  # fmt: skip
+def test_requests_inside_another_form(
+    whole: dict[str, Any], fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in.jsonl").write_text(json.dumps(whole) + "\n")
+    message = said("in.jsonl")
+    assert message.endswith(fix)
+    if shutil.which("jq") is None:
+        return
+    subprocess.run(message.partition("out: ")[2], shell=True, check=True)
+    first, *_ = read("lines.jsonl", bulk.Shape())
+    assert isinstance(first, Request)
+    assert (first.url, json.loads(first.body)) == ("/v1/messages", BODY)
+
+
 def test_lines_are_not_taken_for_json_over_lines() -> None:
     assert not is_spread(b'{"a": 1}\n{"b": 2}\n', b'{"a": 1}')
     assert not is_spread(b'{"a": \n{"b": 2}\n', b'{"a": ')

@@ -225,7 +225,31 @@ BAD_LINES = {
         "unsupported_url",
         "line 1 has the url '/v1/files'. Use one of /v1/chat/completions, /v1/completions, "
         "/v1/embeddings, /v1/images/generations, /v1/rerank, /v1/responses, /v1/moderations, "
-        "/v1/messages, /v1/fim/completions, /v1/chat/moderations, /v1/ocr",
+        "/v1/messages, /v1/fim/completions, /v1/chat/moderations, /v1/classifications, "
+        "/v1/chat/classifications, /v1/ocr, /v1/score",
+    ),
+    "a url of uploads": (  # as Groq's documentation has it
+        line_of(custom_id="a", url="/v1/audio/transcriptions", body={"model": "w", "url": "x"}),
+        "a",
+        "unsupported_url",
+        "line 1 is for '/v1/audio/transcriptions', where none can go: its requests upload files "
+        "(multipart/form-data), and a line is sent as JSON. Call it from Python, with "
+        "Scheduler.submit",
+    ),
+    "a body of uploads": (  # Together's
+        line_of(custom_id="a", body={"model": "openai/whisper-large-v3", "file": "https://x.mp3"}),
+        "a",
+        "unsupported_url",
+        "line 1 is for '/v1/audio/transcriptions', where none can go: its requests upload files "
+        "(multipart/form-data), and a line is sent as JSON. Call it from Python, with "
+        "Scheduler.submit",
+    ),
+    "a url of sound": (
+        line_of(custom_id="a", url="https://api.openai.com/v1/audio/speech", body=CHAT),
+        "a",
+        "unsupported_url",
+        "line 1 is for 'https://api.openai.com/v1/audio/speech', where none can go: its answers "
+        "are sound, and a row holds JSON. Call it from Python, with Scheduler.submit",
     ),
     "another method": (
         line_of(custom_id="a", method="GET", body=CHAT),

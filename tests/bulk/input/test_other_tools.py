@@ -17,6 +17,7 @@ from headway.providers import find_endpoint
 
 TALK = [{"role": "user", "content": "Which cheese is the best?"}]
 GENERATE = "/v1beta/models/gemini-2.5-flash:generateContent"
+EMBED = "/v1beta/models/gemini-2.5-flash:embedContent"
 
 
 def written(folder: Path, *lines: dict[str, Any]) -> Path:
@@ -91,6 +92,29 @@ LINES: dict[str, tuple[dict[str, Any], str | None, str, str]] = {
         {"request": {"contents": [{"role": "user", "parts": [{"text": "Give me a recipe."}]}]}},
         "gemini-2.5-flash", GENERATE, "gemini-2.5-flash",
     ),
+    "Mistral, OCR": (
+        {"custom_id": "0", "body": {"document": {"type": "document_url", "document_url": "x"}}},
+        "mistral-ocr-latest", "/v1/ocr", "mistral-ocr-latest",
+    ),
+    "Mistral, classifications": (
+        {"custom_id": "0", "url": "/v1/chat/classifications", "body": {"model": "m", "input": []}},
+        None, "/v1/chat/classifications", "m",
+    ),
+    "vLLM, score": (
+        {"custom_id": "request-1", "method": "POST", "url": "/score",
+         "body": {"model": "m", "queries": "?", "documents": ["a"]}},
+        None, "/v1/score", "m",
+    ),
+    "Alibaba": (
+        {"custom_id": "1", "method": "POST", "url": "/compatible-mode/v1/chat/completions",
+         "body": {"model": "qwen-plus", "messages": TALK}},
+        None, "/v1/chat/completions", "qwen-plus",
+    ),
+    "Gemini, embeddings": (
+        {"key": "request-1", "request": {"output_dimensionality": 512,
+                                         "content": {"parts": [{"text": "Embed it."}]}}},
+        "gemini-2.5-flash", EMBED, "gemini-2.5-flash",
+    ),
     "a method in lower case": (
         {"custom_id": "a", "method": "post", "url": "v1/chat/completions/",
          "body": {"model": "m", "messages": TALK}},
@@ -119,9 +143,10 @@ def test_a_line_as_its_documentation_shows_it(name: str, tmp_path: Path) -> None
     assert (request.url, request.model) == (url, named)
     body = line.get("body") or line.get("params") or line["request"]
     sent = json.loads(request.body)
-    if url != GENERATE:
+    geminis = url in (GENERATE, EMBED)
+    if not geminis:
         assert sent.pop("model") == named
-    assert sent == {key: value for key, value in body.items() if key != "model" or url == GENERATE}
+    assert sent == {key: value for key, value in body.items() if key != "model" or geminis}
 
 
 def test_all_of_them_in_one_file(tmp_path: Path) -> None:

@@ -8,12 +8,15 @@ import codecs
 import json
 import re
 import shlex
+from collections.abc import Sequence
 
 import msgspec
 
 from headway.errors import InvalidArgument
 
-__all__ = ["InvalidInput", "check_text", "is_address", "is_spread", "quoted", "refuse_address"]
+__all__ = [
+    "InvalidInput", "check_text", "is_address", "is_spread", "quoted", "refuse_address", "to_lines",
+]  # fmt: skip
 
 
 class InvalidInput(InvalidArgument):
@@ -108,6 +111,22 @@ def is_spread(head: bytes, first: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return end > len(first.decode(errors="replace").strip())
+
+
+# Requests in a form that is not theirs alone: what tells it, and the command that takes them out.
+_WRAPPED = {
+    "requests": "jq -c '.requests[]' {}",  # the body of a call to Anthropic's batches
+    "modelInput": "jq -c '{{custom_id: .recordId, params: .modelInput | "
+    "del(.anthropic_version)}}' {}",  # Bedrock's
+}
+
+
+def to_lines(names: Sequence[str], name: str) -> str:
+    """How to make a file of requests of the file `name`, whose first object has those `names`; ""
+    where that is not known.
+    """
+    command = next((_WRAPPED[each] for each in names if each in _WRAPPED), "")
+    return f"take them out: {command.format(quoted(name))} > lines.jsonl" if command else ""
 
 
 def is_address(name: str) -> bool:

@@ -25,14 +25,18 @@ from headway.bulk.input.lines import MAX_LINE, Line, undecodable
 from headway.bulk.input.seen import SeenIds
 from headway.bulk.input.urls import (
     DEFAULT_URL,
+    EMBED,
     ENDPOINTS,
+    GEMINIS,
     GENERATE,
-    GENERATES,
     MESSAGES,
+    OCR,
     SUPPORTED_URLS,
+    TRANSCRIPTIONS,
     WITHOUT_MODEL,
     known_url,
     resolve_endpoint,
+    why_not,
 )
 from headway.estimate import (
     BYTES_PER_TOKEN,
@@ -153,6 +157,10 @@ class _KindForm(msgspec.Struct, gc=False):
     query: msgspec.Raw = _ABSENT
     documents: msgspec.Raw = _ABSENT
     contents: msgspec.Raw = _ABSENT
+    content: msgspec.Raw = _ABSENT
+    document: msgspec.Raw = _ABSENT
+    file: msgspec.Raw = _ABSENT
+    file_url: msgspec.Raw = _ABSENT
     # Of the responses, whose input has the name of the embeddings'.
     instructions: msgspec.Raw = _ABSENT
     max_output_tokens: msgspec.Raw = _ABSENT
@@ -250,12 +258,7 @@ class RequestReader:
             return _bad(line, custom_id, "invalid_method", f"has the method {said}. Use POST")
         url = MESSAGES if read.params and not read.body else None
         if read.url is not None and (url := known_url(read.url)) is None:
-            return _bad(
-                line,
-                custom_id,
-                "unsupported_url",
-                f"has the url {_shown(read.url)}. Use one of {', '.join(SUPPORTED_URLS)}",
-            )
+            return _unsupported(line, custom_id, read.url)
         if not body:
             return _bad(
                 line,
@@ -282,6 +285,8 @@ class RequestReader:
             return _bad(
                 line, name, "invalid_body", f"has a body that cannot be read: {error}. Correct it"
             )
+        if url == TRANSCRIPTIONS:
+            return _unsupported(line, name, url)
         if plain and b'"custom_id"' in body and "custom_id" in _decode_names(body):
             return _bad(
                 line,
@@ -306,11 +311,11 @@ class RequestReader:
                 "Correct it",
             )
         model = options.model if isinstance(options.model, str) else self._model
-        if (generates := GENERATES.fullmatch(url)) is not None:
-            if not (model := model if generates[1] == "None" else generates[1]):
+        if (found := GEMINIS.fullmatch(url)) is not None:
+            if not (model := model if found[1] == "None" else found[1]):
                 return self._without_model(line, name)
             model = model.removeprefix("models/")
-            url = GENERATE.format(model)
+            url = f"/v1beta/models/{model}:{found[2]}"
         elif options.model is None and self._model is not None:
             body = self._with_model(body)
         elif model is None and self.models_needed and url not in WITHOUT_MODEL:
@@ -330,6 +335,14 @@ class RequestReader:
         return _bad(line, name, "missing_model", "names no model. Give one with --model")
 
 
+def _unsupported(line: Line, custom_id: str | None, url: object) -> BadLine:
+    if reason := why_not(url):
+        what = f"is for {_shown(url)}, where none can go: {reason}. Call it from Python, with "
+        return _bad(line, custom_id, "unsupported_url", f"{what}Scheduler.submit")
+    what = f"has the url {_shown(url)}. Use one of {', '.join(SUPPORTED_URLS)}"
+    return _bad(line, custom_id, "unsupported_url", what)
+
+
 def _url_of(body: bytes) -> str:
     """The endpoint that a body is for, by what it holds."""
     kind = _decode_kind(body)
@@ -337,6 +350,8 @@ def _url_of(body: bytes) -> str:
         return DEFAULT_URL
     if kind.contents is not _ABSENT:
         return GENERATE.format(None)
+    if kind.content is not _ABSENT:
+        return EMBED.format(None)
     if kind.prompt is not _ABSENT:
         return ENDPOINTS["completions"]
     if kind.input is not _ABSENT:
@@ -346,6 +361,10 @@ def _url_of(body: bytes) -> str:
         return ENDPOINTS["embeddings"]
     if kind.query is not _ABSENT and kind.documents is not _ABSENT:
         return ENDPOINTS["rerank"]
+    if kind.document is not _ABSENT:
+        return OCR
+    if kind.file is not _ABSENT or kind.file_url is not _ABSENT:
+        return TRANSCRIPTIONS
     return DEFAULT_URL
 
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from headway._words import shown
-from headway.bulk.input.foreign import refuse_address
+from headway.bulk.input.foreign import refuse_address, to_lines
 from headway.bulk.input.formats import BadLine, Request, RequestReader, resolve_endpoint
 from headway.bulk.input.lines import (
     MAX_LINE,
@@ -334,7 +334,8 @@ class Source:
         if strange := self._batch.strange:
             raise InvalidInput(
                 f"{self.name} holds no requests: its first object has {', '.join(strange[:8])}",
-                fix="for prompts, say where they are: --prompt-column "
+                fix=to_lines(strange, self.name)
+                or "for prompts, say where they are: --prompt-column "
                 f"{strange[0]}, or a --template; for bodies that only their url tells apart: "
                 "--endpoint",
             )
