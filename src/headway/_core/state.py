@@ -19,7 +19,8 @@ from headway._core.picture import picture
 from headway._core.queue.flows import Flows
 from headway._core.queue.job import DONE, QUEUED, STARTED, Flow, Job
 from headway._core.queue.waiting import Waiting
-from headway._core.refusals.refusals import Refusals, too_late
+from headway._core.refusals.hopeless import too_late
+from headway._core.refusals.refusals import Refusals
 from headway._core.refusals.retry import Delay, GiveUp, Retry, Verdict
 from headway._words import count
 from headway.errors import (
@@ -129,7 +130,7 @@ class SchedulerState:
             self._start(job, now)
             return True
         try:
-            self.refusals.check_hopes(job, now)
+            self.refusals.hopeless.check(job, now)
         except DeadlineExceeded:
             self.counters.timed_out += 1
             job.flow.counts.timed_out += 1
@@ -257,7 +258,7 @@ class SchedulerState:
         """Start what may start: the jobs whose status changed (started, or failed while they were
         queued), and the next moment worth asking, infinity where only an event changes anything.
         """
-        changed, self.refusals.ended = self.refusals.ended, []
+        changed, self.refusals.hopeless.ended = self.refusals.hopeless.ended, []
         for job in changed:
             self._ended(job, _ENDED.get(type(job.error), Ended.UNAVAILABLE), 0.0, now)
         waiting, whole = self.waiting, self.whole
@@ -302,8 +303,8 @@ class SchedulerState:
             return True
         binds, _ = scope.binding(job.cost, now)
         error = too_late(ready - now, job.deadline, now, binds, scope.key)
-        self.refusals.fail(job, error, now)
-        self.refusals.ended.remove(job)  # this very poll tells of it
+        self.refusals.hopeless.fail(job, error, now)
+        self.refusals.hopeless.ended.remove(job)  # this very poll tells of it
         self._ended(job, Ended.TIMED_OUT, 0.0, now)
         return False
 
@@ -311,7 +312,7 @@ class SchedulerState:
         """End the job that goes next with `error`: what it waits for cannot be had."""
         job = self.waiting.queue.head()
         if job is not None:
-            self.refusals.fail(job, error, now)
+            self.refusals.hopeless.fail(job, error, now)
 
     def pause(self) -> None:
         """Start nothing more; what is in flight goes on."""
@@ -360,7 +361,7 @@ class SchedulerState:
         for job in self.waiting.jobs():
             error = None if job.guessed else self._never_fits(job)
             if error is not None:
-                self.refusals.fail(job, error, now)
+                self.refusals.hopeless.fail(job, error, now)
 
     def abandon(self, now: float) -> None:
         """Forget all that waits and all that is in flight: their event loop is gone."""
@@ -455,7 +456,7 @@ class SchedulerState:
         """Why `job`, which would go back into the queue, could only fail there."""
         error: HeadwayError | None = self._never_fits(job)
         try:
-            self.refusals.check_hopes(job, now)
+            self.refusals.hopeless.check(job, now)
         except HeadwayError as hopeless:
             error = hopeless
         if error is None and job.deadline is not None and not_before > job.deadline:

@@ -134,7 +134,7 @@ class Shell(LoopClock):
         if state.submit(job, now):
             return True
         full = state.whole.in_flight >= state.whole.capacity and job.slots
-        if not full or state.events or state.refusals.ended:
+        if not full or state.events or state.refusals.hopeless.ended:
             try:
                 self.poll()
             except BaseException:  # of a listener's

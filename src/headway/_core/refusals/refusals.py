@@ -5,8 +5,6 @@ The gate and the knobs are those of the key where it has limits of its own, else
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from copy import copy
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -14,12 +12,13 @@ from headway._core.limits.evidence import Evidence
 from headway._core.limits.gate import PROBE_PATIENCE
 from headway._core.limits.scope import Scope
 from headway._core.queue.credentials import TRIES, Credential, Credentials
-from headway._core.queue.job import FAILED, Job
+from headway._core.queue.job import Job
+from headway._core.refusals.hopeless import LATER, Hopeless, latched
 from headway._core.refusals.outage import Outage
 from headway._core.refusals.retry import Delay, GiveUp, Retry, RetryBudget, Verdict
-from headway._core.refusals.spell import Spell
+from headway._core.refusals.spell import CALM
 from headway._words import duration, number
-from headway.errors import DeadlineExceeded, Latched, Unavailable
+from headway.errors import Latched, Unavailable
 from headway.events import (
     STATED,
     Closed,
@@ -41,13 +40,6 @@ __all__ = ["Refusals"]
 
 INFINITY = float("inf")
 
-# Seconds without a refusal after which a success ends an episode: some limits refuse now and then,
-# and an operator wants one warning of that, not one a second.
-_CALM = 5.0
-
-_DUST = 1e-6  # seconds that sums of floats may be off by
-_LATER = "submit again when the provider is back."
-
 
 class Refusals:
     """The memory of refusals: latches, the outage, the present episode, the retry budget."""
@@ -65,7 +57,7 @@ class Refusals:
         self.credentials = Credentials()
         self.why = ""
         self.quiet = True  # nothing of what `succeeded` looks after is going on
-        self.ended: list[Job] = []  # jobs that failed while they were queued
+        self.hopeless = Hopeless(retry, whole, waiting, counters, events)
         self._whole = whole
         self._waiting = waiting
         self._counters = counters
@@ -77,7 +69,6 @@ class Refusals:
         self._fault_seen = ""
         self._refused: dict[Kind, int] = {}
         self._troubled: set[Scope] = set()  # with a gate that is shut, or slots that were cut
-        self._spells: dict[Scope, Spell] = {}  # of those where nothing is let through
         self._latched_after = 0  # what had succeeded when a credential was latched last
 
     @property
@@ -94,7 +85,7 @@ class Refusals:
         for limits in (self._whole, job.limits):
             if limits is None:
                 continue
-            self._spells.pop(limits, None)
+            self.hopeless.spells.pop(limits, None)
             limits.gate.cautious = False
             if limits.gate.shut:
                 limits.gate.answered(job)
@@ -103,7 +94,7 @@ class Refusals:
                 self._change(limits, "concurrency", limits.capacity, "a clean round", now)
             if not limits.gate.shut and limits.capacity >= limits.concurrency.ceiling:
                 self._troubled.discard(limits)
-        if self._began is not None and job.started_at >= self._last + _CALM:
+        if self._began is not None and job.started_at >= self._last + CALM:
             refused = MappingProxyType(self._refused)
             self.why = f"recovered from refusals that began {duration(now - self._began)} ago"
             self._events.append(Recovered(now, self._began, refused))
@@ -164,7 +155,7 @@ class Refusals:
         verdict = self.retry.decide(kind, job.failures, refused_for, refusal.wait, random)
         if isinstance(verdict, GiveUp):
             if kind.retried is Retried.PATIENCE and refusal.wait is not None:
-                spell = self._spells[job.limits or self._whole]
+                spell = self.hopeless.spells[job.limits or self._whole]
                 left = self.retry.patience - refused_for
                 others = self._waiting.size or self._counters.in_flight
                 if others and left > 0 and not spell.closed and self.retry.attempts > 1:
@@ -200,45 +191,14 @@ class Refusals:
     def reset(self, now: float) -> None:
         """Forget every latch and the outage."""
         self.credentials.reset()
-        self._spells.clear()
+        self.hopeless.spells.clear()
         self._outage.answered()
         self.why = "reset() was called"
-
-    # Jobs that cannot hope
-
-    def check_hopes(self, job: Job, now: float) -> None:
-        """Raise for a job that is certain to fail: a latch, or a gate beyond what it can wait."""
-        credential = job.credential or job.flow.credential
-        if credential is not None and credential.latch is not None:
-            raise copy(credential.latch)
-        for limits in (self._whole, job.flow.limits):
-            if limits is None or not limits.gate.shut:
-                continue
-            opens = limits.gate.opens
-            spell = self._spells.get(limits)
-            hopeless = spell is not None and spell.closed and now < opens  # else it may be a probe
-            if spell is not None and hopeless and self._is_long(spell.asked_until - now):
-                raise self._unavailable(spell, now)
-            if job.deadline is not None and opens > job.deadline:
-                raise too_late(opens - now, job.deadline, now)
-
-    def fail(self, job: Job, error: Exception, now: float) -> None:
-        """End `job`, which is queued, with `error`."""
-        job.waited += now - job.queued_at
-        job.status = FAILED
-        job.error = error
-        self._waiting.remove(job)
-        for counts in (self._counters, job.flow.counts):
-            if isinstance(error, DeadlineExceeded):
-                counts.timed_out += 1
-            else:
-                counts.failed += 1
-        self.ended.append(job)
 
     def forget(self, limits: Scope) -> None:
         """`limits` are no longer in force."""
         self._troubled.discard(limits)
-        self._spells.pop(limits, None)
+        self.hopeless.spells.pop(limits, None)
 
     def shift(self, seconds: float) -> None:
         """Move to another clock, which shows `seconds` more."""
@@ -248,8 +208,7 @@ class Refusals:
         self._outage.shift(seconds)
         self._budget.shift(seconds)
         self.credentials.shift(seconds)
-        for spell in self._spells.values():
-            spell.shift(seconds)
+        self.hopeless.shift(seconds)
 
     # What each kind moves
 
@@ -268,7 +227,7 @@ class Refusals:
         """The attempt of `job` was not held to any limit, whatever the answer says."""
         for limits in (self._whole, job.limits):
             if limits is not None:
-                self._spells.pop(limits, None)
+                self.hopeless.spells.pop(limits, None)
                 limits.gate.cautious = False
                 if limits.gate.shut:
                     limits.gate.answered(job)
@@ -309,7 +268,7 @@ class Refusals:
         # A probe tells that the gate opened too soon, not that the pace was too high.
         if not probe:
             self._cut(kind, scope, job.started_at, now)
-        spell = self._spell(scope, now)
+        self.hopeless.spell(scope, now)
         if kind.moves is Moves.SLOT and refusal.wait is None and scope.in_flight:
             gate.strike(job)
             gate.shut_until_slot_ends()
@@ -324,16 +283,16 @@ class Refusals:
                 binds, refusal.odd,
             )
         )  # fmt: skip
-        self._lasts(scope, spell, refusal, now)
+        self.hopeless.lasts(scope, refusal, now)
 
     def _gate_wait(
         self, job: Job, kind: Kind, hint: float | None, scope: Scope, now: float, random: float
     ) -> float:
         """Seconds for which the refusal of `job` shuts the gate of `scope`."""
-        gate, spell = scope.gate, self._spells[scope]
+        gate, spell = scope.gate, self.hopeless.spells[scope]
         probe = gate.probe is job
         strikes = gate.strike(job)
-        if hint is not None and not self._is_long(hint):
+        if hint is not None and not self.hopeless.is_long(hint):
             spell.hinted(job.started_at, now + hint, probe=probe)
             wait = self.retry.reopening(kind, strikes, hint, random)
             if not spell.misled:
@@ -345,32 +304,6 @@ class Refusals:
     def _backoff(self, kind: Kind, strikes: int, random: float) -> float:
         """Seconds for which a gate is shut by our own guess, which must not end a job."""
         return min(self.retry.reopening(kind, strikes, None, random), self.retry.patience)
-
-    def _is_long(self, seconds: float) -> bool:
-        return seconds > self.retry.patience + _DUST
-
-    def _lasts(self, scope: Scope, spell: Spell, refusal: Refusal, now: float) -> None:
-        """End all that waits for `scope` where patience is over, or cannot be enough."""
-        patience, hint = self.retry.patience, refusal.wait
-        quota = refusal.per is not None and (hint is None or self._is_long(hint))
-        if quota or (hint is not None and self._is_long(hint)):
-            known = spell.closed
-            if spell.asked(INFINITY if hint is None else now + hint, quota=quota):
-                # One probe a patience goes on asking: it is one server's word.
-                scope.gate.shut_until(min(spell.asked_until, now + patience))
-                scope.gate.cautious = True
-                error = self._unavailable(spell, now)
-                if not known:
-                    until = None if spell.asked_until == INFINITY else spell.asked_until
-                    self._events.append(Closed(now, refusal.kind, until, str(error)))
-                self._fail_all(scope, error, now)
-                return
-        elif self._is_long(now - spell.since):
-            scope.gate.cautious = True
-            why = self._nothing_passes(spell, now)
-            self._fail_all(scope, Unavailable(why, fix=_LATER), now)
-            return
-        self._shut(scope, now)
 
     def _trouble(self, scope: Scope, job: Job) -> None:
         if scope is self._whole or scope is job.flow.limits:  # not what a retune took away
@@ -386,18 +319,6 @@ class Refusals:
             self._change(scope, "tokens", 1 / scope.budgets[0].pace.interval, why, now)
         elif kind.cuts == "concurrency" and scope.cut_concurrency(sent_at, now):
             self._change(scope, "concurrency", scope.capacity, why, now)
-
-    def _shut(self, scope: Scope, now: float) -> None:
-        """Fail the queued jobs whose time is over before the gate of `scope` opens."""
-        wait = scope.gate.opens - now
-        others: list[Job] = []
-        for job in self._waiting.late(scope.gate.opens):
-            if scope is self._whole or job.flow.limits is scope:
-                self.fail(job, too_late(wait, job.deadline or now, now), now)
-            else:
-                others.append(job)
-        for job in others:
-            self._waiting.watch(job)
 
     def _fault(self, job: Job, refusal: Refusal, now: float, random: float) -> None:
         gate = self._whole.gate
@@ -417,7 +338,7 @@ class Refusals:
         if began or probe:
             strikes = gate.strike(job)
             gate.shut_until(now + self._backoff(kind, strikes, random))
-            self._shut(self._whole, now)
+            self.hopeless.shut(self._whole, now)
         gate.cautious = True
         self._trouble(self._whole, job)
         if began:
@@ -425,8 +346,8 @@ class Refusals:
             self._events.append(Closed(now, kind, gate.opens, self.why))
         away = self._away_for(now)
         if away > self.retry.patience:
-            error = Unavailable(self._outage_lasts(away), fix=_LATER)
-            self._fail_all(self._whole, error, now)
+            error = Unavailable(self._outage_lasts(away), fix=LATER)
+            self.hopeless.fail_all(self._whole, error, now)
 
     def _ask_again(self, job: Job, kind: Kind, now: float, random: float) -> Verdict:
         """Another try for `job` where the credential that was refused has worked before."""
@@ -452,12 +373,13 @@ class Refusals:
             return None
         if kind.retried is Retried.ATTEMPTS:
             away = self._away_for(now) if self._outage.on else 0.0
-            return GiveUp(self._outage_lasts(away), INFINITY) if self._is_long(away) else None
-        spell = self._spells.get(job.limits or self._whole)
+            lasts = self.hopeless.is_long(away)
+            return GiveUp(self._outage_lasts(away), INFINITY) if lasts else None
+        spell = self.hopeless.spells.get(job.limits or self._whole)
         if kind.retried is not Retried.PATIENCE or spell is None:
             return None
-        lasts = self._is_long(now - spell.since)
-        return GiveUp(self._nothing_passes(spell, now), INFINITY) if lasts else None
+        lasts = self.hopeless.is_long(now - spell.since)
+        return GiveUp(self.hopeless.nothing_passes(spell, now), INFINITY) if lasts else None
 
     def _away_for(self, now: float) -> float:
         return now - self._outage.since
@@ -466,12 +388,6 @@ class Refusals:
         return (
             f"{self._outage.name}: no attempt was answered for {duration(away)} "
             f"({self._fault_seen}), and "
-            f"patience={self.retry.patience:g} seconds is over"
-        )
-
-    def _nothing_passes(self, spell: Spell, now: float) -> str:
-        return (
-            f"nothing was let through for {duration(now - spell.since)}, and "
             f"patience={self.retry.patience:g} seconds is over"
         )
 
@@ -497,69 +413,13 @@ class Refusals:
         doubtful = kind.retried is Retried.DOUBTED and credential.is_doubtful
         if doubtful or not self.retry.latch or credential.latch is not None:
             return None
-        whose = "" if credential.name is None else f" of key {credential.name!r:.80}"
-        if credential.is_hash:
-            whose = " with the same key"
-        error = Latched(
-            f"{kind}: the provider answered {refusal.status} ({refusal.message or 'no message'}), "
-            f"and would answer the same to every other call{whose}",
-            kind,
-            fix=f"{kind.fix}, then call scheduler.reset().",
-        )
+        error = latched(credential, refusal)
         self.credentials.latch(credential, error)
         self._latched_after = self._counters.succeeded
         self.why = str(error)
-        for job in self._waiting.jobs():
-            if (job.credential or job.flow.credential) is credential:
-                self.fail(job, copy(error), now)
+        self.hopeless.fail_all_of(credential, error, now)
         return error
-
-    def _fail_all(self, scope: Scope, error: Unavailable, now: float) -> None:
-        for job in self._waiting.jobs():
-            if scope is self._whole or job.flow.limits is scope:
-                self.fail(job, copy(error), now)
-
-    def _unavailable(self, spell: Spell, now: float) -> Unavailable:
-        if spell.asked_until == INFINITY:
-            return Unavailable(
-                "a quota of a day or more is used up, and the provider does not say until when",
-                fix="submit again when it is full again, or raise it.",
-            )
-        return Unavailable(
-            f"the provider asks to wait {duration(spell.asked_until - now)} more, which is beyond "
-            f"patience={self.retry.patience:g} seconds",
-            fix="submit again then, or raise Retry(patience=...).",
-        )
-
-    def _spell(self, scope: Scope, now: float) -> Spell:
-        """The spell of `scope`: a new one where nobody asked for long."""
-        spell = self._spells.get(scope)
-        if spell is None or now - spell.last > 2 * self.retry.patience + _CALM:
-            spell = self._spells[scope] = Spell(now)
-        spell.last = now
-        return spell
 
     def _change(self, scope: Scope, limit: LimitName, value: float, why: str, now: float) -> None:
         self.why = f"{limit} limit in force {number(value)}: {why}"
         self._events.append(LimitChanged(now, scope.key, limit, value, why))
-
-
-def too_late(
-    seconds: float,
-    deadline: float,
-    now: float,
-    binds: Binds = Binds.GATE,
-    key: Hashable = None,
-) -> DeadlineExceeded:
-    """The error of a job that cannot make its timeout: what `binds`, of `key` or of the whole,
-    lets nothing start for `seconds`.
-    """
-    if binds in (Binds.REQUESTS, Binds.TOKENS):
-        whose = "" if key is None else f" of key {key!r:.80}"
-        held = f"the limit of {binds}{whose} lets this job start in {duration(seconds)}"
-    else:
-        held = f"nothing can be sent for {duration(seconds)}"
-    return DeadlineExceeded(
-        f"{held}, and this job's timeout is over in {duration(max(0.0, deadline - now))}",
-        fix="a longer timeout=, or submit again later.",
-    )

@@ -11,9 +11,14 @@ patience is one answer to one job: it counts for all when that to another says t
 
 from __future__ import annotations
 
-__all__ = ["Spell"]
+__all__ = ["CALM", "Spell"]
 
 INFINITY = float("inf")
+
+CALM = 5.0
+"""Seconds without a refusal after which a success ends an episode: some limits refuse now and then,
+and an operator wants one warning of that, not one a second.
+"""
 
 _WORDS = 2  # jobs that are asked to wait beyond patience, before that holds for the others
 

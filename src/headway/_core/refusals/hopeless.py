@@ -1,0 +1,204 @@
+"""Jobs that wait and cannot hope: each ends with its error as soon as that is certain.
+
+A credential is latched, a hint is beyond patience, nothing has been let through for so long, or the
+gate opens after a job's time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from copy import copy
+from typing import TYPE_CHECKING
+
+from headway._core.limits.scope import Scope
+from headway._core.queue.credentials import Credential
+from headway._core.queue.job import FAILED, Job
+from headway._core.refusals.retry import Retry
+from headway._core.refusals.spell import CALM, Spell
+from headway._words import duration
+from headway.errors import DeadlineExceeded, Latched, Unavailable
+from headway.events import Closed, Event
+from headway.hints import Refusal
+from headway.kinds import Binds
+
+if TYPE_CHECKING:
+    from headway._core.counters import Counters
+    from headway._core.queue.waiting import Waiting
+
+__all__ = ["LATER", "Hopeless", "latched", "too_late"]
+
+INFINITY = float("inf")
+
+LATER = "submit again when the provider is back."
+
+_DUST = 1e-6  # seconds that sums of floats may be off by
+
+
+class Hopeless:
+    """Ends them: `ended` are those that failed while they were queued, `spells` the scopes where
+    nothing is let through.
+    """
+
+    def __init__(
+        self,
+        retry: Retry,
+        whole: Scope,
+        waiting: Waiting,
+        counters: Counters,
+        events: list[Event],
+    ) -> None:
+        self.ended: list[Job] = []
+        self.spells: dict[Scope, Spell] = {}
+        self._retry = retry
+        self._whole = whole
+        self._waiting = waiting
+        self._counters = counters
+        self._events = events
+
+    def check(self, job: Job, now: float) -> None:
+        """Raise for a job that is certain to fail: a latch, or a gate beyond what it can wait."""
+        credential = job.credential or job.flow.credential
+        if credential is not None and credential.latch is not None:
+            raise copy(credential.latch)
+        for limits in (self._whole, job.flow.limits):
+            if limits is None or not limits.gate.shut:
+                continue
+            opens = limits.gate.opens
+            spell = self.spells.get(limits)
+            hopeless = spell is not None and spell.closed and now < opens  # else it may be a probe
+            if spell is not None and hopeless and self.is_long(spell.asked_until - now):
+                raise self._unavailable(spell, now)
+            if job.deadline is not None and opens > job.deadline:
+                raise too_late(opens - now, job.deadline, now)
+
+    def fail(self, job: Job, error: Exception, now: float) -> None:
+        """End `job`, which is queued, with `error`."""
+        job.waited += now - job.queued_at
+        job.status = FAILED
+        job.error = error
+        self._waiting.remove(job)
+        for counts in (self._counters, job.flow.counts):
+            if isinstance(error, DeadlineExceeded):
+                counts.timed_out += 1
+            else:
+                counts.failed += 1
+        self.ended.append(job)
+
+    def fail_all(self, scope: Scope, error: Unavailable, now: float) -> None:
+        """End all that wait for `scope`."""
+        for job in self._waiting.jobs():
+            if scope is self._whole or job.flow.limits is scope:
+                self.fail(job, copy(error), now)
+
+    def fail_all_of(self, credential: Credential, error: Latched, now: float) -> None:
+        """End all that would show `credential`, which is latched."""
+        for job in self._waiting.jobs():
+            if (job.credential or job.flow.credential) is credential:
+                self.fail(job, copy(error), now)
+
+    def lasts(self, scope: Scope, refusal: Refusal, now: float) -> None:
+        """End all that waits for `scope` where patience is over, or cannot be enough."""
+        patience, hint = self._retry.patience, refusal.wait
+        spell = self.spells[scope]
+        quota = refusal.per is not None and (hint is None or self.is_long(hint))
+        if quota or (hint is not None and self.is_long(hint)):
+            known = spell.closed
+            if spell.asked(INFINITY if hint is None else now + hint, quota=quota):
+                # One probe a patience goes on asking: it is one server's word.
+                scope.gate.shut_until(min(spell.asked_until, now + patience))
+                scope.gate.cautious = True
+                error = self._unavailable(spell, now)
+                if not known:
+                    until = None if spell.asked_until == INFINITY else spell.asked_until
+                    self._events.append(Closed(now, refusal.kind, until, str(error)))
+                self.fail_all(scope, error, now)
+                return
+        elif self.is_long(now - spell.since):
+            scope.gate.cautious = True
+            why = self.nothing_passes(spell, now)
+            self.fail_all(scope, Unavailable(why, fix=LATER), now)
+            return
+        self.shut(scope, now)
+
+    def shut(self, scope: Scope, now: float) -> None:
+        """Fail the queued jobs whose time is over before the gate of `scope` opens."""
+        wait = scope.gate.opens - now
+        others: list[Job] = []
+        for job in self._waiting.late(scope.gate.opens):
+            if scope is self._whole or job.flow.limits is scope:
+                self.fail(job, too_late(wait, job.deadline or now, now), now)
+            else:
+                others.append(job)
+        for job in others:
+            self._waiting.watch(job)
+
+    def spell(self, scope: Scope, now: float) -> Spell:
+        """The spell of `scope`: a new one where nobody asked for long."""
+        spell = self.spells.get(scope)
+        if spell is None or now - spell.last > 2 * self._retry.patience + CALM:
+            spell = self.spells[scope] = Spell(now)
+        spell.last = now
+        return spell
+
+    def is_long(self, seconds: float) -> bool:
+        """Whether that is beyond patience."""
+        return seconds > self._retry.patience + _DUST
+
+    def nothing_passes(self, spell: Spell, now: float) -> str:
+        """Why nobody is tried again, in words."""
+        return (
+            f"nothing was let through for {duration(now - spell.since)}, and "
+            f"patience={self._retry.patience:g} seconds is over"
+        )
+
+    def _unavailable(self, spell: Spell, now: float) -> Unavailable:
+        if spell.asked_until == INFINITY:
+            return Unavailable(
+                "a quota of a day or more is used up, and the provider does not say until when",
+                fix="submit again when it is full again, or raise it.",
+            )
+        return Unavailable(
+            f"the provider asks to wait {duration(spell.asked_until - now)} more, which is beyond "
+            f"patience={self._retry.patience:g} seconds",
+            fix="submit again then, or raise Retry(patience=...).",
+        )
+
+    def shift(self, seconds: float) -> None:
+        """Move to another clock, which shows `seconds` more."""
+        for spell in self.spells.values():
+            spell.shift(seconds)
+
+
+def latched(credential: Credential, refusal: Refusal) -> Latched:
+    """The error of all that would show `credential`, of which `refusal` is."""
+    kind = refusal.kind
+    whose = "" if credential.name is None else f" of key {credential.name!r:.80}"
+    if credential.is_hash:
+        whose = " with the same key"
+    return Latched(
+        f"{kind}: the provider answered {refusal.status} ({refusal.message or 'no message'}), "
+        f"and would answer the same to every other call{whose}",
+        kind,
+        fix=f"{kind.fix}, then call scheduler.reset().",
+    )
+
+
+def too_late(
+    seconds: float,
+    deadline: float,
+    now: float,
+    binds: Binds = Binds.GATE,
+    key: Hashable = None,
+) -> DeadlineExceeded:
+    """The error of a job that cannot make its timeout: what `binds`, of `key` or of the whole,
+    lets nothing start for `seconds`.
+    """
+    if binds in (Binds.REQUESTS, Binds.TOKENS):
+        whose = "" if key is None else f" of key {key!r:.80}"
+        held = f"the limit of {binds}{whose} lets this job start in {duration(seconds)}"
+    else:
+        held = f"nothing can be sent for {duration(seconds)}"
+    return DeadlineExceeded(
+        f"{held}, and this job's timeout is over in {duration(max(0.0, deadline - now))}",
+        fix="a longer timeout=, or submit again later.",
+    )
