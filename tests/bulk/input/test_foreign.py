@@ -175,6 +175,27 @@ def test_requests_inside_another_form(
     assert (first.url, json.loads(first.body)) == ("/v1/messages", BODY)
 
 
+def test_a_dataset_of_hugging_faces_as_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("set").mkdir()
+    Path("set/state.json").touch()
+    assert said("set") == "set is a folder. Fix: give the path of a file"
+    Path("set/dataset_dict.json").touch()
+    assert said("set") == ("set is a folder. Fix: it holds several datasets: give one of them")
+    Path("set/dataset_info.json").touch()
+    assert said("set") == (
+        "set is a folder. Fix: convert it first: python -c 'import datasets; "
+        'datasets.load_from_disk("set").to_json("lines.jsonl")\''
+    )
+    Path("set/data.arrow").write_bytes(b"\xff\xff\xff\xff\x20\x03\x00\x00\x10\x00")
+    assert said("set/data.arrow") == (
+        "set/data.arrow is an Arrow stream, not UTF-8 text. Fix: convert it first: python -c "
+        '\'import datasets; datasets.Dataset.from_file("set/data.arrow").to_json("lines.jsonl")\''
+    )
+
+
 def test_lines_are_not_taken_for_json_over_lines() -> None:
     assert not is_spread(b'{"a": 1}\n{"b": 2}\n', b'{"a": 1}')
     assert not is_spread(b'{"a": \n{"b": 2}\n', b'{"a": ')

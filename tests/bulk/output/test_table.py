@@ -243,6 +243,31 @@ async def test_parquet(tmp_path: Path) -> None:
     assert (first["answer"], first["input_tokens"]) == ("q, q\n!", 3)
 
 
+@pytest.mark.anyio
+async def test_columns_of_parquet_keep_their_types(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    source, output = tmp_path / "in.jsonl", tmp_path / "answers.parquet"
+    lines = [
+        {"text": "a", "label": 1, "share": 0.5, "new": True, "mixed": 1, "large": 1 << 70, "x": 1},
+        {"text": "b", "label": None, "share": 1, "new": False, "mixed": "1", "large": 2},
+    ]
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    await run(source, output)
+    first, second = parquet.read_table(output).to_pylist()
+    assert first == {
+        "text": "a", "label": 1, "share": 0.5, "new": True, "mixed": "1", "large": str(1 << 70),
+        "x": 1, "answer": "a, a\n!", "error": None,
+    }  # fmt: skip
+    assert second["share"] == 1.0
+    assert (second["label"], second["mixed"], second["large"], second["x"]) == (
+        None,
+        "1",
+        "2",
+        None,
+    )
+
+
 @pytest.mark.parametrize(
     ("source", "output", "message"),
     [

@@ -9,13 +9,16 @@ import json
 import re
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 
 from headway.errors import InvalidArgument
 
 __all__ = [
-    "InvalidInput", "check_text", "is_address", "is_spread", "quoted", "refuse_address", "to_lines",
+    "InvalidInput", "check_text", "is_address", "is_spread", "quoted", "refuse_address",
+    "refuse_folder", "to_lines",
 ]  # fmt: skip
 
 
@@ -38,6 +41,7 @@ _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "7z x -so {}"),
     (b"PAR1", "a Parquet file", ""),
     (b"ARROW1", "an Arrow file", ""),
+    (b"\xff\xff\xff\xff", "an Arrow stream", ""),  # as Hugging Face's datasets are kept
     (b"ORC", "an ORC file", ""),
     (b"Obj\x01", "an Avro file", ""),
     (b"SQLite format 3\x00", "an SQLite database", "sqlite3 -csv -header {} 'SELECT …'"),
@@ -81,7 +85,9 @@ def check_text(head: bytes, name: str, *, table: bool = False) -> None:
         if not head.startswith(start):
             continue
         fix = f"convert it first: {command.format(quoted(name))} {to}"
-        if what in _TABLES:
+        if what == "an Arrow stream":
+            fix = f"convert it first: {_by_datasets('Dataset.from_file', name)}"
+        elif what in _TABLES:
             fix = "write it as CSV or JSONL first, with pandas or DuckDB"
         elif not command:
             fix = _SAVE
@@ -127,6 +133,21 @@ def to_lines(names: Sequence[str], name: str) -> str:
     """
     command = next((_WRAPPED[each] for each in names if each in _WRAPPED), "")
     return f"take them out: {command.format(quoted(name))} > lines.jsonl" if command else ""
+
+
+def refuse_folder(path: Path) -> NoReturn:
+    """Raise `InvalidInput` for the folder `path`, which may be a dataset of Hugging Face's."""
+    fix = "give the path of a file"
+    if (path / "dataset_info.json").is_file():
+        fix = f"convert it first: {_by_datasets('load_from_disk', str(path))}"
+    elif (path / "dataset_dict.json").is_file():
+        fix = "it holds several datasets: give one of them"
+    raise InvalidInput(f"{path} is a folder", fix=fix)
+
+
+def _by_datasets(opened: str, name: str) -> str:
+    code = f"import datasets; datasets.{opened}({json.dumps(name)})"
+    return "python -c " + quoted(f'{code}.to_json("lines.jsonl")')
 
 
 def is_address(name: str) -> bool:

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
-from headway.bulk.input.foreign import InvalidInput, check_text, is_spread, quoted
+from headway.bulk.input.foreign import (
+    InvalidInput,
+    check_text,
+    is_spread,
+    quoted,
+    refuse_folder,
+)
 from headway.errors import MissingExtra
 
 __all__ = [
@@ -320,7 +326,7 @@ def open_file(path: Path) -> BinaryIO:
         # Looked at before it is opened: to open some devices waits, or does something.
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise InvalidInput(f"{path} is a folder", fix="give the path of a file")
+            refuse_folder(path)
         if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
             kind = "a socket" if stat.S_ISSOCK(mode) else "a device"
             raise InvalidInput(

@@ -79,9 +79,12 @@ def write_table(table: Path, source: Source, rows: Path) -> None:
     """
     if is_empty(rows):
         return
-    columns: dict[str, None] = {}
+    columns: dict[str, set[type]] = {}
     for _, record in source.records():
-        columns.update(dict.fromkeys(record))
+        for name, value in record.items():
+            kinds = columns.setdefault(name, set())
+            if value is not None:
+                kinds.add(_kind(value))
     answer, error = _free("answer", columns), _free("error", columns)
     found = _Rows(rows)
 
@@ -97,7 +100,8 @@ def write_table(table: Path, source: Source, rows: Path) -> None:
     names = [*(columns_of_input or ["custom_id"]), answer, error]
     draft = run_folder(rows) / "table.draft"
     try:
-        _write(draft, table.suffix.lower(), names, records())
+        whole = {name: _one_kind(kinds) for name, kinds in columns.items()}
+        _write(draft, table.suffix.lower(), names, records(), whole)
     finally:
         found.close()
     note = _note_of(table)
@@ -135,7 +139,7 @@ def export(rows: Path, table: Path, *, overwrite: bool = False) -> tuple[int, in
         "custom_id", "answer", "error", "finish_reason", "model", "input_tokens", "output_tokens",
     ]  # fmt: skip
     try:
-        _write(draft, table.suffix.lower(), names, map(_said, found.in_order()))
+        _write(draft, table.suffix.lower(), names, map(_said, found.in_order()), _COUNTS)
         draft.replace(os.path.realpath(table))
     finally:
         found.close()
@@ -316,11 +320,19 @@ def _json(value: object) -> str:
 # -- writing -----------------------------------------------------------------------------------
 
 
-def _write(path: Path, suffix: str, names: Sequence[str], records: Iterable[Record]) -> None:
-    """Write `records` to a new file, and bring it to the disk."""
+def _write(
+    path: Path,
+    suffix: str,
+    names: Sequence[str],
+    records: Iterable[Record],
+    kinds: Mapping[str, type],
+) -> None:
+    """Write `records` to a new file, and bring it to the disk. `kinds` are those of the columns
+    that hold one kind of value alone: all others are text, in Parquet.
+    """
     with fresh(path) as file:
         if suffix == ".parquet":
-            _write_parquet(file, names, records)
+            _write_parquet(file, names, records, kinds)
         else:
             text = csv.writer(_Encoded(file), delimiter=_SUFFIXES[suffix], lineterminator="\n")
             text.writerow(names)
@@ -345,26 +357,37 @@ class _Encoded:
         return int(self._file.write(text.encode(errors="replace")))
 
 
-_COUNTS = ("input_tokens", "output_tokens")
+_COUNTS: Mapping[str, type] = {"input_tokens": int, "output_tokens": int}
 
 
-def _write_parquet(file: Any, names: Sequence[str], records: Iterable[Record]) -> None:
+def _kind(value: object) -> type:
+    """The type of `value` where Parquet has a column for it, else that of text."""
+    if isinstance(value, bool | float):
+        return type(value)
+    return int if isinstance(value, int) and abs(value) < 1 << 63 else str
+
+
+def _one_kind(kinds: set[type]) -> type:
+    """That of a column with values of these `kinds`."""
+    if kinds == {int, float}:
+        return float
+    return kinds.pop() if len(kinds) == 1 else str
+
+
+def _write_parquet(
+    file: Any, names: Sequence[str], records: Iterable[Record], kinds: Mapping[str, type]
+) -> None:
     arrow: Any = importlib.import_module("pyarrow")
     parquet: Any = importlib.import_module("pyarrow.parquet")
-    schema = arrow.schema(
-        [(name, arrow.int64() if name in _COUNTS else arrow.string()) for name in names]
-    )
+    types = {bool: arrow.bool_(), int: arrow.int64(), float: arrow.float64(), str: arrow.string()}
+    schema = arrow.schema([(name, types[kinds.get(name, str)]) for name in names])
+    makes = {name: _text if kinds.get(name, str) is str else kinds[name] for name in names}
     with parquet.ParquetWriter(file, schema) as writer:
         batch: list[dict[str, object]] = []
         for record in records:
-            batch.append({name: _value(name, record.get(name)) for name in names})
+            values = ((name, record.get(name)) for name in names)
+            batch.append({n: None if v is None else makes[n](v) for n, v in values})
             if len(batch) == _BATCH:
                 writer.write_table(arrow.Table.from_pylist(batch, schema))
                 batch.clear()
         writer.write_table(arrow.Table.from_pylist(batch, schema))
-
-
-def _value(name: str, value: object) -> object:
-    if value is None or (name in _COUNTS and isinstance(value, int)):
-        return value
-    return None if name in _COUNTS else _text(value)
