@@ -29,8 +29,8 @@ SERVERS: dict[str, Callable[[float, float, float], Server]] = {
 @pytest.mark.parametrize(
     ("limit", "window", "hint", "jobs"),
     [
-        (100, 2.0, True, depth(250, 400)),
-        (100, 2.0, False, depth(250, 400)),
+        (100, 2.0, True, depth(220, 400)),
+        (100, 2.0, False, depth(220, 400)),
         (240, 24.0, True, 400),
     ],
     ids=["100/2s, hint", "100/2s, no hint", "240/24s, hint"],
