@@ -13,7 +13,7 @@ from headway.hints._body_waits import BodyWait, unit_of, waits_in
     ("name", "unit"),
     [
         ("retry_after", "s"), ("retryAfter", "s"), ("retryDelay", "s"), ("Retry-After-Secs", "s"),
-        ("resets_in_seconds", "s"), ("wait", "s"), ("cooldown", "s"),
+        ("resets_in_seconds", "s"), ("estimated_time", "s"), ("wait", "s"), ("cooldown", "s"),
         ("retry_after_ms", "ms"), ("retryAfterMilliseconds", "ms"),
         ("resets_at", "moment"), ("reset", "moment"), ("next_retry_at", "moment"),
         ("retries", None), ("waiting_list", None), ("", None), ("preset", None),

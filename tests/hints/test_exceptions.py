@@ -45,6 +45,22 @@ class APIConnectionError(Exception):
         (raised(SDKError, response=SimpleNamespace(status=429)), Kind.RATE, 429),
         (raised(SDKError, response={"ResponseMetadata": {"HTTPStatusCode": 429}}), Kind.RATE, 429),
         (raised(SDKError, status_code=200), Kind.PERMANENT, None),
+        # botocore's, of a stream
+        (
+            raised(SDKError, response={"Error": {"Code": "internalServerException"}}),
+            Kind.TRANSIENT,
+            None,
+        ),
+        (
+            raised(SDKError, response={"Error": {"Code": "modelStreamErrorException"}}),
+            Kind.TRANSIENT,
+            None,
+        ),
+        (
+            raised(SDKError, response={"Error": {"Code": "serviceUnavailableException"}}),
+            Kind.CAPACITY,
+            None,
+        ),
         (raised(SDKError, body={"error": {"code": 503}}), Kind.CAPACITY, None),  # in a stream
         (SDKError("said"), Kind.PERMANENT, None),
         (ValueError("a bug"), Kind.PERMANENT, None),

@@ -322,7 +322,18 @@ FOR_GOOD: list[tuple[str, int, Any, Any, Kind]] = [
         Kind.PERMANENT,
     ),
     ("DeepSeek", 402, {}, message("Insufficient Balance"), Kind.QUOTA),
-]
+    ("Zhipu", 429, {}, message("Insufficient balance or no resource package.", code="1113"),
+     Kind.QUOTA),
+    ("Zhipu, in Chinese", 429, {}, message("您的账户已欠费", code="1113"), Kind.QUOTA),
+    ("Moonshot", 429, {}, message("no", type="exceeded_current_quota_error"), Kind.QUOTA),
+    ("Alibaba", 400, {}, {"code": "Arrearage", "message": "Access denied"}, Kind.QUOTA),
+    ("xAI", 403, {}, {"code": "x", "error": "Your team doesn't have any credits yet."}, Kind.QUOTA),
+    ("Fireworks", 412, {}, {"error": "Account a is suspended, possibly due to reaching the monthly "
+                                     "spending limit"}, Kind.QUOTA),
+    ("a quoted one", 400, {}, message(f"cannot read: {'x' * 600} insufficient balance"),
+     Kind.PERMANENT),
+    ("Bedrock, later", 429, {"x-amzn-errortype": "ModelNotReadyException"}, None, Kind.CAPACITY),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ _ECHOED = frozenset({"input", "messages", "prompt", "request", "body", "content"
 
 _DELAY = (
     r"(?:(?:quota|ratelimit)?reset(?:s)?(?:after|in|delay)"
-    r"|(?:suggested)?retry(?:after|in|delay|wait)|wait(?:time|for)?|backoff|cooldown|secondstowait)"
+    r"|(?:suggested)?retry(?:after|in|delay|wait)|wait(?:time|for)?|backoff|cooldown|secondstowait"
+    r"|estimatedtime)"  # Hugging Face's, of a model that is being loaded
 )
 _NAMES: tuple[tuple[re.Pattern[str], Unit], ...] = (
     (re.compile(rf"{_DELAY}(?:in)?(?:ms|msecs?|millis|milliseconds?)"), "ms"),

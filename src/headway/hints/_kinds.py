@@ -49,6 +49,11 @@ _NO_MONEY = frozenset(
         "billing_not_active",
         "credit_limit",  # Together
         "billing_error",  # Anthropic
+        "exceeded_current_quota_error",  # Moonshot
+        "arrearage",  # Alibaba
+        "insufficient_balance",
+        "insufficient_credits",
+        "insufficient_funds",
     }
 )
 _WRONG_KEY = frozenset({"invalid_api_key", "authentication_error", "unauthenticated"})
@@ -58,6 +63,7 @@ _NO_CAPACITY = frozenset(
         "capacity_exceeded",  # Groq's flex tier, status 498
         "service_tier_capacity_exceeded",  # Mistral, a 429
         "resource_unavailable",  # OpenAI's flex tier, a 429
+        "modelnotreadyexception",  # Bedrock, a 429
     }
 )
 _STATUS_OF_WORD = {  # for an error inside a stream, which has no status of its own
@@ -76,6 +82,10 @@ _STATUS_OF_WORD = {  # for an error inside a stream, which has no status of its 
     "timeout": 504,
     "timeout_error": 504,
     "deadline_exceeded": 504,
+    "internalserverexception": 500,  # Bedrock, in streams
+    "modelstreamerrorexception": 500,
+    "serviceunavailableexception": 503,
+    "modeltimeoutexception": 504,
     **dict.fromkeys(_LIMIT_OF_WORD, Kind.RATE.status),
     **dict.fromkeys(_NO_CAPACITY, Kind.CAPACITY.status),
     **dict.fromkeys(_NO_MONEY, Kind.QUOTA.status),
@@ -121,7 +131,13 @@ _WRONG_KEY_PROSE = re.compile(
     r"(?:invalid|incorrect|wrong) (?:api|authentication) ?-?key"
     r"|api ?-?key (?:is )?(?:invalid|not valid|incorrect|expired)"
 )
-_NO_CREDIT = re.compile(r"credit balance is too low|metric: \S{1,200} limit: 0(?![\d.])")
+_NO_CREDIT = re.compile(
+    r"(?:credit |account )?balance (?:is )?(?:too low|insufficient|not enough)"
+    r"|(?:insufficient|not enough) (?:account )?(?:balance|credits?|funds)|余额不足|欠费"
+    r"|(?:doesn't|does not|don't|do not) have (?:any|enough) credits?"
+    r"|account (?:\S+ ){0,3}suspended.{0,60}(?:spending limit|invoice|billing|balance)"
+    r"|metric: \S{1,200} limit: 0(?![\d.])"
+)
 _LIMIT_OF_NONE = re.compile(
     r"(?<!remaining )(?<!current )\blimit(?: of| is)?:? ?=? ?0(?![\d.,/]*\d)(?! remaining)"
 )
@@ -243,6 +259,7 @@ def is_limit_word(word: str) -> bool:
 
 
 _START = 120
+_QUOTED = 600  # characters: what comes later may quote the request
 _NO_LETTER = re.compile(r"[^a-z0-9]")
 
 
@@ -312,7 +329,7 @@ def _is_out_of_quota(status: int, error: ErrorBody, prose: str, limits: list[Lim
         return True
     if status == 429 and (_is_of_none(limits) or error.no_quota or _LIMIT_OF_NONE.search(prose)):
         return True
-    return status in (400, 403, 429) and _NO_CREDIT.search(prose) is not None
+    return status in (400, 403, 412, 429) and _NO_CREDIT.search(prose[:_QUOTED]) is not None
 
 
 def _is_of_none(limits: list[LimitHint]) -> bool:
