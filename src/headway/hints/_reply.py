@@ -197,6 +197,7 @@ def _parse(body: bytes | bytearray | str) -> object:
 
 _MESSAGES = (
     "message", "Message", "detail", "error_description", "description", "msg", "error_message",
+    "error_msg", "status_msg",
     "errorMessage", "title",
 )  # fmt: skip
 _WORDS = (

@@ -32,6 +32,8 @@ def read(body: object) -> Any:
         {"content": [{"type": "text", "text": "x"}], "type": "message"},
         {"candidates": [{"content": {"parts": []}, "finishReason": "STOP"}]},
         {"message": {"role": "assistant", "content": []}, "finish_reason": "COMPLETE"},
+        {"choices": [CHOICE], "base_resp": {"status_code": 0, "status_msg": ""}},
+        {"choices": [CHOICE], "status": "queued", "message": "ok"},
         {"results": [{"index": 0}]},
         {"id": "x", "usage": {"total_tokens": 3}},
         [[0.1, 0.2]],
@@ -51,6 +53,33 @@ def test_an_answer_is_an_answer(body: object) -> None:
         ({"data": []}, "there is none in it (data: [])", None, True),
         ({"candidates": []}, "there is none in it (candidates: [])", None, True),
         ([], "there is none in it: []", None, True),
+        (
+            {"choices": [{"message": None}]}, 'there is none in it (choices: [{"message": null}])',
+            None, True,
+        ),
+        (
+            {"status": "in_progress", "output": [{"type": "message"}]},
+            "its status is 'in_progress', so that the answer has yet to come. Leave \"background\" "
+            "out of the body",
+            None, True,
+        ),
+        # Baidu's, MiniMax's, Cloudflare's, and a form that many have
+        (
+            {"error_code": 18, "error_msg": "Open api qps request limit reached"},
+            "there is none in it: Open api qps request limit reached", 429, False,
+        ),
+        (
+            {"base_resp": {"status_code": 1002, "status_msg": "rate limit"}, "choices": None},
+            "there is none in it: rate limit", 429, True,
+        ),
+        (
+            {"success": False, "errors": [{"code": 3040, "message": "Capacity exceeded"}]},
+            "there is none in it: Capacity exceeded", 503, False,
+        ),
+        (
+            {"code": 1302, "msg": "concurrency limit", "data": None},
+            "there is none in it: concurrency limit", 429, True,
+        ),
         ("busy", 'there is none in it: "busy"', None, True),
         (
             {"status": "queued", "background": True, "output": []},
@@ -212,3 +241,11 @@ def test_text_that_is_no_utf8_is_mended_around_an_answer_alone() -> None:
 )  # fmt: skip
 def test_reasoning_is_written_whatever_it_is_called(usage: object, tokens: Tokens) -> None:
     assert tokens_of(usage) == tokens
+
+
+@pytest.mark.parametrize("reason", ["refusal", "end_turn"])
+def test_an_empty_answer_that_a_filter_made(reason: str) -> None:
+    """Anthropic's: a filter's work is a result, and no sign that nothing works."""
+    found = read({"type": "message", "content": [], "stop_reason": reason})
+    assert (found.missing, found.billed) == ("there is none in it (content: [])", True)
+    assert found.blocked is (reason == "refusal")

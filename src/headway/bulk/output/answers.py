@@ -16,7 +16,7 @@ import msgspec
 from headway.bulk.input.formats import with_members
 from headway.bulk.input.lines import undecodable
 from headway.bulk.output.rows import bill_in, is_json
-from headway.bulk.record.status import CUT_OFF
+from headway.bulk.record.status import CUT_OFF, FILTERED
 from headway.estimate import USAGE_NAMES, Tokens
 from headway.hints._kinds import status_in_body
 from headway.hints._reply import ErrorBody, one_line, read_body
@@ -37,8 +37,15 @@ _MOST_MESSAGE = 300
 
 # An error that has no code says in words what it is about.
 _PROSE = (
-    (re.compile(r"too many requests|rate.?limit", re.I), 429),
-    (re.compile(r"overloaded|service (?:is )?(?:temporarily )?unavailable|at capacity", re.I), 503),
+    (re.compile(r"too many requests|(?:rate|request|concurrency).?limit", re.I), 429),
+    (
+        re.compile(
+            r"overloaded|service (?:is )?(?:temporarily )?unavailable|at capacity"
+            r"|capacity (?:temporarily )?exceeded",
+            re.I,
+        ),
+        503,
+    ),
     (re.compile(r"internal (?:server )?error|server.error", re.I), 500),
 )
 
@@ -65,6 +72,8 @@ class _Choice(msgspec.Struct, gc=False):
     finish_reason: Any = None
     finishReason: Any = None  # noqa: N815 - as it comes
     error: Any = None
+    message: msgspec.Raw = _ABSENT
+    text: msgspec.Raw = _ABSENT
 
 
 class _Body(msgspec.Struct, gc=False):
@@ -77,6 +86,8 @@ class _Body(msgspec.Struct, gc=False):
     detail: msgspec.Raw = _ABSENT
     message: msgspec.Raw = _ABSENT
     msg: msgspec.Raw = _ABSENT
+    error_msg: msgspec.Raw = _ABSENT  # Baidu's
+    base_resp: msgspec.Raw = _ABSENT  # MiniMax's
     status: Any = None
     incomplete_details: Any = None
     stop_reason: Any = None
@@ -98,6 +109,7 @@ _ANSWERS = (
     "choices", "candidates", "content", "data", "embedding", "embeddings", "generations",
     "output", "results", "text",
 )  # fmt: skip
+_SAID = ("detail", "message", "msg", "errors", "error_msg", "base_resp")
 _decode = msgspec.json.Decoder(with_members(_Body, USAGE_NAMES)).decode
 _decode_choices = msgspec.json.Decoder(list[_Choice]).decode
 
@@ -148,24 +160,31 @@ def _judge(body: bytes, read: _Body) -> Reading:
         return _fault(reading, said, f"its status is {status!r}")
     if read.error and not full:
         return _fault(reading, {"error": read.error}, "it is an error")
-    if full:
+    waits = status in _WAITS and (not full or "output" in there)
+    if full and not waits and (whole or read.choices is _ABSENT):
         return reading
-    if status in _WAITS:
+    if waits:
         what = (
             f"its status is {status!r}, so that the answer has yet to come. Leave "
             '"background" out of the body'
         )
         return reading._replace(missing=what, billed=True)
+    said = {name: part for name in _SAID
+            if bytes(part := getattr(read, name)) not in (b"", *_NOTHING)}  # fmt: skip
+    if said or body.strip() == b"{}":
+        whole_body = msgspec.json.decode(body)
+        told = whole_body.get("base_resp") or whole_body
+        fault = _fault(reading, told, "there is none in it")
+        return fault._replace(billed=bool(there))
     if there:
         shown = ", ".join(f"{name}: {bytes(getattr(read, name)).decode()}" for name in there[:3])
-        return reading._replace(missing=f"there is none in it ({shown})", billed=True)
+        return reading._replace(
+            missing=f"there is none in it ({shown})", billed=True,
+            blocked=not FILTERED.isdisjoint(reasons),
+        )  # fmt: skip
     if read.promptFeedback is not _ABSENT:
         what = f"the prompt was blocked: {bytes(read.promptFeedback)[:_MOST_MESSAGE].decode()}"
         return reading._replace(missing=what, blocked=True)
-    said = {name: part for name in ("detail", "message", "msg", "errors")
-            if bytes(part := getattr(read, name)) not in (b"", *_NOTHING)}  # fmt: skip
-    if said or body.strip() == b"{}":
-        return _fault(reading, msgspec.json.decode(body), "there is none in it")
     return reading
 
 
@@ -189,7 +208,7 @@ def _ends(read: _Body) -> tuple[tuple[str, ...], list[Any], bool]:
             reasons += (choice.finish_reason, choice.finishReason)
             if choice.error:
                 errors.append(choice.error)
-            else:
+            elif choice.text is not _ABSENT or bytes(choice.message) != b"null":
                 whole = True
     said = dict.fromkeys(_reason(one) for one in reasons if isinstance(one, str))
     return tuple(said), errors, whole

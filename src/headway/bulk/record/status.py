@@ -9,7 +9,7 @@ from pathlib import Path
 
 from headway.kinds import Kind
 
-__all__ = ["CUT_OFF", "Forecast", "Progress", "Stop", "early_ends"]
+__all__ = ["CUT_OFF", "FILTERED", "Forecast", "Progress", "Stop", "early_ends"]
 
 _WINDOW = 60.0  # seconds over which the rate of rows is taken
 _ANSWERS = 256  # whose latencies are kept
@@ -25,7 +25,7 @@ _WHOLE = frozenset(
         "stop_sequence", "tool_call", "tool_calls", "tool_use",
     }
 )  # fmt: skip
-_FILTERED = frozenset(
+FILTERED = frozenset(
     {
         "blocklist", "content_filter", "content_filtered", "image_safety", "prohibited_content",
         "recitation", "refusal", "safety", "sensitive", "spii",
@@ -96,9 +96,9 @@ def early_ends(reasons: Mapping[str, float]) -> Iterator[tuple[str, str]]:
     """What to say of answers that did not come to their own end: a word, and a sentence."""
     if count := reasons.get(CUT_OFF):
         yield "cut off", f"{_answers(count)} cut off by max_tokens"
-    if count := sum(number for name, number in reasons.items() if name in _FILTERED):
+    if count := sum(number for name, number in reasons.items() if name in FILTERED):
         yield "filtered", f"{_answers(count)} stopped by a content filter"
-    rest = {name: n for name, n in reasons.items() if name not in {CUT_OFF, *_WHOLE, *_FILTERED}}
+    rest = {name: n for name, n in reasons.items() if name not in {CUT_OFF, *_WHOLE, *FILTERED}}
     for name, count in sorted(rest.items()):
         yield "ended", f"{_answers(count)} ended by {name!r}"
 
