@@ -25,6 +25,7 @@ import pytest
 import trio
 from inject import Boom, Status, run, settle_down
 from mutants import Mutant, nothing, nothing_awaited, table
+from packages import of_dev
 
 from headway import (
     DeadlineExceeded,
@@ -58,12 +59,6 @@ now = anyio.current_time
 @pytest.fixture(autouse=True)
 def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("CRITICAL", logger="headway")
-
-
-@pytest.fixture
-def asyncio_only(anyio_backend_name: str) -> None:
-    if anyio_backend_name != "asyncio":
-        pytest.skip("asyncio only")
 
 
 async def answer(*args: Any, **kwargs: Any) -> Any:
@@ -526,7 +521,7 @@ async def test_an_idle_scheduler_may_be_set_from_any_thread() -> None:
 
 
 def test_uvloop() -> None:
-    uvloop = pytest.importorskip("uvloop")
+    uvloop = of_dev("uvloop")
     scheduler = Scheduler("6000/min", concurrency=4)
 
     async def main() -> None:
@@ -606,7 +601,7 @@ def test_under_pytest_asyncio(tmp_path: Path) -> None:
 class TestSharedLimiter:
     """aiolimiter's, which knows asyncio alone."""
 
-    pytestmark = [pytest.mark.usefixtures("asyncio_only")]
+    pytestmark = [pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)]
 
     async def test_both_limits_hold(self) -> None:
         limiter = aiolimiter.AsyncLimiter(5, 10)  # bursts of 5, then one in 2 s

@@ -17,12 +17,13 @@ import pytest
 from depth import depth
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packages import of_dev
 
 from headway.hints import limits_from, wait_from
 from headway.hints._fields import Date, Item, Token, parse_dictionary, parse_list
 from headway.hints._values import Clock, read_seconds
 
-http_sf: Any = pytest.importorskip("http_sf", reason="the second parser, of the extra dev")
+http_sf: Any = of_dev("http_sf")
 
 NOW = 1_790_000_000.0
 UTC = datetime.UTC

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from packages import of_dev
 
 from headway.errors import Latched
 from headway.events import Kind
@@ -177,7 +178,7 @@ def test_rings_and_depths_end() -> None:
 
 
 def test_the_last_attempt_of_tenacity() -> None:
-    tenacity: Any = pytest.importorskip("tenacity", reason="of the extra dev")
+    tenacity: Any = of_dev("tenacity")
 
     @tenacity.retry(stop=tenacity.stop_after_attempt(2))
     def call() -> None:
@@ -385,7 +386,7 @@ class RpcError(Exception):
     ],
 )
 def test_codes_of_grpc(name: str, kind: Kind) -> None:
-    grpc: Any = pytest.importorskip("grpc", reason="of the extra dev")
+    grpc: Any = of_dev("grpc")
     assert (ask(RpcError(name)).kind, ask(RpcError(name)).status) == (kind, None)
     status = getattr(grpc.StatusCode, name)
     real = grpc.aio.AioRpcError(status, grpc.aio.Metadata(), grpc.aio.Metadata(), details="no")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from packages import of_dev
 
 from headway import bulk
 from headway.bulk.input.formats import BadLine, Request
@@ -25,8 +26,8 @@ def read(path: Path, shape: bulk.Shape) -> list[Request | BadLine]:
 
 
 def test_parquet_is_read_where_pyarrow_is(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
+    pyarrow = of_dev("pyarrow")
+    parquet = of_dev("pyarrow.parquet")
     path = tmp_path / "in.parquet"
     parquet.write_table(pyarrow.table({"id": ["1", "2"], "text": ["schön", "b"]}), path)
     found = read(path, PROMPTS)

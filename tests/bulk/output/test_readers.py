@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from packages import of_dev
 
 from headway import Retry, Scheduler, bulk
 
@@ -44,10 +45,10 @@ def answers(request: httpx.Request) -> httpx.Response:
 
 
 async def test_every_file_of_a_run_is_read(tmp_path: Path) -> None:
-    pandas = pytest.importorskip("pandas")
-    arrow = pytest.importorskip("pyarrow.json")
-    polars = pytest.importorskip("polars")
-    duckdb = pytest.importorskip("duckdb")
+    pandas = of_dev("pandas")
+    arrow = of_dev("pyarrow.json")
+    polars = of_dev("polars")
+    duckdb = of_dev("duckdb")
 
     source = tmp_path / "in.jsonl"
     lines = [{"custom_id": f"id{n}", "url": "/v1/completions",

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from kills import STEPS, killed_after
+from packages import of_dev
 
 from headway import Scheduler, bulk
 from headway.bulk import open_source
@@ -229,8 +230,8 @@ async def test_a_table_names_its_run(tmp_path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_parquet(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
+    of_dev("pyarrow")
+    parquet = of_dev("pyarrow.parquet")
     source, output = tmp_path / "in.csv", tmp_path / "answers.parquet"
     source.write_text("text\nq\nno\n")
     await run(source, output)
@@ -245,8 +246,8 @@ async def test_parquet(tmp_path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_columns_of_parquet_keep_their_types(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
+    of_dev("pyarrow")
+    parquet = of_dev("pyarrow.parquet")
     source, output = tmp_path / "in.jsonl", tmp_path / "answers.parquet"
     lines = [
         {"text": "a", "label": 1, "share": 0.5, "new": True, "mixed": 1, "large": 1 << 70, "x": 1},

@@ -1,0 +1,18 @@
+"""Packages of the extra dev that only tests want: without one of them its tests are skipped, and
+fail with CI=true, where nothing is to be skipped in silence.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+
+def of_dev(name: str) -> Any:
+    """The module of that name, of a package that ``pip install -e '.[dev]'`` installs."""
+    if os.environ.get("CI") == "true":
+        return import_module(name)
+    return pytest.importorskip(name, reason="of the extra dev")
