@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import AsyncIterator
 from typing import Any
+from zlib import crc32
 
 import httpx
 import httpx2
@@ -91,8 +92,9 @@ def test_the_model() -> None:
         ({"content-type": "APPLICATION/PROBLEM+JSON"}, False, False, True),
         ({"content-type": "text/html"}, False, False, True),
         ({"CONTENT-TYPE": "Text/Event-Stream; charset=utf-8"}, True, False, False),
-        ({"content-type": "application/stream+json"}, False, False, False),
-        ({"content-type": "application/x-ndjson"}, False, False, False),
+        ({"content-type": "application/stream+json"}, True, False, False),
+        ({"content-type": "application/x-ndjson"}, True, False, False),
+        ({"content-type": "application/vnd.amazon.eventstream"}, True, False, False),
         ({"content-type": "audio/mpeg"}, False, False, False),
         ({"Content-Encoding": "gzip"}, False, True, True),
         ({"x-header-16-char": "text/event-stream"}, False, False, True),
@@ -104,6 +106,21 @@ def test_what_the_headers_say_of_a_body(
     answer = library.Headers(headers)
     assert kinds_of(answer) == (events, encoded)
     assert is_text(answer) is text
+
+
+def aws(kind: str, name: str, body: str) -> bytes:
+    """A message of AWS's streams: its length, headers, a JSON object and their checks."""
+    headers = b"".join(
+        bytes([len(key)]) + key.encode() + b"\x07" + len(value).to_bytes(2, "big") + value.encode()
+        for key, value in (
+            (f":{kind}-type", name), (":content-type", "application/json"), (":message-type", kind),
+        )
+    )  # fmt: skip
+    size = 16 + len(headers) + len(body)
+    start = size.to_bytes(4, "big") + len(headers).to_bytes(4, "big")
+    start += crc32(start).to_bytes(4, "big")
+    whole = start + headers + body.encode()
+    return whole + crc32(whole).to_bytes(4, "big")
 
 
 OVERLOADED = b'{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}'
@@ -122,6 +139,13 @@ OVERLOADED = b'{"type": "error", "error": {"type": "overloaded_error", "message"
         (b"event: error\ndata: " + OVERLOADED + b"\n\n", Kind.CAPACITY),
         (b"event: error\r\ndata: " + OVERLOADED + b"\r\n\r\n", Kind.CAPACITY),
         (b"event: error\ndata: plain words\n\n", Kind.TRANSIENT),
+        (b'{"response": "a"}\n{"error": "too many concurrent requests"}\n', Kind.CONCURRENCY),
+        (b'{"response": "error"}\n{"done": true}\n', None),
+        (b'\x1e{"a": 1}\n\x1e{"error": {"code": 503}}\r\n', Kind.CAPACITY),
+        (b'{"error": {"code": 503}}\n{"done": true}\n', None),
+        (aws("exception", "throttlingException", '{"message": "Too many"}'), Kind.RATE),
+        (aws("exception", "internalServerException", "{}"), Kind.TRANSIENT),
+        (aws("event", "chunk", '{"bytes": "error"}'), None),
         # An error that others followed did not end the stream.
         (b"event: error\ndata: " + OVERLOADED + b'\n\ndata: {"choices": []}\n\n', None),
         (b"data: {}\n\n" * 9999 + b"event: error\ndata: " + OVERLOADED + b"\n\n", Kind.CAPACITY),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from headway._words import with_fix
 from headway.hints import Refusal
-from headway.hints._kinds import refusal_from_parts, status_in_body
+from headway.hints._kinds import refusal_from_parts, says_limit, status_in_body
 from headway.hints._reply import read_body
 
 __all__ = [
@@ -85,6 +86,17 @@ def model_of(body: Mapping[str, Any]) -> str:
     return str(body.get("model"))
 
 
+_STREAMS = (
+    b"text/event-stream", b"application/x-ndjson", b"application/ndjson", b"application/jsonl",
+    b"application/stream+json", b"application/json-seq", b"application/vnd.amazon.eventstream",
+)  # fmt: skip
+# An event of AWS's that is an error: a header with its name, and a JSON object.
+_AWS_ERROR = re.compile(
+    rb":exception-type\x07\x00(?:.)(?P<type>[A-Za-z]{1,100}).{0,400}?(?P<body>\{[^{}]{0,4000}\})",
+    re.S,
+)
+
+
 def kinds_of(headers: Any) -> tuple[bool, bool]:
     """Whether an answer with these headers is a stream of events, and whether it is compressed."""
     events = encoded = False
@@ -92,7 +104,7 @@ def kinds_of(headers: Any) -> tuple[bool, bool]:
         if len(name) in (12, 16):
             name = name.lower()
             if name == b"content-type":
-                events = value.lower().startswith(b"text/event-stream")
+                events = value.lower().startswith(_STREAMS)
             elif name == b"content-encoding":
                 encoded = True
     return events, encoded
@@ -105,8 +117,13 @@ def is_text(headers: Any) -> bool:
 
 
 def error_in_stream(events: bytes) -> Refusal | None:
-    """The error that ends a stream of server-sent events, None where it ends without one."""
+    """The error that ends a stream of server-sent events, of lines of JSON, or of AWS's events;
+    None where it ends without one.
+    """
     tail = events[-_TAIL:]
+    if (thrown := _AWS_ERROR.search(tail)) is not None:
+        message = json_in(thrown["body"]).get("message", "")
+        return _refused_in({"type": thrown["type"].decode(), "message": message})
     if b"error" not in tail:
         return None
     name, data = "", b""
@@ -120,6 +137,8 @@ def error_in_stream(events: bytes) -> Refusal | None:
                 .strip()
                 .decode("utf-8", "replace")
             )
+    if not data and not name:  # a line of JSON is an event
+        data = tail.rstrip().rpartition(b"\n")[2].strip(b"\x1e \r")
     if name != "error" and b'"error"' not in data:
         return None
     try:
@@ -128,8 +147,14 @@ def error_in_stream(events: bytes) -> Refusal | None:
         said = None
     if name != "error" and not (isinstance(said, dict) and _error_of(said)):
         return None
-    error = read_body(data)
+    return _refused_in(data)
+
+
+def _refused_in(said: object) -> Refusal:
+    error = read_body(said)
     meaning = status_in_body(error)
+    if meaning is None and says_limit(error.message):
+        meaning = 429
     if meaning is None or not 400 <= meaning <= 599:
         meaning = _UNKNOWN_ERROR
     return refusal_from_parts(meaning, {}, error, None, time.time())
