@@ -3,7 +3,7 @@
 import inspect as _inspect
 from collections.abc import Iterable as _Iterable
 
-from headway._core.counters import KeyStatistics, Recent, Statistics
+from headway._core.counters import KeyStatistics, LimitStatistics, Recent, Statistics
 from headway._core.refusals.retry import Failure, Retry
 from headway._runtime.lease import Lease
 from headway.errors import (
@@ -23,7 +23,7 @@ from headway.errors import (
 )
 from headway.events import Binds, Ended, Kind, LimitName
 from headway.kinds import Moves, Retried
-from headway.rates import Limiter, Limits, Rate
+from headway.rates import Cost, Limiter, Limits, Rate, TokenRate
 from headway.scheduler import Scheduler, View
 from headway.streams import AsCompleted, Map, Outcome
 
@@ -31,6 +31,7 @@ __all__ = [
     "AlreadyUsed",
     "AsCompleted",
     "Binds",
+    "Cost",
     "DeadlineExceeded",
     "Ended",
     "Failure",
@@ -42,6 +43,7 @@ __all__ = [
     "Latched",
     "Lease",
     "LimitName",
+    "LimitStatistics",
     "Limiter",
     "Limits",
     "Map",
@@ -58,6 +60,7 @@ __all__ = [
     "Scheduler",
     "SchedulerClosed",
     "Statistics",
+    "TokenRate",
     "Unavailable",
     "View",
     "WrongLoop",

@@ -10,7 +10,7 @@ from typing import Literal, Self, TypeAlias
 
 __all__ = ["Binds", "Kind", "LimitName", "Moves", "Retried"]
 
-LimitName: TypeAlias = Literal["requests", "tokens", "concurrency"]
+LimitName: TypeAlias = Literal["requests", "tokens", "input_tokens", "output_tokens", "concurrency"]
 """A limit in force that refusals and servers move."""
 
 
@@ -20,6 +20,8 @@ class Binds(StrEnum):
     REQUESTS = "requests"
     """A rate of requests, stated or in force."""
     TOKENS = "tokens"
+    INPUT_TOKENS = "input_tokens"
+    OUTPUT_TOKENS = "output_tokens"
     CONCURRENCY = "concurrency"
     ELSEWHERE = "elsewhere"
     """A limit that is decided elsewhere: a limiter that the application shares."""

@@ -9,19 +9,24 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, TypeGuard, runtime_checkable
+from typing import Any, Literal, Protocol, Self, TypeAlias, TypeGuard, runtime_checkable
 
 from headway._words import shown, stated
-from headway.errors import InvalidLimit
+from headway.errors import InvalidArgument, InvalidLimit
 
 __all__ = [
     "LATENESS",
+    "TOKEN_CLASSES",
     "ConcurrencyLike",
+    "Cost",
     "Limiter",
     "Limits",
     "Rate",
     "RateLike",
+    "TokenClass",
+    "TokenRate",
     "is_number",
+    "rate_of_class",
 ]
 
 LATENESS = 0.010
@@ -44,6 +49,7 @@ _YEAR = 366 * 86_400.0
 _SHORTEST = 0.001  # seconds
 _FASTEST = 1e12  # a second
 _MOST_AT_ONCE = 2**63 - 1
+_HEAVIEST = 1_000.0  # that one token counts for
 # NaN and infinity are read, to be refused for what they are.
 _NUMBER = r"[-+]?(?:(?i:nan|inf(?:inity)?)|[\d_,]*\.?\d*(?:[eE][-+]?\d+)?)"
 _TEXT = re.compile(rf"({_NUMBER})\s*([a-zA-Z]*)\s*/\s*(\d*\.?\d*)\s*([a-zA-Z]+)")
@@ -173,21 +179,139 @@ class Rate:
         return stated(self.limit, self.per)
 
 
+@dataclass(frozen=True, slots=True)
+class TokenRate(Rate):
+    """A rate of tokens that counts some of them for more, or for less, than one.
+
+    A token of the prompt counts `input`, one of the answer `output`, and one of the prompt that
+    the provider reads from its cache `cached` (None: as the provider counts it, where that is
+    known, else as `input`). So ``TokenRate(100_000, output=5)`` is a limit of 100,000 a minute in
+    which each token of an answer counts for five. Raises `InvalidLimit` for a weight that is no
+    finite number from 0, and where all are 0.
+    """
+
+    input: float = 1.0
+    cached: float | None = None
+    output: float = 1.0
+
+    def __post_init__(self) -> None:
+        Rate.__post_init__(self)  # a class with slots is made anew, which `super()` does not know
+        for name in ("input", "cached", "output"):
+            weight = getattr(self, name)
+            if weight is None and name == "cached":
+                continue
+            if not (is_number(weight) and 0 <= weight <= _HEAVIEST):
+                raise InvalidLimit(
+                    f"{name}={shown(weight)} is not a weight: it is how much one of these tokens "
+                    f"counts, a number from 0 to {_HEAVIEST:g}",
+                    fix="1, or leave it out.",
+                )
+        if not (self.input or self.output):
+            raise InvalidLimit(
+                "input=0 and output=0: a limit that counts no token limits nothing",
+                fix="leave one of them out, or leave out the limit.",
+            )
+
+
+_PARTS = ("input", "cached", "output", "either")
+
+
+class Cost(float):
+    """Tokens by class; as a number it is the sum of them: ``Cost(input=150, output=50) == 200``.
+
+    `input` are tokens of the prompt that the provider does not have in its cache, `cached` those
+    that it reads from there, `output` those of the answer, and `either` those of which nobody
+    says what they are: they count as whatever a limit counts most. It goes wherever headway takes
+    a number of tokens. Raises `InvalidArgument` for a part that is no finite number from 0.
+    """
+
+    __slots__ = ("cached", "either", "input", "output")
+
+    input: float
+    cached: float
+    output: float
+    either: float
+
+    def __new__(
+        cls,
+        *,
+        input: float = 0.0,  # noqa: A002 - the word of every API
+        cached: float = 0.0,
+        output: float = 0.0,
+        either: float = 0.0,
+    ) -> Self:
+        """The cost of one attempt."""
+        for name, part in zip(_PARTS, (input, cached, output, either), strict=True):
+            if not (is_number(part) and 0 <= part < math.inf):
+                raise InvalidArgument(
+                    f"Cost({name}={shown(part)}) is not a count of tokens",
+                    fix="a finite number from 0, or leave it out.",
+                )
+        cost = float.__new__(cls, input + cached + output + either)
+        cost.input, cost.cached, cost.output, cost.either = input, cached, output, either
+        return cost
+
+    @classmethod
+    def of(cls, tokens: float) -> Cost:
+        """`tokens`, of which nobody says what they are where they are a plain number."""
+        return tokens if isinstance(tokens, Cost) else cls(either=tokens)
+
+    def in_all(self, total: float) -> Cost:
+        """This cost, where it turned out as `total` tokens: what is not of the prompt, of which
+        most is known before, is of the answer.
+        """
+        read = self.input + self.cached
+        share = min(1.0, total / read) if read else 0.0
+        read *= share
+        return Cost(
+            input=self.input * share, cached=self.cached * share, output=max(0.0, total - read)
+        )
+
+    def towards(self, other: float, share: float) -> Cost:
+        """A cost on the way to `other`, by a `share` of the difference in each part."""
+        goal = Cost.of(other)
+        return Cost(
+            input=self.input + share * (goal.input - self.input),
+            cached=self.cached + share * (goal.cached - self.cached),
+            output=self.output + share * (goal.output - self.output),
+            either=self.either + share * (goal.either - self.either),
+        )
+
+    def __repr__(self) -> str:
+        parts = [f"{name}={getattr(self, name):g}" for name in _PARTS if getattr(self, name)]
+        return f"Cost({', '.join(parts)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As four numbers, for `pickle` and `copy`."""
+        return _cost, ((self.input, self.cached, self.output, self.either),)
+
+
+def _cost(parts: tuple[float, float, float, float]) -> Cost:
+    return Cost(**dict(zip(_PARTS, parts, strict=True)))
+
+
 RateLike: TypeAlias = str | Rate | Limiter | Iterable[str | Rate | Limiter]
 ConcurrencyLike: TypeAlias = int | None
+TokenClass = Literal["tokens", "input_tokens", "output_tokens"]
+TOKEN_CLASSES: tuple[TokenClass, ...] = ("tokens", "input_tokens", "output_tokens")
+"""What limits of tokens count: all of them (or by weights), those of prompts, those of answers."""
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class Limits:
-    """Limits that hold together: `requests` and `tokens` a period, and attempts in flight.
+    """Limits that hold together: `requests` and tokens a period, and attempts in flight.
 
     `requests` and `tokens` take a rate as text, a `Rate`, or a list of them (all of which hold);
     `requests` takes an `aiolimiter.AsyncLimiter` too, which is asked for each attempt when nothing
-    else holds that back. Raises `InvalidLimit`.
+    else holds that back. `tokens` counts those of prompts and answers together, `input_tokens` and
+    `output_tokens` each alone; a `TokenRate` for `tokens` counts them by weights. A rate over more
+    than an hour is a quota: counted, and not paced. Raises `InvalidLimit`.
     """
 
     requests: tuple[Rate, ...]
     tokens: tuple[Rate, ...]
+    input_tokens: tuple[Rate, ...]
+    output_tokens: tuple[Rate, ...]
     concurrency: int | None
     shared: tuple[Limiter, ...]
 
@@ -196,24 +320,76 @@ class Limits:
         requests: RateLike | None = None,
         *,
         tokens: RateLike | None = None,
+        input_tokens: RateLike | None = None,
+        output_tokens: RateLike | None = None,
         concurrency: ConcurrencyLike = None,
     ) -> None:
         rates, shared = _read_rates(requests)
-        token_rates, token_shared = _read_rates(tokens)
-        if token_shared:
-            raise InvalidLimit(
-                "tokens= takes rates, not an AsyncLimiter: tokens are reserved and settled "
-                "later, which an AsyncLimiter cannot do",
-                fix='tokens="180k/min".',
-            )
         set_field = object.__setattr__  # the class is frozen
         set_field(self, "requests", rates)
-        set_field(self, "tokens", token_rates)
+        set_field(self, "tokens", _read_token_rates("tokens", tokens))
+        set_field(self, "input_tokens", _read_token_rates("input_tokens", input_tokens))
+        set_field(self, "output_tokens", _read_token_rates("output_tokens", output_tokens))
         set_field(self, "concurrency", check_concurrency(concurrency))
         set_field(self, "shared", shared)
 
+    def of_tokens(self, kind: TokenClass) -> tuple[Rate, ...]:
+        """The limits of tokens of that class."""
+        rates: tuple[Rate, ...] = getattr(self, kind)
+        return rates
+
+    @property
+    def token_rates(self) -> tuple[tuple[TokenClass, Rate], ...]:
+        """All limits of tokens, each with what it counts."""
+        return tuple((kind, rate) for kind in TOKEN_CLASSES for rate in self.of_tokens(kind))
+
     def __bool__(self) -> bool:
-        return bool(self.requests or self.tokens or self.concurrency or self.shared)
+        return bool(self.requests or self.token_rates or self.concurrency or self.shared)
+
+
+_ONLY = {"input_tokens": (1.0, 0.0), "output_tokens": (0.0, 1.0)}  # weights: input, output
+
+
+def _read_token_rates(kind: TokenClass, value: object) -> tuple[Rate, ...]:
+    rates, limiters = _read_rates(value)
+    if limiters:
+        raise InvalidLimit(
+            f"{kind}= takes rates, not an AsyncLimiter: tokens are reserved and settled "
+            "later, which an AsyncLimiter cannot do",
+            fix=f'{kind}="180k/min".',
+        )
+    rates = tuple(rate_of_class(kind, rate) for rate in rates)
+    for number, rate in enumerate(rates):
+        for other in rates[:number]:
+            if (rate.per, rate.span, _weights(rate)) == (other.per, other.span, _weights(other)):
+                raise InvalidLimit(
+                    f"{kind}= is limited twice over {rate.span:g} seconds: {other} and {rate}",
+                    fix="state the one that holds, the smaller.",
+                )
+    return rates
+
+
+def rate_of_class(kind: TokenClass, rate: Rate) -> Rate:
+    """`rate` as a limit of that class of tokens. Raises `InvalidLimit` for weights of its own."""
+    if kind == "tokens":
+        return rate
+    of_prompts, of_answers = _ONLY[kind]
+    if isinstance(rate, TokenRate):
+        if (rate.input, rate.output) == (of_prompts, of_answers):
+            return rate
+        raise InvalidLimit(
+            f"{kind}= counts these tokens alone and takes no weights",
+            fix=f'{kind}="180k/min", or tokens=TokenRate(180_000, output=5) for a limit of all.',
+        )
+    return TokenRate(
+        rate.limit, rate.per, rate.window, rate.burst, rate.jitter, of_prompts, None, of_answers
+    )
+
+
+def _weights(rate: Rate) -> tuple[float, float | None, float]:
+    if isinstance(rate, TokenRate):
+        return rate.input, rate.cached, rate.output
+    return 1.0, None, 1.0
 
 
 def _read_rates(value: object) -> tuple[tuple[Rate, ...], tuple[Limiter, ...]]:

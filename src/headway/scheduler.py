@@ -83,8 +83,9 @@ class View:
         `priority`: the higher goes first, strictly (0). `key`: the flow that jobs belong to;
         keys share by weight and may have limits of their own (None). `timeout`: seconds for
         queueing and all attempts; `attempt_timeout`: seconds for one attempt (None: no limit).
-        `tokens`: what an attempt reserves, a number or a function of the call's arguments; `usage`:
-        a function of the result that says what it used (if left out, what the result says).
+        `tokens`: what an attempt reserves, a number, a `Cost` by class, or a function of the call's
+        arguments that returns either; `usage`: a function of the result that says the same of what
+        it used (if left out, what the result says).
         With neither, an attempt reserves the average of what jobs of its key used.
 
         Raises `InvalidArgument` for values that cannot be meant.
@@ -200,8 +201,9 @@ class View:
 class Scheduler(View):
     """Calls under limits: as fast as they allow and no faster, in the right order, all of them.
 
-    `requests` and `tokens` are rates (``"600/min"``, a `Rate`, or a list of them), `concurrency`
-    is how many attempts may be in flight. `keys` gives keys limits of their own inside the whole
+    `requests` and `tokens` are rates (``"600/min"``, a `Rate`, or a list of them), `input_tokens`
+    and `output_tokens` those of prompts and of answers alone, `concurrency` is how many attempts
+    may be in flight: `Limits` says more. `keys` gives keys limits of their own inside the whole
     (a mapping, or a function of the key), `weights` the shares of keys (1 by default). `retry`
     says when a failed attempt is tried again. Beyond `max_queue` waiting jobs `submit` raises
     `QueueFull`. `on_event`, a function or several, is called with every event, soon after it
@@ -222,6 +224,8 @@ class Scheduler(View):
         requests: RateLike | None = None,
         *,
         tokens: RateLike | None = None,
+        input_tokens: RateLike | None = None,
+        output_tokens: RateLike | None = None,
         concurrency: ConcurrencyLike = None,
         keys: KeyLimits | None = None,
         weights: Mapping[Any, float] | None = None,
@@ -231,7 +235,13 @@ class Scheduler(View):
         is_refused: Callable[[Any], bool | Kind | None] | None = None,
         eager: bool = False,
     ) -> None:
-        self._limits = Limits(requests, tokens=tokens, concurrency=concurrency)
+        self._limits = Limits(
+            requests,
+            tokens=tokens,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            concurrency=concurrency,
+        )
         self._keys = read_keys(keys)
         self._weights = read_weights(weights)
         sinks = read_sinks(on_event)
@@ -266,6 +276,8 @@ class Scheduler(View):
         requests: RateLike | _Keep | None = _KEEP,
         *,
         tokens: RateLike | _Keep | None = _KEEP,
+        input_tokens: RateLike | _Keep | None = _KEEP,
+        output_tokens: RateLike | _Keep | None = _KEEP,
         concurrency: ConcurrencyLike | _Keep = _KEEP,
         keys: KeyLimits | _Keep | None = _KEEP,
         weights: Mapping[Any, float] | _Keep | None = _KEEP,
@@ -281,6 +293,8 @@ class Scheduler(View):
         limits = Limits(
             kept if isinstance(requests, _Keep) else requests,
             tokens=old.tokens if isinstance(tokens, _Keep) else tokens,
+            input_tokens=old.input_tokens if isinstance(input_tokens, _Keep) else input_tokens,
+            output_tokens=old.output_tokens if isinstance(output_tokens, _Keep) else output_tokens,
             concurrency=old.concurrency if isinstance(concurrency, _Keep) else concurrency,
         )
         new_keys = self._keys if isinstance(keys, _Keep) else read_keys(keys)

@@ -414,7 +414,7 @@ def test_a_retry_of_failures_is_still_within_budget_on_another_clock() -> None:
     assert isinstance(machine.defer(failed, Refusal(Kind.TRANSIENT), now, 0.9), Delay)
 
 
-def test_a_guess_follows_what_jobs_of_the_key_use_and_never_exceeds_a_limit() -> None:
+def test_a_guess_follows_what_jobs_of_the_key_use_and_is_never_too_large_to_start() -> None:
     machine = state(Limits(tokens="60k/min"), keys={"small": Limits(tokens="100/s")}.get)
     assert machine.guess(machine.flow(None)) == 600  # 1% of the limit, before the first
     assert machine.guess(machine.flow("small")) == 1
@@ -422,7 +422,12 @@ def test_a_guess_follows_what_jobs_of_the_key_use_and_never_exceeds_a_limit() ->
         machine.finish(submitted(machine), 300.0, 0.0)
     assert machine.guess(machine.flow(None)) == pytest.approx(300)
     machine.finish(submitted(machine, "small"), 900.0, 0.0)
-    assert machine.guess(machine.flow("small")) == 100
+    assert machine.guess(machine.flow("small")) == 900
+    job = Job(machine.flow("small"), 0, 900.0, None, guessed=True)
+    machine.submit(job, 1.0)
+    for now in (1.0, 40.0):
+        machine.poll(now)
+    assert job.status == STARTED
 
 
 @pytest.mark.parametrize("used", [1_001.0, 1e5, 1e11, 1e300])

@@ -29,6 +29,12 @@ RESPONSES = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15,
              "output_tokens_details": {"reasoning_tokens": 3}}  # fmt: skip
 
 
+def in_bytes(name: str, usage: object) -> tuple[float | None, int]:
+    said = usage_in(json.dumps({name: usage}).encode())
+    assert said is not None
+    return said.used, said.written or 0
+
+
 @pytest.mark.parametrize(
     ("form", "usage", "tokens"),
     [
@@ -50,7 +56,7 @@ def test_results_of_real_sdks(form: str, usage: dict[str, Any], tokens: Tokens) 
     result = attrgetter(f"types.{name}")(getattr(sdks, sdk))
     assert used_by(result.construct(usage=usage)) == tokens
     assert used_by({"usage": usage}) == tokens
-    assert usage_in(json.dumps({"usage": usage}).encode()) == (tokens.used, tokens.written or 0)
+    assert in_bytes("usage", usage) == (tokens.used, tokens.written or 0)
 
 
 BEDROCK = {"inputTokens": 10, "outputTokens": 5, "totalTokens": 115, "cacheReadInputTokens": 100}
@@ -162,10 +168,10 @@ def test_what_one_value_of_a_type_says_is_not_what_all_say(with_it: Any, without
 
 
 def test_gemini_and_cohere_in_bytes() -> None:
-    assert usage_in(json.dumps({"usage_metadata": GENAI}).encode()) == (22, 12)
-    assert usage_in(json.dumps({"usageMetadata": REST}).encode()) == (22, 12)
-    assert usage_in(json.dumps({"meta": COHERE}).encode()) == (15, 5)
-    assert usage_in(json.dumps({"usage": BEDROCK}).encode()) == (115, 5)
+    assert in_bytes("usage_metadata", GENAI) == (22, 12)
+    assert in_bytes("usageMetadata", REST) == (22, 12)
+    assert in_bytes("meta", COHERE) == (15, 5)
+    assert in_bytes("usage", BEDROCK) == (115, 5)
 
 
 async def give(value: object) -> object:

@@ -8,9 +8,10 @@ from typing import Any
 
 from headway._words import shown
 from headway.errors import InvalidArgument
-from headway.kinds import Binds, Kind
+from headway.kinds import Binds, Kind, LimitName
+from headway.rates import Cost
 
-__all__ = ["Counters", "Counts", "KeyStatistics", "Recent", "Statistics"]
+__all__ = ["Counters", "Counts", "KeyStatistics", "LimitStatistics", "Recent", "Statistics"]
 
 INFINITY = float("inf")
 
@@ -57,8 +58,27 @@ class KeyStatistics:
     retried: int
     refused: dict[Kind, int]
     tokens: float
+    input_tokens: float
+    cached_tokens: float
+    output_tokens: float
     capacity: float
     pace: float
+
+
+@dataclass(frozen=True, slots=True)
+class LimitStatistics:
+    """A limit in force: `limit` of `what` in `per` seconds, enforced over `window` seconds.
+
+    `used` is what that window holds now, None where it is paced alone. `factor` is the share of it
+    that is in force: below 1 after refusals, or where a server states less.
+    """
+
+    what: LimitName
+    limit: float
+    per: float
+    window: float
+    used: float | None
+    factor: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +89,12 @@ class Statistics:
     counts attempts. `succeeded`, `failed`, `cancelled` and `timed_out` count jobs; `timed_out` are
     those that ended in a `DeadlineExceeded`. `retried` counts
     attempts beyond a job's first. `refused` counts attempts by kind. `tokens` were used, as far as
-    known. `binds` is what holds the next job back; `seconds` how long from now, infinity where that
-    waits for another attempt to end; `why` the last change and its cause. `capacity` is the
-    concurrency in force and `pace` the attempts a second in force, infinity for no limit.
+    known, and of these `input_tokens`, `cached_tokens` (read from the provider's cache, and no part
+    of the former) and `output_tokens`, as far as it is known what they were. `limits` are the
+    limits in force, each with what its window holds. `binds` is what holds the next job back;
+    `seconds` how long from now, infinity where that waits for another attempt to end; `why` the
+    last change and its cause. `capacity` is the concurrency in force and `pace` the attempts a
+    second in force, infinity for no limit.
 
     `keys` has the same figures for each key, by its `str`: of more than 1,000 those that sent most.
     A key that was idle while thousands of others were used begins again.
@@ -88,12 +111,16 @@ class Statistics:
     retried: int
     refused: dict[Kind, int]
     tokens: float
+    input_tokens: float
+    cached_tokens: float
+    output_tokens: float
     recent: Recent
     binds: Binds
     seconds: float
     why: str
     capacity: float
     pace: float
+    limits: tuple[LimitStatistics, ...]
     keys: dict[str, KeyStatistics]
 
     def as_dict(self) -> dict[str, Any]:
@@ -105,6 +132,8 @@ class Statistics:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
     if isinstance(value, str):
         return str(value)
     return None if value in (INFINITY, -INFINITY) else value
@@ -113,18 +142,28 @@ def _plain(value: Any) -> Any:
 class Counts:
     """What is counted of the whole, and of each key: `Statistics` says what."""
 
-    __slots__ = ("cancelled", "failed", "in_flight", "refused", "retried", "sent", "succeeded",
-                 "timed_out", "tokens")  # fmt: skip
+    __slots__ = (
+        "cached_tokens", "cancelled", "failed", "in_flight", "input_tokens", "output_tokens",
+        "refused", "retried", "sent", "succeeded", "timed_out", "tokens",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.in_flight = self.sent = self.retried = 0
         self.succeeded = self.failed = self.cancelled = self.timed_out = 0
-        self.tokens = 0.0
+        self.tokens = self.input_tokens = self.cached_tokens = self.output_tokens = 0.0
         self.refused: dict[Kind, int] = {}
 
     def refuse(self, kind: Kind) -> None:
         """Count an attempt that was refused or failed."""
         self.refused[kind] = self.refused.get(kind, 0) + 1
+
+    def used(self, tokens: float) -> None:
+        """Count the tokens of an attempt, by class where that is known."""
+        self.tokens += tokens
+        if isinstance(tokens, Cost):
+            self.input_tokens += tokens.input
+            self.cached_tokens += tokens.cached
+            self.output_tokens += tokens.output
 
     def figures(self) -> dict[str, Any]:
         """The counts by name, as a copy."""

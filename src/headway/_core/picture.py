@@ -47,6 +47,7 @@ def picture(
         why=refusals.why,
         capacity=whole.capacity,
         pace=whole.pace,
+        limits=tuple(whole.in_force(now)),
         keys=_keys(waiting, flows),
     )
 

@@ -34,7 +34,7 @@ from headway.errors import (
 from headway.events import Ended, Event, Finished, Ignored, Kind, Queued, Retrying, Started
 from headway.hints import LimitHint, Refusal
 from headway.kinds import Retried
-from headway.rates import Limits
+from headway.rates import Cost, Limits
 
 __all__ = ["SchedulerState"]
 
@@ -114,7 +114,7 @@ class SchedulerState:
         whole = self.whole
         self._numbers = job.number = self._numbers + 1
         job.submitted_at = job.queued_at = self._seen_at = now
-        if job.cost:
+        if job.cost and not job.guessed:
             whole.check(job.cost)
             if own is not None:
                 own.check(job.cost)
@@ -247,8 +247,9 @@ class SchedulerState:
         scope.followed_at = sent_at
         if stated.requests is not None and scope.follow_requests(stated.requests, now):
             self.refusals.followed(scope, "requests", stated.requests, now)
-        if stated.tokens is not None and scope.follow_tokens(*stated.tokens, now):
-            self.refusals.followed(scope, "tokens", stated.tokens[0] / stated.tokens[1], now)
+        for kind, (limit, per) in stated.tokens.items():
+            if scope.follow_tokens(kind, limit, per, now):
+                self.refusals.followed(scope, kind, limit / per, now)
         if self.eager and stated.remaining is not None:
             scope.spend_eagerly(stated.remaining, now)
 
@@ -341,7 +342,7 @@ class SchedulerState:
         )
         if flow.mean is None:
             return min((budget.rate.limit / 100 for budget in budgets), default=0.0)
-        return min([flow.mean, *(budget.rate.limit for budget in budgets)])
+        return flow.mean
 
     def retune(
         self,
@@ -359,7 +360,7 @@ class SchedulerState:
         self.refusals.why = "set_limits() was called"
         self._unblock_all()
         for job in self.waiting.jobs():
-            error = None if job.guessed else self._never_fits(job)
+            error = self._never_fits(job)
             if error is not None:
                 self.refusals.hopeless.fail(job, error, now)
 
@@ -444,6 +445,8 @@ class SchedulerState:
 
     def _never_fits(self, job: Job) -> NeverFits | None:
         """Why no limit in force would ever let `job` start."""
+        if job.guessed:
+            return None
         try:
             self.whole.check(job.cost)
             if job.flow.limits is not None:
@@ -489,10 +492,12 @@ class SchedulerState:
         if used is None:
             used = job.cost
         else:
+            if type(job.cost) is Cost and type(used) is not Cost:
+                used = job.cost.in_all(used)
             flow = job.flow
             flow.learn(used)
-            self.counters.tokens += used
-            flow.counts.tokens += used
+            self.counters.used(used)
+            flow.counts.used(used)
         self.waiting.queue.settle(job, used)
         if charges is not None:
             for budget, charge in charges:
@@ -504,8 +509,9 @@ class SchedulerState:
         through in a whole period, or more than any model reads and writes.
         """
         budgets = [budget for budget, _ in job.charges or ()]
-        whole = min((budget.rate.limit for budget in budgets), default=INFINITY)
-        if used <= min(_MOST_PERIODS * whole, _MOST_USED):
+        if used <= _MOST_USED and all(
+            budget.weigh(used) <= _MOST_PERIODS * budget.rate.limit for budget in budgets
+        ):
             return used
         scope = job.limits or self.whole
         odd = f"an answer says that it used {count(used)} tokens"

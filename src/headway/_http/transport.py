@@ -437,15 +437,22 @@ class Face:
                 attempt.refused_inside(refusal)
                 return
             usage = usage_in(plain)
-            if usage is None or (
-                usage[0] > _PLAUSIBLE
-                and not is_plausible(usage[0], attempt.job.cost, len(plain) + size_of(request))
+            used = None if usage is None else usage.cost
+            if (
+                usage is None
+                or used is None
+                or (
+                    used > _PLAUSIBLE
+                    and not is_plausible(used, attempt.job.cost, len(plain) + size_of(request))
+                )
             ):
                 attempt.drained(None)
                 return
             if model is not None and isinstance(self._estimator, Estimator):
-                self._estimator.learn({"model": model}, usage[1])
-            attempt.drained(usage[0])
+                self._estimator.learn({"model": model}, usage.written or 0)
+                if usage.cached:
+                    self._estimator.learn_cached(json_of(request), usage)
+            attempt.drained(used)
 
         if read:
             end(response.content, None)
@@ -481,7 +488,7 @@ class Face:
             return None, None
         estimator = self._estimator
         if isinstance(estimator, Estimator):
-            tokens = estimator(body, len(content))
+            tokens: float = estimator(body, len(content))
         else:
             tokens = checked_tokens(estimator(body))
         return tokens, model_of(body)

@@ -192,7 +192,7 @@ class Shell(LoopClock):
                     used: float | None = None  # not for the user's function
                 elif usage is None:
                     said = used_by(result)
-                    used = None if said is None else said.used
+                    used = None if said is None else said.cost
                     if used is None and job.charges is not None:
                         self._look_for_usage(result, job)
                 else:

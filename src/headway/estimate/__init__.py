@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from itertools import repeat
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 from headway._words import shown
 from headway.errors import InvalidArgument
 from headway.estimate._media import Media, media_in
-from headway.rates import is_number
+from headway.rates import Cost, is_number
 
 __all__ = [
     "BYTES_PER_TOKEN",
@@ -56,6 +57,9 @@ _MOST_STATED = 1e12  # beyond it nothing is a count of tokens
 WITHOUT_ANSWER = ("/embeddings", "/rerank", "/moderations")  # what is billed by its input alone
 UNKNOWN_ANSWER = 500  # tokens, before anything is known and with no maximum stated
 _MODELS = 1024
+_SHARES = 32  # of the cache, remembered of each prefix: the least of them is taken
+_PREFIX = 1024  # characters
+_CACHE_MARGIN = 1.25  # what is taken for uncached is so much more than it was
 
 _MOST = 1e9  # tokens that one answer can have used
 
@@ -87,8 +91,9 @@ class Estimator:
             )
         self._quantile = quantile
         self._answers: dict[str, float] = {}  # by model: tokens that 9 of 10 answers stay below
+        self._cached: dict[tuple[str, int], deque[float]] = {}  # by model and prefix: shares
 
-    def __call__(self, body: Mapping[str, Any], size: int | None = None) -> float:
+    def __call__(self, body: Mapping[str, Any], size: int | None = None) -> Cost:
         """An estimate of the tokens of a request with this JSON body, of `size` bytes."""
         if size is None:
             size = len(json.dumps(_prompt(body)))
@@ -103,7 +108,30 @@ class Estimator:
             answer = UNKNOWN_ANSWER * choices if stated is None else stated
         else:
             answer = learned if stated is None else min(stated, learned)
-        return float(prompt + answer)
+        cached = prompt * self._share(body) if self._cached else 0.0
+        return Cost(input=prompt - cached, cached=cached, output=answer)
+
+    def _share(self, body: Mapping[str, Any]) -> float:
+        """The share of its prompt that the provider's cache will hold, on the low side."""
+        shares = self._cached.get(_prefix_of(body))
+        if not shares:
+            return 0.0
+        return max(0.0, 1.0 - _CACHE_MARGIN * (1.0 - min(shares)))
+
+    def learn_cached(self, body: Mapping[str, Any], said: Tokens) -> None:
+        """Follow what an answer to a request with this JSON body says of the provider's cache."""
+        if not said.read:
+            return
+        prefix = _prefix_of(body)
+        shares = self._cached.pop(prefix, None)
+        if shares is None:
+            if not said.cached:
+                return
+            shares = deque(maxlen=_SHARES)
+            while len(self._cached) >= _MODELS:
+                del self._cached[next(iter(self._cached))]
+        shares.append(said.cached / said.read)
+        self._cached[prefix] = shares  # the newest last: the oldest is forgotten first
 
     def learn(self, body: Mapping[str, Any], answer: float) -> None:
         """Follow an answer of `answer` tokens to a request with this JSON body."""
@@ -117,6 +145,25 @@ class Estimator:
         above = answer > present
         present += step * self._quantile if above else -step * (1 - self._quantile)
         self._answers[model] = max(1.0, present)
+
+
+def _prefix_of(body: Mapping[str, Any]) -> tuple[str, int]:
+    """What decides whether a prompt is in a provider's cache: the model, and how it begins."""
+    beginning, size = [], 0
+    for text in _texts([body.get("system"), _prompt(body)]):
+        beginning.append(text[:_PREFIX])
+        size += len(text)
+        if size >= _PREFIX:
+            break
+    return str(body.get("model")), hash("\n".join(beginning)[:_PREFIX])
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
 
 
 def counts_in(groups: Iterable[object]) -> tuple[list[tuple[str, float]], int]:
@@ -154,8 +201,8 @@ def _stated_in(group: object) -> Iterable[tuple[str, Any]]:
     return [(name, get(name)) for name in _COUNTS]
 
 
-def usage_in(answer: bytes) -> tuple[float, float] | None:
-    """The tokens (in all, and of the answer alone) that a body or an event stream says it used.
+def usage_in(answer: bytes) -> Tokens | None:
+    """The tokens that a body or an event stream says it used.
 
     Reads the last usage object that counts something, in any of the spellings of `tokens_of`
     (Anthropic's streams give the prompt's part in the first one); None where there is none that
@@ -175,8 +222,7 @@ def usage_in(answer: bytes) -> tuple[float, float] | None:
         elif said.read is None:
             first = _object_after(answer, answer.find(b'"usage"'), len(b'"usage"'))
             said = tokens_of({**(first or {}), **last})
-    used = said.used
-    return None if used is None else (float(used), float(said.written or 0))
+    return None if said.used is None else said
 
 
 class Tokens(NamedTuple):
@@ -194,6 +240,17 @@ class Tokens(NamedTuple):
     def used(self) -> int | None:
         """All that was used; what was read alone where nothing is written, as with embeddings."""
         return self.read if self.total is None else self.total
+
+    @property
+    def cost(self) -> Cost | None:
+        """The same by class, None for not known."""
+        used = self.used
+        if used is None:
+            return None
+        read = min(self.read or 0, used)
+        either = min(self.either, read)
+        cached = min(self.cached, read - either)
+        return Cost(input=read - either - cached, cached=cached, output=used - read, either=either)
 
 
 # One table of spellings: OpenAI's (chat, completions, embeddings, responses) and their like,

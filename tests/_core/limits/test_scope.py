@@ -164,10 +164,10 @@ def test_a_server_is_followed_down_and_forgotten_again() -> None:
 
 def test_tokens_of_a_server_bind_where_nothing_is_known() -> None:
     scope = Scope(Limits())
-    assert not scope.follow_tokens(600.0, 60.0, 0.0)  # the user stated other limits
+    assert not scope.follow_tokens("tokens", 600.0, 60.0, 0.0)  # the user stated other limits
     scope.search()
-    assert scope.follow_tokens(600.0, 60.0, 0.0)
-    assert not scope.follow_tokens(600.0, 60.0, 1.0)
+    assert scope.follow_tokens("tokens", 600.0, 60.0, 0.0)
+    assert not scope.follow_tokens("tokens", 600.0, 60.0, 1.0)
     assert scope.budgets[0].rate.limit == 600
     scope.check(1e6)  # it is the server's own to say so
     scope.forget_stated(2.0)

@@ -25,14 +25,17 @@ def tokens(limit: float, per: float | None) -> LimitHint:
         ([requests(600, 60)], StatedLimits(requests=10)),
         ([requests(600, 60), requests(5, 1)], StatedLimits(requests=5)),  # the tighter
         ([requests(5, 1), requests(600, 60)], StatedLimits(requests=5)),
-        ([tokens(90_000, 60)], StatedLimits(tokens=(90_000, 60))),
-        ([tokens(90_000, 60), tokens(1_000, 1)], StatedLimits(tokens=(1_000, 1))),
-        ([tokens(1_000, 1), tokens(90_000, 60)], StatedLimits(tokens=(1_000, 1))),
+        ([tokens(90_000, 60)], StatedLimits(tokens={"tokens": (90_000, 60)})),
+        ([tokens(90_000, 60), tokens(1_000, 1)], StatedLimits(tokens={"tokens": (1_000, 1)})),
+        ([tokens(1_000, 1), tokens(90_000, 60)], StatedLimits(tokens={"tokens": (1_000, 1)})),
         ([requests(600)], StatedLimits()),  # of an unknown period
         ([tokens(600, None)], StatedLimits()),
         ([requests(14_400, 86_400)], StatedLimits()),  # of a day: spent as it comes
         ([requests(14_400, 3_600)], StatedLimits(requests=4)),
-        ([LimitHint("input_tokens", 9, None, None, 60)], StatedLimits()),
+        (
+            [tokens(90_000, 60), *(LimitHint("input_tokens", n, None, None, 60) for n in (9, 7))],
+            StatedLimits(tokens={"tokens": (90_000, 60), "input_tokens": (7, 60)}),
+        ),
     ],
 )
 def test_the_limits_that_bind(hints: list[LimitHint], told: StatedLimits) -> None:
@@ -62,4 +65,4 @@ def test_the_least_that_remains_of_any_limit_of_requests(
 def test_what_cannot_be_meant_is_said_and_not_followed(hint: LimitHint, said: str) -> None:
     told = believed([hint, requests(600, 60)])
     assert told.odd == [said]
-    assert (told.requests, told.tokens) == (10, None)
+    assert (told.requests, told.tokens) == (10, {})

@@ -21,7 +21,7 @@ def knobs(limits: Scope) -> dict[str, float | bool]:
     return {
         "shut": limits.gate.shut,
         "rate": round(limits.request_rate.factor, 4),
-        "tokens": round(limits.token_rate.factor, 4),
+        "tokens": round(limits.budgets[0].control.factor, 4) if limits.budgets else 1.0,
         "concurrency": limits.capacity,
     }
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 
+from headway._core.limits.control import RateControl
 from headway._core.limits.pace import Pace
-from headway.rates import Rate
+from headway.rates import Cost, Rate, TokenClass, TokenRate
 
 __all__ = ["Charge", "TokenBudget"]
 
@@ -49,16 +50,33 @@ class TokenBudget:
     `ahead` seconds, so that costs of all sizes go out evenly under a pace of requests. It charges
     what an attempt reserves times the share that attempts turn out to use, so that generous
     reservations, which the window refunds, do not slow the long run.
+
+    `kind` is the class of tokens that it counts. Where it counts all of them alike, it is `plain`,
+    and a cost is just a number to it; else the parts of a `Cost` are weighed.
     """
 
     __slots__ = (
-        "_reserved", "_share", "_slots", "_used", "_width", "ahead", "heir", "pace", "rate",
-        "total",
+        "_cached", "_input", "_most", "_output", "_reserved", "_share", "_slots", "_used",
+        "_width", "ahead", "by_server", "control", "heir", "kind", "pace", "plain", "rate", "total",
     )  # fmt: skip
 
-    def __init__(self, rate: Rate) -> None:
+    def __init__(
+        self,
+        rate: Rate,
+        kind: TokenClass = "tokens",
+        *,
+        cached: float | None = None,
+        by_server: bool = False,
+    ) -> None:
         self.rate = rate
+        self.kind = kind
+        self.by_server = by_server  # whether it is the server's word alone
+        self.control = RateControl()
         self.pace = Pace(rate)
+        self._input = self._output = 1.0
+        if isinstance(rate, TokenRate):
+            self._input, self._output = rate.input, rate.output
+        self.count_cached(cached)
         self.ahead = _AHEAD * rate.span
         self.heir: TokenBudget | None = None  # what took its place: settles what is in flight
         self._share = rate.share
@@ -67,11 +85,33 @@ class TokenBudget:
         self._width = (rate.span + rate.delay_bound) / _SLOTS
         self._reserved = self._used = 0.0
 
+    def count_cached(self, weight: float | None) -> None:
+        """Count a token that is read from the provider's cache as `weight` of one of the prompt's
+        (None: as one), where the rate does not say.
+        """
+        said = self.rate.cached if isinstance(self.rate, TokenRate) else None
+        self._cached = self._input * (1.0 if weight is None else weight) if said is None else said
+        self._most = max(self._input, self._cached, self._output)
+        self.plain = self._input == self._cached == self._output == 1.0
+
+    def weigh(self, cost: float) -> float:
+        """What of `cost` it counts."""
+        if isinstance(cost, Cost):
+            return (
+                cost.input * self._input
+                + cost.cached * self._cached
+                + cost.output * self._output
+                + cost.either * self._most
+            )
+        return cost * self._most
+
     def ready_at(self, cost: float, now: float) -> float:
         """The moment from which an attempt of `cost` tokens may start, as things stand.
 
         One larger than the window's whole share may start when the window is empty.
         """
+        if not self.plain and not (cost := self.weigh(cost)):
+            return -INFINITY
         at = self.pace.next - self.ahead
         if self.total + cost > self._share:
             cost = min(cost, self.rate.limit)
@@ -81,10 +121,14 @@ class TokenBudget:
 
     def seen_ready_at(self, cost: float) -> float:
         """`ready_at` that changes nothing: what has left the window has room in the past."""
+        if not self.plain and not (cost := self.weigh(cost)):
+            return -INFINITY
         return max(self.pace.next - self.ahead, self._room_at(cost))
 
     def take(self, cost: float, now: float) -> Charge:
         """Reserve `cost` tokens for an attempt that starts at `now`."""
+        if not self.plain:
+            cost = self.weigh(cost)
         paced = cost
         if cost > self._share:
             paced = cost = min(cost, self.rate.limit)
@@ -103,6 +147,8 @@ class TokenBudget:
         if self.heir is not None:
             self.heir.settle(charge, used, now)
             return
+        if not self.plain:
+            used = self.weigh(used)
         self._reserved = self._reserved * _MEMORY + charge.reserved
         self._used = self._used * _MEMORY + used
         if used < charge.reserved:
@@ -148,9 +194,15 @@ class TokenBudget:
         if source is older:
             older.heir = self
 
+    def spent(self, now: float) -> float:
+        """What its window holds; it changes nothing."""
+        oldest = now // self._width - _SLOTS
+        return sum(tokens for index, tokens in [*self._slots] if index >= oldest)
+
     def shift(self, seconds: float) -> None:
         """Move to another clock, which shows `seconds` more."""
         self.pace.shift(seconds)
+        self.control.shift(seconds)
         slots = -(-seconds // self._width)  # rounded up: nothing leaves the window too early
         for slot in self._slots:
             slot[0] += slots

@@ -4,10 +4,10 @@ everything; nothing waits while it holds part.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Protocol, TypeVar
 
-from headway._core.counters import Counts
+from headway._core.counters import Counts, LimitStatistics
 from headway._core.limits.budget import Charge, TokenBudget
 from headway._core.limits.control import ConcurrencyControl, RateControl
 from headway._core.limits.evidence import Evidence, Tally
@@ -16,8 +16,8 @@ from headway._core.limits.pace import Pace
 from headway._core.limits.port import Port
 from headway._words import count
 from headway.errors import NeverFits
-from headway.kinds import Binds
-from headway.rates import LATENESS, Limits, Rate
+from headway.kinds import Binds, LimitName
+from headway.rates import LATENESS, Limits, Rate, TokenClass, rate_of_class
 
 __all__ = ["Load", "Scope"]
 
@@ -49,9 +49,9 @@ class Scope:
     """The paces, token budgets, slots and gate of one scope (`key` is None for the whole)."""
 
     __slots__ = (
-        "_configured", "_counts", "budgets", "capacity", "concurrency", "credit", "evidence",
-        "followed_at", "gate", "key", "last", "odd", "paces", "ports", "request_rate", "tally",
-        "token_rate", "tokens_by_server",
+        "_cached", "_configured", "_counts", "budgets", "capacity", "concurrency", "credit",
+        "evidence", "followed_at", "gate", "key", "last", "odd", "paces", "ports", "request_rate",
+        "tally",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, key: Hashable = None, counts: Counts | None = None) -> None:
@@ -65,7 +65,7 @@ class Scope:
         self.evidence: Evidence | None = None  # gathered where a limit has to be found
         self.credit = 0.0  # attempts that a server says remain, for those that spend them eagerly
         self.followed_at = -INFINITY  # when the attempt was sent whose answer was followed last
-        self.tokens_by_server = False  # whether the limit of tokens is the server's word alone
+        self._cached: float | None = None  # what the provider counts a cached token as
         self.odd: set[str] = set()  # what it stated that cannot be meant
         self._state(limits, None)
 
@@ -83,10 +83,10 @@ class Scope:
             self.tally: Tally | None = None  # of several rates it would not say which one is wrong
             if len(limits.requests) == 1:
                 self.tally = Tally(limits.requests[0].share, limits.requests[0].span)
-        if old is None or limits.tokens != old.tokens:
-            self.budgets = [TokenBudget(rate) for rate in limits.tokens]
-            self.token_rate = RateControl()
-            self.tokens_by_server = False
+        if old is None or limits.token_rates != old.token_rates:
+            self.budgets = [
+                TokenBudget(rate, kind, cached=self._cached) for kind, rate in limits.token_rates
+            ]
         if old is None or limits.concurrency != old.concurrency:
             ceiling = INFINITY if limits.concurrency is None else float(limits.concurrency)
             self.concurrency = ConcurrencyControl(ceiling)
@@ -102,7 +102,8 @@ class Scope:
                     pace.adopt(older_pace, now)
         if self.budgets is not budgets:
             for budget in self.budgets:
-                if (older := _nearest(budgets, budget.rate)) is not None:
+                alike = [each for each in budgets if each.kind == budget.kind]
+                if (older := _nearest(alike, budget.rate)) is not None:
                     budget.adopt(older, now)
 
     def is_spent(self, now: float) -> bool:
@@ -113,14 +114,16 @@ class Scope:
 
     def check(self, cost: float) -> None:
         """Raise `NeverFits` for an attempt of `cost` tokens that can never be admitted."""
-        if self.tokens_by_server:
-            return  # it is the server's own to say so
         for budget in self.budgets:
-            if cost > budget.rate.limit:
+            if budget.by_server:
+                continue  # it is the server's own to say so
+            counted = cost if budget.plain else budget.weigh(cost)
+            if counted > budget.rate.limit:
                 whose = "" if self.key is None else f" of key {self.key!r}"
+                what = budget.kind.replace("_", " ")
                 raise NeverFits(
-                    f"an attempt of {count(cost)} tokens is larger than the whole limit{whose} of "
-                    f"{budget.rate}: it could never start",
+                    f"an attempt of {count(counted)} {what} is larger than the whole limit{whose} "
+                    f"of {budget.rate}: it could never start",
                     fix="make the request smaller (prompt, "
                     "max_tokens), or state the limit that the provider really gives.",
                 )
@@ -186,14 +189,14 @@ class Scope:
             self.gate.passed(job, now)
         if self.tally is not None:
             self.tally.started(now)
-        requests, tokens = self.request_rate, self.token_rate
+        requests = self.request_rate
         more_requests = requests.factor < requests.ceiling
-        more_tokens = tokens.factor < tokens.ceiling
+        slowed = [each for each in self.budgets if each.control.factor < each.control.ceiling]
         binding = False  # whether a pace is what kept this attempt from starting earlier
         eager = self.credit >= 1.0
         if eager:
             self.credit -= 1.0
-        elif more_requests or more_tokens:
+        elif more_requests or slowed:
             binding = any(now - pace.next < 2 * pace.interval for pace in self.paces)
         for pace in self.paces:
             pace.take(now)  # eager ones too, or as many would follow at the pace
@@ -207,8 +210,8 @@ class Scope:
             job.seen = self.evidence.sent(self.in_flight, now)
         if more_requests:
             self._follow(requests, self.paces, binding, now)
-        if more_tokens:
-            self._follow(tokens, [budget.pace for budget in self.budgets], binding, now)
+        for budget in slowed:
+            self._follow(budget.control, [budget.pace], binding, now)
 
     def cut_rate(self, sent_at: float, now: float, lately: float) -> bool:
         """Slow the pace of requests for a refusal; False in the same epoch. Where no rate is
@@ -240,13 +243,12 @@ class Scope:
             return self.tally.clears_in(now) + rate.delay_bound + LATENESS
         return rate.span * _PROBE_EVERY * 2.0**strikes
 
-    def cut_tokens(self, sent_at: float, now: float) -> bool:
-        """Slow the pace of tokens for a refusal; False in the same epoch or with no pace."""
-        if not self.budgets or not self.token_rate.cut(sent_at, now):
-            return False
-        for budget in self.budgets:
-            budget.pace.slow_to(self.token_rate.factor, now)
-        return True
+    def cut_tokens(self, sent_at: float, now: float) -> list[TokenBudget]:
+        """Slow the paces of tokens for a refusal: those that it cut, none in the same epoch."""
+        cut = [budget for budget in self.budgets if budget.control.cut(sent_at, now)]
+        for budget in cut:
+            budget.pace.slow_to(budget.control.factor, now)
+        return cut
 
     def cut_concurrency(self, sent_at: float, now: float) -> bool:
         """Lower the concurrency in force for a refusal; False in the same epoch."""
@@ -276,11 +278,19 @@ class Scope:
                 name, until = Binds.REQUESTS, pace.ready_at()
         for budget in self.budgets if cost else ():
             if (ready := budget.seen_ready_at(cost)) > until:
-                name, until = Binds.TOKENS, ready
+                name, until = Binds(budget.kind), ready
         for port in self.ports:
             if port.ready_at() > until:
                 name, until = Binds.ELSEWHERE, port.ready_at()
         return name, until
+
+    def in_force(self, now: float) -> Iterator[LimitStatistics]:
+        """The rates in force; it changes nothing."""
+        for pace in [*self.paces]:
+            if pace.rate is not _ONE_A_SECOND:
+                yield _statistics("requests", pace, None)
+        for budget in [*self.budgets]:
+            yield _statistics(budget.kind, budget.pace, budget.spent(now))
 
     @property
     def pace(self) -> float:
@@ -297,7 +307,7 @@ class Scope:
             budget.shift(seconds)
         for port in self.ports:
             port.shift(seconds)
-        for control in (self.request_rate, self.token_rate, self.concurrency):
+        for control in (self.request_rate, self.concurrency):
             control.shift(seconds)
         if self.evidence is not None:
             self.evidence.shift(seconds)
@@ -312,23 +322,34 @@ class Scope:
             self._search(_FIRST_RATE)
         return _follow_server(self.request_rate, self.paces, rate, now)
 
-    def follow_tokens(self, limit: float, per: float, now: float) -> bool:
-        """Keep below `limit` tokens in `per` seconds, as the server states; False where old."""
-        if self.budgets and not self.tokens_by_server:
-            paces = [budget.pace for budget in self.budgets]
-            return _follow_server(self.token_rate, paces, limit / per, now)
+    def follow_tokens(self, kind: TokenClass, limit: float, per: float, now: float) -> bool:
+        """Keep below `limit` tokens of that class in `per` seconds, as the server states; False
+        where old.
+        """
+        alike = [budget for budget in self.budgets if budget.kind == kind]
+        if stated := [budget for budget in alike if not budget.by_server]:
+            rate = limit / per
+            moved = [_follow_server(each.control, [each.pace], rate, now) for each in stated]
+            return any(moved)
         if self.evidence is None:
             return False
-        if self.budgets:
-            (older,) = self.budgets
+        for older in alike:
             if abs(older.rate.limit - limit) <= 0.001 * limit and older.rate.per == per:
                 return False
-        budget = TokenBudget(Rate(limit, per=per))
-        for older in self.budgets:
+        rate_stated = rate_of_class(kind, Rate(limit, per=per))
+        budget = TokenBudget(rate_stated, kind, cached=self._cached, by_server=True)
+        for older in alike:
             budget.adopt(older, now)
-        self.budgets, self.tokens_by_server = [budget], True
-        self.token_rate = RateControl()
+        self.budgets = [each for each in self.budgets if each.kind != kind] + [budget]
         return True
+
+    def count_cached(self, weight: float) -> None:
+        """Count a token that is read from the provider's cache as `weight` of one of the prompt's,
+        where no limit says another.
+        """
+        self._cached = weight
+        for budget in self.budgets:
+            budget.count_cached(weight)
 
     def spend_eagerly(self, remaining: float, now: float) -> None:
         """Let so many attempts start at once as the server says remain, and the stated rates allow:
@@ -351,11 +372,10 @@ class Scope:
         elif self.request_rate.release():
             for pace in self.paces:
                 pace.slow_to(self.request_rate.factor, now)
-        if self.tokens_by_server:
-            self.budgets, self.tokens_by_server = [], False
-        elif self.token_rate.release():
-            for budget in self.budgets:
-                budget.pace.slow_to(self.token_rate.factor, now)
+        self.budgets = [budget for budget in self.budgets if not budget.by_server]
+        for budget in self.budgets:
+            if budget.control.release():
+                budget.pace.slow_to(budget.control.factor, now)
 
     def search(self) -> None:
         """Look for limits of which nothing is known, from a slow start on."""
@@ -372,6 +392,13 @@ class Scope:
         factor = control.grow(now, binding=binding)
         for pace in paces:
             pace.slow_to(factor, now)
+
+
+def _statistics(what: LimitName, pace: Pace, used: float | None) -> LimitStatistics:
+    rate = pace.rate
+    return LimitStatistics(
+        what, rate.limit, rate.per, rate.span, used, min(1.0, pace.base / pace.interval)
+    )
 
 
 def _nearest(older: list[_Part], rate: Rate) -> _Part | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from headway._words import duration, number
 from headway.hints import LimitHint
+from headway.rates import TokenClass
 
 __all__ = ["StatedLimits", "believed"]
 
@@ -19,12 +20,13 @@ _SHORTEST, _LONGEST = 1.0, 3_600.0
 
 @dataclass(slots=True)
 class StatedLimits:
-    """What one answer states: the least rate of requests (a second) and of tokens (limit, and its
-    period in seconds), the requests that remain of any limit, and what cannot be meant.
+    """What one answer states: the least rate of requests (a second) and of each class of tokens
+    (limit, and its period in seconds), the requests that remain of any limit, and what cannot be
+    meant.
     """
 
     requests: float | None = None
-    tokens: tuple[float, float] | None = None
+    tokens: dict[TokenClass, tuple[float, float]] = field(default_factory=dict)
     remaining: float | None = None
     odd: list[str] = field(default_factory=list)
 
@@ -47,8 +49,8 @@ def believed(hints: Iterable[LimitHint]) -> StatedLimits:
         elif hint.what == "requests":
             rate = hint.limit / hint.per
             found.requests = rate if found.requests is None else min(found.requests, rate)
-        elif hint.what == "tokens" and (
-            found.tokens is None or hint.limit / hint.per < found.tokens[0] / found.tokens[1]
-        ):
-            found.tokens = hint.limit, hint.per
+        else:
+            older = found.tokens.get(hint.what)
+            if older is None or hint.limit / hint.per < older[0] / older[1]:
+                found.tokens[hint.what] = hint.limit, hint.per
     return found

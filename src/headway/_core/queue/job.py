@@ -11,7 +11,7 @@ from headway._core.counters import Counts
 from headway._core.limits.budget import Charge, TokenBudget
 from headway._core.limits.scope import Scope
 from headway._core.queue.credentials import Credential
-from headway.rates import Limits
+from headway.rates import Cost, Limits
 
 __all__ = ["DONE", "FAILED", "NEW", "QUEUED", "STARTED", "Flow", "Job", "KeyQueue"]
 
@@ -50,7 +50,13 @@ class Flow:
 
     def learn(self, used: float) -> None:
         """Follow what attempts really use, in tokens."""
-        self.mean = used if self.mean is None else self.mean + 0.1 * (used - self.mean)
+        mean = self.mean
+        if mean is None:
+            self.mean = used
+        elif isinstance(used, Cost) or isinstance(mean, Cost):
+            self.mean = Cost.of(mean).towards(used, 0.1)
+        else:
+            self.mean = mean + 0.1 * (used - mean)
 
 
 class Job:

@@ -315,8 +315,9 @@ class Refusals:
             sent_at, now, self._counters.recent_rate(now)
         ):
             self._change(scope, "requests", 1 / scope.paces[0].interval, why, now)
-        elif kind.cuts == "tokens" and scope.cut_tokens(sent_at, now):
-            self._change(scope, "tokens", 1 / scope.budgets[0].pace.interval, why, now)
+        elif kind.cuts == "tokens":
+            for budget in scope.cut_tokens(sent_at, now):
+                self._change(scope, budget.kind, 1 / budget.pace.interval, why, now)
         elif kind.cuts == "concurrency" and scope.cut_concurrency(sent_at, now):
             self._change(scope, "concurrency", scope.capacity, why, now)
 
