@@ -19,6 +19,8 @@ HIDDEN = "***"
 BINDS = {
     "requests": "the limit on requests",
     "tokens": "the limit on tokens",
+    "input_tokens": "the limit on input tokens",
+    "output_tokens": "the limit on output tokens",
     "concurrency": "the limit on requests in flight",
     "elsewhere": "a limit that is decided elsewhere",
     "gate": "a wait after refusals",

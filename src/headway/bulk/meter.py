@@ -228,6 +228,8 @@ class Meter:
             "limits": {
                 "requests": [str(rate) for rate in limits.requests],
                 "tokens": [str(rate) for rate in limits.tokens],
+                "input_tokens": [str(rate) for rate in limits.input_tokens],
+                "output_tokens": [str(rate) for rate in limits.output_tokens],
                 "concurrency": limits.concurrency,
             },
             "total": self.total,

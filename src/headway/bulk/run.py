@@ -517,5 +517,5 @@ _AMBIGUOUS = (
 )
 
 
-def _tokens_used(answered: Answered) -> int | None:
-    return answered.tokens.total
+def _tokens_used(answered: Answered) -> float | None:
+    return answered.tokens.cost

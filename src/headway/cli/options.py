@@ -44,6 +44,22 @@ TokensText = Annotated[
         "--tokens", help='The limit of tokens, such as "180k/min".', rich_help_panel=_LIMITS
     ),
 ]
+InputTokensText = Annotated[
+    str | None,
+    typer.Option(
+        "--input-tokens",
+        help='The limit of the tokens of prompts alone, such as "100k/min".',
+        rich_help_panel=_LIMITS,
+    ),
+]
+OutputTokensText = Annotated[
+    str | None,
+    typer.Option(
+        "--output-tokens",
+        help='The limit of the tokens of answers alone, such as "20k/min".',
+        rich_help_panel=_LIMITS,
+    ),
+]
 Concurrency = Annotated[
     int, typer.Option(help="Requests in flight at most.", rich_help_panel=_LIMITS)
 ]
@@ -227,7 +243,13 @@ def _headers(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
 _MOST_HEADERS = 1024 * 1024  # characters: what is longer holds no headers
 
 
-def limits(rate: str | None, tokens: str | None, concurrency: int) -> Limits:
+def limits(
+    rate: str | None,
+    tokens: str | None,
+    input_tokens: str | None,
+    output_tokens: str | None,
+    concurrency: int,
+) -> Limits:
     """Those limits. Raises `InvalidLimit` in the words of the command line, not in those of the
     library.
     """
@@ -246,9 +268,20 @@ def limits(rate: str | None, tokens: str | None, concurrency: int) -> Limits:
             return example
         return f"{text}/min"
 
-    for option, text, example in (("--rate", rate, "600/min"), ("--tokens", tokens, "180k/min")):
+    for option, text, example in (
+        ("--rate", rate, "600/min"),
+        ("--tokens", tokens, "180k/min"),
+        ("--input-tokens", input_tokens, "100k/min"),
+        ("--output-tokens", output_tokens, "20k/min"),
+    ):
         if text is not None:
             fix = f"{option} {completed(text.strip(), example)}"
             check(f"{option} ", fix, partial(Rate.parse, text))
     check("", "--concurrency 32", partial(check_concurrency, concurrency, "--concurrency "))
-    return Limits(rate, tokens=tokens, concurrency=concurrency)
+    return Limits(
+        rate,
+        tokens=tokens,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        concurrency=concurrency,
+    )

@@ -17,6 +17,8 @@ def plan(
     source: options.Source,
     rate: options.RateText = None,
     tokens: options.TokensText = None,
+    input_tokens: options.InputTokensText = None,
+    output_tokens: options.OutputTokensText = None,
     concurrency: options.Concurrency = 32,
     provider: options.ProviderName = None,
     base_url: options.BaseUrl = None,
@@ -54,7 +56,7 @@ def plan(
     from headway.prices import Prices
 
     try:
-        limits = options.limits(rate, tokens, concurrency)
+        limits = options.limits(rate, tokens, input_tokens, output_tokens, concurrency)
         shape = options.shape(endpoint, model, prompt_column, id_column, template, system, param)
         lines = bulk.open_source(source, shape, limit=limit, trust_ids=True)
         try:

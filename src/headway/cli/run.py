@@ -59,6 +59,8 @@ def run(
     ] = None,
     rate: options.RateText = None,
     tokens: options.TokensText = None,
+    input_tokens: options.InputTokensText = None,
+    output_tokens: options.OutputTokensText = None,
     concurrency: options.Concurrency = 32,
     provider: options.ProviderName = None,
     base_url: options.BaseUrl = None,
@@ -197,7 +199,7 @@ def run(
             )
             if check:
                 raise typer.Exit(check_input(source, how))
-            limits = options.limits(rate, tokens, concurrency)
+            limits = options.limits(rate, tokens, input_tokens, output_tokens, concurrency)
         except HeadwayError as error:
             raise refused(error) from None
         raise typer.Exit(
@@ -230,6 +232,8 @@ def _run(
         scheduler: Scheduler = Scheduler(
             limits.requests,
             tokens=limits.tokens,
+            input_tokens=limits.input_tokens,
+            output_tokens=limits.output_tokens,
             concurrency=limits.concurrency,
             retry=Retry(patience=_PATIENCE),
         )

@@ -59,7 +59,7 @@ UNKNOWN_ANSWER = 500  # tokens, before anything is known and with no maximum sta
 _MODELS = 1024
 _SHARES = 32  # of the cache, remembered of each prefix: the least of them is taken
 _PREFIX = 1024  # characters
-_CACHE_MARGIN = 1.25  # what is taken for uncached is so much more than it was
+_CACHE_MARGIN = 1.5  # what is taken for uncached is so much more than it was
 
 _MOST = 1e9  # tokens that one answer can have used
 

@@ -148,6 +148,9 @@ _FULL = (
     # Mistral, of old
     _names("tokens", "ratelimitbysize-{}"),
     # Fireworks
+    _names("input_tokens", "x-ratelimit-{}-tokens-prompt", 60.0),
+    _names("output_tokens", "x-ratelimit-{}-tokens-generated", 60.0),
+    # Those of gateways that name the classes as Anthropic does
     _names("input_tokens", "x-ratelimit-{}-input-tokens"),
     _names("output_tokens", "x-ratelimit-{}-output-tokens"),
     # OpenAI, the limits of a project

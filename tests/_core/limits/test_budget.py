@@ -116,7 +116,7 @@ def test_a_pace_takes_back_what_was_not_sent() -> None:
     assert pace.ready_at() == pytest.approx(1.19)
 
 
-AHEAD = 0.02 * 99
+AHEAD = LATE = 0.02 * 99
 SLOT = (99 + JITTER) / 1000
 
 
@@ -126,8 +126,8 @@ SLOT = (99 + JITTER) / 1000
         pytest.param(
             [
                 (0.0, 10, AT_ONCE),
-                (10.0, 30, 9.99 - AHEAD),
-                (40.0, 60, 39.99 - AHEAD),
+                (10.0, 30, 10.0 - LATE - AHEAD),
+                (40.0, 60, 40.0 - LATE - AHEAD),
                 (110.0, 10, 1001 * SLOT),  # the window is full until the first 10 have left it
                 (140.2, 90, (400 + 1001) * SLOT),  # and then until the next 30 and 60 have
             ],
@@ -137,7 +137,7 @@ SLOT = (99 + JITTER) / 1000
             [(0.0, 100, AT_ONCE), (101.0, 100, 1001 * SLOT), (250.0, 1, (1010 + 1001) * SLOT)],
             id="as much as a window holds",
         ),
-        pytest.param([(0.0, 0, AT_ONCE), (0.0, 0, -LATENESS - AHEAD)], id="nothing"),
+        pytest.param([(0.0, 0, AT_ONCE), (0.0, 0, -LATE - AHEAD)], id="nothing"),
     ],
 )
 def test_tokens(steps: Sequence[tuple[float, float, float]]) -> None:
@@ -155,10 +155,10 @@ def test_a_refund_makes_room_at_once_and_an_overrun_takes_it() -> None:
     assert budget.ready_at(40, 60.0) == pytest.approx(100.09, abs=0.01)
     budget.settle(second, 10, 60.0)
     assert budget.total == 60
-    assert budget.ready_at(40, 60.0) == pytest.approx(59.99 - AHEAD)  # the pace, refunded too
+    assert budget.ready_at(40, 60.0) == pytest.approx(60.0 - LATE - AHEAD)  # the pace, refunded too
     budget.settle(first, 70, 61.0)
     assert budget.total == 80
-    assert budget.ready_at(20, 61.0) == pytest.approx(80.99 - AHEAD)
+    assert budget.ready_at(20, 61.0) == pytest.approx(81.0 - LATE - AHEAD)
     assert budget.ready_at(40, 61.0) == pytest.approx(1001 * SLOT, abs=0.001)
     assert budget.ready_at(95, 61.0) == pytest.approx((610 + 1001) * SLOT, abs=0.001)
 
@@ -167,7 +167,7 @@ def test_what_is_settled_after_it_has_left_the_window_changes_nothing() -> None:
     budget = TokenBudget(SECOND)
     late = budget.take(80, 0.0)
     budget.take(15, 90.0)
-    assert budget.ready_at(85, 101.0) == pytest.approx(104.99 - AHEAD, abs=0.01)
+    assert budget.ready_at(85, 101.0) == pytest.approx(105.0 - LATE - AHEAD, abs=0.01)
     assert budget.total == 15
     budget.settle(late, 0, 101.0)
     assert budget.total == 15
@@ -201,7 +201,7 @@ def test_one_larger_than_a_window_starts_alone_and_is_paid_off() -> None:
     budget.settle(budget.take(9, 101.03), 9, 101.5)
     paid = 101.03 + 9 / PER_SECOND.pace
     for cost in (1, 3, 9):
-        assert budget.ready_at(cost, 103.0) == pytest.approx(paid - LATENESS, abs=1e-6)
+        assert budget.ready_at(cost, 103.0) == pytest.approx(paid - 0.02, abs=1e-6)
 
 
 def test_one_larger_than_the_limit_never_fits() -> None:

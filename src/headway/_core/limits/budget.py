@@ -11,7 +11,7 @@ from collections import deque
 
 from headway._core.limits.control import RateControl
 from headway._core.limits.pace import Pace
-from headway.rates import Cost, Rate, TokenClass, TokenRate
+from headway.rates import LATENESS, Cost, Rate, TokenClass, TokenRate
 
 __all__ = ["Charge", "TokenBudget"]
 
@@ -72,12 +72,13 @@ class TokenBudget:
         self.kind = kind
         self.by_server = by_server  # whether it is the server's word alone
         self.control = RateControl()
-        self.pace = Pace(rate)
         self._input = self._output = 1.0
         if isinstance(rate, TokenRate):
             self._input, self._output = rate.input, rate.output
         self.count_cached(cached)
+        # What the window held up may be caught up with: the window guards the limit.
         self.ahead = _AHEAD * rate.span
+        self.pace = Pace(rate, max(LATENESS, self.ahead))
         self.heir: TokenBudget | None = None  # what took its place: settles what is in flight
         self._share = rate.share
         self.total = 0.0

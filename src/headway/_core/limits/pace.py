@@ -17,13 +17,14 @@ class Pace:
     """GCRA: `next` is the theoretical time of the next attempt, `interval` seconds a unit.
 
     An attempt may start from ``next - tolerance`` on, where the tolerance is that of the burst.
-    One that a late timer held up catches up within `LATENESS` and no more.
+    One that a late timer held up catches up within `slack` seconds and no more.
     """
 
-    __slots__ = ("base", "interval", "next", "rate", "tolerance")
+    __slots__ = ("base", "interval", "next", "rate", "slack", "tolerance")
 
-    def __init__(self, rate: Rate) -> None:
+    def __init__(self, rate: Rate, slack: float = LATENESS) -> None:
         self.rate = rate
+        self.slack = slack
         self.next = -INFINITY
         self.base = self.interval = 1.0 / rate.pace
         self.tolerance = (rate.burst - 1) * self.interval
@@ -34,7 +35,7 @@ class Pace:
 
     def take(self, now: float, cost: float = 1.0) -> None:
         """Charge an attempt of `cost` units that starts at `now`."""
-        earliest = now - LATENESS
+        earliest = now - self.slack
         self.next = (self.next if self.next > earliest else earliest) + cost * self.interval
 
     def give_back(self, now: float, cost: float) -> None:
@@ -42,7 +43,7 @@ class Pace:
 
         Safe only where nothing was charged in between, or where a window guards the limit.
         """
-        earliest = now - LATENESS
+        earliest = now - self.slack
         if self.next > earliest:
             self.next = max(earliest, self.next - cost * self.interval)
 

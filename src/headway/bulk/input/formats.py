@@ -46,6 +46,7 @@ from headway.estimate import (
     counts_in,
     media_in,
 )
+from headway.rates import Cost
 
 __all__ = [
     "DEFAULT_URL",
@@ -488,8 +489,8 @@ def _bad(line: Line, custom_id: str | None, code: str, what: str) -> BadLine:
     return BadLine(line.number, custom_id, code, f"line {line.number} {what}")
 
 
-def estimate_tokens(request: Request) -> int:
+def estimate_tokens(request: Request) -> Cost:
     """The tokens to reserve for `request`: four bytes of its text each, its images and sound, and
     all it may answer.
     """
-    return request.reads(BYTES_PER_TOKEN) + request.max_tokens
+    return Cost(input=request.reads(BYTES_PER_TOKEN), output=request.max_tokens)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headway import _words as words
 from headway.bulk.input.formats import BadLine, Request, estimate_tokens
@@ -18,7 +18,7 @@ from headway.bulk.plan.calibration import Calibration, Use
 from headway.bulk.plan.simulation import MOST_AT_ONCE, Simulation, Work, simulate
 from headway.errors import InvalidLimit
 from headway.estimate import BYTES_PER_TOKEN, UNKNOWN_ANSWER, WITHOUT_ANSWER
-from headway.rates import Limits
+from headway.rates import TOKEN_CLASSES, Cost, Limits, Rate
 
 if TYPE_CHECKING:
     from headway.prices import Prices
@@ -123,7 +123,7 @@ class _Estimates:
                 else:
                     self.priced += 1
                     self.cost += cost
-            work = Work(estimate_tokens(request), asked + answer, answer)
+            work = Work(estimate_tokens(request), Cost(input=asked, output=answer), answer)
             if number % self._stride == 0:
                 sample.append(work)
                 if len(sample) >= 2 * _SAMPLE:
@@ -223,34 +223,44 @@ def _changes(
         return simulate(sample, under, latency=_latency(known, stated)).seconds
 
     base = done.seconds if whole else seconds(limits)
-    rates = [replace(rate, limit=2 * rate.limit) for rate in limits.requests]
-    tokens = [replace(rate, limit=2 * rate.limit) for rate in limits.tokens]
-    slots = 2 * (limits.concurrency or MOST_AT_ONCE)
-    crowded = limits.concurrency or done.binds.get("concurrency")
-    tries = {
-        "requests": (Limits(rates, tokens=limits.tokens, concurrency=limits.concurrency), rates),
-        "tokens": (Limits(limits.requests, tokens=tokens, concurrency=limits.concurrency), tokens),
-        "concurrency": (Limits(limits.requests, tokens=limits.tokens, concurrency=slots), crowded),
-        "all": (Limits(rates, tokens=tokens, concurrency=slots if crowded else None), True),
+    doubled: dict[str, Any] = {
+        name: [replace(rate, limit=2 * rate.limit) for rate in rates]
+        for name, rates in _rates_of(limits).items()
+        if rates
     }
-    tries = {what: tried for what, tried in tries.items() if tried[1]}
-    if len(tries) == 2:
-        del tries["all"]  # there is one limit: all of them is that one
+    if limits.concurrency or done.binds.get("concurrency"):
+        doubled["concurrency"] = 2 * (limits.concurrency or MOST_AT_ONCE)
+    tries = {name: _with(limits, {name: value}) for name, value in doubled.items()}
+    if len(tries) > 1:
+        tries["all"] = _with(limits, doubled)
     found = []
-    for what, (under, _) in tries.items():
+    for what, under in tries.items():
         share = min(1.0, seconds(under) / base) if base else 1.0
         found.append(Change(what, _flags(under, what), done.seconds * share))
     # All of them together come first only where that does more than the best one alone.
     return tuple(sorted(found, key=lambda one: one.seconds / (0.95 if one.what == "all" else 1.0)))
 
 
+def _rates_of(limits: Limits) -> dict[str, tuple[Rate, ...]]:
+    """The rates of `limits`, by what they limit."""
+    return {
+        "requests": limits.requests,
+        **{kind: limits.of_tokens(kind) for kind in TOKEN_CLASSES},
+    }
+
+
+def _with(limits: Limits, changes: dict[str, Any]) -> Limits:
+    """`limits`, some of them changed."""
+    return Limits(**{**_rates_of(limits), "concurrency": limits.concurrency, **changes})
+
+
 def _flags(limits: Limits, what: str = "all") -> str:
     """What to write on the command line for `limits`, or for the one of them that `what` names."""
     flags = []
-    if what in ("all", "requests"):
-        flags += [f"--rate {words.stated(rate.limit, rate.per)}" for rate in limits.requests]
-    if what in ("all", "tokens"):
-        flags += [f"--tokens {words.stated(rate.limit, rate.per)}" for rate in limits.tokens]
+    for name, rates in _rates_of(limits).items():
+        if what in ("all", name):
+            option = "rate" if name == "requests" else name.replace("_", "-")
+            flags += [f"--{option} {words.stated(rate.limit, rate.per)}" for rate in rates]
     if what in ("all", "concurrency") and limits.concurrency:
         flags.append(f"--concurrency {limits.concurrency}")
     return " ".join(flags)

@@ -151,6 +151,8 @@ class LimitsInfo(msgspec.Struct):
     requests: list[str] = []
     tokens: list[str] = []
     concurrency: Amount | None = None
+    input_tokens: list[str] = []
+    output_tokens: list[str] = []
 
 
 class SessionInfo(msgspec.Struct):

@@ -25,7 +25,12 @@ def header(run: Measured) -> Content:
         return _Header(run.name, ())
     started = trace.sessions[0].info.started
     info = trace.sessions[-1].info
-    limits = [*info.limits.requests, *(f"{text} tokens" for text in info.limits.tokens)]
+    limits = [
+        *info.limits.requests,
+        *(f"{text} tokens" for text in info.limits.tokens),
+        *(f"{text} input tokens" for text in info.limits.input_tokens),
+        *(f"{text} output tokens" for text in info.limits.output_tokens),
+    ]
     if info.limits.concurrency and math.isfinite(info.limits.concurrency):
         limits.append(f"{count(info.limits.concurrency)} in flight")
     said = [
