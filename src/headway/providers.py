@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from headway._words import HIDDEN, redacted, shown
 from headway.errors import InvalidArgument
 from headway.hints import GENERIC, Dialect
+from headway.rates import UNKNOWN_ENFORCEMENT, Enforcement
 
 __all__ = [
     "GENERIC",
@@ -63,7 +64,8 @@ class Provider:
     variable `url_variable`, with the version or without, goes before `base_url`. `dialect` is how
     its headers of limits are read. `lane` is what has limits of its own: the whole account, or each
     model in it. `prices` is the name under which genai-prices knows it, where that is another, and
-    `aliases` are other names that people use.
+    `aliases` are other names that people use. `enforcement` is how it counts what it states for a
+    minute.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Provider:
     lane: Literal["account", "model"] = "model"
     prices: str = ""
     aliases: tuple[str, ...] = ()
+    enforcement: Enforcement = UNKNOWN_ENFORCEMENT
 
 
 TOGETHER = Provider(
@@ -93,6 +96,8 @@ TOGETHER = Provider(
     # Whether its limits count by the second or the minute is not settled: `together_unit=` says.
     dialect=Dialect(reset="seconds"),
     aliases=("togetherai",),
+    # "600 RPM (10 QPS)", as its refusals say.
+    enforcement=Enforcement(window=1.0),
 )
 
 # Each resource has an address of its own: https://NAME.openai.azure.com, and its like.
@@ -104,6 +109,8 @@ AZURE = Provider(
     key_form="{}",
     url_variable="AZURE_OPENAI_ENDPOINT",
     hosts=(".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com"),
+    # Its documentation names 1 or 10 seconds.
+    enforcement=Enforcement(window=1.0),
 )
 
 PROVIDERS: Mapping[str, Provider] = MappingProxyType(
@@ -125,6 +132,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 own_form=OwnForm(
                     "/v1/messages", "x-api-key", (("anthropic-version", "2023-06-01"),)
                 ),
+                enforcement=Enforcement(cached=0.0),
             ),
             Provider(
                 "deepseek",
@@ -156,6 +164,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 url_variable="GROQ_BASE_URL",
                 # OpenAI's names, but its requests are those of a day; its tokens of a minute.
                 dialect=Dialect((("x-ratelimit-{}-requests", "x-ratelimit-{}-requests-day"),)),
+                enforcement=Enforcement(cached=0.0),
             ),
             Provider(
                 "huggingface",
@@ -225,6 +234,11 @@ def provider_at(host: str) -> Provider | None:
     return None
 
 
+def record_of(name: str) -> Provider:
+    """The record of that name, of which nothing is known where there is none."""
+    return PROVIDERS.get(name, AZURE if name == AZURE.name else _ANY)
+
+
 def dialect_at(host: str) -> Dialect:
     """The dialect of the provider that answers at `host`."""
     provider = provider_at(host)
@@ -262,9 +276,14 @@ class Endpoint:
         """The headers of requests in OpenAI's form."""
         return self.headers_of("/v1")
 
+    @property
+    def record(self) -> Provider:
+        """What is known of the provider."""
+        return record_of(self.provider)
+
     def headers_of(self, path: str) -> Mapping[str, str]:
         """The headers of requests to `path`."""
-        known = PROVIDERS.get(self.provider, AZURE if self.provider == AZURE.name else _ANY)
+        known = self.record
         own = _own_form(known, path)
         key_header, key = known.key_header, known.key_form
         headers = {"content-type": "application/json", "accept": "application/json"}

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, Self, TypeAlias, TypeGuard, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, Protocol, Self, TypeAlias, TypeGuard, runtime_checkable
 
 from headway._words import shown, stated
 from headway.errors import InvalidArgument, InvalidLimit
@@ -17,8 +17,10 @@ from headway.errors import InvalidArgument, InvalidLimit
 __all__ = [
     "LATENESS",
     "TOKEN_CLASSES",
+    "UNKNOWN_ENFORCEMENT",
     "ConcurrencyLike",
     "Cost",
+    "Enforcement",
     "Limiter",
     "Limits",
     "Rate",
@@ -297,6 +299,20 @@ TOKEN_CLASSES: tuple[TokenClass, ...] = ("tokens", "input_tokens", "output_token
 """What limits of tokens count: all of them (or by weights), those of prompts, those of answers."""
 
 
+class Enforcement(NamedTuple):
+    """How a provider enforces what is stated for a period, where the user says nothing else.
+
+    `window` is the seconds over which it counts requests (None: the whole period), `cached` what a
+    token counts that it reads from its cache, of one of the prompt's (None: not known).
+    """
+
+    window: float | None = None
+    cached: float | None = None
+
+
+UNKNOWN_ENFORCEMENT = Enforcement()
+
+
 @dataclass(frozen=True, slots=True, init=False)
 class Limits:
     """Limits that hold together: `requests` and tokens a period, and attempts in flight.
@@ -337,6 +353,27 @@ class Limits:
         """The limits of tokens of that class."""
         rates: tuple[Rate, ...] = getattr(self, kind)
         return rates
+
+    def enforced(self, enforcement: Enforcement) -> Limits:
+        """These limits, the requests over the window that the provider means where none is said."""
+        window = enforcement.window
+        if window is None:
+            return self
+        rates = [
+            replace(rate, window=window)
+            if rate.window is None
+            and window < rate.per
+            and rate.burst <= max(1.0, rate.limit * window / rate.per)
+            else rate
+            for rate in self.requests
+        ]
+        return Limits(
+            [*rates, *self.shared],
+            tokens=self.tokens,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            concurrency=self.concurrency,
+        )
 
     @property
     def token_rates(self) -> tuple[tuple[TokenClass, Rate], ...]:

@@ -34,7 +34,7 @@ from headway.errors import (
 from headway.events import Ended, Event, Finished, Ignored, Kind, Queued, Retrying, Started
 from headway.hints import LimitHint, Refusal
 from headway.kinds import Retried
-from headway.rates import Cost, Limits
+from headway.rates import UNKNOWN_ENFORCEMENT, Cost, Enforcement, Limits
 
 __all__ = ["SchedulerState"]
 
@@ -81,6 +81,7 @@ class SchedulerState:
         self.paused = False
         self.eager = eager  # spend at once what a server says remains
         self.max_queue = max_queue
+        self._enforcement = UNKNOWN_ENFORCEMENT
         self._registry = Flows(keys, weights)
         self.flows = self._registry.table
         self._tracing = tracing
@@ -103,7 +104,10 @@ class SchedulerState:
         if self._registry.full:
             for gone in self._registry.drop_idle(self.waiting.flows(), self._seen_at):
                 self.refusals.forget(gone)
-        return self._registry.add(key)
+        flow = self._registry.add(key)
+        if flow.limits is not None:
+            flow.limits.enforce(self._enforcement, self._seen_at)
+        return flow
 
     def submit(self, job: Job, now: float) -> bool:
         """Start `job` where that may be at once (True), or queue it.
@@ -252,6 +256,13 @@ class SchedulerState:
                 self.refusals.followed(scope, kind, limit / per, now)
         if self.eager and stated.remaining is not None:
             scope.spend_eagerly(stated.remaining, now)
+
+    def enforce(self, enforcement: Enforcement, now: float) -> None:
+        """Take all limits as the provider means them, where the user has not said another."""
+        if enforcement != self._enforcement:
+            self._enforcement = enforcement
+            for scope in self._scopes():
+                scope.enforce(enforcement, now)
 
     # What time and the user do
 

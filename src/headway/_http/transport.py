@@ -52,6 +52,7 @@ from headway.errors import HeadwayError, InvalidArgument, Latched
 from headway.estimate import Estimator, is_plausible, usage_in
 from headway.hints import HANDED_ON, Refusal, refusal_from_response
 from headway.kinds import Kind, Moves
+from headway.providers import provider_at
 
 if TYPE_CHECKING:
     from headway.scheduler import View
@@ -118,6 +119,7 @@ class Face:
         self._transport = transport
         self._estimator = Estimator() if tokens is None else tokens
         self._observe = Observer(self._shell, together_unit)
+        self._known = False  # whether the scheduler knows whom it talks to
         self._is_refused = is_refused
         self._prepare = preparer(prepare, self._library)
         self.watch = Watch()
@@ -183,6 +185,8 @@ class Face:
                 fix=f"give this client {self._other}.AsyncTransport.",
             )
         self.watch.sees(request, retries=self._retries)
+        if not self._known:
+            self._introduce(request)
         shell, options = self._shell, self._options
         attempt = shell.attempt()
         credential = shell.state.refusals.credentials.seen(name_of(request))
@@ -223,6 +227,11 @@ class Face:
         except HeadwayError as error:
             error.add_note(_NOT_SENT)
             raise
+
+    def _introduce(self, request: Any) -> None:
+        """Tell the scheduler how the provider of `request`, the first, enforces its limits."""
+        self._known = True
+        self._shell.introduce(provider_at(request.url.host))
 
     async def _send_alone(self, job: Job, request: Any, model: str | None, once: str) -> Any:
         """The function of `job`, which is this request and nothing else: its first send."""

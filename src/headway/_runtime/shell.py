@@ -45,8 +45,8 @@ from headway.hints import Refusal, classify
 from headway.hooks.log import Log, logger
 from headway.hooks.sinks import Sink, Sinks
 from headway.kinds import Retried
-from headway.providers import dialect_at
-from headway.rates import Limiter
+from headway.providers import Provider, dialect_at
+from headway.rates import UNKNOWN_ENFORCEMENT, Limiter
 
 __all__ = ["Shell"]
 
@@ -245,6 +245,13 @@ class Shell(LoopClock):
             self.served = True
             admitted = sum(job.slots for job in self.parked if job.status == STARTED)
             self.unseen = self.state.in_flight - admitted
+
+    def introduce(self, provider: Provider | None) -> None:
+        """`provider` (None: one that is not known) is whom the jobs talk to: its way to enforce
+        limits holds where the user has not said another.
+        """
+        if provider is not None and provider.enforcement != UNKNOWN_ENFORCEMENT:
+            self.state.enforce(provider.enforcement, self.time())
 
     def unseen_ended(self, job: Job) -> None:
         """The attempt of `job`, which no transport could see, has ended."""

@@ -106,6 +106,7 @@ async def run(
     _check_arguments(source, output, options)
     _check_parts(scheduler, endpoint, client, watch, drain)
     endpoint = find_endpoint() if endpoint is None else endpoint
+    scheduler._shell.introduce(endpoint.record)
     options = RunOptions() if options is None else options
     with ExitStack() as stack:
         connections_for(1)  # or nothing is begun

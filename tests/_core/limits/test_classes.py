@@ -16,7 +16,7 @@ from headway._core.limits.scope import Scope
 from headway._core.queue.job import Job
 from headway._core.state import SchedulerState
 from headway.hints import LimitHint
-from headway.rates import TokenClass
+from headway.rates import Enforcement, TokenClass
 from tests.depth import depth
 
 ASKED = Cost(input=150, cached=50_000, output=20)
@@ -106,7 +106,7 @@ def test_the_average_of_a_key_is_kept_by_class() -> None:
 
 def test_sixty_calls_that_the_cache_answers_take_seconds_and_not_an_hour() -> None:
     state = machine(Limits("600/min", input_tokens="100k/min"))
-    state.whole.count_cached(0.0)
+    state.enforce(Enforcement(cached=0.0), 0.0)
     seconds = play(state, [ASKED] * 60, lambda cost: cost)
     assert seconds == pytest.approx(6.0, abs=1.5)
 

@@ -408,10 +408,10 @@ def test_how_a_plan_reads() -> None:
     assert (
         describe(found)
         == """\
-6,000 requests would take 10 min 5 s.
+6,000 requests would take 10 min 20 s.
 
-  rate       595/min
-  in flight  20 at most, 19.8 on average
+  rate       581/min
+  in flight  20 at most, 19.4 on average
   tokens     600k in, 300k out
   cost       $1.20
   bad lines  1, which are not sent: headway run --check
@@ -420,13 +420,14 @@ What binds
   100%  the limit on requests
 
 To be faster
-  --rate 1200/min    5 min 3 s
+  --rate 1200/min    5 min 11 s
   --tokens 2M/min    no change
   --concurrency 128  no change
 
 Assumed
   Tokens are as earlier runs used them (9 answers).
   A call takes 2 s.
+  600/min is 10 in 1 s: so together enforces it.
   No call is refused or fails."""
     )
     told = json.loads(json.dumps(as_json(found)))

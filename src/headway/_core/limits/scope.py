@@ -17,7 +17,15 @@ from headway._core.limits.port import Port
 from headway._words import count
 from headway.errors import NeverFits
 from headway.kinds import Binds, LimitName
-from headway.rates import LATENESS, Limits, Rate, TokenClass, rate_of_class
+from headway.rates import (
+    LATENESS,
+    UNKNOWN_ENFORCEMENT,
+    Enforcement,
+    Limits,
+    Rate,
+    TokenClass,
+    rate_of_class,
+)
 
 __all__ = ["Load", "Scope"]
 
@@ -49,9 +57,9 @@ class Scope:
     """The paces, token budgets, slots and gate of one scope (`key` is None for the whole)."""
 
     __slots__ = (
-        "_cached", "_configured", "_counts", "budgets", "capacity", "concurrency", "credit",
-        "evidence", "followed_at", "gate", "key", "last", "odd", "paces", "ports", "request_rate",
-        "tally",
+        "_configured", "_counts", "_enforcement", "_stated", "budgets", "capacity", "concurrency",
+        "credit", "evidence", "followed_at", "gate", "key", "last", "odd", "paces", "ports",
+        "request_rate", "tally",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, key: Hashable = None, counts: Counts | None = None) -> None:
@@ -65,7 +73,8 @@ class Scope:
         self.evidence: Evidence | None = None  # gathered where a limit has to be found
         self.credit = 0.0  # attempts that a server says remain, for those that spend them eagerly
         self.followed_at = -INFINITY  # when the attempt was sent whose answer was followed last
-        self._cached: float | None = None  # what the provider counts a cached token as
+        self._enforcement = UNKNOWN_ENFORCEMENT
+        self._stated = limits  # by the user; `_configured` as the provider enforces it
         self.odd: set[str] = set()  # what it stated that cannot be meant
         self._state(limits, None)
 
@@ -85,7 +94,8 @@ class Scope:
                 self.tally = Tally(limits.requests[0].share, limits.requests[0].span)
         if old is None or limits.token_rates != old.token_rates:
             self.budgets = [
-                TokenBudget(rate, kind, cached=self._cached) for kind, rate in limits.token_rates
+                TokenBudget(rate, kind, cached=self._enforcement.cached)
+                for kind, rate in limits.token_rates
             ]
         if old is None or limits.concurrency != old.concurrency:
             ceiling = INFINITY if limits.concurrency is None else float(limits.concurrency)
@@ -95,7 +105,8 @@ class Scope:
     def retune(self, limits: Limits, now: float) -> None:
         """Put `limits` in force now; what was charged to limits of the same kind still counts."""
         paces, budgets = self.paces, self.budgets
-        self._state(limits, self._configured)
+        self._stated = limits
+        self._state(limits.enforced(self._enforcement), self._configured)
         if self.paces is not paces:
             for pace in self.paces:
                 if (older_pace := _nearest(paces, pace.rate)) is not None:
@@ -337,19 +348,20 @@ class Scope:
             if abs(older.rate.limit - limit) <= 0.001 * limit and older.rate.per == per:
                 return False
         rate_stated = rate_of_class(kind, Rate(limit, per=per))
-        budget = TokenBudget(rate_stated, kind, cached=self._cached, by_server=True)
+        budget = TokenBudget(rate_stated, kind, cached=self._enforcement.cached, by_server=True)
         for older in alike:
             budget.adopt(older, now)
         self.budgets = [each for each in self.budgets if each.kind != kind] + [budget]
         return True
 
-    def count_cached(self, weight: float) -> None:
-        """Count a token that is read from the provider's cache as `weight` of one of the prompt's,
-        where no limit says another.
-        """
-        self._cached = weight
+    def enforce(self, enforcement: Enforcement, now: float) -> None:
+        """Take what is stated as the provider means it, where the user has not said another."""
+        if enforcement == self._enforcement:
+            return
+        self._enforcement = enforcement
+        self.retune(self._stated, now)
         for budget in self.budgets:
-            budget.count_cached(weight)
+            budget.count_cached(enforcement.cached)
 
     def spend_eagerly(self, remaining: float, now: float) -> None:
         """Let so many attempts start at once as the server says remain, and the stated rates allow:

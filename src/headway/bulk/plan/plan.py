@@ -18,6 +18,7 @@ from headway.bulk.plan.calibration import Calibration, Use
 from headway.bulk.plan.simulation import MOST_AT_ONCE, Simulation, Work, simulate
 from headway.errors import InvalidLimit
 from headway.estimate import BYTES_PER_TOKEN, UNKNOWN_ANSWER, WITHOUT_ANSWER
+from headway.providers import record_of
 from headway.rates import TOKEN_CLASSES, Cost, Limits, Rate
 
 if TYPE_CHECKING:
@@ -174,9 +175,10 @@ def plan(
         )
     known = calibration or Calibration()
     estimates = _Estimates(source, known, prices, provider)
+    stated, limits = limits, limits.enforced(record_of(provider).enforcement)
     done = simulate(estimates, limits, latency=_latency(known, latency_seconds))
     return Plan(
-        limits=limits,
+        limits=stated,
         simulation=done,
         bad=estimates.bad,
         input_tokens=estimates.input,
@@ -184,7 +186,11 @@ def plan(
         cost=estimates.cost if estimates.priced else None,
         unpriced=estimates.unpriced,
         changes=_changes(estimates.sample, limits, done, known, latency_seconds),
-        assumed=tuple(_assumed(estimates, limits, known, latency_seconds)),
+        assumed=(
+            *_assumed(estimates, limits, known, latency_seconds),
+            *_enforced(stated, limits, provider),
+            "No call is refused or fails.",
+        ),
     )
 
 
@@ -293,4 +299,13 @@ def _assumed(
         )
     if not limits:
         yield "No limit is stated: a run finds it, and this is as if the server had none."
-    yield "No call is refused or fails."
+
+
+def _enforced(stated: Limits, limits: Limits, provider: str) -> Iterator[str]:
+    """What the provider makes of a limit that is stated for a longer time."""
+    for said, rate in zip(stated.requests, limits.requests, strict=True):
+        if rate.span != said.span:
+            yield (
+                f"{said} is {words.number(rate.share)} in {words.duration(rate.span)}: so {provider} "
+                "enforces it."
+            )
