@@ -35,6 +35,7 @@ __all__ = [
     "header_in",
     "provider_at",
     "provider_named",
+    "record_of",
 ]
 
 
@@ -276,14 +277,9 @@ class Endpoint:
         """The headers of requests in OpenAI's form."""
         return self.headers_of("/v1")
 
-    @property
-    def record(self) -> Provider:
-        """What is known of the provider."""
-        return record_of(self.provider)
-
     def headers_of(self, path: str) -> Mapping[str, str]:
         """The headers of requests to `path`."""
-        known = self.record
+        known = record_of(self.provider)
         own = _own_form(known, path)
         key_header, key = known.key_header, known.key_form
         headers = {"content-type": "application/json", "accept": "application/json"}

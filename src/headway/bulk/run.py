@@ -48,7 +48,7 @@ from headway.bulk.send import (
     stop_of,
 )  # fmt: skip
 from headway.errors import HeadwayError, InvalidArgument, Latched
-from headway.providers import Endpoint, find_endpoint
+from headway.providers import Endpoint, find_endpoint, record_of
 from headway.scheduler import Scheduler
 from headway.streams import Outcome
 
@@ -106,7 +106,7 @@ async def run(
     _check_arguments(source, output, options)
     _check_parts(scheduler, endpoint, client, watch, drain)
     endpoint = find_endpoint() if endpoint is None else endpoint
-    scheduler._shell.introduce(endpoint.record)
+    scheduler._shell.introduce(record_of(endpoint.provider))
     options = RunOptions() if options is None else options
     with ExitStack() as stack:
         connections_for(1)  # or nothing is begun

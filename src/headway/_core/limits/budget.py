@@ -69,7 +69,7 @@ class TokenBudget:
         by_server: bool = False,
     ) -> None:
         self.rate = rate
-        self.kind = kind
+        self.kind: TokenClass = kind
         self.by_server = by_server  # whether it is the server's word alone
         self.control = RateControl()
         self._input = self._output = 1.0

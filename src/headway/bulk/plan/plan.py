@@ -306,6 +306,6 @@ def _enforced(stated: Limits, limits: Limits, provider: str) -> Iterator[str]:
     for said, rate in zip(stated.requests, limits.requests, strict=True):
         if rate.span != said.span:
             yield (
-                f"{said} is {words.number(rate.share)} in {words.duration(rate.span)}: so {provider} "
-                "enforces it."
+                f"{said} is {words.number(rate.share)} in {words.duration(rate.span)}: "
+                f"so {provider} enforces it."
             )
