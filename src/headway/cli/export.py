@@ -23,7 +23,7 @@ def export(
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the table if it exists.")
+        bool, typer.Option("--overwrite", help="Replace the table of an earlier export.")
     ] = False,
 ) -> None:
     """Write the answers of a run as a table, in the order of its input."""

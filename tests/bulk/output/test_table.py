@@ -195,6 +195,11 @@ async def test_rows_become_a_table(tmp_path: Path) -> None:
     with pytest.raises(bulk.InvalidOutput, match="exists already"):
         export(rows, output)
     assert export(rows, output, overwrite=True) == (2, 1)
+    for mine in (source, tmp_path / "mine.tsv"):
+        mine.write_text("custom_id,answer\nmine,1\n")
+        with pytest.raises(bulk.InvalidOutput, match="is in the way: the table of"):
+            export(rows, mine, overwrite=True)
+        assert mine.read_text() == "custom_id,answer\nmine,1\n"
     with pytest.raises(bulk.InvalidOutput, match="no table by its name"):
         export(rows, tmp_path / "out.xlsx")
     assert [name for name in os.listdir(tmp_path) if "out" in name] == ["out.csv"]
@@ -240,6 +245,9 @@ async def test_parquet(tmp_path: Path) -> None:
         {"text": "no", "answer": None, "error": "http_400: not this, please"},
     ]
     export(tmp_path / "answers.rows.jsonl", tmp_path / "out.parquet")
+    export(tmp_path / "answers.rows.jsonl", tmp_path / "out.parquet", overwrite=True)
+    with pytest.raises(bulk.InvalidOutput, match="is in the way"):  # the run's, not an export
+        export(tmp_path / "answers.rows.jsonl", output, overwrite=True)
     (first, _) = parquet.read_table(tmp_path / "out.parquet").to_pylist()
     assert (first["answer"], first["input_tokens"]) == ("q, q\n!", 3)
 

@@ -128,6 +128,8 @@ def export(rows: Path, table: Path, *, overwrite: bool = False) -> tuple[int, in
         raise InvalidOutput(
             f"{table} exists already", fix="give another file with -o, or replace it: --overwrite"
         )
+    if not is_empty(table) and not _is_exported(table):
+        raise in_the_way(table, "the table", rows)
     if not table.parent.is_dir():
         raise InvalidOutput(
             f"cannot write {table}: the folder {table.parent} does not exist",
@@ -135,16 +137,32 @@ def export(rows: Path, table: Path, *, overwrite: bool = False) -> tuple[int, in
         )
     found = _Rows(rows)
     draft = table.with_name(f".{table.name[:200]}.draft")
-    names = [
-        "custom_id", "answer", "error", "finish_reason", "model", "input_tokens", "output_tokens",
-    ]  # fmt: skip
     try:
-        _write(draft, table.suffix.lower(), names, map(_said, found.in_order()), _COUNTS)
+        _write(draft, table.suffix.lower(), _EXPORTED, map(_said, found.in_order()), _COUNTS)
         draft.replace(os.path.realpath(table))
     finally:
         found.close()
         draft.unlink(missing_ok=True)
     return found.count, found.strange
+
+
+_EXPORTED = [
+    "custom_id", "answer", "error", "finish_reason", "model", "input_tokens", "output_tokens",
+]  # fmt: skip
+
+
+def _is_exported(table: Path) -> bool:
+    """Whether `table` has the columns of an exported one: all others are somebody's own."""
+    if table.suffix.lower() == ".parquet":
+        parquet: Any = importlib.import_module("pyarrow.parquet")
+        try:
+            return list(parquet.read_schema(table).names) == _EXPORTED
+        except (OSError, ValueError):
+            return False
+    with table.open("rb") as file:
+        return (
+            file.readline(1_000) == f"{_SUFFIXES[table.suffix.lower()].join(_EXPORTED)}\n".encode()
+        )
 
 
 def _free(name: str, taken: Iterable[str]) -> str:
