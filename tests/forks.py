@@ -232,9 +232,10 @@ def _run(what: dict[str, Any], fds: list[int]) -> NoReturn:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # not ignored, as in the background
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # As the interpreter makes them when it starts.
-    sys.stdin = open(0, encoding="utf-8")
-    sys.stdout = open(1, "w", encoding="utf-8")
-    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+    encoding = os.environ.get("PYTHONIOENCODING", "utf-8")
+    sys.stdin = open(0, encoding=encoding)
+    sys.stdout = open(1, "w", encoding=encoding)
+    sys.stderr = open(2, "w", encoding=encoding, errors="backslashreplace", buffering=1)
     code: Any = 0
     try:
         _program(*what["command"])
