@@ -41,6 +41,12 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         (" http://x/api/v3/ ", "http://x/api/v3/chat/completions"),
         ("http://x/v1?tag=a", "http://x/v1/chat/completions?tag=a"),
         ("http://x/v1beta/openai/", "http://x/v1beta/openai/chat/completions"),
+        (
+            "https://models.github.ai/inference",
+            "https://models.github.ai/inference/chat/completions",
+        ),
+        ("http://x/v1/a/gw/compat", "http://x/v1/a/gw/compat/chat/completions"),  # Cloudflare's
+        ("http://x/v1/endpoints/openapi", "http://x/v1/endpoints/openapi/chat/completions"),
         # Azure's.
         (f"{DEPLOYMENT}?api-version=1", f"{DEPLOYMENT}/chat/completions?api-version=1"),
         (
@@ -63,6 +69,10 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_an_address_as_it_is_copied(base_url: str, url: str) -> None:
     assert find_endpoint(base_url=base_url, key="k").url(CHAT) == url
+
+
+def test_a_provider_by_its_name_in_any_case() -> None:
+    assert find_endpoint(" OpenAI ", key="k") == find_endpoint("openai", key="k")
 
 
 def test_azure_takes_its_key_in_a_header_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,6 +101,12 @@ def test_azure_takes_its_key_in_a_header_of_its_own(monkeypatch: pytest.MonkeyPa
             None,
             "every customer of azure's has an address, and none was given. Fix: export "
             "AZURE_OPENAI_ENDPOINT=https://NAME.openai.azure.com, or give it with --base-url",
+        ),
+        (
+            None,
+            "http://x:99999/v1",
+            "--base-url 'http://x:99999/v1' is not a web address. Fix: use one like "
+            "http://localhost:8000/v1",
         ),
         (
             "openai",

@@ -202,7 +202,8 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
 
 _CUSTOM_KEY = "HEADWAY_API_KEY"
 _ANY = Provider("custom", "", _CUSTOM_KEY)  # a server that is known by its address alone
-_VERSION = re.compile(r"v\d\w*|openai")
+# How addresses end that lack nothing: a version, Google's and GitHub's, and gateways'.
+_VERSION = re.compile(r"v\d\w*|openai|openapi|inference|compat")
 _ROOT = re.compile(r"/v\d\w*(?:/openai)?$")
 _AZURE_DEPLOYMENT = re.compile(r"(.*/deployments/[^/]+)")
 
@@ -339,7 +340,7 @@ def find_endpoint(
 def _known(name: str | None, base_url: str | None) -> Provider:
     if name is None and base_url is not None:
         return AZURE if provider_at(_hostname(base_url)) is AZURE else _ANY
-    known = TOGETHER if name is None else AZURE if name == AZURE.name else PROVIDERS.get(name)
+    known = TOGETHER if name is None else provider_named(name)
     if known is None:
         raise InvalidSettings(
             f"the provider {name!r} is not known",
@@ -351,8 +352,9 @@ def _known(name: str | None, base_url: str | None) -> Provider:
 
 def _hostname(url: str) -> str:
     try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
+        parts = urlsplit(url)
+        return (parts.hostname or "") if parts.port != 0 else ""
+    except ValueError:  # of the port, too
         return ""
 
 
