@@ -129,8 +129,8 @@ async def test_keys_share_tokens_by_weight(how: str, guess: str) -> None:
 
     def items(key: str) -> Iterator[tuple[str, float]]:
         # Small ones of the smaller share: what is in flight at a moment is little beside it.
-        for _ in range(1700 if key == "chat" else 600):
-            yield key, chances[key].randint(1, 200 if key == "chat" else 80)
+        for _ in range(1200 if key == "chat" else 420):
+            yield key, chances[key].randint(1, 300 if key == "chat" else 120)
 
     async with anyio.create_task_group() as group:
         for key in spent:
@@ -169,7 +169,7 @@ async def test_at_equal_priority_no_key_starves() -> None:
 @pytest.mark.parametrize("size", [60_000, 20_000])
 async def test_a_large_job_among_endless_small_ones_starts_in_time(key: Any, size: int) -> None:
     scheduler, starts = Scheduler(tokens="60k/min", concurrency=16), Starts()
-    small = scheduler.with_options(tokens=100)
+    small = scheduler.with_options(tokens=200)
     async with anyio.create_task_group() as group:
         group.start_soon(small.map(starts, itertools.repeat("small"))._collect)
         await anyio.sleep(130)  # two windows and more: steady
