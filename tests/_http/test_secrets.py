@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 from typing import Any
 
@@ -23,7 +24,9 @@ SECRETS = Secrets(
 ECHOES = [
     KEY, json.dumps(KEY)[1:-1], json.dumps(KEY)[1:-1].replace("/", "\\/"),
     "tgp_v1_Ab%2Fc%2BD%22e9", "another-one", "in-the-url", "pass/word", "pass%2Fword",
-    base64.b64encode(b"me:pass/word").decode(),
+    base64.b64encode(b"me:pass/word").decode(), base64.b64encode(KEY.encode()).decode(),
+    "tgp_v1_Ab/c\\u002BD\\u0022e9", "tgp_v1_Ab/c\\u002bD\\\"e9",  # .NET's, and Go's
+    html.escape(KEY), "tgp_v1_Ab/c&#43;D&#34;e9", "tgp_v1_Ab&#x2F;c+D&quot;e9",
 ]  # fmt: skip
 
 

@@ -30,7 +30,7 @@ _SCHEME = re.compile(r"^(?:basic|bearer|token|key)\s+", re.I)
 
 class Secrets:
     """The keys in `headers` and in the addresses `urls` (userinfo, and what `redacted` hides), in
-    every form in which JSON and addresses hold them.
+    every form in which JSON, HTML and addresses hold them.
     """
 
     def __init__(self, headers: Mapping[str, str], urls: Iterable[str | None]) -> None:
@@ -43,8 +43,7 @@ class Secrets:
         forms: set[str] = set()
         for secret in said:
             if len(secret) >= _SHORTEST and secret.lower() not in _NO_SECRETS:
-                escaped = json.dumps(secret)[1:-1]
-                forms |= {secret, quote(secret, safe=""), escaped, escaped.replace("/", "\\/")}
+                forms |= _forms(secret)
         self._texts = sorted(forms, key=len, reverse=True)  # the longest first: it holds others
         self._bytes = [text.encode() for text in self._texts]
         self._wide = [text.encode(code) for code in ("utf-16-le", "utf-16-be")
@@ -98,6 +97,31 @@ def hidden_in(text: str, request: Any) -> str:
     """`text`, which an answer to `request` says, without what the request shows to say who pays."""
     shown = {name: value for name, value in request.headers.items() if name.encode() in CREDENTIALS}
     return Secrets(shown, (str(request.url),)).hide(text)
+
+
+# What writers of JSON escape that need not be, .NET's in capitals and Go's in small letters; and
+# what writers of HTML do: Python's, Go's, and those that do as OWASP says.
+_NEEDLESS = "+&<>'`"
+_ENTITIES: tuple[Mapping[str, str], ...] = (
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"},
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&#34;", "'": "&#39;", "+": "&#43;"},
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;", "/": "&#x2F;",
+     "=": "&#x3D;", "`": "&#x60;"},
+)  # fmt: skip
+
+
+def _forms(secret: str) -> set[str]:
+    """`secret` as JSON, HTML, addresses and base64 have it."""
+    escaped = json.dumps(secret)[1:-1]
+    forms = {secret, quote(secret, safe=""), escaped, escaped.replace("/", "\\/")}
+    if " " not in secret:  # a header's whole value is in no base64
+        forms.add(base64.b64encode(secret.encode()).decode())
+    for digits in ("04X", "04x"):
+        codes = {ord(char): f"\\u{ord(char):{digits}}" for char in _NEEDLESS}
+        forms |= {escaped.translate(codes), secret.translate({**codes, 34: f"\\u{34:{digits}}"})}
+    for entities in _ENTITIES:
+        forms.add(secret.translate({ord(char): text for char, text in entities.items()}))
+    return forms
 
 
 _OF_THE_BODY = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
