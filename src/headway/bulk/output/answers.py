@@ -173,8 +173,8 @@ def _judge(body: bytes, read: _Body) -> Reading:
             if bytes(part := getattr(read, name)) not in (b"", *_NOTHING)}  # fmt: skip
     if said or body.strip() == b"{}":
         whole_body = msgspec.json.decode(body)
-        told = whole_body.get("base_resp") or whole_body
-        fault = _fault(reading, told, "there is none in it")
+        holder = whole_body.get("base_resp") or whole_body
+        fault = _fault(reading, holder, "there is none in it")
         return fault._replace(billed=bool(there))
     if there:
         shown = ", ".join(f"{name}: {bytes(getattr(read, name)).decode()}" for name in there[:3])
