@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import copy
 import itertools
-import pickle
 import re
 import subprocess
 import sys
@@ -29,7 +27,6 @@ from packages import of_dev
 
 from headway import (
     DeadlineExceeded,
-    InvalidArgument,
     InvalidLimit,
     Kind,
     Latched,
@@ -1070,16 +1067,3 @@ def test_mutants_are_caught(
     monkeypatch.setattr(where, name, mutant)
     with pytest.raises((Exception, pytest.fail.Exception)):
         run("asyncio", test, *args)
-
-
-@pytest.mark.parametrize("made", [lambda s: s, lambda s: s.with_options(key="a")])
-@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, pickle.dumps])
-async def test_a_scheduler_is_not_copied(how: Callable[[Any], object], made: Any) -> None:
-    view = made(Scheduler("60/min"))
-    with pytest.raises(InvalidArgument) as caught:
-        how(view)
-    assert str(caught.value) == (
-        f"a {type(view).__name__} is neither copied nor pickled: each copy would send up to the "
-        "whole limits. Fix: hand on the same one, or make one in each process with its share of "
-        "the limits."
-    )

@@ -15,7 +15,7 @@ from collections.abc import (
 from dataclasses import replace
 from enum import Enum
 from types import TracebackType
-from typing import Any, Literal, NoReturn, ParamSpec, SupportsIndex, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from headway import streams
 from headway._core.counters import Statistics
@@ -34,7 +34,7 @@ from headway._runtime.checks import (
 )
 from headway._runtime.lease import Lease
 from headway._runtime.shell import Shell
-from headway.errors import InvalidArgument
+from headway._runtime.single import Single
 from headway.events import Kind
 from headway.hooks.sinks import Sink
 from headway.rates import ConcurrencyLike, Limits, RateLike
@@ -53,20 +53,12 @@ class _Keep(Enum):
 _KEEP = _Keep.KEEP
 
 
-class View:
+class View(Single):
     """The calls of a scheduler, with options of their own; made by `Scheduler.with_options`."""
 
     def __init__(self, shell: Shell, options: Options) -> None:
         self._shell = shell
         self._options = options
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        """Raise `InvalidArgument`: a copy would let the same limits through once more."""
-        raise InvalidArgument(
-            f"a {type(self).__name__} is neither copied nor pickled: each copy would send up to "
-            "the whole limits",
-            fix="hand on the same one, or make one in each process with its share of the limits.",
-        )
 
     def with_options(
         self,

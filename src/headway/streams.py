@@ -27,6 +27,7 @@ from headway._core.queue.job import Job
 from headway._runtime.calls import Options, check_callable, check_items
 from headway._runtime.checks import check_flag
 from headway._runtime.shell import Shell
+from headway._runtime.single import Single
 from headway._runtime.workers import END, Execute, Workers
 from headway._words import with_fix
 from headway.errors import AlreadyUsed, InvalidArgument
@@ -65,7 +66,7 @@ class Outcome(Generic[T, R]):
         return cast("R", self.value)
 
 
-class _ManyCalls(Generic[R]):
+class _ManyCalls(Single, Generic[R]):
     """What `map` and `as_completed` share: a run that is entered, or refuses to be looped over."""
 
     _name: str

@@ -48,6 +48,7 @@ from headway._http.streams import PAUSE_EVERY
 from headway._http.watch import Watch
 from headway._runtime.attempt import Attempt
 from headway._runtime.calls import check_plain_function, checked_tokens, kind_of
+from headway._runtime.single import Single
 from headway.errors import HeadwayError, InvalidArgument, Latched
 from headway.estimate import Estimator, is_plausible, usage_in
 from headway.hints import HANDED_ON, Refusal, refusal_from_response
@@ -83,7 +84,7 @@ _HOW_TO_COUNT = (
 _HOW_TO_REFUSE = "is_refused=lambda response: ..., or a def that returns True, False or a Kind"
 
 
-class Face:
+class Face(Single):
     """The transport of one library; a face names the library and its kinds of streams."""
 
     _library: Any

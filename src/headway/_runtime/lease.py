@@ -11,6 +11,7 @@ from headway._core.queue.job import NEW, STARTED, Job
 from headway._runtime.attempt import ATTEMPT, Attempt
 from headway._runtime.calls import Options, checked_tokens
 from headway._runtime.shell import Shell
+from headway._runtime.single import Single
 from headway.errors import AlreadyUsed
 
 __all__ = ["Lease"]
@@ -18,7 +19,7 @@ __all__ = ["Lease"]
 _ONCE = "a lease is one attempt, and is not retried"
 
 
-class Lease:
+class Lease(Single):
     """A slot and a reserved cost, for the body of an ``async with``.
 
     Entering waits for the permit, up to the `timeout` of the options, which does not reach into the
