@@ -36,15 +36,3 @@ def test_what_cannot_be_planned_is_2(tmp_path: Path) -> None:
         result = headway("plan", *arguments)
         assert result.exit_code == 2
         assert says in said(result)
-
-
-def test_a_provider_is_known_by_its_name_in_any_case(tmp_path: Path) -> None:
-    body = {"model": "gpt-4o-mini", "messages": [], "max_tokens": 10}
-    path = tmp_path / "in.jsonl"
-    path.write_text(json.dumps(body) + "\n")
-    costs = {
-        json.loads(headway("plan", str(path), "--provider", name, "--json").stdout)["cost"]
-        for name in ("openai", "OpenAI")
-    }
-    assert len(costs) == 1
-    assert None not in costs

@@ -65,7 +65,7 @@ def plan(
                 limits,
                 prices=Prices() if prices is None else Prices.read(prices),
                 # As in a run: a server that is known by its address alone has no known prices.
-                provider=_named(provider) or ("together" if base_url is None else "custom"),
+                provider=provider or ("together" if base_url is None else "custom"),
                 latency_seconds=latency,
                 calibration=calibration_of(source, run),
             )
@@ -74,11 +74,3 @@ def plan(
     except (HeadwayError, OSError) as error:
         raise refused(error) from None
     tell(json.dumps(plan_as_json(found)) if as_json else describe(found))
-
-
-def _named(provider: str | None) -> str | None:
-    """The provider's own name, where it is known by one of others."""
-    from headway.providers import provider_named
-
-    known = None if provider is None else provider_named(provider)
-    return provider if known is None else known.name
