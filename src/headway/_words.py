@@ -21,6 +21,7 @@ BINDS = {
     "tokens": "the limit on tokens",
     "input_tokens": "the limit on input tokens",
     "output_tokens": "the limit on output tokens",
+    "quota": "a quota that is spent",
     "concurrency": "the limit on requests in flight",
     "elsewhere": "a limit that is decided elsewhere",
     "gate": "a wait after refusals",

@@ -22,6 +22,8 @@ class Binds(StrEnum):
     TOKENS = "tokens"
     INPUT_TOKENS = "input_tokens"
     OUTPUT_TOKENS = "output_tokens"
+    QUOTA = "quota"
+    """A limit of a day or more that is spent."""
     CONCURRENCY = "concurrency"
     ELSEWHERE = "elsewhere"
     """A limit that is decided elsewhere: a limiter that the application shares."""

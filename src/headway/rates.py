@@ -9,13 +9,16 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Literal, NamedTuple, Protocol, Self, TypeAlias, TypeGuard, runtime_checkable
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from headway._words import shown, stated
 from headway.errors import InvalidArgument, InvalidLimit
 
 __all__ = [
     "LATENESS",
+    "LONGEST_PACED",
     "TOKEN_CLASSES",
     "UNKNOWN_ENFORCEMENT",
     "ConcurrencyLike",
@@ -33,6 +36,12 @@ __all__ = [
 
 LATENESS = 0.010
 """Seconds by which a timer may fire late and still be caught up with (lambda in the pacing)."""
+
+LONGEST_PACED = 3_600.0
+"""Seconds: a limit over a longer time is a quota. Paced, it would make a short run last as long."""
+
+_DAY = 86_400.0
+_TIME_OF_DAY = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?:\s+(\S+))?")
 
 # A sliding log refuses exact ties, and floats round: this much more than the window is cleared.
 _MARGIN = 1e-6
@@ -78,6 +87,10 @@ class Rate:
     the promise still holds. `jitter` (seconds) is how much the network may delay one request
     more than another: by default the larger of 20 ms and 0.5% of the window.
 
+    Over more than an hour it is a quota: counted, and not paced. It rolls; `resets` names the time
+    of day at which that of a day begins anew instead, such as ``"00:00"`` (UTC) or
+    ``"00:00 America/Los_Angeles"``.
+
     Raises `InvalidLimit` for values that cannot be meant.
     """
 
@@ -86,6 +99,7 @@ class Rate:
     window: float | None = None
     burst: int = 1
     jitter: float | None = None
+    resets: str | None = None
 
     def __post_init__(self) -> None:
         _check_positive("a rate's limit", self.limit, self.limit)
@@ -113,12 +127,46 @@ class Rate:
                 "may start at the same moment",
                 fix="leave it out for an even pace.",
             )
+        if self.resets is not None:
+            self._check_resets(self.resets)
         if self.burst > 1 and self.burst > self.share:
             raise InvalidLimit(
                 f"burst={shown(self.burst)} is more than the {self.share:g} that one window of "
                 f"{self.span:g} s allows",
                 fix=f"burst={max(1, math.floor(self.share))} or less.",
             )
+
+    def _check_resets(self, resets: object) -> None:
+        if self.per != _DAY or not self.is_quota:
+            raise InvalidLimit(
+                f"resets={shown(resets)} is for a quota of a day, and this rate is over "
+                f"{self.span:g} seconds",
+                fix='Rate(1000, per=86_400, resets="00:00"), or leave it out.',
+            )
+        if not isinstance(resets, str) or _time_of_day(resets) is None:
+            raise InvalidLimit(
+                f"resets={shown(resets)} is no time of day",
+                fix='"00:00" for midnight UTC, or with a zone, "00:00 America/Los_Angeles".',
+            )
+
+    @property
+    def is_quota(self) -> bool:
+        """Whether it is counted and not paced: its window is longer than an hour."""
+        return self.span > LONGEST_PACED
+
+    def renews_after(self, wall_time: float) -> float:
+        """When it begins anew after `wall_time`, in seconds since the epoch; infinity where it
+        rolls.
+        """
+        found = None if self.resets is None else _time_of_day(self.resets)
+        if found is None:
+            return math.inf
+        hour, minute, zone = found
+        now = datetime.fromtimestamp(wall_time, zone)
+        then = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+        while then.timestamp() <= wall_time:
+            then += timedelta(days=1)  # by the clock on the wall: a day of 23 or 25 hours is one
+        return then.timestamp()
 
     @property
     def span(self) -> float:
@@ -133,7 +181,9 @@ class Rate:
     @property
     def delay_bound(self) -> float:
         """The jitter of delivery in force, in seconds."""
-        return max(0.020, 0.005 * self.span) if self.jitter is None else self.jitter
+        if self.jitter is not None:
+            return self.jitter
+        return max(0.020, 0.005 * min(self.span, LONGEST_PACED))
 
     @property
     def pace(self) -> float:
@@ -363,6 +413,7 @@ class Limits:
             replace(rate, window=window)
             if rate.window is None
             and window < rate.per
+            and not rate.is_quota
             and rate.burst <= max(1.0, rate.limit * window / rate.per)
             else rate
             for rate in self.requests
@@ -379,6 +430,12 @@ class Limits:
     def token_rates(self) -> tuple[tuple[TokenClass, Rate], ...]:
         """All limits of tokens, each with what it counts."""
         return tuple((kind, rate) for kind in TOKEN_CLASSES for rate in self.of_tokens(kind))
+
+    @property
+    def quotas(self) -> tuple[Rate, ...]:
+        """The rates over more than an hour, of requests and of tokens."""
+        rates = (*self.requests, *(rate for _, rate in self.token_rates))
+        return tuple(rate for rate in rates if rate.is_quota)
 
     def __bool__(self) -> bool:
         return bool(self.requests or self.token_rates or self.concurrency or self.shared)
@@ -398,7 +455,7 @@ def _read_token_rates(kind: TokenClass, value: object) -> tuple[Rate, ...]:
     rates = tuple(rate_of_class(kind, rate) for rate in rates)
     for number, rate in enumerate(rates):
         for other in rates[:number]:
-            if (rate.per, rate.span, _weights(rate)) == (other.per, other.span, _weights(other)):
+            if _counts(rate) == _counts(other):
                 raise InvalidLimit(
                     f"{kind}= is limited twice over {rate.span:g} seconds: {other} and {rate}",
                     fix="state the one that holds, the smaller.",
@@ -419,14 +476,17 @@ def rate_of_class(kind: TokenClass, rate: Rate) -> Rate:
             fix=f'{kind}="180k/min", or tokens=TokenRate(180_000, output=5) for a limit of all.',
         )
     return TokenRate(
-        rate.limit, rate.per, rate.window, rate.burst, rate.jitter, of_prompts, None, of_answers
-    )
+        rate.limit, rate.per, rate.window, rate.burst, rate.jitter, rate.resets,
+        of_prompts, None, of_answers,
+    )  # fmt: skip
 
 
-def _weights(rate: Rate) -> tuple[float, float | None, float]:
+def _counts(rate: Rate) -> tuple[object, ...]:
+    """What a rate of tokens counts, and over which time."""
+    weights: tuple[float, float | None, float] = 1.0, None, 1.0
     if isinstance(rate, TokenRate):
-        return rate.input, rate.cached, rate.output
-    return 1.0, None, 1.0
+        weights = rate.input, rate.cached, rate.output
+    return rate.per, rate.span, rate.resets, *weights
 
 
 def _read_rates(value: object) -> tuple[tuple[Rate, ...], tuple[Limiter, ...]]:
@@ -497,6 +557,19 @@ def _check_speed(speed: float, given: str) -> None:
             "and 1e12 a second",
             fix='"600/min", or leave it out for no limit.',
         )
+
+
+def _time_of_day(text: str) -> tuple[int, int, tzinfo] | None:
+    match = _TIME_OF_DAY.fullmatch(text.strip())
+    if match is None:
+        return None
+    hour, minute, name = match.groups()
+    if name is None or name.upper() in ("UTC", "Z"):
+        return int(hour), int(minute), UTC
+    try:
+        return int(hour), int(minute), ZoneInfo(name)
+    except (ValueError, OSError, ZoneInfoNotFoundError):  # no zone, or a folder of zones
+        return None
 
 
 def is_number(value: object) -> TypeGuard[float]:

@@ -70,7 +70,8 @@ class LimitStatistics:
     """A limit in force: `limit` of `what` in `per` seconds, enforced over `window` seconds.
 
     `used` is what that window holds now, None where it is paced alone. `factor` is the share of it
-    that is in force: below 1 after refusals, or where a server states less.
+    that is in force: below 1 after refusals, or where a server states less. Of a quota
+    `frees_in` is the seconds until it has room again, 0 where it has.
     """
 
     what: LimitName
@@ -79,6 +80,7 @@ class LimitStatistics:
     window: float
     used: float | None
     factor: float
+    frees_in: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

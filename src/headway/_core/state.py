@@ -82,6 +82,7 @@ class SchedulerState:
         self.eager = eager  # spend at once what a server says remains
         self.max_queue = max_queue
         self._enforcement = UNKNOWN_ENFORCEMENT
+        self._wall: float | None = None
         self._registry = Flows(keys, weights)
         self.flows = self._registry.table
         self._tracing = tracing
@@ -107,6 +108,8 @@ class SchedulerState:
         flow = self._registry.add(key)
         if flow.limits is not None:
             flow.limits.enforce(self._enforcement, self._seen_at)
+            if self._wall is not None:
+                flow.limits.set_wall(self._wall, self._seen_at)
         return flow
 
     def submit(self, job: Job, now: float) -> bool:
@@ -264,6 +267,12 @@ class SchedulerState:
             for scope in self._scopes():
                 scope.enforce(enforcement, now)
 
+    def set_wall(self, wall: float, now: float) -> None:
+        """`wall` is what the clock of the world shows beyond this one: quotas begin anew by it."""
+        self._wall = wall
+        for scope in self._scopes():
+            scope.set_wall(wall, now)
+
     # What time and the user do
 
     def poll(self, now: float) -> tuple[list[Job], float]:
@@ -286,7 +295,9 @@ class SchedulerState:
             if job.guessed and flow.mean is not None:
                 job.cost = self.guess(flow)
             if own is not None and (ready := _ready_at(own, job, now)) > now:
-                if job.deadline is not None and not self._in_time(job, own, ready, now):
+                if (job.deadline is not None or own.has_quotas) and self._fails(
+                    job, own, ready, now
+                ):
                     changed.append(job)
                     continue
                 waiting.block(flow, job.priority, ready)
@@ -294,7 +305,9 @@ class SchedulerState:
             cost = job.cost
             ready = whole.ready_at(cost, now) if job.slots else whole.further_at(cost, now)
             if ready > now:
-                if job.deadline is not None and not self._in_time(job, whole, ready, now):
+                if (job.deadline is not None or whole.has_quotas) and self._fails(
+                    job, whole, ready, now
+                ):
                     changed.append(job)
                     continue
                 if ready < wake_at:
@@ -307,18 +320,25 @@ class SchedulerState:
             changed.append(job)
         return changed, min(wake_at, waiting.blocked_until())
 
-    def _in_time(self, job: Job, scope: Scope, ready: float, now: float) -> bool:
-        """Whether `job`, which goes next, can start before its deadline: it fails where what is
-        charged to the limits of `scope` keeps it beyond that. What waits for others may come.
+    def _fail_next(self, job: Job, error: Exception, outcome: Ended, now: float) -> None:
+        """End `job`, which goes next, in a poll that tells of it."""
+        self.refusals.hopeless.fail(job, error, now)
+        self.refusals.hopeless.ended.remove(job)
+        self._ended(job, outcome, 0.0, now)
+
+    def _fails(self, job: Job, scope: Scope, ready: float, now: float) -> bool:
+        """Whether `job`, which goes next, has failed: a quota of `scope` is spent, or what is
+        charged to its limits keeps it beyond its deadline. What waits for others may come.
         """
-        if job.deadline is None or not job.deadline < ready < INFINITY:
+        if scope.has_quotas and (spent := self.refusals.hopeless.spent(job, scope, now)):
+            self._fail_next(job, spent, Ended.UNAVAILABLE, now)
             return True
+        if job.deadline is None or not job.deadline < ready < INFINITY:
+            return False
         binds, _ = scope.binding(job.cost, now)
         error = too_late(ready - now, job.deadline, now, binds, scope.key)
-        self.refusals.hopeless.fail(job, error, now)
-        self.refusals.hopeless.ended.remove(job)  # this very poll tells of it
-        self._ended(job, Ended.TIMED_OUT, 0.0, now)
-        return False
+        self._fail_next(job, error, Ended.TIMED_OUT, now)
+        return True
 
     def fail_head(self, error: Exception, now: float) -> None:
         """End the job that goes next with `error`: what it waits for cannot be had."""

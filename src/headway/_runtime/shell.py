@@ -193,7 +193,7 @@ class Shell(LoopClock):
                 elif usage is None:
                     said = used_by(result)
                     used = None if said is None else said.cost
-                    if used is None and job.charges is not None:
+                    if used is None and self.state.counts_tokens(options.key):
                         self._look_for_usage(result, job)
                 else:
                     used = checked_usage(usage(result))
@@ -495,6 +495,8 @@ class Shell(LoopClock):
 
     def _moved(self, seconds: float) -> None:
         self.state.shift(seconds)
+        now = self.clock()
+        self.state.set_wall(time.time() - now, now)
         self._wake_at = self._armed = INFINITY
         self._leader = self._room = self.idle = None
 

@@ -14,6 +14,7 @@ from headway._core.limits.evidence import Evidence, Tally
 from headway._core.limits.gate import Gate
 from headway._core.limits.pace import Pace
 from headway._core.limits.port import Port
+from headway._core.limits.quota import Quota
 from headway._words import count
 from headway.errors import NeverFits
 from headway.kinds import Binds, LimitName
@@ -37,9 +38,11 @@ _BELOW = 0.99  # of what a server states: its clock is not ours
 _FADES = 30.0  # seconds after which a cut rate is at its old height again
 _ONE_A_SECOND = Rate(1.0, per=1.0, jitter=0.0)
 
+_SOME = 1.0  # tokens that an attempt uses at least
+
 _PROBE_EVERY = 1 / 16  # of a window whose limit is known, at first
 
-_Part = TypeVar("_Part", Pace, TokenBudget)
+_Part = TypeVar("_Part", Pace, TokenBudget, Quota)
 
 
 class Load(Protocol):
@@ -57,9 +60,9 @@ class Scope:
     """The paces, token budgets, slots and gate of one scope (`key` is None for the whole)."""
 
     __slots__ = (
-        "_configured", "_counts", "_enforcement", "_stated", "budgets", "capacity", "concurrency",
-        "credit", "evidence", "followed_at", "gate", "key", "last", "odd", "paces", "ports",
-        "request_rate", "tally",
+        "_configured", "_counts", "_enforcement", "_stated", "_wall", "budgets", "capacity",
+        "concurrency", "credit", "evidence", "followed_at", "gate", "has_quotas", "key", "last",
+        "odd", "paces", "ports", "quotas", "request_rate", "tally",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, key: Hashable = None, counts: Counts | None = None) -> None:
@@ -74,6 +77,7 @@ class Scope:
         self.credit = 0.0  # attempts that a server says remain, for those that spend them eagerly
         self.followed_at = -INFINITY  # when the attempt was sent whose answer was followed last
         self._enforcement = UNKNOWN_ENFORCEMENT
+        self._wall: float | None = None
         self._stated = limits  # by the user; `_configured` as the provider enforces it
         self.odd: set[str] = set()  # what it stated that cannot be meant
         self._state(limits, None)
@@ -87,16 +91,20 @@ class Scope:
         """Put `limits` in force; what is stated as before goes on as it is, cuts and all."""
         self._configured = limits
         if old is None or limits.requests != old.requests:
-            self.paces = [Pace(rate) for rate in limits.requests]
+            self.paces = [Pace(rate) for rate in limits.requests if not rate.is_quota]
+            self.quotas = [Quota(rate) for rate in limits.requests if rate.is_quota]
             self.request_rate = RateControl()
             self.tally: Tally | None = None  # of several rates it would not say which one is wrong
-            if len(limits.requests) == 1:
-                self.tally = Tally(limits.requests[0].share, limits.requests[0].span)
+            if len(self.paces) == 1:
+                self.tally = Tally(self.paces[0].rate.share, self.paces[0].rate.span)
         if old is None or limits.token_rates != old.token_rates:
             self.budgets = [
-                TokenBudget(rate, kind, cached=self._enforcement.cached)
+                (Quota if rate.is_quota else TokenBudget)(
+                    rate, kind, cached=self._enforcement.cached
+                )
                 for kind, rate in limits.token_rates
             ]
+        self.has_quotas = bool(self.lasting())
         if old is None or limits.concurrency != old.concurrency:
             ceiling = INFINITY if limits.concurrency is None else float(limits.concurrency)
             self.concurrency = ConcurrencyControl(ceiling)
@@ -104,7 +112,7 @@ class Scope:
 
     def retune(self, limits: Limits, now: float) -> None:
         """Put `limits` in force now; what was charged to limits of the same kind still counts."""
-        paces, budgets = self.paces, self.budgets
+        paces, budgets, quotas = self.paces, self.budgets, self.quotas
         self._stated = limits
         self._state(limits.enforced(self._enforcement), self._configured)
         if self.paces is not paces:
@@ -116,12 +124,40 @@ class Scope:
                 alike = [each for each in budgets if each.kind == budget.kind]
                 if (older := _nearest(alike, budget.rate)) is not None:
                     budget.adopt(older, now)
+        if self.quotas is not quotas:
+            for quota in self.quotas:
+                if (spent := _nearest(quotas, quota.rate)) is not None:
+                    quota.adopt(spent, now)
+        if self._wall is not None:
+            self.set_wall(self._wall, now)
 
     def is_spent(self, now: float) -> bool:
         """Whether nothing of what was charged still counts: a new set would be the same."""
         owed = any(pace.next > now for pace in self.paces)
         held = self.gate.shut and self.gate.opens > now - _FADES
-        return not (owed or held or any(budget.holds(now) for budget in self.budgets))
+        budgets = [*self.budgets, *self.quotas]
+        return not (owed or held or any(budget.holds(now) for budget in budgets))
+
+    def set_wall(self, wall: float, now: float) -> None:
+        """`wall` is what the clock of the world shows beyond this one: quotas begin anew by it."""
+        self._wall = wall
+        for quota in self.lasting():
+            quota.set_wall(wall, now)
+
+    def lasting(self) -> list[Quota]:
+        """The quotas, of requests and of tokens."""
+        return [*self.quotas, *(each for each in self.budgets if isinstance(each, Quota))]
+
+    def spent_until(self, cost: float, now: float) -> tuple[Quota | None, float]:
+        """The quota that holds an attempt of `cost` tokens back longest, and until when."""
+        found, until = None, now
+        for quota in self.lasting():
+            # What is in flight may turn out to use less than it reserves.
+            if (quota.what == "requests" or not self.in_flight) and (
+                ready := quota.frees_at(cost, now)
+            ) > until:
+                found, until = quota, ready
+        return found, until
 
     def check(self, cost: float) -> None:
         """Raise `NeverFits` for an attempt of `cost` tokens that can never be admitted."""
@@ -191,6 +227,11 @@ class Scope:
                 ready = budget.ready_at(cost, now)
                 if ready > at:
                     at = ready
+        if self.quotas:
+            for quota in self.quotas:
+                ready = quota.ready_at(cost, now)
+                if ready > at:
+                    at = ready
         return at
 
     def take(self, job: Load, now: float) -> None:
@@ -213,9 +254,9 @@ class Scope:
             pace.take(now)  # eager ones too, or as many would follow at the pace
         for port in self.ports:
             port.take()
-        if self.budgets:
+        if self.budgets or self.quotas:
             charges = job.charges = job.charges or []
-            for budget in self.budgets:
+            for budget in (*self.budgets, *self.quotas):
                 charges.append((budget, budget.take(job.cost, now)))
         if self.evidence is not None:
             job.seen = self.evidence.sent(self.in_flight, now)
@@ -290,6 +331,9 @@ class Scope:
         for budget in self.budgets if cost else ():
             if (ready := budget.seen_ready_at(cost)) > until:
                 name, until = Binds(budget.kind), ready
+        quota, ready = self.spent_until(cost, now)
+        if quota is not None and ready > until:
+            name, until = Binds.QUOTA, ready
         for port in self.ports:
             if port.ready_at() > until:
                 name, until = Binds.ELSEWHERE, port.ready_at()
@@ -301,7 +345,11 @@ class Scope:
             if pace.rate is not _ONE_A_SECOND:
                 yield _statistics("requests", pace, None)
         for budget in [*self.budgets]:
-            yield _statistics(budget.kind, budget.pace, budget.spent(now))
+            if not isinstance(budget, Quota):
+                yield _statistics(budget.kind, budget.pace, budget.spent(now))
+        for quota in self.lasting():
+            waits = max(0.0, quota.frees_at(_SOME, now) - now)
+            yield _statistics(quota.what, quota.pace, quota.spent(now), waits)
 
     @property
     def pace(self) -> float:
@@ -314,7 +362,7 @@ class Scope:
         self.followed_at += seconds
         for pace in self.paces:
             pace.shift(seconds)
-        for budget in self.budgets:
+        for budget in (*self.budgets, *self.quotas):
             budget.shift(seconds)
         for port in self.ports:
             port.shift(seconds)
@@ -406,10 +454,12 @@ class Scope:
             pace.slow_to(factor, now)
 
 
-def _statistics(what: LimitName, pace: Pace, used: float | None) -> LimitStatistics:
+def _statistics(
+    what: LimitName, pace: Pace, used: float | None, frees_in: float | None = None
+) -> LimitStatistics:
     rate = pace.rate
     return LimitStatistics(
-        what, rate.limit, rate.per, rate.span, used, min(1.0, pace.base / pace.interval)
+        what, rate.limit, rate.per, rate.span, used, min(1.0, pace.base / pace.interval), frees_in
     )
 
 

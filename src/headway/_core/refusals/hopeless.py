@@ -19,7 +19,7 @@ from headway._words import duration
 from headway.errors import DeadlineExceeded, Latched, Unavailable
 from headway.events import Closed, Event
 from headway.hints import Refusal
-from headway.kinds import Binds
+from headway.kinds import Binds, Kind, LimitName
 
 if TYPE_CHECKING:
     from headway._core.counters import Counters
@@ -30,6 +30,11 @@ __all__ = ["LATER", "Hopeless", "latched", "too_late"]
 INFINITY = float("inf")
 
 LATER = "submit again when the provider is back."
+
+_NAMES: dict[LimitName, str] = {
+    "requests": "requests", "tokens": "tokens", "input_tokens": "input tokens",
+    "output_tokens": "output tokens", "concurrency": "in flight",
+}  # fmt: skip
 
 _DUST = 1e-6  # seconds that sums of floats may be off by
 
@@ -61,7 +66,11 @@ class Hopeless:
         if credential is not None and credential.latch is not None:
             raise copy(credential.latch)
         for limits in (self._whole, job.flow.limits):
-            if limits is None or not limits.gate.shut:
+            if limits is None:
+                continue
+            if (spent := self.spent(job, limits, now)) is not None:
+                raise spent
+            if not limits.gate.shut:
                 continue
             opens = limits.gate.opens
             spell = self.spells.get(limits)
@@ -70,6 +79,22 @@ class Hopeless:
                 raise self._unavailable(spell, now)
             if job.deadline is not None and opens > job.deadline:
                 raise too_late(opens - now, job.deadline, now)
+
+    def spent(self, job: Job, scope: Scope, now: float) -> Unavailable | None:
+        """Why `job` cannot wait for a quota of `scope`: it is spent, for longer than patience."""
+        quota, until = scope.spent_until(job.cost, now)
+        if quota is None or not self.is_long(until - now):
+            return None
+        error = Unavailable(
+            f"the quota of {quota.rate} {_NAMES[quota.what]} is spent, and has room again in "
+            f"{duration(until - now)}{quota.date_of(until)}",
+            fix="submit again then, raise the limit, or wait with Retry(patience=...).",
+        )
+        if until > quota.told_until + self._retry.patience:
+            quota.told_until = until
+            kind = Kind.RATE if quota.what == "requests" else Kind.TOKENS
+            self._events.append(Closed(now, kind, until, str(error)))
+        return error
 
     def fail(self, job: Job, error: Exception, now: float) -> None:
         """End `job`, which is queued, with `error`."""

@@ -7,6 +7,7 @@ with the input.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -58,6 +59,7 @@ class Plan:
     output_tokens: float
     cost: float | None
     unpriced: int
+    ends_at: float  # seconds since the epoch, for a run that begins now
     changes: tuple[Change, ...]
     assumed: tuple[str, ...]
 
@@ -179,6 +181,7 @@ def plan(
     done = simulate(estimates, limits, latency=_latency(known, latency_seconds))
     return Plan(
         limits=stated,
+        ends_at=time.time() + done.seconds,
         simulation=done,
         bad=estimates.bad,
         input_tokens=estimates.input,

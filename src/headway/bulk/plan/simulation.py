@@ -7,6 +7,7 @@ item. So calls start when they would in a real run: the tests hold the one again
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ __all__ = ["MOST_AT_ONCE", "Simulation", "Work", "simulate"]
 
 MOST_AT_ONCE = MOST_WORKERS
 """Calls in flight where no concurrency is stated, at most."""
+
+_PATIENT = Retry(patience=1e9)  # a run over more than one day goes on when a quota begins anew
 
 INFINITY = float("inf")
 NAN = float("nan")
@@ -90,7 +93,8 @@ class _Machine:
         start: float,
         trace: bool,
     ) -> None:
-        self._state = SchedulerState(limits, now=start, retry=Retry())
+        self._state = SchedulerState(limits, now=start, retry=_PATIENT)
+        self._state.set_wall(time.time() - start, start)
         if not limits:
             self._state.whole.search()
         self._flow = self._state.flow(None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from headway._words import binds, duration, money, number, percent, rate, short, with_fix
@@ -24,6 +25,8 @@ def describe(plan: Plan) -> str:
         lines.append(f"  rate       {rate(done.calls / done.seconds, 60)}")
         mean = done.busy / done.seconds
         lines.append(f"  in flight  {done.most_in_flight:,} at most, {number(mean)} on average")
+    if plan.limits.quotas:
+        lines.append(f"  ends       {_end(plan)}")
     lines.append(f"  tokens     {short(plan.input_tokens)} in, {short(plan.output_tokens)} out")
     lines.append(f"  cost       {_cost(plan)}")
     if plan.bad:
@@ -37,6 +40,14 @@ def describe(plan: Plan) -> str:
     if plan.changes:
         lines += ["", "To be faster", *_change_lines(plan)]
     return "\n".join([*lines, "", "Assumed", *(f"  {sentence}" for sentence in plan.assumed)])
+
+
+def _end(plan: Plan) -> str:
+    """On which day of the run, and of the calendar of this machine, it will end."""
+    end = datetime.fromtimestamp(plan.ends_at).astimezone()
+    began = datetime.fromtimestamp(plan.ends_at - plan.seconds).astimezone()
+    days = (end.date() - began.date()).days
+    return f"on day {days + 1}, {end:%a %d %b %Y at %H:%M}"
 
 
 def _binding_lines(done: Simulation) -> Iterator[str]:
@@ -76,6 +87,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "bad_lines": plan.bad,
         "too_large": done.too_large,
         "seconds": done.seconds,
+        "ends_at": plan.ends_at,
         "input_tokens": plan.input_tokens,
         "output_tokens": plan.output_tokens,
         "cost": plan.cost,
