@@ -288,6 +288,8 @@ class Attempt:
         shell, job = self.shell, self.job
         refusal = shell.chosen(refusal, self.method)
         state, now = shell.state, shell.clock()
+        if refusal.limits and not self.sent:  # else a transport has read them
+            state.observe(refusal.limits, job.flow, now, job.started_at)
         if self.once or self._returned or self._parent is not None:
             state.learn(job, refusal, now, random(), used)
             verdict: Any = GiveUp(self.once)

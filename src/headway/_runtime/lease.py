@@ -56,6 +56,13 @@ class Lease(Single):
         """
         self._used = checked_tokens(tokens)
 
+    def hear(self, response: object) -> None:
+        """Follow what `response`, or what carries one, says of the limits: a lease sees no result.
+
+        A transport of the same scheduler does that by itself. What carries no headers says nothing.
+        """
+        self._shell.hear(response, self._job)
+
     async def __aenter__(self) -> Lease:
         if self._job.status != NEW:
             raise AlreadyUsed(

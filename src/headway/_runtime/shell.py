@@ -41,7 +41,7 @@ from headway.errors import (
 )
 from headway.estimate import used_by
 from headway.events import Kind
-from headway.hints import Refusal, classify
+from headway.hints import Refusal, carries_headers, classify, limits_of_result
 from headway.hooks.log import Log, logger
 from headway.hooks.sinks import Sink, Sinks
 from headway.kinds import Retried
@@ -58,6 +58,12 @@ NO_KWARGS: Mapping[str, Any] = {}
 R = TypeVar("R")
 
 Predicate = Callable[[Any], "bool | Kind | None"]
+
+
+# Results that carry no headers, and how many further types of such are remembered.
+_SILENT = (type(None), bool, int, float, complex, str, bytes, bytearray, list, tuple, set)
+_MOST_TYPES = 1_000
+_HEAR_EVERY = 0.25  # seconds: headers of successes change slowly, and take time to read
 
 
 class Shell(LoopClock):
@@ -85,6 +91,8 @@ class Shell(LoopClock):
         self._is_refused = is_refused
         self._predicate_failed = False  # that `is_refused` raised
         self._on_failed = False  # that ``Retry(on=)`` raised
+        self._silent: set[type] = {*_SILENT}  # types of results that carry no headers
+        self._next_heard = -INFINITY  # when headers of results are read again
         self._usage_unknown = False  # that results do not say what they used
         self._leader: Job | None = None
         self._goes_first = True  # whether the last poll admitted nobody before the leader
@@ -186,6 +194,8 @@ class Shell(LoopClock):
                         result = await call
                 if options.is_refused is not None:
                     _check_result(options.is_refused, result)
+                if type(result) not in self._silent:
+                    self.hear(result, job)
                 usage = options.usage
                 attempt = job.attempt
                 if attempt is not None and attempt.is_refused(result):
@@ -218,6 +228,22 @@ class Shell(LoopClock):
                     self.unseen_ended(job)
             if job.status != STARTED:
                 await self.wait(job)
+
+    def hear(self, result: object, job: Job) -> None:
+        """Follow what `result` of `job` says of the limits, where it carries the headers of its
+        response, and no transport has read them.
+        """
+        now = self.clock()
+        if now < self._next_heard or (job.attempt is not None and job.attempt.sent):
+            return
+        if not carries_headers(result):
+            if len(self._silent) < _MOST_TYPES and not isinstance(result, Mapping):
+                self._silent.add(type(result))
+            return
+        self._next_heard = now + _HEAR_EVERY
+        hints = limits_of_result(result, wall_time=time.time(), dialect_at=dialect_at)
+        if hints:
+            self.state.observe(hints, job.flow, now, job.started_at)
 
     def _look_for_usage(self, result: object, job: Job) -> None:
         """A limit of tokens holds, and `result` does not say what it used. Where what was sent does

@@ -25,6 +25,7 @@ what a server sent: what cannot be read is ignored, and said in `Refusal.odd`.
     _kinds.py       status, type, code, message -> Kind
     _carried.py     what an exception carries
     _exceptions.py  exceptions, and what they wrap -> Refusal
+    _results.py     results that carry a response -> LimitHint
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from headway.hints._limits import limits_from, limits_in_message
 from headway.hints._model import LimitHint, Refusal
 from headway.hints._names import HANDED_ON
 from headway.hints._reply import message_in
+from headway.hints._results import carries_headers, limits_of_result
 from headway.hints._values import LONGEST_WAIT
 from headway.hints._waits import wait_from
 
@@ -47,9 +49,11 @@ __all__ = [
     "Dialect",
     "LimitHint",
     "Refusal",
+    "carries_headers",
     "classify",
     "limits_from",
     "limits_in_message",
+    "limits_of_result",
     "machine_fault",
     "message_in",
     "method_of",

@@ -21,6 +21,7 @@ __all__ = [
     "called",
     "headers_of",
     "held",
+    "host_of",
     "method_of",
     "response_of",
     "text_of",
@@ -91,12 +92,7 @@ class Carried:
     @property
     def host(self) -> str | None:
         """The one that was asked; None where neither the error nor its response says."""
-        for holder in response_of(self.error), self.error:
-            for name in "request", "request_info":  # aiohttp's
-                host = _host(attribute(attribute(holder, name), "url"))
-                if host is not None:
-                    return host
-        return None
+        return host_of(self.error)
 
     @property
     def grpc(self) -> int | None:
@@ -120,6 +116,18 @@ class Carried:
             if isinstance(word := attribute(self.error, name), str) and not word.isdigit()
         }
         return read_body({"message": text_of(self.error), **words})
+
+
+def host_of(holder: object) -> str | None:
+    """The host that was asked, as the response in `holder`, or `holder`, says; None where neither
+    does.
+    """
+    for each in response_of(holder), attribute(holder, "http_response"), holder:
+        for name in "request", "request_info":  # aiohttp's
+            host = _host(attribute(attribute(each, name), "url"))
+            if host is not None:
+                return host
+    return None
 
 
 def response_of(error: object) -> Any:

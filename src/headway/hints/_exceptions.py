@@ -25,6 +25,7 @@ from headway.hints._kinds import (
     says_limit,
     status_in_body,
 )
+from headway.hints._limits import limits_from
 from headway.hints._model import Refusal
 from headway.hints._reply import one_line, read_body, read_headers
 from headway.hints._waits import wait_from, wait_in_text
@@ -276,9 +277,14 @@ def _answer(carried: Carried, wall_time: float, dialect_at: DialectAt) -> Refusa
         said = body or text_of(carried.error)
         host = carried.host
         dialect = GENERIC if host is None else dialect_at(host)
-        return refusal_from_response(
+        found = refusal_from_response(
             carried.status, headers, said, wall_time=wall_time, dialect=dialect
         )
+        if found is None:
+            return None
+        limited = said if carried.status == 429 else None  # others may quote the request
+        stated = limits_from(headers, limited, wall_time=wall_time, dialect=dialect)
+        return replace(found, limits=stated) if stated else found
     meaning = carried.grpc
     if meaning is None:
         return None
@@ -332,6 +338,7 @@ def _enriched(found: Refusal, inner: Refusal) -> Refusal:
         odd=found.odd or inner.odd,
         per=inner.per if found.per is None else found.per,
         unreached=found.unreached or inner.unreached,
+        limits=found.limits or inner.limits,
     )
 
 

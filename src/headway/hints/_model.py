@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from headway.kinds import Kind, Moves
@@ -23,7 +23,8 @@ class Refusal:
     `per` is the period, in seconds, of a quota of a day or more that is used up (a day 86,400, a
     month of thirty days 2,592,000): without a `wait` nothing can be hoped for soon. None where
     the limit's period is shorter or unknown. `final` says why it must not be tried again although
-    its kind is: the server, or the user, said so; "" normally.
+    its kind is: the server, or the user, said so; "" normally. `limits` are those that the headers
+    of an exception state.
     """
 
     kind: Kind
@@ -35,6 +36,7 @@ class Refusal:
     unreached: bool = False
     per: float | None = None
     final: str = ""
+    limits: tuple[LimitHint, ...] = field(default=(), compare=False)
 
     @property
     def of_provider(self) -> bool:
