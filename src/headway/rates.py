@@ -266,6 +266,7 @@ class TokenRate(Rate):
 
 
 _PARTS = ("input", "cached", "output", "either")
+_ALL = 1e300  # what sums to less has no infinite part
 
 
 class Cost(float):
@@ -293,12 +294,14 @@ class Cost(float):
         either: float = 0.0,
     ) -> Self:
         """The cost of one attempt."""
-        for name, part in zip(_PARTS, (input, cached, output, either), strict=True):
-            if not (is_number(part) and 0 <= part < math.inf):
-                raise InvalidArgument(
-                    f"Cost({name}={shown(part)}) is not a count of tokens",
-                    fix="a finite number from 0, or leave it out.",
-                )
+        try:
+            known = (
+                min(input, cached, output, either) >= 0 and input + cached + output + either < _ALL
+            )
+        except TypeError:
+            known = False
+        if not known:
+            _check_parts((input, cached, output, either))
         cost = float.__new__(cls, input + cached + output + either)
         cost.input, cost.cached, cost.output, cost.either = input, cached, output, either
         return cost
@@ -321,12 +324,12 @@ class Cost(float):
 
     def towards(self, other: float, share: float) -> Cost:
         """A cost on the way to `other`, by a `share` of the difference in each part."""
-        goal = Cost.of(other)
+        goal, rest = Cost.of(other), 1.0 - share
         return Cost(
-            input=self.input + share * (goal.input - self.input),
-            cached=self.cached + share * (goal.cached - self.cached),
-            output=self.output + share * (goal.output - self.output),
-            either=self.either + share * (goal.either - self.either),
+            input=rest * self.input + share * goal.input,
+            cached=rest * self.cached + share * goal.cached,
+            output=rest * self.output + share * goal.output,
+            either=rest * self.either + share * goal.either,
         )
 
     def __repr__(self) -> str:
@@ -336,6 +339,15 @@ class Cost(float):
     def __reduce__(self) -> tuple[Any, ...]:
         """As four numbers, for `pickle` and `copy`."""
         return _cost, ((self.input, self.cached, self.output, self.either),)
+
+
+def _check_parts(parts: tuple[object, ...]) -> None:
+    for name, part in zip(_PARTS, parts, strict=True):
+        if not (is_number(part) and 0 <= part < math.inf):
+            raise InvalidArgument(
+                f"Cost({name}={shown(part)}) is not a count of tokens",
+                fix="a finite number from 0, or leave it out.",
+            )
 
 
 def _cost(parts: tuple[float, float, float, float]) -> Cost:

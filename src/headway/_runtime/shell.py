@@ -203,7 +203,11 @@ class Shell(LoopClock):
                 elif usage is None:
                     said = used_by(result)
                     used = None if said is None else said.cost
-                    if used is None and self.state.counts_tokens(options.key):
+                    if (
+                        used is None
+                        and job.charges is not None
+                        and self.state.counts_tokens(options.key)
+                    ):
                         self._look_for_usage(result, job)
                 else:
                     used = checked_usage(usage(result))

@@ -241,14 +241,13 @@ class Scope:
             self.gate.passed(job, now)
         if self.tally is not None:
             self.tally.started(now)
-        requests = self.request_rate
-        more_requests = requests.factor < requests.ceiling
-        slowed = [each for each in self.budgets if each.control.factor < each.control.ceiling]
+        slowed = self.request_rate.factor < self.request_rate.ceiling
+        for budget in self.budgets:
+            slowed = slowed or budget.control.factor < budget.control.ceiling
         binding = False  # whether a pace is what kept this attempt from starting earlier
-        eager = self.credit >= 1.0
-        if eager:
+        if self.credit >= 1.0:
             self.credit -= 1.0
-        elif more_requests or slowed:
+        elif slowed:
             binding = any(now - pace.next < 2 * pace.interval for pace in self.paces)
         for pace in self.paces:
             pace.take(now)  # eager ones too, or as many would follow at the pace
@@ -256,14 +255,12 @@ class Scope:
             port.take()
         if self.budgets or self.quotas:
             charges = job.charges = job.charges or []
-            for budget in (*self.budgets, *self.quotas):
+            for budget in (*self.budgets, *self.quotas) if self.quotas else self.budgets:
                 charges.append((budget, budget.take(job.cost, now)))
         if self.evidence is not None:
             job.seen = self.evidence.sent(self.in_flight, now)
-        if more_requests:
-            self._follow(requests, self.paces, binding, now)
-        for budget in slowed:
-            self._follow(budget.control, [budget.pace], binding, now)
+        if slowed:
+            self._grow(now, binding=binding)
 
     def cut_rate(self, sent_at: float, now: float, lately: float) -> bool:
         """Slow the pace of requests for a refusal; False in the same epoch. Where no rate is
@@ -448,10 +445,15 @@ class Scope:
         self.request_rate = RateControl(first, INFINITY)
         self.paces[0].slow_to(first, -INFINITY)
 
-    def _follow(self, control: RateControl, paces: list[Pace], binding: bool, now: float) -> None:
-        factor = control.grow(now, binding=binding)
-        for pace in paces:
-            pace.slow_to(factor, now)
+    def _grow(self, now: float, *, binding: bool) -> None:
+        """Let the rates that are slowed grow back; `binding` is whether the pace held jobs back."""
+        if self.request_rate.factor < self.request_rate.ceiling:
+            factor = self.request_rate.grow(now, binding=binding)
+            for pace in self.paces:
+                pace.slow_to(factor, now)
+        for budget in self.budgets:
+            if budget.control.factor < budget.control.ceiling:
+                budget.pace.slow_to(budget.control.grow(now, binding=binding), now)
 
 
 def _statistics(
