@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
@@ -19,7 +20,7 @@ PLAN = Plan(
     Limits("600/min"), DONE, 3, 1_250_000.0, 45_000.0, 4.2, 0,
     (Change("requests", "--rate 1200/min", 60.0), Change("concurrency", "--concurrency 64", 119.0),
      Change("all", "--rate 1200/min --concurrency 64", 59.0)),
-    ("Answers take 1.5 s.",),
+    ("Answers take 1.5 s.",), 1_764_000_000.0,
 )  # fmt: skip
 
 
@@ -81,6 +82,17 @@ def test_a_plan_of_nothing_divides_by_nothing() -> None:
     assert as_json(plan)["in_flight"] == {"most": 0, "mean": 0.0}
 
 
+def test_a_plan_under_a_quota_says_on_which_day_it_ends() -> None:
+    long = replace(
+        PLAN,
+        limits=Limits(["30/min", "1000/day"]),
+        simulation=replace(DONE, seconds=2 * 86_400.0),
+        ends_at=datetime(2026, 11, 28, 14, 5).astimezone().timestamp(),
+    )
+    assert "  ends       on day 3, Sat 28 Nov 2026 at 14:05" in describe(long).splitlines()
+    assert "  ends" not in describe(PLAN)
+
+
 def test_json_has_the_numbers() -> None:
     assert as_json(PLAN) == {
         "requests": 1200, "bad_lines": 3, "too_large": 2, "seconds": 120.0,
@@ -92,5 +104,5 @@ def test_json_has_the_numbers() -> None:
             {"what": "concurrency", "flags": "--concurrency 64", "seconds": 119.0},
             {"what": "all", "flags": "--rate 1200/min --concurrency 64", "seconds": 59.0},
         ],
-        "assumed": ["Answers take 1.5 s."],
+        "assumed": ["Answers take 1.5 s."], "ends_at": 1_764_000_000.0,
     }  # fmt: skip

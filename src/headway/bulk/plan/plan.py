@@ -59,9 +59,9 @@ class Plan:
     output_tokens: float
     cost: float | None
     unpriced: int
-    ends_at: float  # seconds since the epoch, for a run that begins now
     changes: tuple[Change, ...]
     assumed: tuple[str, ...]
+    ends_at: float = 0.0  # seconds since the epoch, for a run that begins now
 
     @property
     def seconds(self) -> float:
@@ -181,7 +181,6 @@ def plan(
     done = simulate(estimates, limits, latency=_latency(known, latency_seconds))
     return Plan(
         limits=stated,
-        ends_at=time.time() + done.seconds,
         simulation=done,
         bad=estimates.bad,
         input_tokens=estimates.input,
@@ -194,6 +193,7 @@ def plan(
             *_enforced(stated, limits, provider),
             "No call is refused or fails.",
         ),
+        ends_at=time.time() + done.seconds,
     )
 
 
