@@ -17,7 +17,7 @@ from headway.bulk.input.formats import with_members
 from headway.bulk.input.lines import undecodable
 from headway.bulk.output.rows import bill_in, is_json
 from headway.bulk.record.status import CUT_OFF, FILTERED
-from headway.estimate import USAGE_NAMES, Tokens
+from headway.estimate import COUNT_NAMES, USAGE_NAMES, Tokens
 from headway.hints._kinds import status_in_body
 from headway.hints._reply import ErrorBody, one_line, read_body
 
@@ -110,7 +110,7 @@ _ANSWERS = (
     "output", "results", "text",
 )  # fmt: skip
 _SAID = ("detail", "message", "msg", "errors", "error_msg", "base_resp")
-_decode = msgspec.json.Decoder(with_members(_Body, USAGE_NAMES)).decode
+_decode = msgspec.json.Decoder(with_members(_Body, (*USAGE_NAMES, *COUNT_NAMES))).decode
 _decode_choices = msgspec.json.Decoder(list[_Choice]).decode
 
 

@@ -23,7 +23,7 @@ from zlib import crc32
 from headway.bulk.input.formats import with_members
 from headway.bulk.input.lines import undecodable
 from headway.errors import MissingExtra
-from headway.estimate import USAGE_NAMES, Tokens, used_by
+from headway.estimate import COUNT_NAMES, USAGE_NAMES, Tokens, used_by
 
 try:
     import msgspec
@@ -280,7 +280,9 @@ class _SpentBody(msgspec.Struct):
 
 
 _decode_spent = msgspec.json.Decoder(_SpentRow).decode
-_decode_spent_body = msgspec.json.Decoder(with_members(_SpentBody, USAGE_NAMES)).decode
+_decode_spent_body = msgspec.json.Decoder(
+    with_members(_SpentBody, (*USAGE_NAMES, *COUNT_NAMES))
+).decode
 
 
 class Spent(NamedTuple):
