@@ -14,6 +14,7 @@ from collections.abc import (
 )
 from dataclasses import replace
 from enum import Enum
+from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
@@ -33,6 +34,7 @@ from headway._runtime.checks import (
     read_weights,
 )
 from headway._runtime.lease import Lease
+from headway._runtime.memory import Memory
 from headway._runtime.shell import Shell
 from headway._runtime.single import Single
 from headway.events import Kind
@@ -202,6 +204,10 @@ class Scheduler(View):
     happened and in the order in which they did. `is_refused` is asked about every result
     and every exception: True (a rate refusal) or a `Kind` makes it one, which is retried.
 
+    `memory` is a file in which what is used of quotas, and what was learned of limits, is kept for
+    the next process: every ten seconds while calls are made, and by `aclose`. What cannot be used
+    of it is told by an event.
+
     `eager` lets a short run spend at once what the headers say remains, instead of pacing it
     evenly.
 
@@ -226,6 +232,7 @@ class Scheduler(View):
         on_event: Sink | Iterable[Sink] | None = None,
         is_refused: Callable[[Any], bool | Kind | None] | None = None,
         eager: bool = False,
+        memory: str | PathLike[str] | None = None,
     ) -> None:
         self._limits = Limits(
             requests,
@@ -251,7 +258,13 @@ class Scheduler(View):
         )
         if not self._limits and keys is None:
             state.whole.search()
-        shell = Shell(state, sinks=sinks, is_refused=is_refused, shared=self._limits.shared)
+        shell = Shell(
+            state,
+            sinks=sinks,
+            is_refused=is_refused,
+            shared=self._limits.shared,
+            memory=None if memory is None else Memory(memory),
+        )
         super().__init__(shell, Options(is_refused=is_refused))
 
     @property
@@ -326,6 +339,7 @@ class Scheduler(View):
         self._shell.closed = True
         self.resume()
         await self._shell.drained()
+        self._shell.save()
 
     async def __aenter__(self) -> Scheduler:
         self._shell.now()

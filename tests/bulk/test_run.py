@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import resource
 import time
 import tracemalloc
@@ -99,6 +100,20 @@ async def test_every_line_gets_one_row(server: LLMock, source: Path) -> None:
     assert (report.total, report.done, report.failed, report.rows) == (20, 20, {}, 20)
     assert (report.tokens, report.sent, report.remaining) == (used, 20, 0)
     assert report.stopped is None
+
+
+async def test_a_quota_is_remembered_over_sessions(server: LLMock, source: Path) -> None:
+    reports = [
+        await bulk.run(source, scheduler=Scheduler(["7/day", "100/s"], concurrency=1))
+        for _ in range(2)
+    ]
+    assert [report.done for report in reports] == [7, 7]
+    assert [report.sent for report in reports] == [7, 0]
+    for report in reports:
+        assert report.stopped is not None
+        assert re.match(
+            "the quota of 7/day requests is spent, and has room again in", report.stopped.reason
+        )
 
 
 async def test_the_urls_reach_the_server(server: LLMock, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from headway._core.counters import Counters, Statistics
 from headway._core.limits.scope import Scope
@@ -83,6 +84,7 @@ class SchedulerState:
         self.max_queue = max_queue
         self._enforcement = UNKNOWN_ENFORCEMENT
         self._wall: float | None = None
+        self._kept_keys: dict[Any, Any] = {}  # of an earlier run, for keys that were not used yet
         self._registry = Flows(keys, weights)
         self.flows = self._registry.table
         self._tracing = tracing
@@ -110,6 +112,7 @@ class SchedulerState:
             flow.limits.enforce(self._enforcement, self._seen_at)
             if self._wall is not None:
                 flow.limits.set_wall(self._wall, self._seen_at)
+                self._restore_key(flow.limits, self._seen_at)
         return flow
 
     def submit(self, job: Job, now: float) -> bool:
@@ -272,6 +275,35 @@ class SchedulerState:
         self._wall = wall
         for scope in self._scopes():
             scope.set_wall(wall, now)
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """What outlasts the process, of the whole and of each key that is a text, as JSON."""
+        wall = self._wall or 0.0
+        keys = {
+            scope.key: kept
+            for scope in self._registry.scopes()
+            if isinstance(scope.key, str) and (kept := scope.snapshot(wall))
+        }
+        return {
+            "saved": now + wall,
+            "whole": self.whole.snapshot(wall),
+            "keys": {**self._kept_keys, **keys},
+        }
+
+    def restore(self, kept: Mapping[str, Any], now: float) -> None:
+        """Go on from a `snapshot`; of keys, when each is first used."""
+        keys = kept.get("keys")
+        self._kept_keys = dict(keys) if isinstance(keys, Mapping) else {}
+        if isinstance(whole := kept.get("whole"), Mapping):
+            self.whole.restore(whole, self._wall or 0.0, now)
+        for scope in self._registry.scopes():
+            self._restore_key(scope, now)
+
+    def _restore_key(self, scope: Scope, now: float) -> None:
+        if isinstance(scope.key, str) and isinstance(
+            kept := self._kept_keys.pop(scope.key, None), Mapping
+        ):
+            scope.restore(kept, self._wall or 0.0, now)
 
     # What time and the user do
 

@@ -35,6 +35,11 @@ class Host(Protocol):
     parked: dict[Job, None]  # those who wait
     idle: anyio.Event | None  # for those that wait until all has ended, None where nobody does
 
+    @property
+    def memory(self) -> object:
+        """Where what outlasts the process is kept, None for nowhere."""
+        ...
+
     def poll(self) -> None:
         """Start what may start, and tell what happened."""
         ...
@@ -184,7 +189,7 @@ class Attempt:
         """
         state = shell.state
         state.finish(job, used, shell.clock())
-        if shell.parked or state.events or shell.idle is not None:
+        if shell.parked or state.events or shell.idle is not None or shell.memory is not None:
             shell.poll()
 
     async def again(self, result: object) -> bool:

@@ -10,7 +10,8 @@ per job, and nothing to start or to stop.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from types import CoroutineType
 from typing import Any, TypeVar
@@ -30,6 +31,7 @@ from headway._runtime.calls import (
     kind_of,
 )
 from headway._runtime.clock import LoopClock
+from headway._runtime.memory import EVERY, Memory
 from headway._runtime.ports import LimiterOwner, Owner, Ports
 from headway._words import duration, with_fix
 from headway.errors import (
@@ -40,7 +42,7 @@ from headway.errors import (
     WrongLoop,
 )
 from headway.estimate import used_by
-from headway.events import Kind
+from headway.events import Ignored, Kind
 from headway.hints import Refusal, carries_headers, classify, limits_of_result
 from headway.hooks.log import Log, logger
 from headway.hooks.sinks import Sink, Sinks
@@ -76,8 +78,13 @@ class Shell(LoopClock):
         sinks: Iterable[Sink] = (),
         is_refused: Predicate | None = None,
         shared: Iterable[Limiter] = (),
+        memory: Memory | None = None,
     ) -> None:
         super().__init__()
+        self.memory = memory
+        self._recalled = False  # whether what was kept has been read
+        self._save_at = INFINITY
+        self._save_failed = False
         self.state = state
         self.closed = False
         self.served = False  # whether a transport serves it, which must see the attempts
@@ -351,12 +358,57 @@ class Shell(LoopClock):
             return refusal
         return refusal if wanted else replace(refusal, final="Retry(on=) leaves it out")
 
+    # What outlasts the process
+
+    @contextmanager
+    def remembering(self, memory: Memory) -> Iterator[None]:
+        """Keep in `memory` meanwhile what is used and learned."""
+        self.now()
+        self.remember_in(memory)
+        try:
+            yield
+        finally:
+            self.save()
+            self.memory, self._recalled, self._save_at = None, False, INFINITY
+
+    def remember_in(self, memory: Memory) -> None:
+        """Go on from what `memory` holds, and keep there what is used and learned."""
+        self.memory = memory
+        if self._loop is None or self._recalled:
+            return
+        self._recalled = True
+        now = self.clock()
+        kept, odd = memory.read()
+        if odd:
+            self.state.events.append(Ignored(now, None, odd))
+        self.state.restore(kept, now)
+        self._save_at = now + EVERY
+
+    def save(self) -> None:
+        """Keep what is to outlast the process; a fault of the disk is told once."""
+        if self.memory is None or not self._recalled:
+            return
+        now = self.time()
+        self._save_at = now + EVERY
+        kept = self.state.snapshot(now)
+        if not (kept["whole"] or kept["keys"] or self.memory.exists):
+            return
+        try:
+            self.memory.write(kept)
+        except OSError as error:
+            if not self._save_failed:
+                self._save_failed = True
+                logger.warning("%s cannot be written (%s): nothing is remembered",
+                               self.memory.path, error.strerror)  # fmt: skip
+
     # Those who wait
 
     def poll(self) -> None:
         """Start what may start, wake those whom that concerns, and tell the events."""
         state = self.state
         self._last = now = self.clock()
+        if now >= self._save_at and self.memory is not None:
+            self.save()
         changed, self._wake_at = state.poll(now)
         for job in changed:
             if job.waiter is not None:
@@ -527,6 +579,8 @@ class Shell(LoopClock):
         self.state.shift(seconds)
         now = self.clock()
         self.state.set_wall(time.time() - now, now)
+        if self.memory is not None:
+            self.remember_in(self.memory)
         self._wake_at = self._armed = INFINITY
         self._leader = self._room = self.idle = None
 

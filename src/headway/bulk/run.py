@@ -31,7 +31,7 @@ from headway.bulk.meter import Meter, count_spent
 from headway.bulk.options import RunOptions
 from headway.bulk.output.bills import Ledger
 from headway.bulk.output.journal import Journal
-from headway.bulk.output.opening import open_rows, paths_of
+from headway.bulk.output.opening import memory_of, open_rows, paths_of
 from headway.bulk.output.pipe import Pipe, Rows
 from headway.bulk.output.rows import answer_row, error_row
 from headway.bulk.output.table import write_table
@@ -132,6 +132,8 @@ async def run(
             ledger = stack.enter_context(Ledger(rows.folder))
             if budget.bounded:
                 await anyio.to_thread.run_sync(count_spent, budget, rows, ledger, lines)
+            if scheduler._shell.memory is None:
+                stack.enter_context(scheduler._shell.remembering(memory_of(rows.folder, endpoint)))
         meter = Meter(lines, paths.output, scheduler, rows, budget, endpoint, ledger)
         stack.callback(meter.close)
         await prepare(prices, endpoint.provider, endpoint.base_url)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from headway._core.limits.budget import TokenBudget
 from headway._core.limits.pace import Pace
 from headway.kinds import LimitName
-from headway.rates import Rate, TokenClass
+from headway.rates import Rate, TokenClass, is_number
 
 __all__ = ["Quota"]
 
 INFINITY = float("inf")
+
+_DUST = 1e-6
 
 
 class _Unpaced(Pace):
@@ -24,6 +28,14 @@ class _Unpaced(Pace):
 
     def slow_to(self, factor: float, now: float) -> None:
         """Slow nothing down: what a minute refuses says nothing of a day."""
+
+
+def _is_slot(slot: object) -> bool:
+    return (
+        isinstance(slot, list)
+        and len(slot) == 2
+        and all(is_number(each) and 0 <= each < INFINITY for each in slot)
+    )
 
 
 class Quota(TokenBudget):
@@ -86,16 +98,41 @@ class Quota(TokenBudget):
             return super().spent(now)
         return 0.0 if now >= self.renews_at else self.total
 
-    def used_by(self, slots: list[tuple[float, float]], now: float) -> None:
-        """Count what was used before, each as a moment and an amount."""
-        for at, amount in sorted(slots):
-            if amount > 0 and at <= now:
-                self._add(amount, at)
-        self._expire(now)
+    def snapshot(self, wall: float) -> dict[str, Any]:
+        """What is used of it, by the clock of the world: `wall` beyond this one."""
+        rate = self.rate
+        slots = [
+            [round((index + 1) * self._width + wall, 3), round(amount, 3)]
+            for index, amount in self._slots
+            if amount > _DUST
+        ]
+        return {
+            "what": self.what, "limit": rate.limit, "per": rate.per, "resets": rate.resets,
+            "used": slots,
+        }  # fmt: skip
 
-    def slots(self) -> list[tuple[float, float]]:
-        """What it counts, as moments (the ends of its slots) and amounts."""
-        return [((index + 1) * self._width, amount) for index, amount in self._slots if amount > 0]
+    def restore(self, kept: Mapping[str, Any], wall: float, now: float) -> bool:
+        """Count what `snapshot` of a quota of the same kind kept; False where it is of another, or
+        cannot be meant.
+        """
+        rate = self.rate
+        if (kept.get("what"), kept.get("per"), kept.get("resets")) != (
+            self.what, rate.per, rate.resets,
+        ):  # fmt: skip
+            return False
+        used = kept.get("used")
+        if not isinstance(used, list) or not all(_is_slot(slot) for slot in used):
+            return False
+        for at, amount in sorted(used):
+            moment = min(now, at - wall)  # the clock of the world may have been moved
+            if rate.resets is None:
+                counts = moment > now - rate.span
+            else:
+                counts = rate.renews_after(at - 2 * self._width) > now + wall
+            if counts:
+                self._add(amount, moment)
+        self._expire(now)
+        return True
 
     def shift(self, seconds: float) -> None:
         """Move to another clock, which shows `seconds` more."""

@@ -4,8 +4,8 @@ everything; nothing waits while it holds part.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
 
 from headway._core.counters import Counts, LimitStatistics
 from headway._core.limits.budget import Charge, TokenBudget
@@ -147,6 +147,20 @@ class Scope:
     def lasting(self) -> list[Quota]:
         """The quotas, of requests and of tokens."""
         return [*self.quotas, *(each for each in self.budgets if isinstance(each, Quota))]
+
+    def snapshot(self, wall: float) -> dict[str, Any]:
+        """What outlasts the process: what is used of quotas, by the clock of the world."""
+        quotas = [quota.snapshot(wall) for quota in self.lasting()]
+        used = [quota for quota in quotas if quota["used"]]
+        return {"quotas": used} if used else {}
+
+    def restore(self, kept: Mapping[str, Any], wall: float, now: float) -> None:
+        """Go on from a `snapshot`, of which nothing needs to be as it was."""
+        quotas = kept.get("quotas")
+        for each in quotas if isinstance(quotas, list) else ():
+            for quota in self.lasting() if isinstance(each, Mapping) else ():
+                if quota.restore(each, wall, now):
+                    break
 
     def spent_until(self, cost: float, now: float) -> tuple[Quota | None, float]:
         """The quota that holds an attempt of `cost` tokens back longest, and until when."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from headway._runtime.memory import Memory
 from headway._words import redacted
 from headway.bulk.input.foreign import is_address, refuse_address
 from headway.bulk.input.source import InvalidInput, Shard, Source
@@ -18,7 +20,7 @@ from headway.bulk.output.pipe import Pipe, Rows
 from headway.bulk.output.table import check_table, is_table, rows_of
 from headway.providers import Endpoint
 
-__all__ = ["Paths", "open_rows", "paths_of"]
+__all__ = ["Paths", "memory_of", "open_rows", "paths_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +117,11 @@ def _header(lines: Source, endpoint: Endpoint, options: RunOptions) -> Mapping[s
         "last": lines.last,
         "limit": options.limit,
     }
+
+
+def memory_of(folder: Path, endpoint: Endpoint) -> Memory:
+    """What a run remembers of the limits of its account: quotas outlast a session."""
+    account = hashlib.blake2b(
+        f"{endpoint.base_url}\n{endpoint.key}".encode(), digest_size=16
+    ).hexdigest()
+    return Memory(folder / "memory.json", account)

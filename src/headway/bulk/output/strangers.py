@@ -24,7 +24,14 @@ __all__ = [
 ]
 
 _LOOKED_AT = 1024 * 1024  # bytes: where one row shows whose file it is
-_FOLDER = {"lock", "journal.draft", "before", "gone"}  # what a kill may leave without a journal
+# What a kill may leave without a journal.
+_FOLDER = {
+    "lock",
+    "journal.draft",
+    "before",
+    "gone",
+    "memory.json",
+}
 
 
 def check_place(output: Path) -> None:

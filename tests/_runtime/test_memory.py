@@ -1,0 +1,193 @@
+"""What a scheduler remembers: quotas that outlast the process, and files that say nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from anyio import current_time
+from anyio.lowlevel import checkpoint
+
+from headway import InvalidArgument, Limits, Rate, Retry, Scheduler, Unavailable
+from headway._core.limits.quota import Quota
+from headway._core.state import SchedulerState
+from headway._runtime.memory import Memory
+from headway.events import Ignored
+
+pytestmark = pytest.mark.anyio
+
+DAY = 86_400.0
+
+
+async def nothing(n: int = 0) -> None:
+    """A call."""
+
+
+def used(scheduler: Scheduler) -> float | None:
+    return scheduler.statistics().limits[-1].used
+
+
+async def test_a_quota_outlasts_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "memory.json"
+    async with Scheduler("3/day", memory=path) as scheduler:
+        await scheduler.map(nothing, range(2))
+    async with Scheduler("3/day", memory=path) as scheduler:
+        await scheduler.submit(nothing)
+        assert used(scheduler) == 3
+        with pytest.raises(Unavailable, match="the quota of 3/day requests is spent"):
+            await scheduler.submit(nothing)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_one_that_is_killed_loses_its_last_seconds_alone(tmp_path: Path) -> None:
+    path = tmp_path / "memory.json"
+    scheduler = Scheduler(["1000/day", "60/min"], memory=str(path))
+    await scheduler.map(nothing, range(30))  # half a minute, and never closed
+    other = Scheduler(["1000/day", "60/min"], memory=path)
+    await other.submit(nothing)
+    assert 19 <= (used(other) or 0) <= 31
+
+
+async def test_keys_are_remembered_too(tmp_path: Path) -> None:
+    path, keys = tmp_path / "m", {"a": Limits("2/day"), "b": Limits("2/day")}
+    async with Scheduler(keys=keys, memory=path) as scheduler:
+        await scheduler.with_options(key="a").submit(nothing)
+    for _ in range(2):  # what no process has used is kept for the next
+        async with Scheduler(keys=keys, memory=path) as scheduler:
+            await scheduler.with_options(key="b").submit(nothing)
+    async with Scheduler(keys=keys, memory=path) as scheduler:
+        await scheduler.with_options(key="a").submit(nothing)
+        for key in keys:
+            with pytest.raises(Unavailable):
+                await scheduler.with_options(key=key).submit(nothing)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "what was remembered is damaged, and not used: "),
+        (b'{"headway":1,"whole":{"quo', "what was remembered is damaged, and not used: "),
+        (b"[1]", "what was remembered is damaged, and not used: "),
+        (b"\xff\xfe", "what was remembered is damaged, and not used: "),
+        (b"[" * 100_000, "what was remembered is damaged, and not used: "),
+        (b'{"headway":2}', "what was remembered is of another version of headway (2), and not "
+         "used: "),
+    ],
+)  # fmt: skip
+async def test_a_file_that_cannot_be_used_is_told_and_replaced(
+    content: bytes, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "m"
+    path.write_bytes(content)
+    events: list[Any] = []
+    async with Scheduler("3/day", memory=path, on_event=events.append) as scheduler:
+        await scheduler.submit(nothing)
+        while not any(isinstance(each, Ignored) for each in events):
+            await checkpoint()
+    assert [each.what for each in events if isinstance(each, Ignored)] == [f"{said}{path}"]
+    assert json.loads(path.read_bytes())["headway"] == 1
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        7,
+        {"quotas": 7},
+        {"quotas": [7, {}, {"what": "requests"}]},
+        {"quotas": [{"what": "requests", "per": DAY, "resets": None, "used": [[1], 7, "x"]}]},
+        {"quotas": [{"what": "requests", "per": DAY, "resets": None, "used": [[1, -5.0]]}]},
+        {"quotas": [{"what": "requests", "per": DAY, "resets": None, "used": [["a", 5.0]]}]},
+        {"quotas": [{"what": "tokens", "per": DAY, "resets": None, "used": [[9e9, 5.0]]}]},
+        {"quotas": [{"what": "requests", "per": 7.0, "resets": None, "used": [[9e9, 5.0]]}]},
+        # Of days that are over, in either form
+        {"quotas": [{"what": "requests", "per": DAY, "resets": None, "used": [[1e9, 5.0]]}]},
+    ],
+)
+async def test_what_cannot_be_meant_counts_for_nothing(whole: object, tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    path.write_text(json.dumps({"headway": 1, "whole": whole, "keys": []}))
+    async with Scheduler("3/day", memory=path) as scheduler:
+        await scheduler.map(nothing, range(3))
+        assert used(scheduler) == 3
+
+
+def test_of_another_account_nothing_is_used(tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "m", "one")
+    memory.write({"whole": {}})
+    assert memory.read()[1] == ""
+    assert Memory(tmp_path / "m", "two").read() == (
+        {}, f"what was remembered is of another account, and not used: {tmp_path / 'm'}",
+    )  # fmt: skip
+    unknown = Memory(tmp_path / "m")
+    assert unknown.read()[1] == ""
+    assert unknown.account == "one"
+
+
+@pytest.mark.parametrize("path", [7, b"x", ""])
+async def test_what_is_no_path_is_refused(path: Any) -> None:
+    with pytest.raises(InvalidArgument, match="is no path of a file"):
+        Scheduler(memory=path)
+
+
+async def test_where_nothing_can_be_written_that_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="cannot be kept: it is a folder"):
+        Scheduler(memory=tmp_path)
+    with pytest.raises(InvalidArgument, match="its folder cannot be written to"):
+        Scheduler(memory=tmp_path / "none" / "m")
+
+
+async def test_a_disk_that_fails_later_stops_nothing_and_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    async with Scheduler(["60/min", "900/day"], memory=tmp_path / "m") as scheduler:
+        monkeypatch.setattr(os, "replace", full)
+        await scheduler.map(nothing, range(30))
+    told = [each.message for each in caplog.records if "nothing is remembered" in each.message]
+    assert told == [
+        f"{tmp_path / 'm'} cannot be written (No space left on device): nothing is remembered"
+    ]
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_day_that_began_anew_meanwhile_is_empty() -> None:
+    rate = Rate(5, per=DAY, resets="00:00")
+    midnight = 20_000 * DAY
+    quota = Quota(rate)
+    quota.set_wall(midnight - 3_600.0, 0.0)  # an hour before
+    for _ in range(5):
+        quota.take(0.0, 10.0)
+    kept = quota.snapshot(midnight - 3_600.0)
+    for hours, left in ((0.5, 5.0), (2.0, 0.0)):
+        later = Quota(rate)
+        wall = midnight - 3_600.0 + hours * 3_600.0
+        later.set_wall(wall, 0.0)
+        assert later.restore(kept, wall, 0.0)
+        assert later.spent(0.0) == left
+
+
+def test_a_clock_that_was_put_back_frees_nothing() -> None:
+    state = SchedulerState(Limits("5/day"), now=0.0, retry=Retry())
+    state.set_wall(1e9, 0.0)
+    kept = [{"what": "requests", "per": DAY, "resets": None, "used": [[1e9 + 7_000, 5.0]]}]
+    state.restore({"whole": {"quotas": kept}}, 0.0)
+    assert state.statistics(0.0).limits[0].used == 5
+
+
+async def test_time_goes_on_between_two_processes(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    began = current_time()
+    async with Scheduler("2/day", memory=path) as scheduler:
+        await scheduler.map(nothing, range(2))
+    kept = json.loads(path.read_bytes())
+    for slot in kept["whole"]["quotas"][0]["used"]:
+        slot[0] -= 2 * DAY  # as if it had been the day before yesterday
+    path.write_text(json.dumps(kept))
+    async with Scheduler("2/day", memory=path) as scheduler:
+        await scheduler.map(nothing, range(2))
+    assert current_time() - began < 60
