@@ -27,6 +27,9 @@ ECHOES = [
     base64.b64encode(b"me:pass/word").decode(), base64.b64encode(KEY.encode()).decode(),
     "tgp_v1_Ab/c\\u002BD\\u0022e9", "tgp_v1_Ab/c\\u002bD\\\"e9",  # .NET's, and Go's
     html.escape(KEY), "tgp_v1_Ab/c&#43;D&#34;e9", "tgp_v1_Ab&#x2F;c+D&quot;e9",
+    KEY.upper(), KEY.lower(), KEY.title(), base64.urlsafe_b64encode(KEY.encode()).decode(),
+    *("".join(form.format(ord(char)) for char in KEY)
+      for form in ("\\u{:04x}", "\\u{:04X}", "\\x{:02x}", "%{:02X}", "&#{};", "&#x{:X};")),
 ]  # fmt: skip
 
 
@@ -39,6 +42,20 @@ def test_each_form_of_a_key_is_hidden(echo: str) -> None:
         assert SECRETS.hide_in(text.encode(code)).decode(code) == "you sent <***>, and *** again"
 
 
+@pytest.mark.parametrize("before", ["user:", "me@host:", ":", "Bearer ", "abcd"])
+@pytest.mark.parametrize("after", ["", ":", "\n", "more"])
+@pytest.mark.parametrize("coded", [base64.b64encode, base64.urlsafe_b64encode])
+def test_a_key_amid_others_in_base64_is_hidden(before: str, after: str, coded: Any) -> None:
+    """Of what it stands in there is left what holds its neighbours: no four of its characters."""
+    echo = coded((before + KEY + after).encode()).decode()
+    left = SECRETS.hide(f"you sent {echo}")
+    at = len("you sent ") + len(before) * 4 // 3
+    assert left.startswith("you sent ")
+    assert "***" in left[at : at + 5]
+    held = {coded(KEY.encode()[start:]).decode()[:5] for start in range(len(KEY) - 4)}
+    assert not any(each in left for each in held)
+
+
 def test_what_is_no_key_stays_and_so_does_the_object() -> None:
     body = b'{"accept": "application/json", "version": "2024-10-21", "me": 1}'
     assert SECRETS.hide_in(body) is body
@@ -46,6 +63,8 @@ def test_what_is_no_key_stays_and_so_does_the_object() -> None:
     assert SECRETS.clean(response) is response
     words = Secrets({"authorization": "Bearer ollama", "api-key": "key"}, ())
     assert words.hide("ollama has a key") == "ollama has a key"
+    words = Secrets({"x-stage": "Production"}, ())
+    assert words.hide("production, not Production") == "production, not ***"
 
 
 def test_a_response_is_cleaned_whole() -> None:

@@ -6,6 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -24,8 +25,33 @@ _PLAIN_HEADERS = frozenset(
     }
 )  # fmt: skip
 _SHORTEST = 6  # a shorter one is a word, of which an answer may be full
+_WIDE = ("utf-16-le", "utf-16-be")
 _NO_SECRETS = frozenset({"api-key", "lm-studio", "no-key-required", "not-needed", "ollama"})
 _SCHEME = re.compile(r"^(?:basic|bearer|token|key)\s+", re.I)
+
+
+class _Forms:
+    """Texts to look for, and the same in UTF-16."""
+
+    def __init__(self, forms: set[str]) -> None:
+        texts = sorted(forms, key=len)
+        least = [text for at, text in enumerate(texts)
+                 if not any(shorter in text for shorter in texts[:at])]  # fmt: skip
+        self._sought = [text.encode() for text in least]
+        self._sought_wide = [text.encode(code) for code in _WIDE for text in least]
+        texts.reverse()  # the longest are hidden first: they hold others
+        self._all = [text.encode(code) for code in ("utf-8", *_WIDE) for text in texts]
+
+    def hidden_in(self, body: bytes, low: bytes, wide: bool) -> bytes:
+        """`body` without them: itself where `low`, it or it in small letters, holds none."""
+        if not any(form in low for form in self._sought) and not (
+            wide and any(form in low for form in self._sought_wide)
+        ):
+            return body
+        flags = re.NOFLAG if low is body else re.I
+        for form in self._all:
+            body = re.sub(re.escape(form), _hidden(form), body, flags=flags)
+        return body
 
 
 class Secrets:
@@ -40,30 +66,32 @@ class Secrets:
                 said |= {value, _SCHEME.sub("", value)}
         for url in urls:
             said |= _in_url(url or "")
-        forms: set[str] = set()
-        for secret in said:
-            if len(secret) >= _SHORTEST and secret.lower() not in _NO_SECRETS:
-                forms |= _forms(secret)
-        self._texts = sorted(forms, key=len, reverse=True)  # the longest first: it holds others
-        self._bytes = [text.encode() for text in self._texts]
-        self._wide = [text.encode(code) for code in ("utf-16-le", "utf-16-be")
-                      for text in self._texts]  # fmt: skip
+        self._said = [each for each in said
+                      if len(each) >= _SHORTEST and each.lower() not in _NO_SECRETS]  # fmt: skip
+        # Of a word no other case is hidden: an answer may well hold that.
+        self._exact = _Forms({each for each in self._said if each.isalpha()})
+        self._folded = _Forms(
+            {form.lower() for each in self._said for form in _forms(each) if not form.isalpha()}
+        )
+
+    @cached_property
+    def _escaped(self) -> _Forms:
+        return _Forms({form for each in self._said for form in _escaped(each)})
 
     def hide(self, text: str) -> str:
         """`text` without them, and without what looks as one."""
-        for secret in self._texts:
-            text = text.replace(secret, HIDDEN)
-        return redacted(text)
+        hidden = self.hide_in(text.encode("utf-8", "surrogatepass"))
+        return redacted(hidden.decode("utf-8", "surrogatepass"))
 
     def hide_in(self, body: bytes) -> bytes:
         """`body` without them: itself, where it holds none."""
-        for secret in self._bytes if b"\0" not in body else (*self._bytes, *self._wide):
-            if secret in body:
-                # Of the same width: what is UTF-16 stays that.
-                wide = secret.count(b"\0") * 2 >= len(secret)
-                code = "utf-16-be" if wide and secret.startswith(b"\0") else "utf-16-le"
-                body = body.replace(secret, HIDDEN.encode(code if wide else "ascii"))
-        return body
+        wide = b"\0" in body
+        body = self._exact.hidden_in(body, body, wide)
+        low = body.lower()
+        if wide or any(sign in low for sign in _SIGNS):
+            body = self._escaped.hidden_in(body, low, wide)
+            low = body.lower()
+        return self._folded.hidden_in(body, low, wide)
 
     def clean(self, response: httpx.Response) -> httpx.Response:
         """`response`, which was read, or one like it that holds none of them."""
@@ -93,6 +121,13 @@ class Secrets:
             each.args = tuple(self.hide(arg) if isinstance(arg, str) else arg for arg in each.args)
 
 
+def _hidden(form: bytes) -> bytes:
+    """What is put in the place of `form`, of the same width: what is UTF-16 stays that."""
+    if form.count(b"\0") * 2 < len(form):
+        return HIDDEN.encode()
+    return HIDDEN.encode("utf-16-be" if form.startswith(b"\0") else "utf-16-le")
+
+
 def hidden_in(text: str, request: Any) -> str:
     """`text`, which an answer to `request` says, without what the request shows to say who pays."""
     shown = {name: value for name, value in request.headers.items() if name.encode() in CREDENTIALS}
@@ -110,20 +145,42 @@ _ENTITIES: tuple[Mapping[str, str], ...] = (
 )  # fmt: skip
 
 
+# Of those that escape every character: JSON, JavaScript, addresses, HTML; in any case of letters.
+_EVERY = ("\\u{:04x}", "\\x{:02x}", "%{:02x}", "&#{};", "&#x{:x};")
+_SIGNS = (b"\\", b"%", b"&")  # of single bytes: these are found ten times as fast
+
+
 def _forms(secret: str) -> set[str]:
     """`secret` as JSON, HTML, addresses and base64 have it."""
     escaped = json.dumps(secret)[1:-1]
     forms = {secret, quote(secret, safe=""), escaped, escaped.replace("/", "\\/")}
     if " " not in secret:  # a header's whole value is in no base64
-        forms.add(base64.b64encode(secret.encode()).decode())
-    for digits in ("04X", "04x"):
-        codes = {ord(char): f"\\u{ord(char):{digits}}" for char in _NEEDLESS}
-        forms |= {escaped.translate(codes), secret.translate({**codes, 34: f"\\u{34:{digits}}"})}
+        forms |= _in_base64(secret.encode())
+    codes = {ord(char): f"\\u{ord(char):04x}" for char in _NEEDLESS}
+    forms |= {escaped.translate(codes), secret.translate({**codes, 34: "\\u0022"})}
     for entities in _ENTITIES:
         forms.add(secret.translate({ord(char): text for char, text in entities.items()}))
     return forms
 
 
+def _escaped(secret: str) -> set[str]:
+    """`secret` with each of its characters escaped."""
+    return {"".join(each.format(ord(char)) for char in secret) for each in _EVERY}
+
+
+def _in_base64(secret: bytes) -> set[str]:
+    """`secret` in base64 of either alphabet, alone and amid others, as ``user:key`` has it: three
+    bytes are four characters, so what comes before it shifts it in one of three ways.
+    """
+    forms = {base64.b64encode(secret).decode()}
+    for before in range(3):
+        text = base64.b64encode(b"\0" * before + secret).decode()
+        # Those characters alone that hold no bit of a neighbour's.
+        forms.add(text[-(-before * 8 // 6) : (before + len(secret)) * 8 // 6])
+    return forms | {form.translate(_URL_SAFE) for form in forms}
+
+
+_URL_SAFE = str.maketrans("+/", "-_")
 _OF_THE_BODY = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
 
 
