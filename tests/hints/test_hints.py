@@ -164,6 +164,9 @@ def test_a_429_that_does_not_say_which_limit(body: Any) -> None:
 KINDS: list[tuple[str, int, Any, Any, Kind]] = [
     # capacity
     ("503", 503, {}, None, Kind.CAPACITY),
+    ("Envoy", 503, {"x-envoy-overloaded": "true"}, "upstream", Kind.CONCURRENCY),
+    ("Envoy, not so", 503, {"x-envoy-overloaded": "false"}, None, Kind.CAPACITY),
+    ("Envoy, not a 503", 500, {"x-envoy-overloaded": "true"}, None, Kind.TRANSIENT),
     ("529", 529, {}, error_body("Overloaded", type="overloaded_error"), Kind.CAPACITY),
     ("overloaded, any status", 500, {}, error_body(type="overloaded_error"), Kind.CAPACITY),
     ("engine", 429, {}, error_body("The engine is currently overloaded"), Kind.CAPACITY),

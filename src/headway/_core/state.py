@@ -387,11 +387,14 @@ class SchedulerState:
         self.paused = False
 
     def reset(self, now: float) -> None:
-        """Forget a latch (a wrong key, an empty account), an outage and every gate."""
+        """Forget a latch (a wrong key, an empty account), an outage, every gate, and what refusals
+        taught of the limits.
+        """
         self.refusals.reset(now)
         for limits in self._scopes():
             limits.gate.open()
             limits.forget_stated(now)
+            limits.forget_learned(now)
         self._unblock_all()
 
     def guess(self, flow: Flow) -> float:

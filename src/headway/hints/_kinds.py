@@ -273,6 +273,8 @@ def _kind(
     """The kind, and whether a refusal by a limit says which limit it was."""
     prose = error.message.lower()
     limited = status not in _PLAIN_STATUSES and _has_limit_word(error)
+    if status == 503 and headers.get("x-envoy-overloaded", "").strip().lower() == "true":
+        return Kind.CONCURRENCY, True  # its circuit breaker counts what is in flight
     if _is_overloaded(status, error, prose) and not (limited and status != 429):
         return Kind.CAPACITY, True
     if status in (402, 429) and _is_about_one_request(status, error):

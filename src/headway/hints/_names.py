@@ -28,8 +28,11 @@ HANDED_ON = "x-headway"
 """The header of a refusal that a transport of ours hands on, with advice of its own."""
 
 _AS_IT_IS = frozenset(
-    {"date", "x-amzn-errortype", "ratelimit", "ratelimit-policy", "x-should-retry", HANDED_ON}
-)
+    {
+        "date", "x-amzn-errortype", "ratelimit", "ratelimit-policy", "x-envoy-overloaded",
+        "x-should-retry", HANDED_ON,
+    }
+)  # fmt: skip
 _RETRY = re.compile(  # grpc-retry-pushback-ms: gRPC's own (proposal A6)
     r"(?:[a-z0-9]{1,30}-){0,6}(?:retry-?after|retry-in|retry-delay|retry-pushback)"
     r"(?:-in)?(?:-(?:(?P<ms>ms|msecs?|millis|milliseconds?)|s|secs?|seconds?))?"

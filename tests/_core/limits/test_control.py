@@ -1,79 +1,299 @@
-"""The limits in force below the stated ones: epochs, the curve, the ceiling; AIMD."""
+"""The limits in force below the stated ones: what is held, probed, tried and given back."""
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headway._core.limits.control import ConcurrencyControl, RateControl
-from headway._core.limits.evidence import Evidence
 from headway._core.refusals.retry import Retry
 from headway._core.state import SchedulerState
 from headway.hints import LimitHint
 from headway.rates import Limits
 
 
+class Sender:
+    """Sends at the rate in force, from `now` on; what is refused, the tests say."""
+
+    def __init__(self, rate: RateControl, base: float = 1.0, now: float = 100.0) -> None:
+        self.rate, self.base, self.now = rate, base, now
+
+    def run(self, seconds: float) -> float:
+        until = self.now + seconds
+        while self.now < until:
+            self.rate.sent(self.base, self.now, binding=True)
+            self.now += self.base / self.rate.factor
+        return self.rate.factor
+
+    def refuse(self, *, probe: bool = False) -> float:
+        """The newest attempt is refused, at once."""
+        self.rate.sent(self.base, self.now, binding=True)
+        self.rate.cut(self.now, self.now, probe=probe)
+        self.now += 2 * self.base / self.rate.factor  # the gate
+        return self.rate.factor
+
+
+def searched(at: float = 10.0) -> Sender:
+    """One who looks for a rate, and holds a plateau of `at` attempts a second."""
+    rate = RateControl(5.0, math.inf)
+    rate.plateau = rate.factor = at
+    rate.cut(0.0, 0.0)  # ends the search, at 70%
+    rate.plateau = rate.factor = at
+    sender = Sender(rate, now=0.1)
+    sender.run(1.0)
+    return sender
+
+
 def test_a_burst_of_refusals_cuts_once() -> None:
     rate = RateControl()
     assert rate.cut(sent_at=9.0, now=10.0)
     assert not any(rate.cut(sent_at=9.0 + k / 100, now=10.0 + k / 100) for k in range(100))
-    assert rate.factor == pytest.approx(0.85)
-    assert rate.cut(sent_at=10.5, now=11.0)  # sent after the cut: a new epoch
-    assert rate.factor == pytest.approx(0.85**2)
+    assert rate.factor == pytest.approx(0.99)  # near what is stated, one step
+    assert rate.cut(sent_at=10.5, now=11.0)  # sent after the cut: a new cycle
+    assert rate.factor < 0.99
+
+
+def test_of_a_stated_rate_that_was_never_cut_nothing_is_followed() -> None:
+    rate = RateControl()
+    assert not rate.follows
+    rate.cut(0.0, 1.0)
+    assert rate.follows
+    Sender(rate, base=0.1).run(400.0)
+    assert rate.factor == rate.plateau == 1.0
+    assert not rate.follows  # what is stated was held
+
+
+def test_a_search_doubles_in_ten_seconds_until_its_first_cut() -> None:
+    rate = RateControl(5.0, math.inf)
+    rate.sent(1.0, 100.0, binding=True)
+    assert rate.sent(1.0, 110.0, binding=True) == pytest.approx(10)
+    assert rate.sent(1.0, 120.0, binding=False) == pytest.approx(10)  # nothing was held back
+    assert rate.sent(1.0, 130.0, binding=True) == pytest.approx(20)
+    assert rate.cut(130.0, 131.0)
+    assert rate.factor == pytest.approx(14)  # a bucket's burst is spent far above its refill
+
+
+def test_a_plateau_is_held_and_then_probed_ever_faster() -> None:
+    sender = searched()
+    assert sender.run(8.0) == 10.0
+    heights = [sender.run(3.0) for _ in range(5)]
+    assert all(low < high for low, high in pairwise(heights))
+    assert heights[-1] > 10.0 * 1.1
+
+
+def test_a_refused_probe_goes_back_and_the_next_comes_later() -> None:
+    sender = searched()
+    waits = []
+    for _ in range(6):
+        began = sender.now
+        while sender.run(0.1) < 10.6:
+            pass
+        waits.append(sender.now - began)
+        assert 9.8 < sender.refuse() < 10.3
+    assert waits == sorted(waits)
+    assert 100 < waits[-1] < 120  # and no later
+    assert 9.8 < sender.rate.plateau < 10.5
+
+
+def test_what_a_bucket_accepted_is_its_refill() -> None:
+    sender = searched(14.0)
+    level = 0.0
+    for _ in range(3000):  # a bucket of 10 a second, empty at first
+        sender.run(1e-9)
+        before, after = sender.now - sender.base / sender.rate.factor, sender.now
+        level = min(10.0, level + 10.0 * (after - before))
+        if level < 1.0:
+            sender.refuse()
+            level = min(10.0, level + 10.0 * (sender.now - after))
+        else:
+            level -= 1.0
+    assert sender.rate.plateau == pytest.approx(10.0, rel=0.03)
+
+
+def test_a_probe_far_above_is_tried_and_given_up_when_refused() -> None:
+    sender = searched(4.0)
+    while sender.run(0.5) < 10.0:
+        pass
+    tried = sender.refuse()
+    assert 8.0 < tried < 10.0
+    sender.run(0.5)
+    assert sender.refuse() < 7.0  # at once
+    assert sender.rate.plateau >= 4.0
+
+
+def test_what_was_tried_and_held_is_the_plateau() -> None:
+    sender = searched(4.0)
+    while sender.run(0.5) < 10.0:
+        pass
+    tried = sender.refuse()
+    sender.run(15.0)
+    assert sender.rate.plateau == tried
+    assert tried * 0.95 < sender.refuse() < tried * 1.11
+
+
+def test_a_fall_is_followed_in_a_few_refusals_and_tried_again_once() -> None:
+    sender = searched()
+    sender.run(10.5)
+    sender.refuse()
+    sender.run(10.0)
+    factors = []
+    for _ in range(4):
+        factors.append(sender.refuse())
+        sender.run(0.2)
+    assert factors[-1] < 0.65 * 10
+    sender.run(12.0)
+    assert sender.rate.plateau > 9  # chance may refuse so too
+
+
+def test_a_wall_is_followed_down_while_it_lasts() -> None:
+    sender = searched(20.0)
+    sender.run(9.0)  # 200 in ten seconds
+    sender.refuse()
+    factors = []
+    for gate in (0.3, 1.0, 3.0, 8.0):
+        sender.now += gate
+        factors.append(sender.refuse(probe=True))
+    assert factors == sorted(factors, reverse=True)
+    assert factors[-1] == pytest.approx(200 / 22, rel=0.1)  # of all the time that has passed
+    assert sender.rate.walled
+
+
+def test_an_ill_server_does_not_bring_the_rate_to_nothing() -> None:
+    sender = searched(20.0)
+    sender.run(2.0)
+    sender.refuse()
+    for _ in range(100):
+        sender.now += 8.0
+        sender.refuse(probe=True)
+    assert sender.rate.factor == pytest.approx(2.0, rel=0.3)
+
+
+def test_refusals_that_come_late_are_of_the_older_cycle() -> None:
+    sender = searched()
+    sender.run(5.0)
+    sent_at = sender.now - 0.5
+    sender.rate.cut(sent_at, sender.now)
+    factor = sender.rate.factor
+    for late in range(4):
+        assert not sender.rate.cut(sent_at + late / 10, sender.now)
+    sender.run(5.0)
+    sender.refuse()
+    assert sender.rate.factor > 0.9 * factor
+
+
+@given(st.lists(st.tuples(st.sampled_from("srp"), st.floats(0, 100)), max_size=60), st.booleans())
+def test_the_rate_stays_above_zero_and_up_to_what_is_stated(
+    happened: list[tuple[str, float]], searching: bool
+) -> None:
+    rate = RateControl(5.0, math.inf) if searching else RateControl()
+    now = 0.0
+    for what, elapsed in happened:
+        now += elapsed
+        before = rate.factor
+        if what == "s":
+            rate.sent(0.1, now, binding=elapsed < 50)
+        else:
+            rate.cut(now, now, probe=what == "p")
+            assert rate.factor <= before
+        assert 0.01 <= rate.factor <= rate.ceiling
+
+
+@given(st.lists(st.tuples(st.sampled_from("srp"), st.floats(0.01, 30)), max_size=40))
+def test_a_clock_that_moves_changes_nothing(happened: list[tuple[str, float]]) -> None:
+    here, there = RateControl(5.0, math.inf), RateControl(5.0, math.inf)
+    now, offset = 0.0, 0.0
+    for at, (what, elapsed) in enumerate(happened):
+        now += elapsed
+        if at % 7 == 3:
+            there.shift(1024.0)
+            offset += 1024.0
+        for rate, moment in ((here, now), (there, now + offset)):
+            if what == "s":
+                rate.sent(1.0, moment, binding=True)
+            else:
+                rate.cut(moment - 0.005, moment, probe=what == "p")
+        assert there.factor == pytest.approx(here.factor, rel=1e-6)
+
+
+def test_what_a_server_states_ends_the_search_and_what_was_learned() -> None:
+    rate = RateControl(5.0, math.inf)
+    rate.limit_to(3.0)
+    assert not rate.follows
+    assert rate.factor == 3.0
+    rate.cut(1000.0, 1001.0)
+    assert rate.factor < 3.0
+    assert Sender(rate, now=1001.0).run(500.0) == 3.0  # and not above
+    rate.limit_to(8.0)
+    assert rate.factor == rate.plateau == 8.0
+
+
+def test_what_fell_is_given_back_where_it_was_about_another_limit() -> None:
+    sender = searched()
+    sender.run(15.0)
+    assert sender.rate.best >= 10.0
+    for _ in range(4):
+        sender.run(0.1)
+        sender.refuse()
+    assert sender.rate.factor < 7
+    assert sender.rate.best >= 9.5
+    sender.rate.acquit()
+    assert sender.rate.factor >= 9.5
+
+
+# What is kept for another run
+
+
+def test_a_rate_that_was_learned_goes_on_where_it_was() -> None:
+    sender = searched()
+    sender.run(12.0)
+    sender.refuse()
+    learned = sender.rate.snapshot()
+    other = RateControl(5.0, math.inf)
+    assert other.restore(learned)
+    assert other.factor == sender.rate.plateau
+    assert other.follows
+    assert other.snapshot() == learned
+    assert Sender(other).run(15.0) == other.plateau  # held as long
 
 
 @pytest.mark.parametrize(
-    ("seconds", "factor"),
+    "learned",
     [
-        (0, 0.85),
-        (15, 1 - 0.15 / 8),  # K = 30 s: w (1 + .15 ((t - K) / K)^3)
-        (30, 1.0),
-        (300, 1.0),  # never above what is stated
+        {},
+        {"plateau": 0.9, "hold": 10.0},
+        {"plateau": 1.1, "hold": 10.0, "walled": 0.0},  # above what is stated
+        {"plateau": 0.001, "hold": 10.0, "walled": 0.0},
+        {"plateau": math.nan, "hold": 10.0, "walled": 0.0},
+        {"plateau": "0.9", "hold": 10.0, "walled": 0.0},
+        {"plateau": 0.9, "hold": 1e9, "walled": 0.0},
+        {"plateau": 0.9, "hold": 10.0, "walled": 2.0},
     ],
 )
-def test_the_curve_back(seconds: float, factor: float) -> None:
+def test_what_is_no_snapshot_of_a_rate_changes_nothing(learned: dict[str, object]) -> None:
     rate = RateControl()
-    rate.cut(99.0, 100.0)
-    assert rate.grow(100.0 + seconds, binding=True) == pytest.approx(factor)
+    assert not rate.restore(learned)
+    assert (rate.factor, rate.plateau, rate.follows) == (1.0, 1.0, False)
 
 
-def test_the_curve_goes_on_beyond_a_second_cut() -> None:
-    rate = RateControl()
-    rate.cut(0.0, 1.0)
-    rate.cut(2.0, 3.0)
-    assert rate.factor == pytest.approx(0.7225)
-    assert rate.grow(33.0, binding=True) == pytest.approx(
-        0.85
-    )  # the plateau is where the cut was made
-    assert rate.grow(63.0, binding=True) == pytest.approx(0.85 * 1.15)  # beyond it, ever faster
-    assert rate.grow(93.0, binding=True) == 1.0
+def test_a_concurrency_that_was_learned_goes_on_where_it_was() -> None:
+    control = ConcurrencyControl(math.inf)
+    assert control.snapshot() == {}
+    control.cut(19, 0.0, 1.0)
+    other = ConcurrencyControl(math.inf)
+    assert other.restore(control.snapshot())
+    assert other.limit == other.plateau == 19
+    for bad in ({}, {"capacity": 0, "hold": 10}, {"capacity": 2.5, "hold": 10},
+                {"capacity": 5, "hold": 1e6}, {"capacity": math.inf, "hold": 10}):  # fmt: skip
+        assert not other.restore(bad)
+    assert not ConcurrencyControl(19).restore(control.snapshot())  # no more than what is stated
+    assert other.limit == 19
 
 
-@given(st.lists(st.tuples(st.booleans(), st.floats(0, 100)), max_size=60))
-def test_the_rate_stays_above_zero_and_up_to_what_is_stated(
-    happened: list[tuple[bool, float]],
-) -> None:
-    rate, now = RateControl(), 0.0
-    for refused, elapsed in happened:
-        now += elapsed
-        before = rate.factor
-        if refused:
-            rate.cut(now, now)
-            assert rate.factor <= before
-        else:
-            assert rate.grow(now, binding=True) >= before
-        assert 0.01 <= rate.factor <= 1.0
-
-
-def test_a_clock_that_moves_does_not_start_a_new_epoch() -> None:
-    rate = RateControl()
-    rate.cut(9.0, 10.0)
-    rate.shift(1000.0)
-    assert not rate.cut(1010.0, 1010.0)
-    assert rate.grow(1025.0, binding=True) == pytest.approx(1 - 0.15 / 8)
+# The concurrency
 
 
 @pytest.mark.parametrize(
@@ -81,87 +301,57 @@ def test_a_clock_that_moves_does_not_start_a_new_epoch() -> None:
     [
         (10, 9, 9),  # full: 9 others and the one that was refused
         (10, 4, 4),  # refused at 5: 10 was never reached
-        (100, 99, 90),
+        (100, 99, 99),
         (1, 0, 1),  # never below one
         (2, 1, 1),
-        (math.inf, 19, 18),  # an unknown limit becomes known
+        (math.inf, 19, 19),  # an unknown limit becomes known
     ],
 )
 def test_a_concurrency_cut(ceiling: float, in_flight: int, limit: float) -> None:
     control = ConcurrencyControl(ceiling)
     assert control.cut(in_flight, 1.0, 2.0)
     assert control.limit == limit
-    assert not control.cut(in_flight, 2.0, 3.0)  # the same epoch
+    assert not control.cut(in_flight, 2.0, 3.0)  # the same cycle
     assert control.limit == limit
 
 
-def test_concurrency_grows_by_one_a_clean_round_up_to_the_ceiling() -> None:
-    control = ConcurrencyControl(4)
-    control.cut(1, 0.0, 1.0)
-    assert not any(control.succeeded(sent_at=0.5) for _ in range(9))  # they ran at the old limit
-    grown = [control.succeeded(2.0) for _ in range(8)]
-    assert control.limit == 4
-    # one success at a limit of 1, two at 2, three at 3; at the ceiling a round raises nothing
-    assert [index + 1 for index, one in enumerate(grown) if one][:3] == [1, 3, 6]
-    for _ in range(20):
-        control.succeeded(2.0)
-    assert control.limit == 4
+def test_concurrency_is_held_and_grows_by_clean_rounds_up_to_the_ceiling() -> None:
+    control = ConcurrencyControl(20)
+    control.cut(4, 0.0, 1.0)
+    assert not any(control.succeeded(0.5, 2.0, full=True) for _ in range(9))  # of the old limit
+    assert not any(control.succeeded(2.0, 10.0, full=True) for _ in range(9))  # it is held
+    limits, now = [], 11.0
+    for _ in range(7):
+        for _ in range(20):
+            now += 1.0
+            if control.succeeded(now, now, full=True):
+                break
+        limits.append(control.limit)
+    assert limits == [5, 7, 10, 15, 20, 20, 20]
 
 
-def test_a_cut_starts_a_new_round() -> None:
-    control = ConcurrencyControl(10)
-    control.cut(9, 0.0, 1.0)
-    for _ in range(8):
-        control.succeeded(1.5)
-    control.cut(8, 2.0, 3.0)
-    assert control.limit == 8
-    assert not any(control.succeeded(4.0) for _ in range(7))
-    assert control.succeeded(4.0)
-    assert control.limit == 9
+def test_what_ends_with_room_to_spare_is_no_clean_round() -> None:
+    control = ConcurrencyControl(20)
+    control.cut(4, 0.0, 1.0)
+    assert not any(control.succeeded(2.0, 100.0, full=False) for _ in range(50))
 
 
-# Where the limit has to be found
-
-
-def test_a_search_doubles_in_ten_seconds_until_its_first_cut() -> None:
-    rate = RateControl(5.0, math.inf)
-    rate.grow(100.0, binding=True)
-    assert rate.grow(110.0, binding=True) == pytest.approx(10)
-    assert rate.grow(120.0, binding=False) == pytest.approx(10)  # nothing was held back
-    assert rate.grow(130.0, binding=True) == pytest.approx(20)
-    assert rate.cut(130.0, 131.0)
-    assert rate.factor == pytest.approx(17)
-    assert rate.grow(161.0, binding=True) == pytest.approx(20)  # the curve from now on
-
-
-def test_what_a_server_states_ends_the_search() -> None:
-    rate = RateControl(5.0, math.inf)
-    rate.limit_to(3.0)
-    assert rate.grow(1000.0, binding=True) == 3.0
-    rate.cut(1000.0, 1001.0)
-    assert rate.grow(2000.0, binding=True) == 3.0
-    rate.limit_to(8.0)
-    assert rate.factor == 8.0
-
-
-@pytest.mark.parametrize(
-    ("in_flight", "starts", "concurrency"),
-    [
-        (40, 10, True),  # as many as ever, at a lower rate
-        (20, 30, False),  # fewer in flight than have been accepted
-        (40, 30, False),  # both at their highest: taken for the rate
-    ],
-)
-def test_the_pattern_tells_what_an_untyped_refusal_is_about(
-    in_flight: int, starts: int, concurrency: bool
-) -> None:
-    evidence = Evidence()
-    for n in range(30):
-        seen = evidence.sent(40, n / 10)
-        evidence.accepted(seen, n / 10)
-    for n in range(starts):
-        seen = evidence.sent(in_flight, 100 + n * 2.9 / starts)
-    assert evidence.is_concurrency(seen, 103.0) is concurrency
+def test_a_refused_probe_of_the_concurrency_goes_back_and_waits_twice_as_long() -> None:
+    control = ConcurrencyControl(math.inf)
+    control.cut(40, 0.0, 1.0)
+    now, waits = 1.0, []
+    for _ in range(6):
+        began = now
+        while not control.succeeded(now, now, full=True):
+            now += 0.25
+        waits.append(now - began)
+        assert control.limit == 41
+        assert control.cut(40, now, now + 0.1)
+        assert control.limit == 40
+        now += 0.1
+    assert waits[1] > 19
+    assert waits == sorted(waits)
+    assert 99 < waits[-1] < 101
 
 
 @pytest.mark.parametrize(

@@ -61,13 +61,19 @@ def test_what_was_counted_on_another_clock_is_forgotten() -> None:
     assert counts.clears_in(30.0) == 0.0
 
 
-def test_an_attempt_remembers_the_rate_of_the_last_three_seconds() -> None:
+def test_how_much_of_the_window_anything_was_sent_in() -> None:
+    assert tally(100.0, 120.0).seen_for(120.0) == pytest.approx(20, abs=60 / 32)
+    assert tally(*every_second(200)).seen_for(199.0) == 60
+    assert tally().seen_for(5.0) == 0.0
+
+
+def test_an_attempt_remembers_the_rate_of_the_last_twenty() -> None:
     evidence = Evidence()
-    assert evidence.sent(1, 0.0) == (1, 1 / 3)
-    assert evidence.sent(2, 1.5) == (2, 2 / 3)
-    assert evidence.sent(2, 3.5) == (2, 2 / 3)  # the first is too long ago
+    for start in range(19):
+        assert evidence.sent(1, start / 10) == (1, float("inf"))  # too few to tell
+    assert evidence.sent(2, 1.9) == (2, pytest.approx(10))
     evidence.shift(100.0)
-    assert evidence.sent(3, 104.0) == (3, 3 / 3)
+    assert evidence.sent(3, 102.0) == (3, pytest.approx(10))
 
 
 @pytest.mark.parametrize(
@@ -77,26 +83,37 @@ def test_an_attempt_remembers_the_rate_of_the_last_three_seconds() -> None:
         ((19, 5.0), True),  # 95%
         ((18, 5.0), False),  # fewer than were accepted: the rate
         ((20, 9.0), False),  # at the highest of both: taken for the rate
-        ((20, 8.9), True),
+        ((20, 8.4), True),
         ((7, 1.0), False),
     ],
 )
 def test_which_limit_a_refusal_was_about(seen: tuple[int, float], about_concurrency: bool) -> None:
+    for known in (False, True):
+        evidence = Evidence()
+        evidence.accepted((20, 10.0), 0.0)
+        first = evidence.is_concurrency(seen, 10.0, 0.0, known=known)
+        assert first is (about_concurrency and known)  # one alone may be chance
+        assert evidence.is_concurrency(seen, 10.0, 0.0, known=known) is about_concurrency
+
+
+def test_signs_have_to_come_one_after_the_other() -> None:
     evidence = Evidence()
     evidence.accepted((20, 10.0), 0.0)
-    assert evidence.is_concurrency(seen, 0.0) is about_concurrency
+    for _ in range(3):
+        assert not evidence.is_concurrency((20, 5.0), 10.0, 0.0, known=False)
+        assert not evidence.is_concurrency((20, 10.0), 10.0, 0.0, known=False)
 
 
 def test_a_handful_in_flight_is_no_crowd() -> None:
     evidence = Evidence()
     evidence.accepted((4, 10.0), 0.0)
-    assert not evidence.is_concurrency((7, 1.0), 0.0)
-    assert evidence.is_concurrency((8, 1.0), 0.0)
+    assert not evidence.is_concurrency((7, 1.0), 10.0, 0.0, known=True)
+    assert evidence.is_concurrency((8, 1.0), 10.0, 0.0, known=True)
 
 
 def test_what_was_accepted_long_ago_fades_and_a_clock_that_moves_changes_nothing() -> None:
     evidence = Evidence()
     evidence.accepted((100, 10.0), 0.0)
     evidence.shift(5000.0)
-    assert not evidence.is_concurrency((40, 1.0), 5000.0)
-    assert evidence.is_concurrency((40, 1.0), 5600.0)  # of 100 there are 37 left, after 1/e
+    assert not evidence.is_concurrency((40, 1.0), 10.0, 5000.0, known=True)
+    assert evidence.is_concurrency((40, 1.0), 10.0, 6800.0, known=True)  # 37 are left, after 1/e

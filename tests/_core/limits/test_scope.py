@@ -112,16 +112,16 @@ def test_what_never_fits_says_so() -> None:
     )
 
 
-def test_a_refusal_cuts_once_an_epoch() -> None:
+def test_a_refusal_cuts_once_a_cycle() -> None:
     bench = Bench(Limits("600/min", tokens="6000/min", concurrency=10))
     scope, pace = bench.scope, bench.scope.pace
     for _ in range(10):
         bench.start(1.0)
-    assert scope.cut_rate(0.0, 5.0, 10.0)
+    assert scope.cut_rate(0.0, 5.0, 10.0, probe=False)
     assert scope.pace < pace
-    assert not scope.cut_rate(1.0, 5.5, 10.0)  # sent before the cut
-    assert scope.cut_tokens(0.0, 5.0)
-    assert not scope.cut_tokens(1.0, 5.5)
+    assert not scope.cut_rate(1.0, 5.5, 10.0, probe=False)  # sent before the cut
+    assert scope.cut_tokens(0.0, 5.0, probe=False)
+    assert not scope.cut_tokens(1.0, 5.5, probe=False)
     assert scope.cut_concurrency(0.0, 5.0)
     assert 1 <= scope.capacity < 10
     assert not scope.cut_concurrency(1.0, 5.5)
@@ -129,9 +129,9 @@ def test_a_refusal_cuts_once_an_epoch() -> None:
 
 def test_where_no_rate_is_stated_a_refusal_begins_to_look_for_one() -> None:
     scope = Scope(Limits())
-    assert scope.cut_rate(0.0, 5.0, 40.0)
+    assert scope.cut_rate(0.0, 5.0, 40.0, probe=False)
     assert 0 < scope.pace < 40.0
-    assert not scope.cut_tokens(0.0, 5.0)  # no tokens are counted
+    assert not scope.cut_tokens(0.0, 5.0, probe=False)  # no tokens are counted
 
 
 def test_retuned_limits_start_no_burst_and_keep_what_did_not_change() -> None:

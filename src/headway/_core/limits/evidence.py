@@ -11,13 +11,13 @@ __all__ = ["Evidence", "Tally"]
 
 INFINITY = float("inf")
 
-_SPAN = 3.0  # seconds over which the rate is measured
-_MOST_STARTS = 4096
+_STARTS = 20  # over which the rate is measured
 _PARTS = 32  # slots a window
-_FORGET = 600.0  # seconds in which what was accepted fades to 1/e
+_FORGET = 1800.0  # seconds in which what was accepted fades to 1/e
 _AS_MANY = 0.95
 _CROWD = 8.0  # in flight: with fewer, a rate that is lower by a cut shows in nothing
-_LOWER = 0.9
+_LOWER = 0.85
+_SIGNS = 2  # refusals that say so, one after the other
 
 
 class Tally:
@@ -52,6 +52,11 @@ class Tally:
         two = self._inside(sent_at - 2 * self._span, sent_at, now) - 1.0
         return max(last, two / 2) / self._share
 
+    def seen_for(self, sent_at: float) -> float:
+        """Seconds of the window up to `sent_at` in which anything can have started."""
+        began = self._slots[0][0] * self._width if self._slots else sent_at
+        return min(self._span, sent_at - began)
+
     def room(self, now: float) -> float:
         """How many attempts the window still holds, as the user stated it."""
         since = now - self._span - self._width
@@ -82,50 +87,54 @@ class Tally:
 
 
 class Evidence:
-    """Which limit a refusal was about that does not say so: the rate, or the concurrency.
+    """Which limit a refusal was about that does not say so, or whose server says the same of all:
+    the rate, or the concurrency.
 
     A server that limits concurrency refuses at one number of attempts in flight, whatever the
-    rate; one that limits the rate refuses at one rate, whatever is in flight. So a refusal at fewer
-    in flight than have been accepted lately was about the rate; one at as many, but at a lower
-    rate than has been accepted lately, was about the concurrency. Where both are at their highest
-    it is taken for the rate: the next refusal, at a lower one, will tell.
+    rate; one that limits the rate refuses at one rate, whatever is in flight. So a refusal at as
+    many in flight as were ever accepted, but at a lower rate than the plateau that was held lately,
+    was about the concurrency: where a second one says the same. All others are taken for the rate.
     """
 
-    __slots__ = ("_at", "_most_in_flight", "_starts", "_top_rate")
+    __slots__ = ("_at", "_most_in_flight", "_signs", "_starts")
 
     def __init__(self) -> None:
-        self._starts: deque[float] = deque()  # of the last few seconds
+        self._starts: deque[float] = deque(maxlen=_STARTS)
         self._most_in_flight = 0.0
-        self._top_rate = 0.0
+        self._signs = 0
         self._at = 0.0
 
     def sent(self, in_flight: int, now: float) -> tuple[int, float]:
-        """An attempt starts with `in_flight` under way, itself included: what to remember."""
+        """An attempt starts with `in_flight` under way, itself included: what to remember, which is
+        that and the attempts a second of late.
+        """
         starts = self._starts
         starts.append(now)
-        while starts[0] < now - _SPAN or len(starts) > _MOST_STARTS:
-            starts.popleft()
-        return in_flight, len(starts) / max(_SPAN, now - starts[0])
+        if len(starts) < _STARTS:
+            return in_flight, INFINITY  # too few to tell
+        return in_flight, (_STARTS - 1) / max(1e-9, now - starts[0])
 
     def accepted(self, seen: tuple[int, float], now: float) -> None:
         """The attempt that `seen` was remembered of was not refused."""
         self._decay(now)
         self._most_in_flight = max(self._most_in_flight, seen[0])
-        self._top_rate = max(self._top_rate, seen[1])
 
-    def is_concurrency(self, seen: tuple[int, float], now: float) -> bool:
-        """Whether the refusal of that attempt was about how many were in flight."""
+    def is_concurrency(
+        self, seen: tuple[int, float], plateau: float, now: float, *, known: bool
+    ) -> bool:
+        """Whether the refusal of that attempt was about how many were in flight, where `plateau`
+        attempts a second were held lately. `known`: the limit of those in flight was met before.
+        """
         self._decay(now)
         crowded = seen[0] >= max(_CROWD, _AS_MANY * self._most_in_flight)
-        return crowded and seen[1] < _LOWER * self._top_rate
+        self._signs = self._signs + 1 if crowded and seen[1] < _LOWER * plateau else 0
+        return self._signs >= (1 if known else _SIGNS)
 
     def shift(self, seconds: float) -> None:
         """Move to another clock, which shows `seconds` more."""
         self._at += seconds
-        self._starts = deque(start + seconds for start in self._starts)
+        self._starts = deque((start + seconds for start in self._starts), maxlen=_STARTS)
 
     def _decay(self, now: float) -> None:
-        fade = math.exp(min(0.0, self._at - now) / _FORGET)
-        self._most_in_flight *= fade
-        self._top_rate *= fade
+        self._most_in_flight *= math.exp(min(0.0, self._at - now) / _FORGET)
         self._at = now

@@ -22,16 +22,18 @@ _LEAST_PATIENCE = 0.25
 class Gate:
     """Open, shut until `opens`, or waiting for the answer of `probe`."""
 
-    __slots__ = ("_follow_at", "cautious", "opens", "probe", "round_trip", "shut", "strikes",
-                 "until_slot")  # fmt: skip
+    __slots__ = ("_follow_at", "ajar", "cautious", "for_slot", "opens", "probe", "round_trip",
+                 "shut", "strikes", "until_slot")  # fmt: skip
 
     def __init__(self) -> None:
         self.shut = False
         self.opens = -INFINITY
         self.until_slot = False  # shut until an attempt in flight ends
+        self.for_slot = False  # it was shut so: no time would have opened it
         self.probe: object | None = None
         self.strikes = 0  # refusals since the gate was last open
         self.cautious = False  # an outage: the rest wait for the probe's answer
+        self.ajar = False  # the rest do not wait for the probe: what they go at is known to be safe
         self.round_trip = PROBE_PATIENCE  # seconds that refusals take
         self._follow_at = INFINITY
 
@@ -42,6 +44,8 @@ class Gate:
         if self.until_slot:
             return INFINITY
         if self.probe is not None:
+            if self.ajar:
+                return self.opens
             return INFINITY if self.cautious else self._follow_at
         return self.opens
 
@@ -63,16 +67,19 @@ class Gate:
         else:
             self.round_trip = max(seconds, 0.8 * self.round_trip + 0.2 * seconds)
 
-    def shut_until(self, moment: float) -> None:
-        """Shut, or shut for longer; a probe that is under way no longer counts."""
-        self.shut = True
+    def shut_until(self, moment: float, *, ajar: bool = False) -> None:
+        """Shut, or shut for longer; a probe that is under way no longer counts. `ajar`: the rest
+        follow the next probe at once.
+        """
+        self.ajar = ajar and (self.ajar or not self.shut)
+        self.shut, self.for_slot = True, False
         self.opens = max(self.opens, moment)
         self.probe = None
 
     def shut_until_slot_ends(self) -> None:
         """Shut until an attempt that is in flight ends."""
         self.shut_until(-INFINITY)
-        self.until_slot = True
+        self.until_slot = self.for_slot = True
 
     def slot_ended(self) -> None:
         """An attempt in flight ended."""
@@ -84,7 +91,7 @@ class Gate:
             self.probe = attempt
             patience = min(PROBE_PATIENCE, max(_LEAST_PATIENCE, 3 * self.round_trip))
             self._follow_at = now + patience
-        else:
+        elif now >= self._follow_at:
             self.open()
 
     def answered(self, attempt: object) -> None:
@@ -99,7 +106,7 @@ class Gate:
 
     def open(self) -> None:
         """Open at once."""
-        self.shut = self.until_slot = self.cautious = False
+        self.shut = self.until_slot = self.for_slot = self.cautious = self.ajar = False
         self.opens = -INFINITY
         self.probe = None
         self.strikes = 0

@@ -40,7 +40,10 @@ _ONE_A_SECOND = Rate(1.0, per=1.0, jitter=0.0)
 
 _SOME = 1.0  # tokens that an attempt uses at least
 
-_PROBE_EVERY = 1 / 16  # of a window whose limit is known, at first
+_PROMPT = 2 * LATENESS  # seconds after its time: what starts later was held back by another thing
+_SHORTEST_GATE = 0.05  # seconds: a refusal takes as long to be heard of
+_WALL_GATE = 1.0  # where refusals come as walls, which may last
+_WINDOW_SHOWS = 2  # strikes after which a full window is what refuses, and no empty bucket
 
 _Part = TypeVar("_Part", Pace, TokenBudget, Quota)
 
@@ -60,9 +63,9 @@ class Scope:
     """The paces, token budgets, slots and gate of one scope (`key` is None for the whole)."""
 
     __slots__ = (
-        "_configured", "_counts", "_enforcement", "_stated", "_wall", "budgets", "capacity",
-        "concurrency", "credit", "evidence", "followed_at", "gate", "has_quotas", "key", "last",
-        "odd", "paces", "ports", "quotas", "request_rate", "tally",
+        "_configured", "_counts", "_enforcement", "_searches", "_stated", "_wall", "budgets",
+        "capacity", "concurrency", "credit", "evidence", "followed_at", "gate", "has_quotas", "key",
+        "last", "odd", "paces", "ports", "quotas", "request_rate", "tally",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, key: Hashable = None, counts: Counts | None = None) -> None:
@@ -73,6 +76,7 @@ class Scope:
         self.paces: list[Pace] = []
         self.ports: tuple[Port, ...] = ()  # to limits that are decided elsewhere
         self.budgets: list[TokenBudget] = []
+        self._searches = False  # whether nothing is stated, and everything to be found
         self.evidence: Evidence | None = None  # gathered where a limit has to be found
         self.credit = 0.0  # attempts that a server says remain, for those that spend them eagerly
         self.followed_at = -INFINITY  # when the attempt was sent whose answer was followed last
@@ -251,18 +255,17 @@ class Scope:
     def take(self, job: Load, now: float) -> None:
         """Charge everything for an attempt of `job` that starts now, and is in flight already."""
         self.last = job
-        if self.gate.shut and (job.slots or not self.gate.until_slot):
-            self.gate.passed(job, now)
+        gate = self.gate
+        gated = gate.shut and not gate.for_slot
+        if gate.shut and (job.slots or not gate.until_slot):
+            gate.passed(job, now)
         if self.tally is not None:
             self.tally.started(now)
-        slowed = self.request_rate.factor < self.request_rate.ceiling
-        for budget in self.budgets:
-            slowed = slowed or budget.control.factor < budget.control.ceiling
-        binding = False  # whether a pace is what kept this attempt from starting earlier
-        if self.credit >= 1.0:
+        eager = self.credit >= 1.0
+        if eager:
             self.credit -= 1.0
-        elif slowed:
-            binding = any(now - pace.next < 2 * pace.interval for pace in self.paces)
+        if self.request_rate.follows or (self.budgets and self._follows_tokens()):
+            self._follow(job.cost, now, gated=gated, eager=eager)
         for pace in self.paces:
             pace.take(now)  # eager ones too, or as many would follow at the pace
         for port in self.ports:
@@ -273,56 +276,106 @@ class Scope:
                 charges.append((budget, budget.take(job.cost, now)))
         if self.evidence is not None:
             job.seen = self.evidence.sent(self.in_flight, now)
-        if slowed:
-            self._grow(now, binding=binding)
 
-    def cut_rate(self, sent_at: float, now: float, lately: float) -> bool:
-        """Slow the pace of requests for a refusal; False in the same epoch. Where no rate is
-        stated, one is looked for from now on, from `lately`, the attempts sent a second.
+    def _follows_tokens(self) -> bool:
+        return any(budget.control.follows for budget in self.budgets)
+
+    def _follow(self, cost: float, now: float, *, gated: bool, eager: bool) -> None:
+        """Move the paces in force for an attempt of `cost` tokens, which the gate kept (`gated`) or
+        which went without a pace (`eager`).
+        """
+        binding = not eager and (gated or self._is_paced(now))
+        if self.request_rate.follows:
+            _steer(self.request_rate, self.paces, 1.0, now, binding=binding)
+        for budget in self.budgets:
+            if budget.control.follows:
+                tokens = budget.weigh(cost)
+                _steer(budget.control, [budget.pace], tokens, now, binding=binding)
+
+    def _is_paced(self, now: float) -> bool:
+        """Whether a pace is what kept an attempt that starts now from starting earlier."""
+        return any(now - pace.next < max(_PROMPT, 0.25 * pace.interval) for pace in self.paces)
+
+    def cut_rate(self, sent_at: float, now: float, lately: float, *, probe: bool) -> bool:
+        """Slow the pace of requests for a refusal, of the gate's `probe` or not; False in the same
+        cycle. Where no rate is stated, one is looked for from now on, from `lately`, the attempts
+        sent a second.
         """
         if not self.paces:
             self._search(max(1.0, lately))
-        if self.tally is None:
-            cut = self.request_rate.cut(sent_at, now)
-        else:
-            filled, span = self.tally.filled(sent_at, now), self.paces[0].rate.span
-            cut = self.request_rate.cut(sent_at, now, filled, span)
-        if not cut:
+        window: tuple[float, float, float] | None = None
+        if self.tally is not None:
+            tally = self.tally
+            window = tally.filled(sent_at, now), tally.seen_for(sent_at), self.paces[0].rate.span
+        if not self.request_rate.cut(sent_at, now, probe=probe, window=window):
             return False
         for pace in self.paces:
             pace.slow_to(self.request_rate.factor, now)
         return True
 
     def reopens_in(self, strikes: int, now: float) -> float:
-        """Seconds until a window of the stated rate may have room again, whose limit is known by
-        what it held: at first when that has left it, then parts of it, more after each of `strikes`
-        probes in vain. Infinity where it is not known.
+        """Seconds for which a refusal of requests shuts the gate, after `strikes` earlier ones in a
+        row: two attempts at the pace in force, which is known to be safe; three times as long for
+        each strike, or until a window of the stated rate that is full has room again.
+        """
+        if not self.paces:
+            return INFINITY
+        wait = 2 * max(pace.interval for pace in self.paces)
+        wait = max(_WALL_GATE if self.request_rate.walled else _SHORTEST_GATE, wait) * 3.0**strikes
+        if self.tally is not None and strikes == (0 if self.request_rate.found else _WINDOW_SHOWS):
+            rate = self.paces[0].rate
+            return max(wait, self.tally.clears_in(now) + rate.delay_bound + LATENESS)
+        return wait
+
+    def goes_back_safely(self) -> bool:
+        """Whether the pace in force is known to be safe after a refusal, so that the rest need not
+        wait for the probe: not where refusals come as walls, nor where many would be sent before
+        the probe's refusal is heard.
         """
         control = self.request_rate
-        if self.tally is None or not control.known:
-            return INFINITY
-        rate = self.paces[0].rate
-        if control.found and not strikes:
-            return self.tally.clears_in(now) + rate.delay_bound + LATENESS
-        return rate.span * _PROBE_EVERY * 2.0**strikes
+        slow = 2 * max((pace.interval for pace in self.paces), default=0.0) >= self.gate.round_trip
+        return slow and not (control.walled or control.found)
 
-    def cut_tokens(self, sent_at: float, now: float) -> list[TokenBudget]:
-        """Slow the paces of tokens for a refusal: those that it cut, none in the same epoch."""
-        cut = [budget for budget in self.budgets if budget.control.cut(sent_at, now)]
+    def cut_tokens(self, sent_at: float, now: float, *, probe: bool) -> list[TokenBudget]:
+        """Slow the paces of tokens for a refusal, of the gate's `probe` or not: those that moved,
+        none in the same cycle.
+        """
+        cut = [b for b in self.budgets if b.control.cut(sent_at, now, probe=probe)]
         for budget in cut:
             budget.pace.slow_to(budget.control.factor, now)
         return cut
 
+    def was_crowded(self, job: Load, now: float) -> bool:
+        """Whether the refusal of `job`, which may be about the rate, was about the concurrency."""
+        if self.evidence is None:
+            self.evidence = Evidence()  # nothing is known yet: watch from now on
+            return False
+        if job.seen is None or not self.paces:
+            return False
+        rate, slots = self.request_rate, self.concurrency
+        known = slots.plateau < slots.ceiling
+        plateau = rate.best / self.paces[0].base
+        crowded = self.evidence.is_concurrency(job.seen, plateau, now, known=known)
+        # Where it is the concurrency that is being probed, and not the rate, it was about that.
+        probed = job.seen[0] > slots.plateau and rate.factor <= rate.plateau
+        if not (crowded or probed):
+            return False
+        self.request_rate.acquit()
+        for pace in self.paces:
+            pace.slow_to(self.request_rate.factor, now)
+        return True
+
     def cut_concurrency(self, sent_at: float, now: float) -> bool:
-        """Lower the concurrency in force for a refusal; False in the same epoch."""
+        """Lower the concurrency in force for a refusal; False in the same cycle."""
         if not self.concurrency.cut(self.in_flight, sent_at, now):
             return False
         self.capacity = self.concurrency.limit
         return True
 
-    def grow_concurrency(self, sent_at: float) -> bool:
+    def grow_concurrency(self, sent_at: float, now: float) -> bool:
         """Count a success below the stated concurrency; True when it raised the one in force."""
-        if not self.concurrency.succeeded(sent_at):
+        full = self.in_flight + 1 >= self.capacity  # its own slot is free again by now
+        if not self.concurrency.succeeded(sent_at, now, full=full):
             return False
         self.capacity = self.concurrency.limit
         return True
@@ -448,8 +501,26 @@ class Scope:
             if budget.control.release():
                 budget.pace.slow_to(budget.control.factor, now)
 
+    def forget_learned(self, now: float) -> None:
+        """Forget what refusals taught: the limits in force are those that are stated."""
+        stated = self._configured.requests
+        self.evidence = Evidence() if self._searches else None
+        if self._searches and not stated and self.request_rate.ceiling == INFINITY:
+            self._search(_FIRST_RATE)
+        elif not stated and not self._searches:
+            self.paces, self.request_rate = [], RateControl()
+        controls = [(budget.control, [budget.pace]) for budget in self.budgets]
+        for control, paces in ((self.request_rate, self.paces), *controls):
+            if control.ceiling < INFINITY:
+                control.begin(control.ceiling, control.ceiling)
+                for pace in paces:
+                    pace.slow_to(control.factor, now)
+        self.concurrency = ConcurrencyControl(self.concurrency.ceiling)
+        self.capacity = self.concurrency.limit
+
     def search(self) -> None:
         """Look for limits of which nothing is known, from a slow start on."""
+        self._searches = True
         self.evidence = Evidence()
         self._search(_FIRST_RATE)
 
@@ -459,16 +530,6 @@ class Scope:
         self.request_rate = RateControl(first, INFINITY)
         self.paces[0].slow_to(first, -INFINITY)
 
-    def _grow(self, now: float, *, binding: bool) -> None:
-        """Let the rates that are slowed grow back; `binding` is whether the pace held jobs back."""
-        if self.request_rate.factor < self.request_rate.ceiling:
-            factor = self.request_rate.grow(now, binding=binding)
-            for pace in self.paces:
-                pace.slow_to(factor, now)
-        for budget in self.budgets:
-            if budget.control.factor < budget.control.ceiling:
-                budget.pace.slow_to(budget.control.grow(now, binding=binding), now)
-
 
 def _statistics(
     what: LimitName, pace: Pace, used: float | None, frees_in: float | None = None
@@ -477,6 +538,16 @@ def _statistics(
     return LimitStatistics(
         what, rate.limit, rate.per, rate.span, used, min(1.0, pace.base / pace.interval), frees_in
     )
+
+
+def _steer(
+    control: RateControl, paces: list[Pace], cost: float, now: float, *, binding: bool
+) -> None:
+    before = control.factor
+    factor = control.sent(cost * paces[0].base, now, binding=binding)
+    if factor != before:
+        for pace in paces:
+            pace.slow_to(factor, now)
 
 
 def _nearest(older: list[_Part], rate: Rate) -> _Part | None:

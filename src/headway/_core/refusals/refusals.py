@@ -8,7 +8,6 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from headway._core.limits.evidence import Evidence
 from headway._core.limits.gate import PROBE_PATIENCE
 from headway._core.limits.scope import Scope
 from headway._core.queue.credentials import TRIES, Credential, Credentials
@@ -39,6 +38,10 @@ if TYPE_CHECKING:
 __all__ = ["Refusals"]
 
 INFINITY = float("inf")
+
+_SLOTS_IN_VAIN = 3  # that ended, and nobody may take: the limit fell below what is in flight
+_LONGEST_GATE = 8.0  # seconds, of our own guess at a limit's
+_DUST = 1e-6  # seconds that sums of floats may be off by
 
 
 class Refusals:
@@ -90,7 +93,7 @@ class Refusals:
             if limits.gate.shut:
                 limits.gate.answered(job)
             below = limits.capacity < limits.concurrency.ceiling
-            if below and limits.grow_concurrency(job.started_at):
+            if below and limits.grow_concurrency(job.started_at, now):
                 self._change(limits, "concurrency", limits.capacity, "a clean round", now)
             if not limits.gate.shut and limits.capacity >= limits.concurrency.ceiling:
                 self._troubled.discard(limits)
@@ -121,8 +124,9 @@ class Refusals:
         self.quiet = False
         if kind.retried is Retried.PATIENCE:
             self._answered(job)
-            if not refusal.typed:
-                kind = self._kind_by_evidence(job, scope, now)
+            # A server that limits both may say "requests" of either.
+            if kind is Kind.RATE and scope.was_crowded(job, now):
+                kind = Kind.CONCURRENCY
             self._refuse(job, refusal, kind, scope, now, random)
         elif kind.retried is Retried.ATTEMPTS:
             self._count(job, kind)
@@ -232,15 +236,6 @@ class Refusals:
                 if limits.gate.shut:
                     limits.gate.answered(job)
 
-    def _kind_by_evidence(self, job: Job, scope: Scope, now: float) -> Kind:
-        """What a 429 is about that does not say: from its pattern, once there is one."""
-        evidence = scope.evidence
-        if evidence is None:
-            scope.evidence = Evidence()  # nothing is known yet: watch from now on
-        elif job.seen is not None and evidence.is_concurrency(job.seen, now):
-            return Kind.CONCURRENCY
-        return Kind.RATE
-
     def _refuse(
         self,
         job: Job,
@@ -265,15 +260,17 @@ class Refusals:
         self._refused[kind] = self._refused.get(kind, 0) + 1
         self._count(job, kind)
         gate.took(now - job.started_at)
-        # A probe tells that the gate opened too soon, not that the pace was too high.
-        if not probe:
-            self._cut(kind, scope, job.started_at, now)
+        self._cut(kind, scope, job.started_at, now, probe)
         self.hopeless.spell(scope, now)
-        if kind.moves is Moves.SLOT and refusal.wait is None and scope.in_flight:
-            gate.strike(job)
+        strikes = gate.strike(job)
+        by_slot = kind.moves is Moves.SLOT and refusal.wait is None and scope.in_flight > 0
+        if by_slot and strikes < _SLOTS_IN_VAIN:
             gate.shut_until_slot_ends()
         else:
-            gate.shut_until(now + self._gate_wait(job, kind, refusal.wait, scope, now, random))
+            wait, ajar = self._gate_wait(
+                job, kind, refusal.wait, scope, now, random, strikes, probe
+            )
+            gate.shut_until(now + wait, ajar=ajar)
         until = None if gate.until_slot else gate.opens
         self.why = f"refused ({kind}): {refusal.message or refusal.status or 'no message'}"
         number = sum(self._refused.values())
@@ -286,20 +283,33 @@ class Refusals:
         self.hopeless.lasts(scope, refusal, now)
 
     def _gate_wait(
-        self, job: Job, kind: Kind, hint: float | None, scope: Scope, now: float, random: float
-    ) -> float:
-        """Seconds for which the refusal of `job` shuts the gate of `scope`."""
-        gate, spell = scope.gate, self.hopeless.spells[scope]
-        probe = gate.probe is job
-        strikes = gate.strike(job)
+        self,
+        job: Job,
+        kind: Kind,
+        hint: float | None,
+        scope: Scope,
+        now: float,
+        random: float,
+        strikes: int,
+        probe: bool,
+    ) -> tuple[float, bool]:
+        """Seconds for which the refusal of `job` shuts the gate of `scope`, and whether the rest
+        may follow the probe at once: what it goes back to is known to be safe.
+        """
+        spell = self.hopeless.spells[scope]
         if hint is not None and not self.hopeless.is_long(hint):
             spell.hinted(job.started_at, now + hint, probe=probe)
             wait = self.retry.reopening(kind, strikes, hint, random)
             if not spell.misled:
-                return wait
-            return max(wait, self._backoff(kind, max(strikes, spell.misled), random))
+                return wait, False
+            return max(wait, self._backoff(kind, max(strikes, spell.misled), random)), False
         own = self._backoff(kind, strikes, random)
-        return own if kind.cuts != "requests" else min(own, scope.reopens_in(strikes, now))
+        if kind.cuts == "requests":
+            wait = min(_LONGEST_GATE, self.retry.patience, scope.reopens_in(strikes, now))
+            if (left := spell.since + self.retry.patience - now) > 0:
+                wait = min(wait, left + _DUST)  # who waits is told when patience is over
+            return wait, not strikes and scope.goes_back_safely()
+        return own, False
 
     def _backoff(self, kind: Kind, strikes: int, random: float) -> float:
         """Seconds for which a gate is shut by our own guess, which must not end a job."""
@@ -309,16 +319,16 @@ class Refusals:
         if scope is self._whole or scope is job.flow.limits:  # not what a retune took away
             self._troubled.add(scope)
 
-    def _cut(self, kind: Kind, scope: Scope, sent_at: float, now: float) -> None:
+    def _cut(self, kind: Kind, scope: Scope, sent_at: float, now: float, probe: bool) -> None:
         why = f"refused ({kind})"
         if kind.cuts == "requests" and scope.cut_rate(
-            sent_at, now, self._counters.recent_rate(now)
+            sent_at, now, self._counters.recent_rate(now), probe=probe
         ):
             self._change(scope, "requests", 1 / scope.paces[0].interval, why, now)
         elif kind.cuts == "tokens":
-            for budget in scope.cut_tokens(sent_at, now):
+            for budget in scope.cut_tokens(sent_at, now, probe=probe):
                 self._change(scope, budget.kind, 1 / budget.pace.interval, why, now)
-        elif kind.cuts == "concurrency" and scope.cut_concurrency(sent_at, now):
+        elif kind.cuts == "concurrency" and not probe and scope.cut_concurrency(sent_at, now):
             self._change(scope, "concurrency", scope.capacity, why, now)
 
     def _fault(self, job: Job, refusal: Refusal, now: float, random: float) -> None:
