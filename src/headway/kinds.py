@@ -125,7 +125,8 @@ class Kind(StrEnum):
         Retried.ATTEMPTS, Moves.OUTAGE, None, "red",
     )  # fmt: skip
     PERMANENT = (
-        "permanent", "this call will never work (400, 403, 404, 413, 422, and what is not known)",
+        "permanent",
+        "this call will never work (400, 403, 404, 413, 422, 501, 505, and what is not known)",
         400, Retried.NEVER, Moves.NOTHING, None, "dark", True,
     )  # fmt: skip
     QUOTA = (

@@ -115,6 +115,9 @@ _STANDARD = frozenset(status.value for status in HTTPStatus) - {418}  # 418 is B
 _PLAIN_STATUSES = frozenset({401, 402, 404, 407, 413, 422})
 """They mean what they say, whatever the body adds: Groq's 413 is `rate_limit_exceeded`."""
 
+_UNABLE = frozenset({501, 505, 506, 510})
+"""The server cannot do what is asked, and does not say when it could."""
+
 _CONCURRENCY = re.compile(
     r"concurren(?:t|cy)|(?:simultaneous|parallel) (?:requests?|connections?|calls?)|in[ -]?flight"
 )
@@ -285,6 +288,8 @@ def _kind(
         return Kind.AUTH, True
     if status == 429 or limited or _is_hidden_limit(status, headers, error, prose, wall_time):
         return _which_limit(error)
+    if status in _UNABLE and not says_when(headers, error, wall_time):
+        return Kind.PERMANENT, True
     if status in (408, 409, 425, 449) or 500 <= status <= 599:  # 449: Cosmos, "retry with"
         return Kind.TRANSIENT, True
     return Kind.PERMANENT, True
