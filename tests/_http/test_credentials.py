@@ -13,7 +13,7 @@ import pytest
 from sites import URL, Site, idle
 
 from headway import Kind, Latched, Retry, Scheduler
-from headway._http.credentials import is_challenge, name_of
+from headway._http.credentials import is_challenge, is_credential, name_of
 
 pytestmark = pytest.mark.anyio
 
@@ -90,7 +90,21 @@ async def test_another_key_goes_on(site: Site) -> None:
     assert {each.status_code for each in right} == {200}
 
 
-@pytest.mark.parametrize("header", ["x-api-key", "api-key", "x-goog-api-key"])
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [("Authorization", True), ("X-RapidAPI-Key", True), ("apikey", True),
+     ("cf-aig-authorization", True),
+     ("x-portkey-api-key", True), ("Helicone-Auth", True), ("x-functions-key", True),
+     ("x-access-token", True), ("Ocp-Apim-Subscription-Key", True), ("idempotency-key", False),
+     ("cookie", False), ("x-csrf-token", False), ("proxy-authorization", False),
+     ("sec-websocket-key", False), ("x-author", False)],
+)  # fmt: skip
+def test_what_says_who_pays(header: str, says: bool) -> None:
+    """What is another with each request says it of none."""
+    assert is_credential(header.encode()) is says
+
+
+@pytest.mark.parametrize("header", ["x-api-key", "api-key", "x-goog-api-key", "X-RapidAPI-Key"])
 async def test_other_headers_hold_keys_too(header: str, site: Site) -> None:
     scheduler = Scheduler("100/s", concurrency=4)
     site.answers = [(401, JSON, WRONG)]

@@ -106,6 +106,21 @@ async def test_what_fails_to_be_prepared_gives_its_slot_back(site: Site) -> None
     assert idle(scheduler)
 
 
+async def test_what_is_signed_after_a_redirect_has_its_body(site: Site) -> None:
+    """A client that follows a redirect hands on the stream alone."""
+    signed: list[bytes] = []
+
+    def sign(request: Any) -> None:
+        signed.append(request.content)
+        request.headers["x-date"] = str(len(signed))
+
+    site.answers = [(307, {"location": "/moved"}, b""), (429, {"retry-after": "1"}, b"")]
+    async with site.client(Scheduler("100/s"), prepare=sign) as client:
+        await client.post(URL, content=b"text", follow_redirects=True)
+    assert signed == [b"text"] * 3
+    assert dates(site) == ["1", "2", "3"]
+
+
 async def test_a_streamed_body_is_prepared_as_it_is(site: Site) -> None:
     async def body() -> AsyncGenerator[bytes]:
         yield b"a"

@@ -319,9 +319,11 @@ FOR_GOOD: list[tuple[str, int, Any, Any, Kind]] = [
         "OpenRouter, nothing left",
         402,
         {},
-        message("You requested up to 4096 tokens, but can only afford 0."),
+        message("Requires more credits, or fewer max_tokens. You can only afford 0."),
         Kind.QUOTA,
     ),
+    ("a gateway, one request", 402, {}, message("Add credit or lower max_completion_tokens."),
+     Kind.PERMANENT),
     (
         "Stripe, one card",
         402,

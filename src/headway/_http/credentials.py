@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import parse_qsl
 
 from headway._core.queue.credentials import Credential
 
-__all__ = ["CREDENTIALS", "Replies", "is_challenge", "name_of"]
+__all__ = ["Replies", "is_challenge", "is_credential", "name_of"]
 
-CREDENTIALS = frozenset(
-    {b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"ocp-apim-subscription-key",
-     b"x-auth-token", b"x-amz-security-token"}
-)  # fmt: skip
-"""The headers that say who pays, in lower case."""
+# Headers that say who pays, in lower case: providers', clouds' and gateways' (Kong's, RapidAPI's,
+# Portkey's, LiteLLM's, Cloudflare's, Helicone's). A cookie is none: servers change it with answers.
+_CREDENTIAL = re.compile(
+    r"(?:.*[-_])?(?:api[-_]?(?:key|token)|rapidapi-key|auth(?:orization|[-_](?:key|token))?|access[-_]token)"
+    r"|ocp-apim-subscription-key|x-amz-security-token|x-functions-key|private-token"
+)
+_NOT_OURS = frozenset({"proxy-authorization"})  # a proxy's own, who says 407
 
-_LENGTHS = frozenset(map(len, CREDENTIALS))
+
+@lru_cache(maxsize=512)
+def is_credential(name: bytes) -> bool:
+    """Whether the header `name`, in any case, says who pays."""
+    said = name.decode("latin-1").lower()
+    return said not in _NOT_OURS and _CREDENTIAL.fullmatch(said) is not None
+
+
 _PARAMETERS = frozenset({"key", "api_key", "api-key", "apikey", "access_token", "token"})
 
 # Schemes whose first 401 is a question, with what of their answer stands for the caller: the rest
@@ -41,8 +52,8 @@ def name_of(request: Any) -> str:
     url = request.url
     said = [url.raw_scheme, url.netloc]
     for name, value in request.headers.raw:
-        if len(name) in _LENGTHS and (name := name.lower()) in CREDENTIALS:
-            said += (name, value if value.startswith(b"Bearer ") else _lasting(value))
+        if is_credential(name):
+            said += (name.lower(), value if value.startswith(b"Bearer ") else _lasting(value))
     if query := url.query:
         for parameter, given in parse_qsl(query.decode("latin-1")):
             if parameter.lower() in _PARAMETERS:

@@ -31,7 +31,7 @@ def preparer(prepare: Any, library: Any) -> Prepare | None:
         raise InvalidArgument(f"prepare={shown(prepare)} prepares no request", fix=_FIX)
 
     async def prepared(request: Any) -> Any:
-        fresh = _fresh(request, library)
+        fresh = await _fresh(request, library)
         made = prepare(fresh)
         if inspect.isawaitable(made):
             made = await made
@@ -49,7 +49,7 @@ def preparer(prepare: Any, library: Any) -> Prepare | None:
 
 def _by_flow(auth: Any, library: Any) -> Prepare:
     async def prepared(request: Any) -> Any:
-        flow = auth.async_auth_flow(_fresh(request, library))
+        flow = auth.async_auth_flow(await _fresh(request, library))
         try:
             return await anext(flow)
         finally:
@@ -58,12 +58,13 @@ def _by_flow(auth: Any, library: Any) -> Prepare:
     return prepared
 
 
-def _fresh(request: Any, library: Any) -> Any:
+async def _fresh(request: Any, library: Any) -> Any:
     """`request` as it was before any try: what is signed must not hold an older signature. One
     whose body is a stream is sent once, and is used as it is.
     """
-    if not repeatable(request) or not hasattr(request, "_content"):
+    if not repeatable(request):
         return request
+    await request.aread()  # a redirect's was not
     return library.Request(
         request.method,
         request.url,

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import httpx
 
-from headway._http.credentials import CREDENTIALS
+from headway._http.credentials import is_credential
 from headway._words import HIDDEN, redacted
 
 __all__ = ["Secrets", "hidden_in"]
@@ -130,7 +130,7 @@ def _hidden(form: bytes) -> bytes:
 
 def hidden_in(text: str, request: Any) -> str:
     """`text`, which an answer to `request` says, without what the request shows to say who pays."""
-    shown = {name: value for name, value in request.headers.items() if name.encode() in CREDENTIALS}
+    shown = {name: value for name, value in request.headers.items() if is_credential(name.encode())}
     return Secrets(shown, (str(request.url),)).hide(text)
 
 

@@ -181,6 +181,7 @@ _ONE_REQUEST = frozenset(
     }
 )  # fmt: skip
 _AFFORDABLE = re.compile(r"can only afford (-?\d[\d,]{0,20})|prompt tokens limit exceeded: \d")
+_FEWER = re.compile(r"(?:fewer|lower|reduce|decrease|smaller) .{0,20}\bmax_\w{0,20}tokens")
 _DECLINED = frozenset({"card_error", "card_declined"})  # Stripe's 402 is about one payment
 
 _LONG_PERIOD = re.compile(
@@ -314,7 +315,7 @@ def _is_about_one_request(status: int, error: ErrorBody) -> bool:
         affordable = _AFFORDABLE.search(prose[:600])  # OpenRouter: fewer max_tokens would do
         if affordable is not None:
             return affordable[1] is None or (read_number(affordable[1].replace(",", "")) or 0) > 0
-        return not _DECLINED.isdisjoint(error.words)
+        return _FEWER.search(prose[:600]) is not None or not _DECLINED.isdisjoint(error.words)
     if not _ONE_REQUEST.isdisjoint(error.words):
         return True
     asked = _ASKED.search(prose[:1_000])
