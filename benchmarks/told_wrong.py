@@ -2,7 +2,8 @@
 
 A server in a process of its own enforces a limit by one of four algorithms, and refuses with 429
 and a `Retry-After` in whole seconds (rounded up), or without one. An httpx client over
-``headway.httpx.AsyncTransport``, whose Scheduler was told twice that limit, makes 1,000 calls.
+``headway.httpx.AsyncTransport``, whose Scheduler was told twice that limit, makes 450 calls. Beside
+the bucket of a whole window's burst stands one of a quarter.
 Exits with 1, and says which, where a target is missed.
 
 The ideal makespan is ``(jobs - 1) / rate``: that of a client that knows the rate and spends it
@@ -10,7 +11,7 @@ evenly. Shown beside it is the soonest that any client could be done: one that s
 server and takes at once all that its algorithm lets pass at once. Windows by the clock are entered
 at three phases, which take turns in the mean.
 
-    python benchmarks/told_wrong.py [--jobs 1000] [--rate 100/2s]
+    python benchmarks/told_wrong.py [--jobs 450] [--rate 100/2s]
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from simulate import FixedWindow, Server, SlidingCounter, SlidingLog, TokenBucket
 
-MOST_REFUSED = 60  # of 1,000 jobs
-LEAST_SHARE = 0.93  # of the ideal
+MOST_REFUSED = 15  # of 1,000 jobs, in the mean of the phases
+LEAST_SHARE = 0.92  # of the ideal, in the mean of each algorithm
 CHECKED_FROM = 2.0  # seconds: to wait for a whole second is to lose a whole window of one second
 CONCURRENCY = 32
 TOLD = 2.0  # times the limit that is enforced
@@ -51,6 +52,7 @@ PHASES = {  # parts of a window that are over when the first call comes
     "sliding log": (0.0,),
     "sliding counter": (0.0, 0.33, 0.67),
     "token bucket": (0.0,),
+    "quarter bucket": (0.0,),
 }
 
 
@@ -63,7 +65,7 @@ def server_of(name: str, rate: Rate, phase: float, now: float) -> Server:
         return SlidingLog(limit, window)
     if name == "sliding counter":
         return SlidingCounter(limit, window, now - phase * window)
-    return TokenBucket(limit, limit / window)
+    return TokenBucket(limit / 4 if name == "quarter bucket" else limit, limit / window)
 
 
 def wait_of(server: Any, now: float) -> float:
@@ -204,7 +206,7 @@ def measure(rate: Rate, jobs: int) -> dict[tuple[str, str], list[Run]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="A limit that is told twice too high, over HTTP.")
-    parser.add_argument("--jobs", type=int, default=1000)
+    parser.add_argument("--jobs", type=int, default=450)
     parser.add_argument(
         "--rate", action="append", help="what is enforced (100/2s); may be repeated"
     )
@@ -218,9 +220,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rate = Rate.parse(text)
         ideal = (options.jobs - 1) * rate.per / rate.limit
         rows = []
+        shares: dict[str, list[float]] = {}
         for (name, hint), runs in measure(rate, options.jobs).items():
             seconds = [run.seconds for run in runs]
-            refused = max(run.refused for run in runs) * 1000 / options.jobs
+            refused = fmean(run.refused for run in runs) * 1000 / options.jobs
             lost = sum(run.lost for run in runs)
             best = fmean(
                 soonest(server_of(name, rate, phase, 0.0), options.jobs, 0.0)
@@ -234,10 +237,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             what = f"{text}, {name}, {hint}"
             checks.append((f"jobs lost, {what}", lost, 0))
             checks.append((f"429s in 1,000 jobs, {what}", refused, MOST_REFUSED))
-            if rate.per >= CHECKED_FROM:
-                checks.append(
-                    (f"makespan to the ideal, {what}", fmean(seconds) / ideal, 1 / LEAST_SHARE)
-                )
+            shares.setdefault(name, []).append(fmean(seconds) / ideal)
+        if rate.per >= CHECKED_FROM:
+            checks += [
+                (f"makespan to the ideal, {text}, {name}", fmean(share), 1 / LEAST_SHARE)
+                for name, share in shares.items()
+            ]
         headings = ["server", "429s in 1,000", "lost", "seconds", "of the ideal", "at the worst",
                     "of the soonest"]  # fmt: skip
         title = f"{text} enforced, {TOLD:g} times that told: ideal {ideal:.2f} s"

@@ -26,7 +26,7 @@ TINY = {
     "admission.py": ["--short", "120", "--long", "200", "--tasks", "200", "--slices", "1"],
     "memory.py": ["--items", "300", "--peer-items", "200", "--slow", "1", "--leases", "50"],
     "told_wrong.py": ["--jobs", "8", "--rate", "20/s"],
-    "control.py": ["--hours", "0.05", "--seeds", "1"],
+    "control.py": ["--hours", "0.02", "--seeds", "1"],
     "bulk.py": [
         "--kill-lines", "100", "--kills", "1", "--resume-rows", "100", "--lines", "200",
         "--memory-lines", "200", "--speed-lines", "50", "--peer-lines", "20", "--rounds", "1",
@@ -66,6 +66,9 @@ ROWS = {
         "Vector ARC",
         "inspect_ai",
         "botocore adaptive",
+        "told double: 20/s of a bucket of 10/s",
+        "told right, sliding log, 50 ms",
+        "two clients of one limit",
     ],
     "bulk.py": [
         "rows in the output",

@@ -38,7 +38,7 @@ _LONGEST_FALLEN = 45.0  # what fell is mostly given back
 _FELL, _FALLEN_FOR = 0.75, 1200.0
 
 # The ramp of a probe: the first step above the plateau, and the seconds in which it grows e-fold.
-_RAMP = (0.03, 6.0)
+_RAMP = (0.04, 6.0)
 _GENTLE_RAMP = (0.01, 15.0)  # where a refusal comes as a wall, each costs several
 _WALL = 2.0  # seconds
 _LOWEST_IN_WALL = 0.1  # of what met it: nobody knows whether it is a window, or the server is ill
@@ -48,7 +48,7 @@ _NEAR = 0.8  # of the ceiling
 _STEP, _STEP_NEAR = 0.985, 0.99  # down, where the plateau itself is refused
 # Refused again within so many attempts, and once more: the limit fell, if less than so much of the
 # plateau was accepted. Chance refuses as many, but not in so few.
-_SOON, _AT_ONCE, _FALL, _FAR_BELOW, _OFTEN = 25.0, 8.0, 0.76, 0.7, 4
+_SOON, _AT_ONCE, _FALL, _FAR_BELOW, _OFTEN = 25.0, 8.0, 0.72, 0.7, 4
 # Up, where a probe was refused: what a bucket accepted is its refill, of windows it may be chance.
 _RAISE, _RAISE_GENTLE = 1.1, 1.005
 _SETTLED = 0.995  # of what was accepted: at the refill itself a bucket never fills
@@ -276,8 +276,10 @@ class RateControl:
         if self._strikes >= _IN_A_ROW:
             self._walls = True
             self.walled = self.walled or sent_at - self._wall_since >= _WALL
-            self.plateau = max(min(self.plateau, filled), _LEAST_FOUND * self.plateau)
+            self._known = self._known or filled < INFINITY
             self._lower_to_measure(0.0)
+        if self._known:
+            self.plateau = max(min(self.plateau, filled), _LEAST_FOUND * self.plateau)
 
     def _end_wall(self, now: float) -> None:
         """The next probe goes: if it is accepted, the wall ended somewhere in the gate's time."""
