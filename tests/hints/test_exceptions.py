@@ -90,6 +90,12 @@ def test_kinds(error: BaseException, kind: Kind, status: int | None) -> None:
         (ConnectionRefusedError(), True),
         (raised(APIConnectionError, httpx.ConnectError("refused")), True),
         (raised(APIConnectionError, httpx.ReadError("reset")), False),
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), True),
+        (raised(APIConnectionError, OSError(errno.EHOSTUNREACH, "No route to host")), True),
+        (OSError(errno.ECONNRESET, "Connection reset by peer"), False),
+        (httpx.ConnectTimeout("no"), True),
+        (raised(httpx.ConnectTimeout, OSError(errno.ECONNRESET, "reset")), False),
+        (httpx.ReadTimeout("no"), False),
     ],
 )
 def test_whether_a_connection_was_made(error: Exception, unreached: bool) -> None:

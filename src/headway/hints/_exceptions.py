@@ -496,9 +496,20 @@ _NO_CONNECTION = frozenset(
         "gaierror",
     }
 )  # fmt: skip
+_NO_CONNECTION_IN_TIME = frozenset(
+    {"ConnectTimeout", "ConnectTimeoutError", "ConnectionTimeoutError", "ProxyConnectionError"}
+)
+_NO_WAY = frozenset(
+    {errno.ECONNREFUSED, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH}
+)
 
 
 def _unreached(error: BaseException) -> bool:
     """Whether no connection was made at all."""
     causes = (error, *_causes(error))
-    return any(base.__name__ in _NO_CONNECTION for one in causes for base in type(one).__mro__)
+    names = {base.__name__ for one in causes for base in type(one).__mro__}
+    numbers = {one.errno for one in causes if isinstance(one, OSError)} - {None}
+    if not names.isdisjoint(_NO_CONNECTION) or not numbers.isdisjoint(_NO_WAY):
+        return True
+    # httpx-aiohttp calls a connection that broke the same.
+    return not numbers and not names.isdisjoint(_NO_CONNECTION_IN_TIME)
