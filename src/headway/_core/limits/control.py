@@ -201,7 +201,7 @@ class RateControl:
                 self.found = self._known = True
                 self.plateau = filled
             else:
-                self._step_back(taken if followed else INFINITY, time, now)
+                self._step_back(taken if followed else INFINITY, time, now, filled)
         self._taken, self._time = after, late
         self._searching = False
         self.plateau = max(_LEAST * min(1.0, self.ceiling), self.plateau)
@@ -213,7 +213,7 @@ class RateControl:
         self._refused_probe = probe
         return self.factor != before
 
-    def _step_back(self, taken: float, time: float, now: float) -> None:
+    def _step_back(self, taken: float, time: float, now: float, filled: float) -> None:
         """A refusal opens a cycle: choose the plateau and its hold, by what the last one showed."""
         plateau, factor, unit = self.plateau, self.factor, self._unit
         near = self._is_near()
@@ -225,6 +225,9 @@ class RateControl:
             taken, time = taken + self._before[0], time + self._before[1]
         self._before = taken, time
         measure = (taken + _SLACK * unit) / time if time > 0 else INFINITY
+        if self._known:  # a window that is known held so much, whatever its gate took
+            least = _BELOW_MEASURE * filled
+            measure, taken = max(measure, least), max(taken, least * time)
         if self._searching:
             self.plateau = self._proven = _OVERSHOT * factor
         elif self._fallback:
