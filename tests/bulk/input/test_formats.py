@@ -380,6 +380,21 @@ BAD_FILES = {
         "in.jsonl is binary, or UTF-16 without a byte order mark, not UTF-8 text. Fix: convert it "
         "first: iconv -f UTF-16LE -t UTF-8 in.jsonl > utf8.jsonl",
     ),
+    "UTF-16 of the other order": (
+        "{}".encode("utf-16-be"),
+        "in.jsonl is binary, or UTF-16 without a byte order mark, not UTF-8 text. Fix: convert it "
+        "first: iconv -f UTF-16BE -t UTF-8 in.jsonl > utf8.jsonl",
+    ),
+    "a database, of which tables are made": (
+        b"SQLite format 3\0",
+        "in.jsonl is an SQLite database, not UTF-8 text. Fix: convert it first: "
+        "sqlite3 -csv -header in.jsonl 'SELECT …' > utf8.csv",
+    ),
+    "a web page": (
+        b"<!doctype html>\n<html>",
+        "in.jsonl starts with '<': a web page or XML, not JSONL. Fix: look at what it says: it may "
+        "be a sign-in page in the place of the file.",
+    ),
     "gzip": (
         b"\x1f\x8b\x08\x00",
         "in.jsonl is compressed with gzip, not UTF-8 text. Fix: convert it first: "

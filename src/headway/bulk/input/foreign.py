@@ -41,14 +41,20 @@ _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "7z x -so {}"),
     (b"PAR1", "a Parquet file", ""),
     (b"ARROW1", "an Arrow file", ""),
+    (b"FEA1", "an Arrow file", ""),
     (b"\xff\xff\xff\xff", "an Arrow stream", ""),  # as Hugging Face's datasets are kept
     (b"ORC", "an ORC file", ""),
     (b"Obj\x01", "an Avro file", ""),
     (b"SQLite format 3\x00", "an SQLite database", "sqlite3 -csv -header {} 'SELECT …'"),
+    (b"\x93NUMPY", "a NumPy array", ""),
+    (b"\x89HDF", "an HDF5 file", ""),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel file", ""),
     (b"%PDF-", "a PDF", ""),
 )
-_TABLES = frozenset({"a Parquet file", "an Arrow file", "an ORC file", "an Avro file"})
+_TABLES = frozenset(
+    {"a Parquet file", "an Arrow file", "an ORC file", "an Avro file", "a NumPy array",
+     "an HDF5 file"}
+)  # fmt: skip
 _SHEETS = (
     b"xl/",
     b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet",
@@ -84,7 +90,8 @@ def check_text(head: bytes, name: str, *, table: bool = False) -> None:
     for start, what, command in _STARTS:
         if not head.startswith(start):
             continue
-        fix = f"convert it first: {command.format(quoted(name))} {to}"
+        written = "> utf8.csv" if "-csv" in command else to  # what sqlite3 writes is a table
+        fix = f"convert it first: {command.format(quoted(name))} {written}"
         if what == "an Arrow stream":
             fix = f"convert it first: {_by_datasets('Dataset.from_file', name)}"
         elif what in _TABLES:
@@ -93,9 +100,11 @@ def check_text(head: bytes, name: str, *, table: bool = False) -> None:
             fix = _SAVE
         raise InvalidInput(f"{name} is {what}, not UTF-8 text", fix=fix)
     if b"\x00" in head[:4]:
+        # Of letters and digits UTF-16 has one byte of 0 each, before or after the other.
+        order = "BE" if head[:1] == b"\x00" else "LE"
         raise InvalidInput(
             f"{name} is binary, or UTF-16 without a byte order mark, not UTF-8 text",
-            fix=f"convert it first: iconv -f UTF-16LE -t UTF-8 {quoted(name)} {to}",
+            fix=f"convert it first: iconv -f UTF-16{order} -t UTF-8 {quoted(name)} {to}",
         )
 
 

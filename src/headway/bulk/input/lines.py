@@ -86,6 +86,11 @@ def check_head(head: bytes, name: str, *, table: bool = False) -> None:
             f"{name} starts with '[': a JSON array, not JSONL",
             fix=f"write one request a line, for example: jq -c '.[]' {quoted(name)} > lines.jsonl",
         )
+    if not table and first.data.lstrip().startswith(b"<"):
+        raise InvalidInput(
+            f"{name} starts with '<': a web page or XML, not JSONL",
+            fix="look at what it says: it may be a sign-in page in the place of the file.",
+        )
     if not table and is_spread(head, first.data):
         raise InvalidInput(
             f"{name} holds JSON over several lines, not JSONL",
