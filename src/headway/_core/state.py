@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from headway._core.counters import Counters, Statistics
+from headway._core.limits.eager import Eager
 from headway._core.limits.scope import Scope
 from headway._core.limits.stated import believed
 from headway._core.picture import picture
@@ -81,6 +82,8 @@ class SchedulerState:
         self.refusals = Refusals(retry, self.whole, self.waiting, self.counters, self.events, now)
         self.paused = False
         self.eager = eager  # spend at once what a server says remains
+        if eager:
+            self.whole.eager = Eager()
         self.max_queue = max_queue
         self._enforcement = UNKNOWN_ENFORCEMENT
         self._wall: float | None = None
@@ -109,6 +112,8 @@ class SchedulerState:
                 self.refusals.forget(gone)
         flow = self._registry.add(key)
         if flow.limits is not None:
+            if self.eager:
+                flow.limits.eager = Eager()
             flow.limits.enforce(self._enforcement, self._seen_at)
             if self._wall is not None:
                 flow.limits.set_wall(self._wall, self._seen_at)
@@ -260,8 +265,8 @@ class SchedulerState:
         for kind, (limit, per) in stated.tokens.items():
             if scope.follow_tokens(kind, limit, per, now):
                 self.refusals.followed(scope, kind, limit / per, now)
-        if self.eager and stated.remaining is not None:
-            scope.spend_eagerly(stated.remaining, now)
+        if stated.least is not None:
+            scope.spend_eagerly(stated.least, sent_at, now)
 
     def enforce(self, enforcement: Enforcement, now: float) -> None:
         """Take all limits as the provider means them, where the user has not said another."""

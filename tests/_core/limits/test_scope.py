@@ -6,9 +6,11 @@ import pytest
 
 from headway import Limits, NeverFits
 from headway._core.counters import Counts
+from headway._core.limits.eager import Eager
 from headway._core.limits.port import Port
 from headway._core.limits.scope import Scope
 from headway._core.queue.job import Flow, Job
+from headway.hints import LimitHint
 from headway.kinds import Binds
 
 INFINITY = float("inf")
@@ -176,13 +178,14 @@ def test_tokens_of_a_server_bind_where_nothing_is_known() -> None:
 
 def test_what_remains_may_be_spent_at_once_within_the_window() -> None:
     bench = Bench(Limits("600/min"))
+    bench.scope.eager = Eager()
     bench.start()
-    bench.scope.spend_eagerly(50.0, 0.0)
-    assert bench.scope.credit == 49  # one of them is in flight
+    bench.scope.spend_eagerly(LimitHint("requests", 600, 50, None, 60), 0.0, 0.0)
+    assert bench.scope.credit == 50
     assert bench.scope.ready_at(0.0, 0.0) == -INFINITY
     bench.start()
-    assert bench.scope.credit == 48
-    bench.scope.spend_eagerly(1e6, 0.0)
+    assert bench.scope.credit == 49
+    bench.scope.spend_eagerly(LimitHint("requests", 600, 1e6, None, 60), 0.0, 0.0)
     assert bench.scope.credit == 598  # two have started in this window
 
 

@@ -116,7 +116,7 @@ def starts_at_once(state: SchedulerState, now: float, most: int = 2_000) -> int:
         (None, [requests(600, 60, 500), requests(14_400, 86_400, 30)], 30),
         ("10/s", [requests(1000, 60, 1000)], 10),
         ("600/min", [requests(600, 60, 300)], 300),
-        (["10/s", "600/min"], [requests(600, 60, 300)], 1),
+        (["10/s", "600/min"], [requests(600, 60, 300)], 10),
     ],
 )
 def test_eagerness_keeps_within_what_is_stated(stated: Any, hints: Any, most: int) -> None:

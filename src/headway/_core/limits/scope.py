@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from headway._core.counters import Counts, LimitStatistics
 from headway._core.limits.budget import Charge, TokenBudget
 from headway._core.limits.control import ConcurrencyControl, RateControl
+from headway._core.limits.eager import Eager
 from headway._core.limits.evidence import Evidence, Tally
 from headway._core.limits.gate import Gate
 from headway._core.limits.pace import Pace
@@ -17,6 +18,7 @@ from headway._core.limits.port import Port
 from headway._core.limits.quota import Quota
 from headway._words import count
 from headway.errors import NeverFits
+from headway.hints import LimitHint
 from headway.kinds import Binds, LimitName
 from headway.rates import (
     LATENESS,
@@ -64,8 +66,8 @@ class Scope:
 
     __slots__ = (
         "_configured", "_counts", "_enforcement", "_searches", "_stated", "_wall", "budgets",
-        "capacity", "concurrency", "credit", "evidence", "followed_at", "gate", "has_quotas", "key",
-        "last", "odd", "paces", "ports", "quotas", "request_rate", "tally",
+        "capacity", "concurrency", "credit", "eager", "evidence", "followed_at", "gate",
+        "has_quotas", "key", "last", "odd", "paces", "ports", "quotas", "request_rate", "tally",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, key: Hashable = None, counts: Counts | None = None) -> None:
@@ -80,6 +82,7 @@ class Scope:
         self.evidence: Evidence | None = None  # gathered where a limit has to be found
         self.credit = 0.0  # attempts that a server says remain, for those that spend them eagerly
         self.followed_at = -INFINITY  # when the attempt was sent whose answer was followed last
+        self.eager: Eager | None = None  # where what a server says remains is spent at once
         self._enforcement = UNKNOWN_ENFORCEMENT
         self._wall: float | None = None
         self._stated = limits  # by the user; `_configured` as the provider enforces it
@@ -252,7 +255,8 @@ class Scope:
                     at = ready
         return at
 
-    def take(self, job: Load, now: float) -> None:
+    # In one function: each call of another would be paid by every attempt.
+    def take(self, job: Load, now: float) -> None:  # noqa: C901 - see above
         """Charge everything for an attempt of `job` that starts now, and is in flight already."""
         self.last = job
         gate = self.gate
@@ -268,6 +272,10 @@ class Scope:
             self._follow(job.cost, now, gated=gated, eager=eager)
         for pace in self.paces:
             pace.take(now)  # eager ones too, or as many would follow at the pace
+        if self.eager is not None:
+            self.eager.started(now)
+            for pace in self.paces:  # it may have been let off what it charged
+                pace.next = max(pace.next, self.eager.clears_at(pace.rate, now) or pace.next)
         for port in self.ports:
             port.take()
         if self.budgets or self.quotas:
@@ -436,6 +444,8 @@ class Scope:
             self.evidence.shift(seconds)
         if self.tally is not None:
             self.tally.shift(seconds)
+        if self.eager is not None:
+            self.eager.shift(seconds)
 
     def follow_requests(self, rate: float, now: float) -> bool:
         """Keep below `rate`, attempts a second that the server states; False where that is old."""
@@ -475,15 +485,23 @@ class Scope:
         for budget in self.budgets:
             budget.count_cached(enforcement.cached)
 
-    def spend_eagerly(self, remaining: float, now: float) -> None:
-        """Let so many attempts start at once as the server says remain, and the stated rates allow:
-        without their pace, but within their windows.
+    def spend_eagerly(self, hint: LimitHint, sent_at: float, now: float) -> None:
+        """Let so many attempts start at once as the answer to one that was sent at `sent_at` says
+        remain, and the stated rates allow: without their pace, but within their windows.
         """
-        room = remaining - self.in_flight
+        if self.eager is None:
+            return
         stated = self._configured.requests
-        if stated:
-            room = min(room, 0.0 if self.tally is None else self.tally.room(now))
-        self.credit = max(0.0, room)
+        rates = [pace.rate for pace in self.paces] if stated else []
+        self.credit = self.eager.credit(hint, rates, sent_at, now)
+        if self.credit < 1.0 and stated:
+            # What was spent at once is not paid off for longer than the windows hold it.
+            renews = INFINITY
+            if hint.reset is not None and self.eager.is_newest(sent_at):
+                renews = now + hint.reset + LATENESS
+            for pace in self.paces:
+                clears = self.eager.clears_at(pace.rate, now)
+                pace.next = min(pace.next, renews) if clears is None else clears
 
     def forget_stated(self, now: float) -> None:
         """Forget what servers stated: the limits in force are the user's own again."""

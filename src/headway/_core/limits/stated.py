@@ -21,14 +21,21 @@ _SHORTEST, _LONGEST = 1.0, 3_600.0
 @dataclass(slots=True)
 class StatedLimits:
     """What one answer states: the least rate of requests (a second) and of each class of tokens
-    (limit, and its period in seconds), the requests that remain of any limit, and what cannot be
-    meant.
+    (limit, and its period in seconds), the limit of requests of which the fewest remain, and what
+    cannot be meant.
     """
 
     requests: float | None = None
     tokens: dict[TokenClass, tuple[float, float]] = field(default_factory=dict)
-    remaining: float | None = None
+    least: LimitHint | None = None
     odd: list[str] = field(default_factory=list)
+
+    @property
+    def remaining(self) -> float | None:
+        """The requests that remain of the limit of which the fewest do."""
+        if self.least is None or self.least.remaining is None:
+            return None
+        return max(0.0, self.least.remaining)
 
 
 def believed(hints: Iterable[LimitHint]) -> StatedLimits:
@@ -36,8 +43,9 @@ def believed(hints: Iterable[LimitHint]) -> StatedLimits:
     found = StatedLimits()
     for hint in hints:
         if hint.what == "requests" and hint.remaining is not None:
-            least = hint.remaining if found.remaining is None else found.remaining
-            found.remaining = max(0.0, min(least, hint.remaining))
+            least = found.remaining
+            if least is None or hint.remaining < least:
+                found.least = hint
         if not hint.limit or hint.per is None:
             continue  # a limit without its period says nothing that can be kept
         if not (1.0 <= hint.limit <= _MOST and hint.per >= _SHORTEST):

@@ -1,0 +1,168 @@
+"""Eagerness: what a server says remains is spent at once, and no window is ever exceeded."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from random import Random
+
+import httpx
+import pytest
+from anyio import current_time, sleep
+
+import headway.httpx
+from headway import Rate, Scheduler
+from headway._core.limits.eager import Eager
+from headway.hints import LimitHint
+
+LIMIT, WINDOW = 100, 2.0
+JOBS = 250
+Decide = Callable[[float], tuple[bool, float, float]]  # accepted, remaining, reset
+
+
+def fixed() -> Decide:
+    window, held = -1, 0
+
+    def decide(now: float) -> tuple[bool, float, float]:
+        nonlocal window, held
+        if int(now // WINDOW) != window:
+            window, held = int(now // WINDOW), 0
+        held += held < LIMIT + 1
+        return held <= LIMIT, LIMIT - held, WINDOW - now % WINDOW
+
+    return decide
+
+
+def log() -> Decide:
+    kept: deque[float] = deque()
+
+    def decide(now: float) -> tuple[bool, float, float]:
+        while kept and kept[0] <= now - WINDOW:
+            kept.popleft()
+        if len(kept) >= LIMIT:
+            return False, 0, kept[0] + WINDOW - now
+        kept.append(now)
+        return True, LIMIT - len(kept), kept[0] + WINDOW - now
+
+    return decide
+
+
+def counter() -> Decide:
+    window = before = held = 0
+
+    def decide(now: float) -> tuple[bool, float, float]:
+        nonlocal window, before, held
+        if (at := int(now // WINDOW)) != window:
+            window, before, held = at, held if at == window + 1 else 0, 0
+        estimate = int(before * (1 - now % WINDOW / WINDOW)) + held
+        if estimate >= LIMIT:
+            return False, 0, WINDOW - now % WINDOW
+        held += 1
+        return True, LIMIT - estimate - 1, WINDOW - now % WINDOW
+
+    return decide
+
+
+def bucket() -> Decide:
+    size, interval, full_at = LIMIT // 4, WINDOW / LIMIT, 0.0
+
+    def decide(now: float) -> tuple[bool, float, float]:
+        nonlocal full_at
+        if now < full_at - (size - 1) * interval - 1e-9:
+            return False, 0, full_at - (size - 1) * interval - now
+        full_at = max(full_at, now) + interval
+        return True, math.floor(size - (full_at - now) / interval), full_at - now
+
+    return decide
+
+
+class Server(httpx.AsyncBaseTransport):
+    """5 ms away, give or take a half; answers in 20 ms, and says what remains."""
+
+    def __init__(self, decide: Decide, form: str) -> None:
+        self.decide, self.form = decide, form
+        self.refused = 0
+        self.random = Random(1)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await sleep(self.random.uniform(0.0025, 0.0075))
+        accepted, remaining, reset = self.decide(current_time())
+        if self.form == "ietf":
+            headers = {
+                "ratelimit-policy": f'"default";q={LIMIT};w={WINDOW:g}',
+                "ratelimit": f'"default";r={max(0, remaining):g};t={math.ceil(reset)}',
+            }
+        else:
+            headers = {
+                "x-ratelimit-limit-requests": str(LIMIT),
+                "x-ratelimit-remaining-requests": f"{max(0, remaining):g}",
+                "x-ratelimit-reset-requests": f"{reset * 1e3:.0f}ms",
+            }
+        self.refused += not accepted
+        await sleep(0.02)
+        return httpx.Response(200 if accepted else 429, headers=headers)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("form", ["ietf", "openai"])
+@pytest.mark.parametrize(
+    ("algorithm", "ideal"),
+    [
+        (fixed, 4.0),
+        (log, 4.0),
+        (counter, 5.0),  # after the first hundred it lets 50 a second through
+        (bucket, (JOBS - LIMIT / 4) * WINDOW / LIMIT),
+    ],
+    ids=["fixed window", "sliding log", "sliding counter", "bucket of a quarter"],
+)
+async def test_a_short_run_takes_what_the_server_says_remains(
+    algorithm: Callable[[], Decide], ideal: float, form: str
+) -> None:
+    await sleep(WINDOW - current_time() % WINDOW)  # the beginning of a window
+    server = Server(algorithm(), form)
+    scheduler = Scheduler(Rate(LIMIT, per=WINDOW), eager=True)
+    async with httpx.AsyncClient(
+        transport=headway.httpx.AsyncTransport(scheduler, server)
+    ) as client:
+        began = current_time()
+        await scheduler.map(lambda n: client.get("https://x.example/"), range(JOBS))
+        assert server.refused == 0
+        assert current_time() - began < ideal / 0.95 + 0.05  # and a round trip
+
+
+def hint(remaining: float, reset: float | None = None) -> LimitHint:
+    return LimitHint("requests", 100, remaining, reset, 2.0)
+
+
+def test_what_was_sent_since_is_not_there_any_more() -> None:
+    eager = Eager()
+    for send in (0.0, 1.0, 1.1, 1.2):
+        eager.started(send)
+    assert eager.credit(hint(50), [], 1.0, 1.3) == 48  # two were sent later
+    assert eager.credit(hint(50), [], 1.2, 1.3) == 50
+    assert eager.credit(hint(1), [], 0.0, 1.3) == 0
+    assert not eager.is_newest(1.1)
+    assert eager.is_newest(1.2)
+
+
+def test_no_window_of_the_stated_rates_holds_more() -> None:
+    eager = Eager()
+    for _ in range(6):
+        eager.started(0.0)
+    rates = [Rate(100, per=60), Rate(10, per=1)]
+    assert eager.credit(hint(90), rates, 0.0, 0.5) == 4
+    assert eager.credit(hint(90), rates, 0.0, 1.1) == 10  # all of it again
+    for _ in range(4):
+        eager.started(0.5)
+    assert eager.clears_at(rates[1], 0.6) == pytest.approx(1.03)
+    assert eager.clears_at(rates[1], 1.1) is None
+    eager.shift(100.0)
+    assert eager.clears_at(rates[1], 100.6) == pytest.approx(101.03)
+
+
+def test_memory_is_bounded() -> None:
+    eager = Eager()
+    for n in range(100_000):
+        eager.started(n / 100)
+    assert len(eager._sends) < 20_000
