@@ -21,11 +21,13 @@ __all__ = [
     "Ended",
     "Event",
     "Finished",
+    "Forgotten",
     "GaveUp",
     "Ignored",
     "Kind",
     "LimitChanged",
     "LimitName",
+    "Outdated",
     "Queued",
     "Recovered",
     "Refused",
@@ -151,6 +153,24 @@ class LimitChanged(Event):
     limit: LimitName
     value: float | None
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten(Event):
+    """What an earlier run kept (`memory=`) is not used: `what` says why."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated(Event):
+    """A limit that an earlier run had learned, and `memory=` kept, turned out to be another: it was
+    `value`, a share of the stated rate (attempts a second where none is), or attempts in flight.
+    """
+
+    key: Hashable
+    limit: LimitName
+    value: float
 
 
 @dataclass(frozen=True, slots=True)

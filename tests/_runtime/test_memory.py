@@ -13,9 +13,11 @@ from anyio.lowlevel import checkpoint
 
 from headway import InvalidArgument, Limits, Rate, Retry, Scheduler, Unavailable
 from headway._core.limits.quota import Quota
+from headway._core.queue.job import STARTED, Job
 from headway._core.state import SchedulerState
 from headway._runtime.memory import Memory
-from headway.events import Ignored
+from headway.events import Forgotten, Kind, Outdated
+from headway.hints import Refusal
 
 pytestmark = pytest.mark.anyio
 
@@ -85,9 +87,9 @@ async def test_a_file_that_cannot_be_used_is_told_and_replaced(
     events: list[Any] = []
     async with Scheduler("3/day", memory=path, on_event=events.append) as scheduler:
         await scheduler.submit(nothing)
-        while not any(isinstance(each, Ignored) for each in events):
+        while not any(isinstance(each, Forgotten) for each in events):
             await checkpoint()
-    assert [each.what for each in events if isinstance(each, Ignored)] == [f"{said}{path}"]
+    assert [each.what for each in events if isinstance(each, Forgotten)] == [f"{said}{path}"]
     assert json.loads(path.read_bytes())["headway"] == 1
 
 
@@ -112,6 +114,48 @@ async def test_what_cannot_be_meant_counts_for_nothing(whole: object, tmp_path: 
     async with Scheduler("3/day", memory=path) as scheduler:
         await scheduler.map(nothing, range(3))
         assert used(scheduler) == 3
+
+
+def test_what_was_learned_is_kept_under_the_same_limits() -> None:
+    def learned(stated: str, now: float = 0.0) -> SchedulerState:
+        state = SchedulerState(Limits(stated), now=now, retry=Retry())
+        state.set_wall(1e9, now)
+        return state
+
+    state = learned("20/s")
+    now = 0.0
+    for _ in range(200):  # a server that lets 8 a second through
+        job = Job(state.flow(None))
+        state.submit(job, now)
+        while job.status != STARTED:
+            _, now = state.poll(now)[0], now + 0.01
+        if int(now * 8) == int((now - 0.06) * 8):
+            state.learn(job, Refusal(Kind.RATE, None, 429), now + 0.01, 0.5)
+        else:
+            state.finish(job, None, now + 0.01)
+        now += 0.05
+    pace = state.statistics(now).pace
+    assert pace < 15
+    kept = json.loads(json.dumps(state.snapshot(now)))
+    assert kept["whole"]["learned"]["requests"]["plateau"] < 0.8
+    for stated, seconds, used in (
+        ("20/s", 3_600.0, True), ("30/s", 3_600.0, False), ("20/s", 90_000.0, False),
+    ):  # fmt: skip
+        later = learned(stated, now + seconds)
+        later.restore(kept, now + seconds)
+        assert (later.statistics(now + seconds).pace < 16) is used
+    # It was wrong: the server refuses what was remembered to be safe
+    later = learned("20/s", now)
+    later.restore({**kept, "whole": {**kept["whole"], "learned": {"requests": {
+        "plateau": 0.9, "hold": 10.0, "walled": 0.0}}}}, now)  # fmt: skip
+    for _ in range(40):
+        now += 2.0
+        job = Job(later.flow(None))
+        if later.submit(job, now):
+            later.learn(job, Refusal(Kind.RATE, None, 429), now + 0.01, 0.5)
+        later.poll(now)
+    (event,) = [each for each in later.events if isinstance(each, Outdated)]
+    assert (event.limit, event.value) == ("requests", 0.9)
 
 
 def test_of_another_account_nothing_is_used(tmp_path: Path) -> None:

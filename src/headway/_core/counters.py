@@ -159,13 +159,11 @@ class Counts:
         """Count an attempt that was refused or failed."""
         self.refused[kind] = self.refused.get(kind, 0) + 1
 
-    def used(self, tokens: float) -> None:
-        """Count the tokens of an attempt, by class where that is known."""
-        self.tokens += tokens
-        if isinstance(tokens, Cost):
-            self.input_tokens += tokens.input
-            self.cached_tokens += tokens.cached
-            self.output_tokens += tokens.output
+    def count(self, tokens: Cost) -> None:
+        """Count by class the tokens of an attempt, whose sum is counted."""
+        self.input_tokens += tokens.input
+        self.cached_tokens += tokens.cached
+        self.output_tokens += tokens.output
 
     def figures(self) -> dict[str, Any]:
         """The counts by name, as a copy."""

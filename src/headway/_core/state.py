@@ -36,11 +36,12 @@ from headway.errors import (
 from headway.events import Ended, Event, Finished, Ignored, Kind, Queued, Retrying, Started
 from headway.hints import LimitHint, Refusal
 from headway.kinds import Retried
-from headway.rates import UNKNOWN_ENFORCEMENT, Cost, Enforcement, Limits
+from headway.rates import UNKNOWN_ENFORCEMENT, Cost, Enforcement, Limits, is_number
 
 __all__ = ["SchedulerState"]
 
 INFINITY = float("inf")
+_LEARNED_FOR = 86_400.0  # seconds for which limits that were learned are taken to hold
 _MOST_ODD = 100  # remarks on what servers state that are told, each once
 
 # No answer uses more tokens: twice what the models of the longest contexts take, or so many times
@@ -87,6 +88,7 @@ class SchedulerState:
         self.max_queue = max_queue
         self._enforcement = UNKNOWN_ENFORCEMENT
         self._wall: float | None = None
+        self._is_recent = False  # whether what was learned in an earlier run may still hold
         self._kept_keys: dict[Any, Any] = {}  # of an earlier run, for keys that were not used yet
         self._registry = Flows(keys, weights)
         self.flows = self._registry.table
@@ -297,10 +299,11 @@ class SchedulerState:
 
     def restore(self, kept: Mapping[str, Any], now: float) -> None:
         """Go on from a `snapshot`; of keys, when each is first used."""
-        keys = kept.get("keys")
+        keys, saved, wall = kept.get("keys"), kept.get("saved"), self._wall or 0.0
         self._kept_keys = dict(keys) if isinstance(keys, Mapping) else {}
+        self._is_recent = is_number(saved) and abs(now + wall - saved) < _LEARNED_FOR
         if isinstance(whole := kept.get("whole"), Mapping):
-            self.whole.restore(whole, self._wall or 0.0, now)
+            self.whole.restore(whole, wall, now, recent=self._is_recent)
         for scope in self._registry.scopes():
             self._restore_key(scope, now)
 
@@ -308,7 +311,7 @@ class SchedulerState:
         if isinstance(scope.key, str) and isinstance(
             kept := self._kept_keys.pop(scope.key, None), Mapping
         ):
-            scope.restore(kept, self._wall or 0.0, now)
+            scope.restore(kept, self._wall or 0.0, now, recent=self._is_recent)
 
     # What time and the user do
 
@@ -567,8 +570,10 @@ class SchedulerState:
                 used = job.cost.in_all(used)
             flow = job.flow
             flow.learn(used)
-            self.counters.used(used)
-            flow.counts.used(used)
+            for counts in (self.counters, flow.counts):
+                counts.tokens += used
+                if type(used) is Cost:
+                    counts.count(used)
         self.waiting.queue.settle(job, used)
         if charges is not None:
             for budget, charge in charges:

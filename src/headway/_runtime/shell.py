@@ -42,7 +42,7 @@ from headway.errors import (
     WrongLoop,
 )
 from headway.estimate import used_by
-from headway.events import Ignored, Kind
+from headway.events import Forgotten, Kind
 from headway.hints import Refusal, carries_headers, classify, limits_of_result
 from headway.hooks.log import Log, logger
 from headway.hooks.sinks import Sink, Sinks
@@ -380,7 +380,7 @@ class Shell(LoopClock):
         now = self.clock()
         kept, odd = memory.read()
         if odd:
-            self.state.events.append(Ignored(now, None, odd))
+            self.state.events.append(Forgotten(now, odd))
         self.state.restore(kept, now)
         self._save_at = now + EVERY
 

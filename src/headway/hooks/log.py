@@ -14,9 +14,11 @@ from headway.events import (
     STATED,
     Closed,
     Event,
+    Forgotten,
     GaveUp,
     Ignored,
     LimitChanged,
+    Outdated,
     Recovered,
     Refused,
 )  # fmt: skip
@@ -70,6 +72,12 @@ class Log:
             self._closed_at = event.at
         elif isinstance(event, GaveUp):
             self._give_up(event)
+        elif isinstance(event, Forgotten):
+            logger.warning("%s", event.what)
+        elif isinstance(event, Outdated):
+            logger.info(
+                "the limit of %s that was remembered, %s, is another now", event.limit, event.value
+            )
         elif isinstance(event, Ignored):
             logger.warning("a server stated something that cannot be meant: %s", event.what)
         elif isinstance(event, LimitChanged) and event.reason == STATED:

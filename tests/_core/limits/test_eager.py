@@ -138,7 +138,7 @@ def hint(remaining: float, reset: float | None = None) -> LimitHint:
 def test_what_was_sent_since_is_not_there_any_more() -> None:
     eager = Eager()
     for send in (0.0, 1.0, 1.1, 1.2):
-        eager.started(send)
+        eager.started([], send)
     assert eager.credit(hint(50), [], 1.0, 1.3) == 48  # two were sent later
     assert eager.credit(hint(50), [], 1.2, 1.3) == 50
     assert eager.credit(hint(1), [], 0.0, 1.3) == 0
@@ -149,12 +149,12 @@ def test_what_was_sent_since_is_not_there_any_more() -> None:
 def test_no_window_of_the_stated_rates_holds_more() -> None:
     eager = Eager()
     for _ in range(6):
-        eager.started(0.0)
+        eager.started([], 0.0)
     rates = [Rate(100, per=60), Rate(10, per=1)]
     assert eager.credit(hint(90), rates, 0.0, 0.5) == 4
     assert eager.credit(hint(90), rates, 0.0, 1.1) == 10  # all of it again
     for _ in range(4):
-        eager.started(0.5)
+        eager.started([], 0.5)
     assert eager.clears_at(rates[1], 0.6) == pytest.approx(1.03)
     assert eager.clears_at(rates[1], 1.1) is None
     eager.shift(100.0)
@@ -164,5 +164,5 @@ def test_no_window_of_the_stated_rates_holds_more() -> None:
 def test_memory_is_bounded() -> None:
     eager = Eager()
     for n in range(100_000):
-        eager.started(n / 100)
+        eager.started([], n / 100)
     assert len(eager._sends) < 20_000

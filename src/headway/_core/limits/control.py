@@ -332,8 +332,10 @@ class RateControl:
 
     def snapshot(self) -> dict[str, float]:
         """What was learned, for another run: the plateau, the seconds for which it is held, and
-        whether refusals come as walls.
+        whether refusals come as walls. Empty where no limit was met.
         """
+        if not self.follows or self._searching:
+            return {}
         return {"plateau": self.plateau, "hold": self._hold, "walled": float(self.walled)}
 
     def restore(self, learned: Mapping[str, object]) -> bool:

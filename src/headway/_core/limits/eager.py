@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
+from headway._core.limits.pace import Pace
 from headway.hints import LimitHint
 from headway.rates import LATENESS, Rate
 
@@ -24,12 +25,18 @@ class Eager:
     def __init__(self) -> None:
         self._sends: list[float] = []
 
-    def started(self, now: float) -> None:
-        """An attempt starts."""
+    def started(self, paces: Sequence[Pace], now: float) -> None:
+        """An attempt starts, which `paces` have been charged for: they may have been let off that,
+        but none lets a window of its rate be exceeded.
+        """
         sends = self._sends
         sends.append(now)
         if len(sends) >= 2 * _KEPT:
             del sends[:_KEPT]
+        for pace in paces:
+            clears = self.clears_at(pace.rate, now)
+            if clears is not None and clears > pace.next:
+                pace.next = clears
 
     def credit(self, hint: LimitHint, rates: Sequence[Rate], sent_at: float, now: float) -> float:
         """How many attempts may start at once, as the answer to one that was sent at `sent_at`

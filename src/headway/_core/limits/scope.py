@@ -40,6 +40,7 @@ _BELOW = 0.99  # of what a server states: its clock is not ours
 _FADES = 30.0  # seconds after which a cut rate is at its old height again
 _ONE_A_SECOND = Rate(1.0, per=1.0, jitter=0.0)
 
+_ALIKE = 0.8  # a limit that differs by less is as it was remembered
 _SOME = 1.0  # tokens that an attempt uses at least
 
 _PROMPT = 2 * LATENESS  # seconds after its time: what starts later was held back by another thing
@@ -67,7 +68,8 @@ class Scope:
     __slots__ = (
         "_configured", "_counts", "_enforcement", "_searches", "_stated", "_wall", "budgets",
         "capacity", "concurrency", "credit", "eager", "evidence", "followed_at", "gate",
-        "has_quotas", "key", "last", "odd", "paces", "ports", "quotas", "request_rate", "tally",
+        "has_quotas", "key", "last", "odd", "paces", "ports", "quotas", "remembered",
+        "request_rate", "tally",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, key: Hashable = None, counts: Counts | None = None) -> None:
@@ -86,6 +88,7 @@ class Scope:
         self._enforcement = UNKNOWN_ENFORCEMENT
         self._wall: float | None = None
         self._stated = limits  # by the user; `_configured` as the provider enforces it
+        self.remembered: dict[str, float] = {}  # plateaus of an earlier run, while they hold
         self.odd: set[str] = set()  # what it stated that cannot be meant
         self._state(limits, None)
 
@@ -156,18 +159,61 @@ class Scope:
         return [*self.quotas, *(each for each in self.budgets if isinstance(each, Quota))]
 
     def snapshot(self, wall: float) -> dict[str, Any]:
-        """What outlasts the process: what is used of quotas, by the clock of the world."""
+        """What outlasts the process: what is used of quotas, by the clock of the world, and what
+        was learned of limits. Empty where there is nothing.
+        """
         quotas = [quota.snapshot(wall) for quota in self.lasting()]
         used = [quota for quota in quotas if quota["used"]]
-        return {"quotas": used} if used else {}
+        learned = {name: kept for name, control in self._controls() if (kept := control.snapshot())}
+        found: dict[str, Any] = {"quotas": used} if used else {}
+        return {**found, "stated": repr(self._stated), "learned": learned} if learned else found
 
-    def restore(self, kept: Mapping[str, Any], wall: float, now: float) -> None:
-        """Go on from a `snapshot`, of which nothing needs to be as it was."""
+    def _controls(self) -> list[tuple[str, RateControl | ConcurrencyControl]]:
+        """What controls each limit in force, by a name of its own."""
+        return [
+            ("requests", self.request_rate),
+            ("concurrency", self.concurrency),
+            *((f"{each.kind} {each.rate}", each.control) for each in self.budgets),
+        ]
+
+    def restore(self, kept: Mapping[str, Any], wall: float, now: float, *, recent: bool) -> None:
+        """Go on from a `snapshot`, of which nothing needs to be as it was. What was learned holds
+        under the same limits alone, and where it is `recent`.
+        """
+        learned = kept.get("learned")
+        if recent and isinstance(learned, Mapping) and kept.get("stated") == repr(self._stated):
+            for name, control in self._controls():
+                if isinstance(each := learned.get(name), Mapping) and control.restore(each):
+                    self.remembered[name.partition(" ")[0]] = control.plateau
+            self._put_in_force(now)
         quotas = kept.get("quotas")
         for each in quotas if isinstance(quotas, list) else ():
             for quota in self.lasting() if isinstance(each, Mapping) else ():
                 if quota.restore(each, wall, now):
                     break
+
+    def _put_in_force(self, now: float) -> None:
+        if self.request_rate.follows:
+            for pace in self.paces:
+                pace.slow_to(self.request_rate.factor, now)
+        for budget in self.budgets:
+            if budget.control.follows:
+                budget.pace.slow_to(budget.control.factor, now)
+        self.capacity = self.concurrency.limit
+
+    def outdated(self, limit: LimitName) -> float | None:
+        """What was remembered of `limit`, once: where it has turned out to be another; else None.
+        For a rate it is the share of what is stated, or attempts a second where nothing is.
+        """
+        remembered = self.remembered.get(limit)
+        if remembered is None:
+            return None
+        for name, control in self._controls():
+            if name.partition(" ")[0] == limit and not (
+                _ALIKE * remembered <= control.plateau <= remembered / _ALIKE
+            ):
+                return self.remembered.pop(limit)
+        return None
 
     def spent_until(self, cost: float, now: float) -> tuple[Quota | None, float]:
         """The quota that holds an attempt of `cost` tokens back longest, and until when."""
@@ -256,7 +302,7 @@ class Scope:
         return at
 
     # In one function: each call of another would be paid by every attempt.
-    def take(self, job: Load, now: float) -> None:  # noqa: C901 - see above
+    def take(self, job: Load, now: float) -> None:
         """Charge everything for an attempt of `job` that starts now, and is in flight already."""
         self.last = job
         gate = self.gate
@@ -268,14 +314,15 @@ class Scope:
         eager = self.credit >= 1.0
         if eager:
             self.credit -= 1.0
-        if self.request_rate.follows or (self.budgets and self._follows_tokens()):
+        follows = self.request_rate.follows
+        for budget in self.budgets:
+            follows = follows or budget.control.follows
+        if follows:
             self._follow(job.cost, now, gated=gated, eager=eager)
         for pace in self.paces:
             pace.take(now)  # eager ones too, or as many would follow at the pace
         if self.eager is not None:
-            self.eager.started(now)
-            for pace in self.paces:  # it may have been let off what it charged
-                pace.next = max(pace.next, self.eager.clears_at(pace.rate, now) or pace.next)
+            self.eager.started(self.paces, now)
         for port in self.ports:
             port.take()
         if self.budgets or self.quotas:
@@ -284,9 +331,6 @@ class Scope:
                 charges.append((budget, budget.take(job.cost, now)))
         if self.evidence is not None:
             job.seen = self.evidence.sent(self.in_flight, now)
-
-    def _follows_tokens(self) -> bool:
-        return any(budget.control.follows for budget in self.budgets)
 
     def _follow(self, cost: float, now: float, *, gated: bool, eager: bool) -> None:
         """Move the paces in force for an attempt of `cost` tokens, which the gate kept (`gated`) or
@@ -508,6 +552,7 @@ class Scope:
         self.followed_at = -INFINITY
         self.credit = 0.0
         self.odd.clear()
+        self.remembered.clear()
         if self.evidence is not None and not self._configured.requests:
             if self.request_rate.ceiling < INFINITY:
                 self._search(_FIRST_RATE)

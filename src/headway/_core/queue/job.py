@@ -53,7 +53,7 @@ class Flow:
         mean = self.mean
         if mean is None:
             self.mean = used
-        elif isinstance(used, Cost) or isinstance(mean, Cost):
+        elif type(used) is Cost or type(mean) is Cost:
             self.mean = Cost.of(mean).towards(used, 0.1)
         else:
             self.mean = mean + 0.1 * (used - mean)

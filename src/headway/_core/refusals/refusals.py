@@ -25,6 +25,7 @@ from headway.events import (
     GaveUp,
     Kind,
     LimitChanged,
+    Outdated,
     Recovered,
     Refused,
 )  # fmt: skip
@@ -434,3 +435,5 @@ class Refusals:
     def _change(self, scope: Scope, limit: LimitName, value: float, why: str, now: float) -> None:
         self.why = f"{limit} limit in force {number(value)}: {why}"
         self._events.append(LimitChanged(now, scope.key, limit, value, why))
+        if (remembered := scope.outdated(limit)) is not None:
+            self._events.append(Outdated(now, scope.key, limit, remembered))
