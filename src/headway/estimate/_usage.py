@@ -412,9 +412,11 @@ def _meta_in(answer: bytes) -> tuple[dict[str, Any] | None, Tokens]:
     end = len(answer)
     for _ in range(_PARSED):
         end = answer.rfind(b'"meta"', 0, end)
+        if end < 0:
+            break
         found = _object_after(answer, end, len(b'"meta"'))
-        if end < 0 or (found is not None and (said := tokens_of(found)) != _NOTHING):
-            return (None, _NOTHING) if end < 0 else (found, said)
+        if found is not None and (said := tokens_of(found)) != _NOTHING:
+            return found, said
     return None, _NOTHING
 
 
