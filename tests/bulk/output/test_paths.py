@@ -120,7 +120,15 @@ def test_a_path_that_can_be_no_output_is_told_why(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     for path, says in (
         (tmp_path / "out.jsonl.gz", "would not be compressed"),
+        (tmp_path / "out.csv.XZ", "would not be compressed"),
+        (
+            tmp_path / "my out.xlsx",
+            f"no .xlsx: rows are JSONL, and a table is CSV or Parquet. Fix: -o "
+            f"'{tmp_path}/my out.csv', which spreadsheets and databases read",
+        ),
+        (tmp_path / "out.sqlite", "would be no .sqlite"),
         (tmp_path / "none" / "out.jsonl", f"mkdir -p {tmp_path / 'none'}$"),
+        (tmp_path / "a b" / "out.jsonl", "mkdir -p '.*/a b'$"),
         (tmp_path / "dangling", "is a link to .*nowhere, which does not exist"),
         (tmp_path / "same", "is the input itself, which would be lost"),
         (tmp_path, "is a folder"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,12 @@ __all__ = [
 ]  # fmt: skip
 
 _sync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+
+
+_OTHER_TABLES = frozenset(
+    {".xlsx", ".xls", ".xlsm", ".ods", ".arrow", ".feather", ".orc", ".avro", ".db", ".sqlite",
+     ".sqlite3", ".duckdb", ".pkl"}
+)  # fmt: skip
 
 
 class InvalidOutput(InvalidArgument):
@@ -102,10 +109,17 @@ class AppendFile:
 
 def check_output(path: Path, source: Path | None) -> None:
     """Raise `InvalidOutput` for a path that can be no output."""
-    if path.suffix in (".gz", ".zst"):
+    if path.suffix.lower() in (".gz", ".zst", ".bz2", ".xz", ".zip"):
         raise InvalidOutput(
             f"the output {path} would not be compressed, whatever its name says",
             fix="give it another name with -o, and compress it when it is done",
+        )
+    if path.suffix.lower() in _OTHER_TABLES:
+        raise InvalidOutput(
+            f"the output {path} would be no {path.suffix}: rows are JSONL, and a table is CSV or "
+            "Parquet",
+            fix=f"-o {shlex.quote(str(path.with_suffix('.csv')))}, which spreadsheets and "
+            "databases read",
         )
     if is_planted(path) and not is_device(path):
         raise InvalidOutput(
@@ -123,7 +137,7 @@ def check_output(path: Path, source: Path | None) -> None:
         if not path.parent.exists():
             raise InvalidOutput(
                 f"cannot write {path}: the folder {path.parent} does not exist",
-                fix=f"make it first: mkdir -p {path.parent}",
+                fix=f"make it first: mkdir -p {shlex.quote(str(path.parent))}",
             ) from None
         return
     except OSError as error:

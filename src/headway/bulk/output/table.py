@@ -6,6 +6,7 @@ import csv
 import hashlib
 import importlib
 import os
+import shlex
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -133,7 +134,7 @@ def export(rows: Path, table: Path, *, overwrite: bool = False) -> tuple[int, in
     if not table.parent.is_dir():
         raise InvalidOutput(
             f"cannot write {table}: the folder {table.parent} does not exist",
-            fix=f"make it first: mkdir -p {table.parent}",
+            fix=f"make it first: mkdir -p {shlex.quote(str(table.parent))}",
         )
     found = _Rows(rows)
     draft = table.with_name(f".{table.name[:200]}.draft")

@@ -7,6 +7,7 @@ The page holds what it says as text and SVG; its script only shows values under 
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -115,7 +116,7 @@ def _write(output: Path, data: bytes) -> None:
     except FileNotFoundError:
         raise InvalidOutput(
             f"cannot write {output}: the folder {output.parent} does not exist",
-            fix=f"make it first: mkdir -p {output.parent}",
+            fix=f"make it first: mkdir -p {shlex.quote(str(output.parent))}",
         ) from None
     except OSError as error:
         raise InvalidOutput(
