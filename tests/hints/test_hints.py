@@ -664,8 +664,8 @@ LIMITS: list[tuple[str, Any, Unit, list[LimitHint]]] = [
         },
         None,
         [
-            LimitHint("input_tokens", 60_000, None, None, None),
-            LimitHint("output_tokens", 6_000, None, None, None),
+            LimitHint("input_tokens", 60_000, None, None, 60),
+            LimitHint("output_tokens", 6_000, None, None, 60),
         ],
     ),
     (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -118,18 +118,16 @@ async def test_a_lease_is_told_what_was_answered() -> None:
 @pytest.mark.anyio
 async def test_types_that_carry_none_are_asked_once() -> None:
     class Plain:
-        asked = 0
+        asked: ClassVar[list[str]] = []
 
         def __getattr__(self, name: str) -> Any:
-            type(self).asked += 1
+            self.asked.append(name)
             raise AttributeError(name)
 
     scheduler = Scheduler("6000/min")
     await scheduler.map(answer, [Plain() for _ in range(3)])
-    once = Plain.asked
     await scheduler.submit(answer, {"text": "a mapping may carry some, another time"})
     await scheduler.submit(answer, {"ResponseMetadata": {"HTTPHeaders": HEADERS}})
     await scheduler.map(answer, [Plain() for _ in range(3)])
-    usage = 3 * 6  # each is asked for its usage, too
-    assert Plain.asked - once <= usage
+    assert Plain.asked.count("headers") == 1
     assert scheduler.statistics().pace == pytest.approx(0.99, rel=0.01)

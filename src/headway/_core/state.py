@@ -332,8 +332,8 @@ class SchedulerState:
             job = head
             flow = job.flow
             own = flow.limits
-            if job.guessed and flow.mean is not None:
-                job.cost = self.guess(flow)
+            if job.guessed or job.estimate is not None:
+                self._estimate(job)
             if own is not None and (ready := _ready_at(own, job, now)) > now:
                 if (job.deadline is not None or own.has_quotas) and self._fails(
                     job, own, ready, now
@@ -365,6 +365,13 @@ class SchedulerState:
         self.refusals.hopeless.fail(job, error, now)
         self.refusals.hopeless.ended.remove(job)
         self._ended(job, outcome, 0.0, now)
+
+    def _estimate(self, job: Job) -> None:
+        """Reserve for `job`, which goes next, what is known by now."""
+        if job.estimate is not None:
+            job.cost = job.estimate()
+        elif job.flow.mean is not None:
+            job.cost = self.guess(job.flow)
 
     def _fails(self, job: Job, scope: Scope, ready: float, now: float) -> bool:
         """Whether `job`, which goes next, has failed: a quota of `scope` is spent, or what is

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -193,9 +194,9 @@ class Face(Single):
         credential = shell.state.refusals.credentials.seen(name_of(request))
         try:
             if attempt is None:
-                tokens, model = self._cost(request)
+                tokens, model, estimate = self._cost(request)
                 job = shell.new_job(options, tokens)
-                job.credential = credential
+                job.credential, job.estimate = credential, estimate
                 if shell.unseen:
                     job.needs_no_slot()
                 shell.check_open()
@@ -210,9 +211,9 @@ class Face(Single):
                 return await self._send(attempt, request, model, credential)
             else:
                 attempt.sends_again()
-                tokens, model = self._cost(request)
+                tokens, model, estimate = self._cost(request)
                 job = shell.new_job(options, tokens)
-                job.credential = credential
+                job.credential, job.estimate = credential, estimate
                 call = self._send_further(attempt.further(job), request, model)
             if options.timeout is not None:
                 call = shell.within(job, options.timeout, call)
@@ -483,25 +484,25 @@ class Face(Single):
         limit = self._options.attempt_timeout
         return None if limit is None else sent_at + limit
 
-    def _cost(self, request: Any) -> tuple[float | None, str | None]:
-        """The tokens to reserve for `request`, None where nothing counts them, and its model,
-        None where nothing is to be learned of it. The body, which may be long, is read once.
+    def _cost(self, request: Any) -> tuple[float | None, str | None, Callable[[], float] | None]:
+        """The tokens to reserve for `request`, None where nothing counts them; its model, None
+        where nothing is to be learned of it; and how to estimate it anew, for one that has to wait.
+        The body, which may be long, is read once.
         """
         options = self._options
         if options.tokens is not None and not callable(options.tokens):
-            return options.tokens, None
+            return options.tokens, None, None
         if not self._shell.state.counts_tokens(options.key):
-            return None, None
+            return None, None, None
         content = content_of(request)
         body = json_in(content)
         if not body:
-            return None, None
+            return None, None, None
         estimator = self._estimator
-        if isinstance(estimator, Estimator):
-            tokens: float = estimator(body, len(content))
-        else:
-            tokens = checked_tokens(estimator(body))
-        return tokens, model_of(body)
+        if not isinstance(estimator, Estimator):
+            return checked_tokens(estimator(body)), model_of(body), None
+        estimate = partial(estimator, body, len(content))
+        return estimate(), model_of(body), estimate
 
 
 def _decoded(response: Any, raw: bytes) -> bytes:

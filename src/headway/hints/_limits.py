@@ -148,11 +148,8 @@ _FULL = (
     # Mistral, of old
     _names("tokens", "ratelimitbysize-{}"),
     # Fireworks
-    _names("input_tokens", "x-ratelimit-{}-tokens-prompt", 60.0),
-    _names("output_tokens", "x-ratelimit-{}-tokens-generated", 60.0),
-    # Those of gateways that name the classes as Anthropic does
-    _names("input_tokens", "x-ratelimit-{}-input-tokens"),
-    _names("output_tokens", "x-ratelimit-{}-output-tokens"),
+    _names("input_tokens", "x-ratelimit-{}-input-tokens", 60.0),
+    _names("output_tokens", "x-ratelimit-{}-output-tokens", 60.0),
     # OpenAI, the limits of a project
     _names("requests", "x-ratelimit-{}-project-requests"),
     _names("tokens", "x-ratelimit-{}-project-tokens", 60.0),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from heapq import heappop
 from typing import Any
 
@@ -69,11 +69,10 @@ class Job:
     """
 
     __slots__ = (
-        "attempt", "attempts", "charges", "cost", "credential", "deadline", "error", "failures",
-        "flow",
-        "guessed", "key_queue", "last_error", "limits", "number", "priority",
-        "probes_refused", "queued_at", "refused_since", "seen", "slots", "started_at", "status",
-        "submitted_at", "waited", "waiter",
+        "attempt", "attempts", "charges", "cost", "credential", "deadline", "error",
+        "estimate", "failures", "flow", "guessed", "key_queue", "last_error", "limits", "number",
+        "priority", "probes_refused", "queued_at", "refused_since", "seen", "slots", "started_at",
+        "status", "submitted_at", "waited", "waiter",
     )  # fmt: skip
 
     def __init__(
@@ -101,6 +100,7 @@ class Job:
         self.waiter: Any = None
         self.attempt: Any = None
         self.slots = 1
+        self.estimate: Callable[[], float] | None = None  # the cost anew, as is known by then
         self.credential: Credential | None = None  # where it is one request, and a transport's
         self.seen: tuple[int, float] | None = None  # what `Evidence` remembers of the attempt
         self.last_error: Exception | None = None  # what its last attempt raised

@@ -1,0 +1,93 @@
+"""Tokens by class under a transport: whom it talks to, and what answers say of the cache."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from anyio import create_task_group, current_time, sleep
+from sites import Site
+
+from headway import Scheduler
+
+pytestmark = pytest.mark.anyio
+
+ANTHROPIC = "https://api.anthropic.com/v1/messages"
+PROMPT = {"model": "claude-x", "max_tokens": 50, "system": "s" * 200_000, "messages": []}
+
+
+def server(site: Site, usage: dict[str, Any], headers: dict[str, str] | None = None) -> Any:
+    class Server(site.library.AsyncBaseTransport):  # type: ignore[name-defined, misc]
+        async def handle_async_request(self, request: Any) -> Any:
+            await sleep(0.5)
+            return site.library.Response(200, json={"usage": usage}, headers=headers)
+
+    return Server()
+
+
+async def ask(site: Site, scheduler: Scheduler, inner: Any, calls: int, url: str) -> float:
+    transport = site.face.AsyncTransport(scheduler, inner)
+    began = current_time()
+    async with site.library.AsyncClient(transport=transport) as client:
+
+        async def call(number: int) -> None:
+            body = {**PROMPT, "messages": [{"role": "user", "content": f"question {number}"}]}
+            (await client.post(url, content=json.dumps(body))).raise_for_status()
+
+        async with create_task_group() as group:
+            for number in range(calls):
+                group.start_soon(call, number)
+    return current_time() - began
+
+
+CACHED = {"input_tokens": 150, "cache_read_input_tokens": 50_000, "output_tokens": 20}
+
+
+async def test_what_the_cache_holds_is_free_where_the_provider_says_so(site: Site) -> None:
+    scheduler = Scheduler("600/min", input_tokens="100k/min")
+    seconds = await ask(site, scheduler, server(site, CACHED), 60, ANTHROPIC)
+    assert seconds < 12  # and not an hour: 60 times 50,000 at 100,000 a minute
+    figures = scheduler.statistics()
+    assert (figures.input_tokens, figures.cached_tokens, figures.output_tokens) == (
+        60 * 150, 60 * 50_000, 60 * 20,
+    )  # fmt: skip
+
+
+async def test_elsewhere_it_counts(site: Site) -> None:
+    scheduler = Scheduler("600/min", input_tokens="100k/min")
+    seconds = await ask(site, scheduler, server(site, CACHED), 4, "https://llm.example/v1/messages")
+    assert seconds > 60
+
+
+async def test_the_window_of_a_provider_is_put_to_work(site: Site) -> None:
+    for url, window in (
+        ("https://api.together.ai/v1/chat/completions", 1.0),
+        ("https://llm.example/v1/chat/completions", 60.0),
+    ):
+        scheduler = Scheduler("600/min")
+        await ask(site, scheduler, server(site, {}), 1, url)
+        (limit,) = scheduler.statistics().limits
+        assert (limit.limit, limit.per, limit.window) == (600, 60, window)
+
+
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        ("anthropic-ratelimit-input-tokens-limit", "input_tokens"),
+        ("anthropic-ratelimit-output-tokens-limit", "output_tokens"),
+        ("x-ratelimit-limit-tokens-prompt", "input_tokens"),  # Fireworks
+        ("x-ratelimit-limit-tokens-generated", "output_tokens"),
+        ("x-ratelimit-limit-tokens", "tokens"),  # OpenAI, Azure, Groq
+        ("x-ratelimit-limit-tokens-minute", "tokens"),  # Mistral
+    ],
+)
+async def test_each_class_is_followed_in_the_headers(names: str, what: str, site: Site) -> None:
+    scheduler = Scheduler(tokens="60k/min", input_tokens="60k/min", output_tokens="60k/min")
+    inner = server(site, {}, {names: "30000"})
+    transport = site.face.AsyncTransport(scheduler, inner)
+    async with site.library.AsyncClient(transport=transport) as client:
+        await client.post("https://llm.example/v1/chat/completions", json={"max_tokens": 5})
+    factors = {each.what: each.factor for each in scheduler.statistics().limits}
+    assert factors.pop(what) == pytest.approx(0.5, abs=0.01)  # type: ignore[call-overload]
+    assert set(factors.values()) == {1.0}
