@@ -291,7 +291,12 @@ class Attempt:
         if not self._ends():
             return GiveUp(self.once)
         shell, job = self.shell, self.job
-        refusal = shell.chosen(refusal, self.method)
+        try:
+            refusal = shell.chosen(refusal, self.method)
+        except BaseException:  # of the user's own function
+            shell.state.cancel(job, shell.clock(), used)
+            shell.poll()
+            raise
         state, now = shell.state, shell.clock()
         if refusal.limits and not self.sent:  # else a transport has read them
             state.observe(refusal.limits, job.flow, now, job.started_at)
