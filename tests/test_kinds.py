@@ -133,7 +133,7 @@ async def test_a_new_kind_is_retried_as_its_row_says_and_counted() -> None:
         statistics = scheduler.statistics()
         assert statistics.refused == {kind: 2}
         assert statistics.recent.share(kind) == 2 / 3
-        assert statistics.pace < 97  # a refusal has cut the limit of requests
+        assert statistics.pace < 99  # a refusal has cut the limit of requests
         assert [event.kind for event in heard if isinstance(event, events.Refused)] == [kind] * 2
 
 

@@ -50,6 +50,8 @@ class Retried(StrEnum):
 class Moves(StrEnum):
     """What a kind does to the gate, before which nothing is sent."""
 
+    INTERVALS = "hint, else two intervals"
+    """Shut for as long as the server asks for, else for two intervals of the pace that was safe."""
     SECOND = "hint, else 1 s"
     """Shut for as long as the server asks for, else for a second, twice as long each time."""
     SLOT = "hint, else until a slot ends"
@@ -106,7 +108,7 @@ class Kind(StrEnum):
 
     RATE = (
         "rate", "too many requests in a period (429)", 429,
-        Retried.PATIENCE, Moves.SECOND, "requests", "amber",
+        Retried.PATIENCE, Moves.INTERVALS, "requests", "amber",
     )  # fmt: skip
     TOKENS = (
         "tokens", "too many tokens in a period (429)", 429,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,6 +89,23 @@ def test_a_shape_has_all_that_was_said() -> None:
 def test_limits_are_those_of_the_library() -> None:
     assert limits("600/min", "180k/min", 8) == Limits("600/min", tokens="180k/min", concurrency=8)
     assert limits(None, None, 32) == Limits(concurrency=32)
+    assert limits(None, None, 8, "100k/min", "20k/min") == Limits(
+        input_tokens="100k/min", output_tokens="20k/min", concurrency=8
+    )
+
+
+@pytest.mark.parametrize(
+    ("of_class", "fix"),
+    [
+        (("100k", None), "--input-tokens 100k/min"),
+        ((None, "fast"), "--output-tokens 20k/min"),
+    ],
+)
+def test_a_limit_of_a_class_that_is_none_is_named_by_its_option(of_class: Any, fix: str) -> None:
+    with pytest.raises(InvalidLimit) as caught:
+        limits(None, None, 8, *of_class)
+    assert caught.value.what.startswith(fix.partition(" ")[0])
+    assert str(caught.value).endswith(f"Fix: {fix}")
 
 
 @pytest.mark.parametrize(

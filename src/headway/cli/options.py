@@ -246,9 +246,9 @@ _MOST_HEADERS = 1024 * 1024  # characters: what is longer holds no headers
 def limits(
     rate: str | None,
     tokens: str | None,
-    input_tokens: str | None,
-    output_tokens: str | None,
     concurrency: int,
+    input_tokens: str | None = None,
+    output_tokens: str | None = None,
 ) -> Limits:
     """Those limits. Raises `InvalidLimit` in the words of the command line, not in those of the
     library.

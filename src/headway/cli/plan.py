@@ -56,7 +56,7 @@ def plan(
     from headway.prices import Prices
 
     try:
-        limits = options.limits(rate, tokens, input_tokens, output_tokens, concurrency)
+        limits = options.limits(rate, tokens, concurrency, input_tokens, output_tokens)
         shape = options.shape(endpoint, model, prompt_column, id_column, template, system, param)
         lines = bulk.open_source(source, shape, limit=limit, trust_ids=True)
         try:

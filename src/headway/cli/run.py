@@ -199,7 +199,7 @@ def run(
             )
             if check:
                 raise typer.Exit(check_input(source, how))
-            limits = options.limits(rate, tokens, input_tokens, output_tokens, concurrency)
+            limits = options.limits(rate, tokens, concurrency, input_tokens, output_tokens)
         except HeadwayError as error:
             raise refused(error) from None
         raise typer.Exit(
