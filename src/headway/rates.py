@@ -311,6 +311,21 @@ class Cost(float):
         """`tokens`, of which nobody says what they are where they are a plain number."""
         return tokens if isinstance(tokens, Cost) else cls(either=tokens)
 
+    def __add__(self, other: object) -> Any:
+        """By class, where both are costs."""
+        if not isinstance(other, Cost):
+            return float(self) + other if isinstance(other, int | float) else NotImplemented
+        return Cost(
+            input=self.input + other.input,
+            cached=self.cached + other.cached,
+            output=self.output + other.output,
+            either=self.either + other.either,
+        )
+
+    def __radd__(self, other: object) -> Any:
+        """As of numbers; from 0, as `sum` begins, by class."""
+        return self if other == 0 else self.__add__(other)
+
     def in_all(self, total: float) -> Cost:
         """This cost, where it turned out as `total` tokens: what is not of the prompt, of which
         most is known before, is of the answer.
@@ -370,6 +385,15 @@ class Enforcement(NamedTuple):
 
     window: float | None = None
     cached: float | None = None
+
+    def and_stricter(self, other: Enforcement) -> Enforcement:
+        """What holds where both providers are asked: the shorter window, and the most that either
+        counts.
+        """
+        windows = [each for each in (self.window, other.window) if each is not None]
+        weights = (self.cached, other.cached)
+        cached = None if None in weights else max(w for w in weights if w is not None)
+        return Enforcement(min(windows, default=None), cached)
 
 
 UNKNOWN_ENFORCEMENT = Enforcement()
@@ -442,6 +466,13 @@ class Limits:
     def token_rates(self) -> tuple[tuple[TokenClass, Rate], ...]:
         """All limits of tokens, each with what it counts."""
         return tuple((kind, rate) for kind in TOKEN_CLASSES for rate in self.of_tokens(kind))
+
+    @property
+    def rates(self) -> bool:
+        """Whether anything but quotas is stated: else the rate, say, is to be found."""
+        paced = [rate for _, rate in self.token_rates if not rate.is_quota]
+        paced += [rate for rate in self.requests if not rate.is_quota]
+        return bool(paced or self.concurrency or self.shared)
 
     @property
     def quotas(self) -> tuple[Rate, ...]:

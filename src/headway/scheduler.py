@@ -205,7 +205,7 @@ class Scheduler(View):
     and every exception: True (a rate refusal) or a `Kind` makes it one, which is retried.
 
     `memory` is a file in which what is used of quotas, and what was learned of limits, is kept for
-    the next process: every ten seconds while calls are made, and by `aclose`. What cannot be used
+    the next process: every second while calls are made, and by `aclose`. What cannot be used
     of it is told by an event.
 
     `eager` lets a short run spend at once what the headers say remains, instead of pacing it
@@ -256,7 +256,7 @@ class Scheduler(View):
             tracing=bool(sinks),
             eager=check_eager(eager),
         )
-        if not self._limits and keys is None:
+        if not self._limits.rates and keys is None:
             state.whole.search()
         shell = Shell(
             state,

@@ -7,10 +7,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from anyio import current_time
 from anyio.lowlevel import checkpoint
 
+import headway.httpx
 from headway import InvalidArgument, Limits, Rate, Retry, Scheduler, Unavailable
 from headway._core.limits.quota import Quota
 from headway._core.queue.job import STARTED, Job
@@ -111,9 +113,14 @@ async def test_a_file_that_cannot_be_used_is_told_and_replaced(
 async def test_what_cannot_be_meant_counts_for_nothing(whole: object, tmp_path: Path) -> None:
     path = tmp_path / "m"
     path.write_text(json.dumps({"headway": 1, "whole": whole, "keys": []}))
-    async with Scheduler("3/day", memory=path) as scheduler:
+    events: list[Any] = []
+    async with Scheduler("3/day", memory=path, on_event=events.append) as scheduler:
         await scheduler.map(nothing, range(3))
         assert used(scheduler) == 3
+        for _ in range(50):
+            await checkpoint()
+    over = "1000000000.0" in json.dumps(whole)
+    assert len([each for each in events if isinstance(each, Forgotten)]) == (not over)
 
 
 def test_what_was_learned_is_kept_under_the_same_limits() -> None:
@@ -177,7 +184,7 @@ async def test_what_is_no_path_is_refused(path: Any) -> None:
 
 
 async def test_where_nothing_can_be_written_that_is_said_at_once(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgument, match="cannot be kept: it is a folder"):
+    with pytest.raises(InvalidArgument, match="cannot be kept: it is no file"):
         Scheduler(memory=tmp_path)
     with pytest.raises(InvalidArgument, match="its folder cannot be written to"):
         Scheduler(memory=tmp_path / "none" / "m")
@@ -221,6 +228,29 @@ def test_a_clock_that_was_put_back_frees_nothing() -> None:
     kept = [{"what": "requests", "per": DAY, "resets": None, "used": [[1e9 + 7_000, 5.0]]}]
     state.restore({"whole": {"quotas": kept}}, 0.0)
     assert state.statistics(0.0).limits[0].used == 5
+
+
+@pytest.mark.parametrize(("key", "refused"), [("a", True), ("b", False)])
+async def test_the_use_of_another_key_is_not_ones_own(
+    key: str, refused: bool, tmp_path: Path
+) -> None:
+    async def calls(key: str, number: int) -> int:
+        inner = httpx.MockTransport(lambda request: httpx.Response(200))
+        async with Scheduler("2/day", memory=tmp_path / "m") as scheduler:
+            transport = headway.httpx.AsyncTransport(scheduler, inner)
+            async with httpx.AsyncClient(
+                transport=transport, headers={"authorization": f"Bearer {key}"}
+            ) as client:
+                for _ in range(number):
+                    await client.get("https://llm.example/")
+            return int(used(scheduler) or 0)
+
+    assert await calls("a", 2) == 2
+    if refused:
+        with pytest.raises(Unavailable):
+            await calls(key, 1)
+    else:
+        await calls(key, 1)
 
 
 async def test_time_goes_on_between_two_processes(tmp_path: Path) -> None:

@@ -87,9 +87,12 @@ def test_a_shape_has_all_that_was_said() -> None:
 
 
 def test_limits_are_those_of_the_library() -> None:
-    assert limits("600/min", "180k/min", 8) == Limits("600/min", tokens="180k/min", concurrency=8)
+    assert limits(["600/min"], ["180k/min"], 8) == Limits(
+        "600/min", tokens="180k/min", concurrency=8
+    )
+    assert limits(["30/min", "1000/day"], None, 8).quotas == Limits("1000/day").requests
     assert limits(None, None, 32) == Limits(concurrency=32)
-    assert limits(None, None, 8, "100k/min", "20k/min") == Limits(
+    assert limits(None, None, 8, ["100k/min"], ["20k/min"]) == Limits(
         input_tokens="100k/min", output_tokens="20k/min", concurrency=8
     )
 
@@ -97,8 +100,8 @@ def test_limits_are_those_of_the_library() -> None:
 @pytest.mark.parametrize(
     ("of_class", "fix"),
     [
-        (("100k", None), "--input-tokens 100k/min"),
-        ((None, "fast"), "--output-tokens 20k/min"),
+        ((["100k"], None), "--input-tokens 100k/min"),
+        ((None, ["fast"]), "--output-tokens 20k/min"),
     ],
 )
 def test_a_limit_of_a_class_that_is_none_is_named_by_its_option(of_class: Any, fix: str) -> None:
@@ -111,15 +114,15 @@ def test_a_limit_of_a_class_that_is_none_is_named_by_its_option(of_class: Any, f
 @pytest.mark.parametrize(
     ("rate", "tokens", "concurrency", "option", "fix"),
     [
-        ("600", None, 1, "--rate ", "--rate 600/min"),
-        ("fast", None, 1, "--rate ", "--rate 600/min"),
-        (None, "180k", 1, "--tokens ", "--tokens 180k/min"),
-        (None, "", 1, "--tokens ", "--tokens 180k/min"),
+        (["600"], None, 1, "--rate ", "--rate 600/min"),
+        (["fast"], None, 1, "--rate ", "--rate 600/min"),
+        (None, ["180k"], 1, "--tokens ", "--tokens 180k/min"),
+        (None, [""], 1, "--tokens ", "--tokens 180k/min"),
         (None, None, 0, "--concurrency ", "--concurrency 32"),
     ],
 )
 def test_a_limit_that_is_none_is_named_by_its_option(
-    rate: str | None, tokens: str | None, concurrency: int, option: str, fix: str
+    rate: list[str] | None, tokens: list[str] | None, concurrency: int, option: str, fix: str
 ) -> None:
     with pytest.raises(InvalidLimit) as caught:
         limits(rate, tokens, concurrency)

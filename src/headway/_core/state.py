@@ -24,7 +24,7 @@ from headway._core.queue.waiting import Waiting
 from headway._core.refusals.hopeless import too_late
 from headway._core.refusals.refusals import Refusals
 from headway._core.refusals.retry import Delay, GiveUp, Retry, Verdict
-from headway._words import count
+from headway._words import count, duration
 from headway.errors import (
     DeadlineExceeded,
     HeadwayError,
@@ -33,15 +33,27 @@ from headway.errors import (
     QueueFull,
     Unavailable,
 )
-from headway.events import Ended, Event, Finished, Ignored, Kind, Queued, Retrying, Started
+from headway.events import (
+    Ended,
+    Event,
+    Finished,
+    Forgotten,
+    Ignored,
+    Kind,
+    Queued,
+    Retrying,
+    Started,
+)
 from headway.hints import LimitHint, Refusal
 from headway.kinds import Retried
-from headway.rates import UNKNOWN_ENFORCEMENT, Cost, Enforcement, Limits, is_number
+from headway.rates import Cost, Enforcement, Limits, TokenClass, is_number
 
 __all__ = ["SchedulerState"]
 
 INFINITY = float("inf")
 _LEARNED_FOR = 86_400.0  # seconds for which limits that were learned are taken to hold
+# Attempts of which nothing is known that reserve a whole limit, and a whole quota.
+_MANY, _FEW = 100.0, 4.0
 _MOST_ODD = 100  # remarks on what servers state that are told, each once
 
 # No answer uses more tokens: twice what the models of the longest contexts take, or so many times
@@ -86,7 +98,6 @@ class SchedulerState:
         if eager:
             self.whole.eager = Eager()
         self.max_queue = max_queue
-        self._enforcement = UNKNOWN_ENFORCEMENT
         self._wall: float | None = None
         self._is_recent = False  # whether what was learned in an earlier run may still hold
         self._kept_keys: dict[Any, Any] = {}  # of an earlier run, for keys that were not used yet
@@ -116,7 +127,6 @@ class SchedulerState:
         if flow.limits is not None:
             if self.eager:
                 flow.limits.eager = Eager()
-            flow.limits.enforce(self._enforcement, self._seen_at)
             if self._wall is not None:
                 flow.limits.set_wall(self._wall, self._seen_at)
                 self._restore_key(flow.limits, self._seen_at)
@@ -258,24 +268,27 @@ class SchedulerState:
             return
         stated = believed(hints)
         for odd in stated.odd:
-            if odd not in scope.odd and len(scope.odd) < _MOST_ODD:
-                scope.odd.add(odd)
-                self.events.append(Ignored(now, scope.key, odd))
+            self._tell_odd(scope, odd, now)
         scope.followed_at = sent_at
         if stated.requests is not None and scope.follow_requests(stated.requests, now):
             self.refusals.followed(scope, "requests", stated.requests, now)
         for kind, (limit, per) in stated.tokens.items():
-            if scope.follow_tokens(kind, limit, per, now):
+            if limit < _used_of(flow.mean, kind):  # which answers have used, one after another
+                self._tell_odd(
+                    scope, f"{kind} limit of {count(limit)} in {duration(per)} ignored", now
+                )
+            elif scope.follow_tokens(kind, limit, per, now):
                 self.refusals.followed(scope, kind, limit / per, now)
         if stated.least is not None:
             scope.spend_eagerly(stated.least, sent_at, now)
 
-    def enforce(self, enforcement: Enforcement, now: float) -> None:
-        """Take all limits as the provider means them, where the user has not said another."""
-        if enforcement != self._enforcement:
-            self._enforcement = enforcement
-            for scope in self._scopes():
-                scope.enforce(enforcement, now)
+    def enforce(self, enforcement: Enforcement, flow: Flow, now: float) -> None:
+        """Take the limits that hold for `flow` as the provider of its jobs means them, where the
+        user has not said another.
+        """
+        self.whole.enforce(enforcement, now)
+        if flow.limits is not None:
+            flow.limits.enforce(enforcement, now)
 
     def set_wall(self, wall: float, now: float) -> None:
         """`wall` is what the clock of the world shows beyond this one: quotas begin anew by it."""
@@ -302,16 +315,34 @@ class SchedulerState:
         keys, saved, wall = kept.get("keys"), kept.get("saved"), self._wall or 0.0
         self._kept_keys = dict(keys) if isinstance(keys, Mapping) else {}
         self._is_recent = is_number(saved) and abs(now + wall - saved) < _LEARNED_FOR
-        if isinstance(whole := kept.get("whole"), Mapping):
-            self.whole.restore(whole, wall, now, recent=self._is_recent)
+        whole = kept.get("whole", {})
+        if not isinstance(whole, Mapping) or not self.whole.restore(
+            whole, wall, now, recent=self._is_recent
+        ):
+            self._forgotten("", now)
         for scope in self._registry.scopes():
             self._restore_key(scope, now)
 
+    def forget_earlier(self, now: float) -> None:
+        """Forget what an earlier process has used and learned: it was another account's."""
+        self._kept_keys.clear()
+        for scope in self._scopes():
+            for quota in scope.lasting():
+                quota.clear()
+            scope.forget_learned(now)
+
     def _restore_key(self, scope: Scope, now: float) -> None:
-        if isinstance(scope.key, str) and isinstance(
-            kept := self._kept_keys.pop(scope.key, None), Mapping
+        if not isinstance(scope.key, str) or scope.key not in self._kept_keys:
+            return
+        kept, wall = self._kept_keys.pop(scope.key), self._wall or 0.0
+        if not isinstance(kept, Mapping) or not scope.restore(
+            kept, wall, now, recent=self._is_recent
         ):
-            scope.restore(kept, self._wall or 0.0, now, recent=self._is_recent)
+            self._forgotten(f" of key {scope.key!r:.80}", now)
+
+    def _forgotten(self, whose: str, now: float) -> None:
+        what = f"what was remembered of a quota{whose} is of another, or cannot be meant: not used"
+        self.events.append(Forgotten(now, what))
 
     # What time and the user do
 
@@ -414,7 +445,8 @@ class SchedulerState:
 
     def guess(self, flow: Flow) -> float:
         """The tokens to reserve for an attempt of `flow` of which nothing is known: what its jobs
-        used on average, and before the first of them 1% of the least limit.
+        used on average, and before the first of them 1% of the least limit, of a quota, which
+        paces nothing, a quarter.
         """
         budgets = (
             self.whole.budgets
@@ -422,7 +454,9 @@ class SchedulerState:
             else (self.whole.budgets + flow.limits.budgets)
         )
         if flow.mean is None:
-            return min((budget.rate.limit / 100 for budget in budgets), default=0.0)
+            shares = (_FEW if budget.rate.is_quota else _MANY for budget in budgets)
+            each = zip(budgets, shares, strict=True)
+            return min((budget.rate.limit / share for budget, share in each), default=0.0)
         return flow.mean
 
     def retune(
@@ -596,12 +630,18 @@ class SchedulerState:
             budget.weigh(used) <= _MOST_PERIODS * budget.rate.limit for budget in budgets
         ):
             return used
-        scope = job.limits or self.whole
+        self.disbelieve(job, used, now)
+        return None
+
+    def disbelieve(self, job: Job, used: float, now: float) -> None:
+        """Tell that an answer to `job` says it used what it cannot have."""
         odd = f"an answer says that it used {count(used)} tokens"
+        self._tell_odd(job.limits or self.whole, odd, now)
+
+    def _tell_odd(self, scope: Scope, odd: str, now: float) -> None:
         if odd not in scope.odd and len(scope.odd) < _MOST_ODD:
             scope.odd.add(odd)
             self.events.append(Ignored(now, scope.key, odd))
-        return None
 
     def _release(self, job: Job, now: float) -> None:
         self.waiting.queue.refund(job)
@@ -642,6 +682,15 @@ class SchedulerState:
 
     def _scopes(self) -> list[Scope]:
         return [self.whole, *self._registry.scopes()]
+
+
+def _used_of(mean: float | None, kind: TokenClass) -> float:
+    """What attempts used on average of that class; 0 where it is not known."""
+    if mean is None:
+        return 0.0
+    if not isinstance(mean, Cost):
+        return mean if kind == "tokens" else 0.0
+    return {"tokens": mean.input + mean.output, "input_tokens": mean.input}.get(kind, mean.output)
 
 
 def _ready_at(limits: Scope, job: Job, now: float) -> float:

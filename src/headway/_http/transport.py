@@ -71,6 +71,8 @@ _PEEK_FOR = 2.0
 # Bytes: what is made of a compressed answer to look into it, and what a predicate is shown.
 _MOST_DECODED = 16 * 1024 * 1024
 
+_MOST_KNOWN = 10_000  # hosts and keys
+
 # Tokens of which one call need not be asked whether it can have used so many.
 _PLAUSIBLE = 1_000.0
 
@@ -121,7 +123,7 @@ class Face(Single):
         self._transport = transport
         self._estimator = Estimator() if tokens is None else tokens
         self._observe = Observer(self._shell, together_unit)
-        self._known = False  # whether the scheduler knows whom it talks to
+        self._known: set[tuple[str, Any]] = set()  # hosts, each with the key that talks to it
         self._is_refused = is_refused
         self._prepare = preparer(prepare, self._library)
         self.watch = Watch()
@@ -187,11 +189,14 @@ class Face(Single):
                 fix=f"give this client {self._other}.AsyncTransport.",
             )
         self.watch.sees(request, retries=self._retries)
-        if not self._known:
-            self._introduce(request)
         shell, options = self._shell, self._options
         attempt = shell.attempt()
+        talks = request.url.host, options.key if attempt is None else attempt.job.flow.key
+        if talks not in self._known:
+            self._introduce(*talks)
         credential = shell.state.refusals.credentials.seen(name_of(request))
+        if shell.memory is not None:
+            shell.recognise(str(credential.name))
         try:
             if attempt is None:
                 tokens, model, estimate = self._cost(request)
@@ -230,10 +235,14 @@ class Face(Single):
             error.add_note(_NOT_SENT)
             raise
 
-    def _introduce(self, request: Any) -> None:
-        """Tell the scheduler how the provider of `request`, the first, enforces its limits."""
-        self._known = True
-        self._shell.introduce(provider_at(request.url.host))
+    def _introduce(self, host: str, key: Any) -> None:
+        """Tell the scheduler how the provider at `host`, which jobs of `key` are the first to talk
+        to, enforces its limits.
+        """
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known.add((host, key))
+        self._shell.introduce(provider_at(host), key)
 
     async def _send_alone(self, job: Job, request: Any, model: str | None, once: str) -> Any:
         """The function of `job`, which is this request and nothing else: its first send."""
@@ -449,14 +458,13 @@ class Face(Single):
                 return
             usage = usage_in(plain)
             used = None if usage is None else usage.cost
-            if (
-                usage is None
-                or used is None
-                or (
-                    used > _PLAUSIBLE
-                    and not is_plausible(used, attempt.job.cost, len(plain) + size_of(request))
-                )
+            if usage is None or used is None:
+                attempt.drained(None)
+                return
+            if used > _PLAUSIBLE and not is_plausible(
+                used, attempt.job.cost, len(plain) + size_of(request)
             ):
+                shell.state.disbelieve(attempt.job, used, shell.clock())
                 attempt.drained(None)
                 return
             if model is not None and isinstance(self._estimator, Estimator):

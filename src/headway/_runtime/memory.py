@@ -19,7 +19,7 @@ from headway.errors import InvalidArgument
 
 __all__ = ["EVERY", "Memory"]
 
-EVERY = 10.0
+EVERY = 1.0
 """Seconds between two writes while something happens."""
 
 _VERSION = 1
@@ -41,8 +41,9 @@ class Memory:
         self.path = Path(os.fspath(path)).absolute()
         self.account = account
         folder = self.path.parent
-        if self.path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-            why = "it is a folder" if self.path.is_dir() else "its folder cannot be written to"
+        other = self.path.exists() and not self.path.is_file()
+        if other or not folder.is_dir() or not os.access(folder, os.W_OK):
+            why = "it is no file" if other else "its folder cannot be written to"
             raise InvalidArgument(
                 f"memory={shown(str(path))} cannot be kept: {why}",
                 fix="name a file in a folder of yours.",

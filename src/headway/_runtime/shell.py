@@ -10,7 +10,7 @@ per job, and nothing to start or to stop.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from types import CoroutineType
@@ -85,6 +85,7 @@ class Shell(LoopClock):
         self._recalled = False  # whether what was kept has been read
         self._save_at = INFINITY
         self._save_failed = False
+        self._recognised = False  # whether it is known whose limits they are
         self.state = state
         self.closed = False
         self.served = False  # whether a transport serves it, which must see the attempts
@@ -283,12 +284,12 @@ class Shell(LoopClock):
             admitted = sum(job.slots for job in self.parked if job.status == STARTED)
             self.unseen = self.state.in_flight - admitted
 
-    def introduce(self, provider: Provider | None) -> None:
-        """`provider` (None: one that is not known) is whom the jobs talk to: its way to enforce
-        limits holds where the user has not said another.
+    def introduce(self, provider: Provider | None, key: Hashable = None) -> None:
+        """`provider` (None: one that is not known) is whom the jobs of `key` talk to: its way to
+        enforce limits holds where the user has not said another.
         """
-        if provider is not None and provider.enforcement != UNKNOWN_ENFORCEMENT:
-            self.state.enforce(provider.enforcement, self.time())
+        enforcement = UNKNOWN_ENFORCEMENT if provider is None else provider.enforcement
+        self.state.enforce(enforcement, self.state.flow(key), self.time())
 
     def unseen_ended(self, job: Job) -> None:
         """The attempt of `job`, which no transport could see, has ended."""
@@ -383,6 +384,19 @@ class Shell(LoopClock):
             self.state.events.append(Forgotten(now, odd))
         self.state.restore(kept, now)
         self._save_at = now + EVERY
+
+    def recognise(self, account: str) -> None:
+        """The first credential that a transport has seen, as a hash, is that of `account`."""
+        memory = self.memory
+        if memory is None or self._recognised:
+            return
+        self._recognised = True
+        if memory.account not in (None, account):
+            now = self.now()
+            what = f"what was remembered is of another account, and not used: {memory.path}"
+            self.state.events.append(Forgotten(now, what))
+            self.state.forget_earlier(now)
+        memory.account = account
 
     def save(self) -> None:
         """Keep what is to outlast the process; a fault of the disk is told once."""

@@ -206,7 +206,10 @@ class Meter:
             cost=self._budget.dollars,
             unpriced=self._unpriced,
             reasons=dict(self._reasons),
-            limit=min((r.limit / r.per for r in scheduler.limits.requests), default=None),
+            limit=min(
+                (r.limit / r.per for r in scheduler.limits.requests if not r.is_quota),
+                default=None,
+            ),
             pace=statistics.pace,
             concurrency=statistics.capacity,
             binds=statistics.binds,

@@ -31,21 +31,21 @@ Source = Annotated[
     ),
 ]
 RateText = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--rate",
-        help='The limit of requests, such as "600/min" or "10/s".',
+        help='The limit of requests, such as "600/min" or "10/s"; given twice, both hold.',
         rich_help_panel=_LIMITS,
     ),
 ]
 TokensText = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--tokens", help='The limit of tokens, such as "180k/min".', rich_help_panel=_LIMITS
     ),
 ]
 InputTokensText = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--input-tokens",
         help='The limit of the tokens of prompts alone, such as "100k/min".',
@@ -53,7 +53,7 @@ InputTokensText = Annotated[
     ),
 ]
 OutputTokensText = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--output-tokens",
         help='The limit of the tokens of answers alone, such as "20k/min".',
@@ -244,14 +244,14 @@ _MOST_HEADERS = 1024 * 1024  # characters: what is longer holds no headers
 
 
 def limits(
-    rate: str | None,
-    tokens: str | None,
+    rate: list[str] | None,
+    tokens: list[str] | None,
     concurrency: int,
-    input_tokens: str | None = None,
-    output_tokens: str | None = None,
+    input_tokens: list[str] | None = None,
+    output_tokens: list[str] | None = None,
 ) -> Limits:
-    """Those limits. Raises `InvalidLimit` in the words of the command line, not in those of the
-    library.
+    """Those limits, all of which hold. Raises `InvalidLimit` in the words of the command line, not
+    in those of the library.
     """
 
     def check(before: str, fix: str, make: Callable[[], object]) -> None:
@@ -268,13 +268,13 @@ def limits(
             return example
         return f"{text}/min"
 
-    for option, text, example in (
+    for option, texts, example in (
         ("--rate", rate, "600/min"),
         ("--tokens", tokens, "180k/min"),
         ("--input-tokens", input_tokens, "100k/min"),
         ("--output-tokens", output_tokens, "20k/min"),
     ):
-        if text is not None:
+        for text in texts or ():
             fix = f"{option} {completed(text.strip(), example)}"
             check(f"{option} ", fix, partial(Rate.parse, text))
     check("", "--concurrency 32", partial(check_concurrency, concurrency, "--concurrency "))

@@ -285,7 +285,8 @@ def _counted(
     cached = _inside(get, _READ_DETAILS, _CACHED_INSIDE)
     if cached is None:
         cached = _first(get, _CACHED) or 0
-    return Tokens(read, written, total, min(cached, read or 0), either)
+    # More than the whole prompt is a contradiction, and then nothing is taken to be free.
+    return Tokens(read, written, total, cached if cached <= (read or 0) else 0, either)
 
 
 _Read = Callable[[str], Any]

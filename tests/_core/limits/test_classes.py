@@ -15,6 +15,7 @@ from headway._core.limits.budget import TokenBudget
 from headway._core.limits.scope import Scope
 from headway._core.queue.job import Job
 from headway._core.state import SchedulerState
+from headway.events import Ignored
 from headway.hints import LimitHint
 from headway.rates import Enforcement, TokenClass
 from tests.depth import depth
@@ -106,7 +107,7 @@ def test_the_average_of_a_key_is_kept_by_class() -> None:
 
 def test_sixty_calls_that_the_cache_answers_take_seconds_and_not_an_hour() -> None:
     state = machine(Limits("600/min", input_tokens="100k/min"))
-    state.enforce(Enforcement(cached=0.0), 0.0)
+    state.enforce(Enforcement(cached=0.0), state.flow(None), 0.0)
     seconds = play(state, [ASKED] * 60, lambda cost: cost)
     assert seconds == pytest.approx(6.0, abs=1.5)
 
@@ -220,3 +221,47 @@ def test_no_window_of_any_class_is_exceeded(
         "weighed": sum(c.input + 5 * c.output for c in costs),
     }
     assert max(reached[name] / seconds * 60 / most[name] for name in most) >= 0.95
+
+
+def test_of_two_providers_the_stricter_holds_and_each_key_has_its_own() -> None:
+    state = SchedulerState(
+        Limits("600/min", input_tokens="100k/min"), now=0.0, retry=Retry(),
+        keys={"a": Limits(input_tokens="100k/min"), "t": Limits("600/min")}.get,
+    )  # fmt: skip
+    for key, enforcement in (("a", Enforcement(cached=0.0)), ("t", Enforcement(window=1.0))):
+        state.enforce(enforcement, state.flow(key), 0.0)
+    own = state.flow("a").limits
+    assert own is not None
+    assert own.budgets[0].weigh(ASKED) == 150
+    assert state.whole.budgets[0].weigh(ASKED) == 50_150
+    windows = {each.what: each.window for each in state.statistics(0.0).limits}
+    assert windows == {"requests": 1.0, "input_tokens": 60.0}
+
+
+def test_costs_add_up_by_class() -> None:
+    both = Cost(input=600) + Cost(output=100)
+    assert isinstance(both, Cost)
+    assert (both, both.input, both.output) == (700, 600, 100)
+    total = sum([Cost(input=1, cached=2), Cost(output=3, either=4)])
+    assert isinstance(total, Cost)
+    assert (total.input, total.cached, total.output, total.either) == (1, 2, 3, 4)
+    assert Cost(input=1) + 1 == 2
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [
+        LimitHint("tokens", 5, 99_999, None, 60),  # more remain than there are
+        LimitHint("input_tokens", 50, None, None, 60),  # and answers have used more
+    ],
+)
+def test_headers_that_contradict_what_was_answered_stall_nothing(hint: LimitHint) -> None:
+    state = machine(Limits(tokens="120k/min", input_tokens="100k/min"))
+    flow = state.flow(None)
+    job = Job(flow, 0, Cost(input=100, output=5))
+    assert state.submit(job, 0.0)
+    state.finish(job, Cost(input=100, output=5), 0.5)
+    state.observe([hint], flow, 1.0)
+    assert {each.factor for each in state.statistics(1.0).limits} == {1.0}
+    (event,) = [each for each in state.events if isinstance(each, Ignored)]
+    assert "ignored" in event.what

@@ -10,13 +10,14 @@ from typing import Any
 
 import anyio.lowlevel
 import pytest
-from anyio import current_time
+from anyio import current_time, sleep
 
 from headway import Cost, InvalidLimit, Limits, Rate, Retry, Scheduler, Unavailable
 from headway._core.limits.quota import Quota
 from headway._core.queue.job import FAILED, Job
 from headway._core.state import SchedulerState
 from headway.events import Closed
+from headway.hints import LimitHint
 
 DAY = 86_400.0
 
@@ -191,3 +192,33 @@ def test_the_zone_of_a_time_is_read_of_the_systems_own() -> None:
     noon = datetime(2026, 7, 1, 12, tzinfo=UTC).timestamp()
     tokyo = Rate(1, per=DAY, resets="9:05 Asia/Tokyo").renews_after(noon)
     assert datetime.fromtimestamp(tokyo, UTC) == datetime(2026, 7, 2, 0, 5, tzinfo=UTC)
+
+
+@pytest.mark.anyio
+async def test_a_quota_of_tokens_is_not_overrun_before_anything_is_known() -> None:
+    scheduler = Scheduler(tokens="100k/day")
+
+    async def call(n: int) -> Any:
+        await sleep(2)
+        return {
+            "usage": {"prompt_tokens": 9_000, "completion_tokens": 9_000, "total_tokens": 18_000}
+        }
+
+    await scheduler.map(call, range(50), return_exceptions=True)
+    (quota,) = scheduler.statistics().limits
+    assert quota.used is not None
+    assert quota.used <= 100_000
+
+
+@pytest.mark.parametrize("stated", [Limits("1000/day"), Limits(tokens="1M/day")])
+def test_a_quota_alone_leaves_the_rate_to_be_found(stated: Limits) -> None:
+    scheduler = Scheduler(stated.requests or None, tokens=stated.tokens or None)
+    state = scheduler._shell.state
+    hints = [
+        LimitHint("requests", 60, None, None, 60), LimitHint("tokens", 30_000, None, None, 60)
+    ]  # fmt: skip
+    state.observe(hints, state.flow(None), 0.0)
+    limits = {(each.what, each.per): each.limit for each in state.statistics(0.0).limits}
+    assert limits[("tokens", 60)] == 30_000
+    assert state.statistics(0.0).pace == pytest.approx(0.99)
+    assert any(per == DAY for _, per in limits)

@@ -16,6 +16,8 @@ __all__ = ["Quota"]
 INFINITY = float("inf")
 
 _DUST = 1e-6
+_MOST_PERIODS = 100.0  # so many times a quota nobody can have used
+_MOST = 1e15  # no moment, and no sum of tokens, is above this
 
 
 class _Unpaced(Pace):
@@ -34,7 +36,7 @@ def _is_slot(slot: object) -> bool:
     return (
         isinstance(slot, list)
         and len(slot) == 2
-        and all(is_number(each) and 0 <= each < INFINITY for each in slot)
+        and all(is_number(each) and 0 <= each <= _MOST for each in slot)
     )
 
 
@@ -98,6 +100,13 @@ class Quota(TokenBudget):
             return super().spent(now)
         return 0.0 if now >= self.renews_at else self.total
 
+    def clear(self) -> None:
+        """Forget what is used of it."""
+        for slot in self._slots:
+            slot[0] = -INFINITY  # what is refunded to it from now on is refunded to none
+        self._slots.clear()
+        self.total = 0.0
+
     def snapshot(self, wall: float) -> dict[str, Any]:
         """What is used of it, by the clock of the world: `wall` beyond this one."""
         rate = self.rate
@@ -122,6 +131,8 @@ class Quota(TokenBudget):
             return False
         used = kept.get("used")
         if not isinstance(used, list) or not all(_is_slot(slot) for slot in used):
+            return False
+        if sum(amount for _, amount in used) > _MOST_PERIODS * rate.limit:
             return False
         for at, amount in sorted(used):
             moment = min(now, at - wall)  # the clock of the world may have been moved
@@ -148,10 +159,7 @@ class Quota(TokenBudget):
         if self._wall is None or self.rate.resets is None:
             super()._expire(now)
         elif now >= self.renews_at:
-            for slot in self._slots:
-                slot[0] = -INFINITY  # what is refunded to it from now on is refunded to none
-            self._slots.clear()
-            self.total = 0.0
+            self.clear()
             self._renew(now)
 
     def _room_at(self, cost: float) -> float:

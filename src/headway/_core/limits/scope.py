@@ -66,8 +66,8 @@ class Scope:
     """The paces, token budgets, slots and gate of one scope (`key` is None for the whole)."""
 
     __slots__ = (
-        "_configured", "_counts", "_enforcement", "_searches", "_stated", "_wall", "budgets",
-        "capacity", "concurrency", "credit", "eager", "evidence", "followed_at", "gate",
+        "_configured", "_counts", "_enforced", "_enforcement", "_searches", "_stated", "_wall",
+        "budgets", "capacity", "concurrency", "credit", "eager", "evidence", "followed_at", "gate",
         "has_quotas", "key", "last", "odd", "paces", "ports", "quotas", "remembered",
         "request_rate", "tally",
     )  # fmt: skip
@@ -86,6 +86,7 @@ class Scope:
         self.followed_at = -INFINITY  # when the attempt was sent whose answer was followed last
         self.eager: Eager | None = None  # where what a server says remains is spent at once
         self._enforcement = UNKNOWN_ENFORCEMENT
+        self._enforced = False  # whether any provider is known
         self._wall: float | None = None
         self._stated = limits  # by the user; `_configured` as the provider enforces it
         self.remembered: dict[str, float] = {}  # plateaus of an earlier run, while they hold
@@ -176,9 +177,9 @@ class Scope:
             *((f"{each.kind} {each.rate}", each.control) for each in self.budgets),
         ]
 
-    def restore(self, kept: Mapping[str, Any], wall: float, now: float, *, recent: bool) -> None:
-        """Go on from a `snapshot`, of which nothing needs to be as it was. What was learned holds
-        under the same limits alone, and where it is `recent`.
+    def restore(self, kept: Mapping[str, Any], wall: float, now: float, *, recent: bool) -> bool:
+        """Go on from a `snapshot`, of which nothing needs to be as it was; whether each quota in it
+        could be used. What was learned holds under the same limits alone, and where it is `recent`.
         """
         learned = kept.get("learned")
         if recent and isinstance(learned, Mapping) and kept.get("stated") == repr(self._stated):
@@ -186,11 +187,15 @@ class Scope:
                 if isinstance(each := learned.get(name), Mapping) and control.restore(each):
                     self.remembered[name.partition(" ")[0]] = control.plateau
             self._put_in_force(now)
-        quotas = kept.get("quotas")
-        for each in quotas if isinstance(quotas, list) else ():
-            for quota in self.lasting() if isinstance(each, Mapping) else ():
-                if quota.restore(each, wall, now):
-                    break
+        quotas = kept.get("quotas", [])
+        if not isinstance(quotas, list):
+            return False
+        used = [
+            isinstance(each, Mapping)
+            and any(quota.restore(each, wall, now) for quota in self.lasting())
+            for each in quotas
+        ]
+        return all(used)
 
     def _put_in_force(self, now: float) -> None:
         if self.request_rate.follows:
@@ -445,6 +450,8 @@ class Scope:
             if pace.ready_at() > until:
                 name, until = Binds.REQUESTS, pace.ready_at()
         for budget in self.budgets if cost else ():
+            if isinstance(budget, Quota):
+                continue
             if (ready := budget.seen_ready_at(cost)) > until:
                 name, until = Binds(budget.kind), ready
         quota, ready = self.spent_until(cost, now)
@@ -503,7 +510,11 @@ class Scope:
         """Keep below `limit` tokens of that class in `per` seconds, as the server states; False
         where old.
         """
-        alike = [budget for budget in self.budgets if budget.kind == kind]
+        alike = [
+            budget
+            for budget in self.budgets
+            if budget.kind == kind and not isinstance(budget, Quota)
+        ]
         if stated := [budget for budget in alike if not budget.by_server]:
             rate = limit / per
             moved = [_follow_server(each.control, [each.pace], rate, now) for each in stated]
@@ -517,11 +528,16 @@ class Scope:
         budget = TokenBudget(rate_stated, kind, cached=self._enforcement.cached, by_server=True)
         for older in alike:
             budget.adopt(older, now)
-        self.budgets = [each for each in self.budgets if each.kind != kind] + [budget]
+        self.budgets = [each for each in self.budgets if each not in alike] + [budget]
         return True
 
     def enforce(self, enforcement: Enforcement, now: float) -> None:
-        """Take what is stated as the provider means it, where the user has not said another."""
+        """Take what is stated as the provider means it, where the user has not said another; of
+        several providers, as the stricter means it.
+        """
+        if self._enforced:
+            enforcement = enforcement.and_stricter(self._enforcement)
+        self._enforced = True
         if enforcement == self._enforcement:
             return
         self._enforcement = enforcement
@@ -535,7 +551,7 @@ class Scope:
         """
         if self.eager is None:
             return
-        stated = self._configured.requests
+        stated = self._is_paced_by_user
         rates = [pace.rate for pace in self.paces] if stated else []
         self.credit = self.eager.credit(hint, rates, sent_at, now)
         if self.credit < 1.0 and stated:
@@ -553,7 +569,7 @@ class Scope:
         self.credit = 0.0
         self.odd.clear()
         self.remembered.clear()
-        if self.evidence is not None and not self._configured.requests:
+        if self.evidence is not None and not self._is_paced_by_user:
             if self.request_rate.ceiling < INFINITY:
                 self._search(_FIRST_RATE)
         elif self.request_rate.release():
@@ -564,9 +580,14 @@ class Scope:
             if budget.control.release():
                 budget.pace.slow_to(budget.control.factor, now)
 
+    @property
+    def _is_paced_by_user(self) -> bool:
+        """Whether a rate of requests is stated: a quota is none."""
+        return any(not rate.is_quota for rate in self._configured.requests)
+
     def forget_learned(self, now: float) -> None:
         """Forget what refusals taught: the limits in force are those that are stated."""
-        stated = self._configured.requests
+        stated = self._is_paced_by_user
         self.evidence = Evidence() if self._searches else None
         if self._searches and not stated and self.request_rate.ceiling == INFINITY:
             self._search(_FIRST_RATE)

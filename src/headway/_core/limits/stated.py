@@ -48,7 +48,8 @@ def believed(hints: Iterable[LimitHint]) -> StatedLimits:
                 found.least = hint
         if not hint.limit or hint.per is None:
             continue  # a limit without its period says nothing that can be kept
-        if not (1.0 <= hint.limit <= _MOST and hint.per >= _SHORTEST):
+        contradicts = hint.remaining is not None and hint.remaining > 2.0 * hint.limit
+        if contradicts or not (1.0 <= hint.limit <= _MOST and hint.per >= _SHORTEST):
             found.odd.append(
                 f"{hint.what} limit of {number(hint.limit)} in {duration(hint.per)} ignored"
             )

@@ -218,9 +218,10 @@ def too_late(
     """The error of a job that cannot make its timeout: what `binds`, of `key` or of the whole,
     lets nothing start for `seconds`.
     """
-    if binds in (Binds.REQUESTS, Binds.TOKENS):
+    if binds in (Binds.REQUESTS, Binds.TOKENS, Binds.INPUT_TOKENS, Binds.OUTPUT_TOKENS):
         whose = "" if key is None else f" of key {key!r:.80}"
-        held = f"the limit of {binds}{whose} lets this job start in {duration(seconds)}"
+        what = binds.replace("_", " ")
+        held = f"the limit of {what}{whose} lets this job start in {duration(seconds)}"
     else:
         held = f"nothing can be sent for {duration(seconds)}"
     return DeadlineExceeded(

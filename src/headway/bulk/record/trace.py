@@ -224,7 +224,8 @@ def _lowest_limit(session: Mapping[str, object], which: str) -> float | None:
             rate = Rate.parse(text)
         except (InvalidLimit, TypeError):
             continue  # only a line in a chart depends on it
-        rates.append(rate.limit / rate.per)
+        if not rate.is_quota:
+            rates.append(rate.limit / rate.per)
     return min(rates, default=None)
 
 
