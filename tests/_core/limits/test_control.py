@@ -373,3 +373,14 @@ def test_an_answer_to_an_older_attempt_states_an_older_limit(
         hint = LimitHint("requests", limit, None, None, 60.0)
         state.observe([hint], flow, float(at), float(sent_at))
     assert state.statistics(10.0).pace == pytest.approx(rate / 60, rel=0.02)
+
+
+def test_what_is_refused_within_the_window_that_showed_the_limit_met_the_same_one() -> None:
+    control = RateControl()
+    assert control.cut(1.0, 1.0, window=(0.5, 1.0, 2.0))
+    assert (control.found, control.plateau) == (True, 0.5)
+    control.shift(100.0)
+    assert not control.cut(102.9, 102.91)  # the gate opened a hair too soon
+    assert control.plateau == 0.5
+    assert control.cut(102.95, 102.96)  # once
+    assert control.plateau < 0.5

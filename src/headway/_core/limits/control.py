@@ -76,8 +76,8 @@ class RateControl:
     """
 
     __slots__ = (
-        "_at", "_before", "_bound", "_cut_at", "_fallback", "_fell_at", "_former", "_grown",
-        "_hold", "_known", "_proven", "_refused_probe", "_searching", "_short", "_since",
+        "_at", "_before", "_bound", "_cut_at", "_fallback", "_fell_at", "_former", "_full_until",
+        "_grown", "_hold", "_known", "_proven", "_refused_probe", "_searching", "_short", "_since",
         "_strikes", "_taken", "_time", "_unit", "_unsettled", "_wall_since", "_walled_at",
         "_walls", "_whole", "ceiling", "factor", "follows", "found", "plateau", "walled",
     )  # fmt: skip
@@ -93,6 +93,7 @@ class RateControl:
         self._hold = _HOLD
         self.found = False  # whether the last cut was to what a window held
         self._known = False  # whether one ever was
+        self._full_until = -INFINITY  # the end of the window that was full when it was found
         self._fallback = 0.0  # the plateau before one that is on trial; 0 where none is
         self._former = 0.0  # the plateau from which it fell, until that was tried again
         self._bound = 0.0  # what a probe must reach before the next trial
@@ -173,7 +174,10 @@ class RateControl:
         the factor of which one window of the stated rate was full then, for how many seconds
         anything was sent in it, and its length.
         """
-        if sent_at <= self._cut_at:
+        # The first refused within a window of the one that showed the limit met that same one.
+        if sent_at <= max(self._cut_at, self._full_until):
+            if sent_at > self._cut_at:
+                self._full_until = -INFINITY
             if sent_at > self._since:
                 self._taken = max(0.0, self._taken - self._unit)
             return False
@@ -200,6 +204,7 @@ class RateControl:
             if not followed and _LEAST_FOUND * self.factor <= filled < _MOST_FOUND * self.factor:
                 self.found = self._known = True
                 self.plateau = filled
+                self._full_until = now + span
             else:
                 self._step_back(taken if followed else INFINITY, time, now, filled)
         self._taken, self._time = after, late
@@ -357,6 +362,7 @@ class RateControl:
     def shift(self, seconds: float) -> None:
         """Move to another clock, which shows `seconds` more."""
         self._cut_at += seconds
+        self._full_until += seconds
         self._since += seconds
         self._fell_at += seconds
         self._wall_since += seconds
