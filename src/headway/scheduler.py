@@ -256,7 +256,7 @@ class Scheduler(View):
             tracing=bool(sinks),
             eager=check_eager(eager),
         )
-        if not self._limits.rates and keys is None:
+        if self._limits.is_to_be_found and keys is None:
             state.whole.search()
         shell = Shell(
             state,
@@ -338,8 +338,10 @@ class Scheduler(View):
         self._shell.now()
         self._shell.closed = True
         self.resume()
-        await self._shell.drained()
-        self._shell.save()
+        shell = self._shell
+        await shell.drained()
+        if shell.memory is not None:
+            shell.memory.save(shell.state, shell.time())
 
     async def __aenter__(self) -> Scheduler:
         self._shell.now()

@@ -17,7 +17,6 @@ from headway._http.bodies import (
     is_text,
     json_of,
     kinds_of,
-    model_of,
     repeatable,
     size_of,
 )
@@ -76,12 +75,6 @@ def test_a_stream_is_not_read(library: Any) -> None:
 def test_a_size_that_is_none(library: Any, stated: str) -> None:
     headers = {"content-length": stated.encode()}
     assert size_of(library.Request("GET", "http://server", headers=headers)) == 0
-
-
-def test_the_model() -> None:
-    assert model_of({"model": "m"}) == "m"
-    assert model_of({"model": 3}) == "3"
-    assert model_of({}) == "None"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from anyio.lowlevel import checkpoint
 
 import headway.httpx
 from headway import InvalidArgument, Limits, Rate, Retry, Scheduler, Unavailable
-from headway._core.limits.quota import Quota
+from headway._core.limits.quota import RequestQuota
 from headway._core.queue.job import STARTED, Job
 from headway._core.state import SchedulerState
 from headway._runtime.memory import Memory
@@ -165,16 +165,28 @@ def test_what_was_learned_is_kept_under_the_same_limits() -> None:
     assert (event.limit, event.value) == ("requests", 0.9)
 
 
+def of(account: str | None, path: Path, used: float = 0.0) -> SchedulerState:
+    """A state that goes on from what `account` has kept, and has used so much more of its quota."""
+    state = SchedulerState(Limits("5/day"), now=0.0, retry=Retry())
+    state.set_wall(1e9, 0.0)
+    memory = Memory(path, account)
+    memory.begin(state, 0.0)
+    for _ in range(int(used)):
+        assert state.submit(Job(state.flow(None)), 0.0)
+    memory.save(state, 0.0)
+    return state
+
+
 def test_of_another_account_nothing_is_used(tmp_path: Path) -> None:
-    memory = Memory(tmp_path / "m", "one")
-    memory.write({"whole": {}})
-    assert memory.read()[1] == ""
-    assert Memory(tmp_path / "m", "two").read() == (
-        {}, f"what was remembered is of another account, and not used: {tmp_path / 'm'}",
-    )  # fmt: skip
-    unknown = Memory(tmp_path / "m")
-    assert unknown.read()[1] == ""
-    assert unknown.account == "one"
+    path = tmp_path / "m"
+    of("one", path, used=3)
+    assert of("one", path).statistics(0.0).limits[0].used == 3
+    assert of(None, path).statistics(0.0).limits[0].used == 3  # nobody knows whose it is yet
+    other = of("two", path)
+    assert other.statistics(0.0).limits[0].used == 0
+    assert [each.what for each in other.events if isinstance(each, Forgotten)] == [
+        f"what was remembered is of another account, and not used: {path}"
+    ]
 
 
 @pytest.mark.parametrize("path", [7, b"x", ""])
@@ -209,13 +221,13 @@ async def test_a_disk_that_fails_later_stops_nothing_and_is_told_once(
 def test_a_day_that_began_anew_meanwhile_is_empty() -> None:
     rate = Rate(5, per=DAY, resets="00:00")
     midnight = 20_000 * DAY
-    quota = Quota(rate)
+    quota = RequestQuota(rate)
     quota.set_wall(midnight - 3_600.0, 0.0)  # an hour before
     for _ in range(5):
         quota.take(0.0, 10.0)
     kept = quota.snapshot(midnight - 3_600.0)
     for hours, left in ((0.5, 5.0), (2.0, 0.0)):
-        later = Quota(rate)
+        later = RequestQuota(rate)
         wall = midnight - 3_600.0 + hours * 3_600.0
         later.set_wall(wall, 0.0)
         assert later.restore(kept, wall, 0.0)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.estimate import Estimator, is_plausible, usage_in
+from headway.estimate import Estimator, Tokens, is_plausible, usage_in
 
 ASK = [{"role": "user", "content": "x" * 368}]  # 400 bytes as JSON, about 100 tokens
 
@@ -178,3 +178,19 @@ def test_no_json_makes_it_raise(body: dict[str, Any], answer: float) -> None:
 )
 def test_what_a_request_asks_for_is_reserved(body: dict[str, object], answer: float) -> None:
     assert Estimator()(body, 0) == answer
+
+
+def test_the_share_in_the_cache_is_learned_by_how_a_prompt_begins_and_on_the_low_side() -> None:
+    estimator = Estimator()
+    body = {"model": "m", "system": "s" * 4_000, "messages": [{"content": "a"}], "max_tokens": 9}
+    estimate = estimator.estimate(body, 4_000)
+    assert (estimate().input, estimate().cached) == (1_000, 0)
+    estimator.hear(estimate.like, Tokens(1_000, 9, 1_009, 900))
+    assert estimate().cached == pytest.approx(850)  # 900, and half as much more uncached
+    like = {**body, "messages": [{"content": "b"}]}
+    assert estimator(like, 4_000).cached == pytest.approx(850)
+    assert estimator({**body, "system": "other"}, 4_000).cached == 0
+    assert estimator({**body, "model": "n"}, 4_000).cached == 0
+    estimator.hear(estimate.like, Tokens(1_000, 9, 1_009, 0))  # it was dropped from the cache
+    assert estimate().cached == 0
+    assert estimate() == pytest.approx(1_009, abs=0.1)

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from headway._core.counters import Counters, Statistics
+from headway._core.earlier import Earlier
 from headway._core.limits.eager import Eager
 from headway._core.limits.scope import Scope
 from headway._core.limits.stated import believed
@@ -46,12 +47,11 @@ from headway.events import (
 )
 from headway.hints import LimitHint, Refusal
 from headway.kinds import Retried
-from headway.rates import Cost, Enforcement, Limits, TokenClass, is_number
+from headway.rates import Cost, Enforcement, Limits, TokenClass
 
 __all__ = ["SchedulerState"]
 
 INFINITY = float("inf")
-_LEARNED_FOR = 86_400.0  # seconds for which limits that were learned are taken to hold
 # Attempts of which nothing is known that reserve a whole limit, and a whole quota.
 _MANY, _FEW = 100.0, 4.0
 _MOST_ODD = 100  # remarks on what servers state that are told, each once
@@ -99,8 +99,7 @@ class SchedulerState:
             self.whole.eager = Eager()
         self.max_queue = max_queue
         self._wall: float | None = None
-        self._is_recent = False  # whether what was learned in an earlier run may still hold
-        self._kept_keys: dict[Any, Any] = {}  # of an earlier run, for keys that were not used yet
+        self._earlier = Earlier({}, 0.0, now)  # what an earlier process kept
         self._registry = Flows(keys, weights)
         self.flows = self._registry.table
         self._tracing = tracing
@@ -129,7 +128,7 @@ class SchedulerState:
                 flow.limits.eager = Eager()
             if self._wall is not None:
                 flow.limits.set_wall(self._wall, self._seen_at)
-                self._restore_key(flow.limits, self._seen_at)
+                self._recall(flow.limits, self._seen_at)
         return flow
 
     def submit(self, job: Job, now: float) -> bool:
@@ -251,10 +250,15 @@ class SchedulerState:
 
     def counts_tokens(self, key: Hashable) -> bool:
         """Whether any limit of tokens holds for attempts of `key`."""
-        if self.whole.budgets:
+        if self.whole.counts_tokens:
             return True
         own = self.flow(key).limits
-        return own is not None and bool(own.budgets)
+        return own is not None and own.counts_tokens
+
+    def discounts(self, key: Hashable) -> bool:
+        """Whether any limit for attempts of `key` counts less for what is read from a cache."""
+        own = self.flow(key).limits
+        return self.whole.discounts or (own is not None and own.discounts)
 
     def observe(
         self, hints: Iterable[LimitHint], flow: Flow, now: float, sent_at: float = INFINITY
@@ -298,51 +302,25 @@ class SchedulerState:
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """What outlasts the process, of the whole and of each key that is a text, as JSON."""
-        wall = self._wall or 0.0
-        keys = {
-            scope.key: kept
-            for scope in self._registry.scopes()
-            if isinstance(scope.key, str) and (kept := scope.snapshot(wall))
-        }
-        return {
-            "saved": now + wall,
-            "whole": self.whole.snapshot(wall),
-            "keys": {**self._kept_keys, **keys},
-        }
+        return self._earlier.snapshot(self._scopes(), self._wall or 0.0, now)
 
     def restore(self, kept: Mapping[str, Any], now: float) -> None:
         """Go on from a `snapshot`; of keys, when each is first used."""
-        keys, saved, wall = kept.get("keys"), kept.get("saved"), self._wall or 0.0
-        self._kept_keys = dict(keys) if isinstance(keys, Mapping) else {}
-        self._is_recent = is_number(saved) and abs(now + wall - saved) < _LEARNED_FOR
-        whole = kept.get("whole", {})
-        if not isinstance(whole, Mapping) or not self.whole.restore(
-            whole, wall, now, recent=self._is_recent
-        ):
-            self._forgotten("", now)
-        for scope in self._registry.scopes():
-            self._restore_key(scope, now)
+        self._earlier = Earlier(kept, self._wall or 0.0, now)
+        for scope in self._scopes():
+            self._recall(scope, now)
 
     def forget_earlier(self, now: float) -> None:
         """Forget what an earlier process has used and learned: it was another account's."""
-        self._kept_keys.clear()
+        self._earlier = Earlier({}, 0.0, now)
         for scope in self._scopes():
-            for quota in scope.lasting():
+            for quota in scope.quotas:
                 quota.clear()
             scope.forget_learned(now)
 
-    def _restore_key(self, scope: Scope, now: float) -> None:
-        if not isinstance(scope.key, str) or scope.key not in self._kept_keys:
-            return
-        kept, wall = self._kept_keys.pop(scope.key), self._wall or 0.0
-        if not isinstance(kept, Mapping) or not scope.restore(
-            kept, wall, now, recent=self._is_recent
-        ):
-            self._forgotten(f" of key {scope.key!r:.80}", now)
-
-    def _forgotten(self, whose: str, now: float) -> None:
-        what = f"what was remembered of a quota{whose} is of another, or cannot be meant: not used"
-        self.events.append(Forgotten(now, what))
+    def _recall(self, scope: Scope, now: float) -> None:
+        if (odd := self._earlier.restore(scope, self._wall or 0.0, now)) is not None:
+            self.events.append(Forgotten(now, odd))
 
     # What time and the user do
 
@@ -366,9 +344,7 @@ class SchedulerState:
             if job.guessed or job.estimate is not None:
                 self._estimate(job)
             if own is not None and (ready := _ready_at(own, job, now)) > now:
-                if (job.deadline is not None or own.has_quotas) and self._fails(
-                    job, own, ready, now
-                ):
+                if (job.deadline is not None or own.quotas) and self._fails(job, own, ready, now):
                     changed.append(job)
                     continue
                 waiting.block(flow, job.priority, ready)
@@ -376,7 +352,7 @@ class SchedulerState:
             cost = job.cost
             ready = whole.ready_at(cost, now) if job.slots else whole.further_at(cost, now)
             if ready > now:
-                if (job.deadline is not None or whole.has_quotas) and self._fails(
+                if (job.deadline is not None or whole.quotas) and self._fails(
                     job, whole, ready, now
                 ):
                     changed.append(job)
@@ -408,7 +384,7 @@ class SchedulerState:
         """Whether `job`, which goes next, has failed: a quota of `scope` is spent, or what is
         charged to its limits keeps it beyond its deadline. What waits for others may come.
         """
-        if scope.has_quotas and (spent := self.refusals.hopeless.spent(job, scope, now)):
+        if scope.quotas and (spent := self.refusals.hopeless.spent(job, scope, now)):
             self._fail_next(job, spent, Ended.UNAVAILABLE, now)
             return True
         if job.deadline is None or not job.deadline < ready < INFINITY:
@@ -448,15 +424,20 @@ class SchedulerState:
         used on average, and before the first of them 1% of the least limit, of a quota, which
         paces nothing, a quarter.
         """
-        budgets = (
-            self.whole.budgets
-            if flow.limits is None
-            else (self.whole.budgets + flow.limits.budgets)
-        )
         if flow.mean is None:
-            shares = (_FEW if budget.rate.is_quota else _MANY for budget in budgets)
-            each = zip(budgets, shares, strict=True)
-            return min((budget.rate.limit / share for budget, share in each), default=0.0)
+            scopes = [self.whole] if flow.limits is None else [self.whole, flow.limits]
+            return min(
+                (
+                    *(budget.rate.limit / _MANY for each in scopes for budget in each.budgets),
+                    *(
+                        quota.rate.limit / _FEW
+                        for each in scopes
+                        for quota in each.quotas
+                        if quota.what != "requests"
+                    ),
+                ),
+                default=0.0,
+            )
         return flow.mean
 
     def retune(

@@ -21,7 +21,6 @@ __all__ = [
     "json_in",
     "json_of",
     "kinds_of",
-    "model_of",
     "repeatable",
     "size_of",
 ]
@@ -79,11 +78,6 @@ def size_of(request: Any) -> int:
     """The bytes of the body of `request`, as its headers state them."""
     stated: str = request.headers.get("content-length", "")
     return int(stated) if stated.isdecimal() and len(stated) < 16 else 0
-
-
-def model_of(body: Mapping[str, Any]) -> str:
-    """The model that a request of this JSON body is for."""
-    return str(body.get("model"))
 
 
 _STREAMS = (

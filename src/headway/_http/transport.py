@@ -12,7 +12,6 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -36,7 +35,6 @@ from headway._http.bodies import (
     json_in,
     json_of,
     kinds_of,
-    model_of,
     repeatable,
     size_of,
 )
@@ -51,7 +49,7 @@ from headway._runtime.attempt import Attempt
 from headway._runtime.calls import check_plain_function, checked_tokens, kind_of
 from headway._runtime.single import Single
 from headway.errors import HeadwayError, InvalidArgument, Latched
-from headway.estimate import Estimator, is_plausible, usage_in
+from headway.estimate import Estimate, Estimator, Likeness, is_plausible, likeness_of, usage_in
 from headway.hints import HANDED_ON, Refusal, refusal_from_response
 from headway.kinds import Kind, Moves
 from headway.providers import provider_at
@@ -196,10 +194,11 @@ class Face(Single):
             self._introduce(*talks)
         credential = shell.state.refusals.credentials.seen(name_of(request))
         if shell.memory is not None:
-            shell.recognise(str(credential.name))
+            shell.memory.recognise(str(credential.name), shell.state, shell.now())
         try:
             if attempt is None:
-                tokens, model, estimate = self._cost(request)
+                tokens, estimate = self._cost(request)
+                like = None if estimate is None else estimate.like
                 job = shell.new_job(options, tokens)
                 job.credential, job.estimate = credential, estimate
                 if shell.unseen:
@@ -207,19 +206,21 @@ class Face(Single):
                 shell.check_open()
                 once = "" if repeatable(request) else STREAMED
                 call = shell.run(
-                    self._alone, self._send_alone, job, (job, request, model, once), once=once
+                    self._alone, self._send_alone, job, (job, request, like, once), once=once
                 )
             elif not attempt.sent:
                 attempt.sent = True
-                counted = shell.state.counts_tokens(options.key)
-                model = model_of(json_of(request)) if counted else None
-                return await self._send(attempt, request, model, credential)
+                key = attempt.job.flow.key
+                learns = isinstance(self._estimator, Estimator) and shell.state.counts_tokens(key)
+                like = self._like(json_of(request), key) if learns else None
+                return await self._send(attempt, request, like, credential)
             else:
                 attempt.sends_again()
-                tokens, model, estimate = self._cost(request)
+                tokens, estimate = self._cost(request)
+                like = None if estimate is None else estimate.like
                 job = shell.new_job(options, tokens)
                 job.credential, job.estimate = credential, estimate
-                call = self._send_further(attempt.further(job), request, model)
+                call = self._send_further(attempt.further(job), request, like)
             if options.timeout is not None:
                 call = shell.within(job, options.timeout, call)
             return await call
@@ -244,30 +245,30 @@ class Face(Single):
         self._known.add((host, key))
         self._shell.introduce(provider_at(host), key)
 
-    async def _send_alone(self, job: Job, request: Any, model: str | None, once: str) -> Any:
+    async def _send_alone(self, job: Job, request: Any, like: Likeness | None, once: str) -> Any:
         """The function of `job`, which is this request and nothing else: its first send."""
         attempt: Attempt = job.attempt
         attempt.sent = True
-        response = await self._send(attempt, request, model, job.credential)
+        response = await self._send(attempt, request, like, job.credential)
         if once and attempt.is_refused(response):
             assert attempt.refusal is not None
             logger.warning("a request was refused (%s): %s", attempt.refusal.kind, once)
             response.extensions["headway"] = once
         return response
 
-    async def _send_further(self, attempt: Attempt, request: Any, model: str | None) -> Any:
+    async def _send_further(self, attempt: Attempt, request: Any, like: Likeness | None) -> Any:
         """A further send inside an attempt: it pays for itself, and needs no slot beside it."""
         shell, job = self._shell, attempt.job
         if not shell.enter(job):
             await shell.wait(job)
         try:
-            return await self._send(attempt, request, model, job.credential)
+            return await self._send(attempt, request, like, job.credential)
         except BaseException:
             attempt.cancelled()
             raise
 
     async def _send(
-        self, attempt: Attempt, request: Any, model: str | None, credential: Credential | None
+        self, attempt: Attempt, request: Any, like: Likeness | None, credential: Credential | None
     ) -> Any:
         """A send in `attempt`. It is not retried here, but with the job's function."""
         assert credential is not None
@@ -291,7 +292,7 @@ class Face(Single):
             return self._handed_on(response, refusal)
         credential.successes += 1
         attempt.answered()
-        return self._hold(request, model, response, attempt, until)
+        return self._hold(request, like, response, attempt, until)
 
     def _handed_on(self, response: Any, refusal: Refusal) -> Any:
         """A refusal for whoever sent the request: an SDK must not repeat what is judged here."""
@@ -435,7 +436,7 @@ class Face(Single):
     def _hold(
         self,
         request: Any,
-        model: str | None,
+        like: Likeness | None,
         response: Any,
         attempt: Attempt,
         until: float | None,
@@ -467,10 +468,8 @@ class Face(Single):
                 shell.state.disbelieve(attempt.job, used, shell.clock())
                 attempt.drained(None)
                 return
-            if model is not None and isinstance(self._estimator, Estimator):
-                self._estimator.learn({"model": model}, usage.written or 0)
-                if usage.cached:
-                    self._estimator.learn_cached(json_of(request), usage)
+            if like is not None and isinstance(self._estimator, Estimator):
+                self._estimator.hear(like, usage)
             attempt.drained(used)
 
         if read:
@@ -492,25 +491,32 @@ class Face(Single):
         limit = self._options.attempt_timeout
         return None if limit is None else sent_at + limit
 
-    def _cost(self, request: Any) -> tuple[float | None, str | None, Callable[[], float] | None]:
-        """The tokens to reserve for `request`, None where nothing counts them; its model, None
-        where nothing is to be learned of it; and how to estimate it anew, for one that has to wait.
-        The body, which may be long, is read once.
+    def _like(self, body: Mapping[str, Any], key: Any) -> Likeness:
+        """What a request has in common with others; how its prompt begins only where a limit counts
+        less for what a provider has in its cache.
+        """
+        if self._shell.state.discounts(key):
+            return likeness_of(body)
+        return Likeness(str(body.get("model")), 0)
+
+    def _cost(self, request: Any) -> tuple[float | None, Estimate | None]:
+        """The tokens to reserve for `request`, None where nothing counts them, and how they were
+        estimated, None where the user says them. The body, which may be long, is read once.
         """
         options = self._options
         if options.tokens is not None and not callable(options.tokens):
-            return options.tokens, None, None
+            return options.tokens, None
         if not self._shell.state.counts_tokens(options.key):
-            return None, None, None
+            return None, None
         content = content_of(request)
         body = json_in(content)
         if not body:
-            return None, None, None
+            return None, None
         estimator = self._estimator
         if not isinstance(estimator, Estimator):
-            return checked_tokens(estimator(body)), model_of(body), None
-        estimate = partial(estimator, body, len(content))
-        return estimate(), model_of(body), estimate
+            return checked_tokens(estimator(body)), None
+        estimate = estimator.estimate(body, len(content), self._like(body, options.key))
+        return estimate(), estimate
 
 
 def _decoded(response: Any, raw: bytes) -> bytes:

@@ -1,12 +1,14 @@
 """What a scheduler keeps between runs, in a file: what is used of quotas, and what was learned.
 
-One JSON object, written whole and put in the place of the older one: a reader never finds half of
-it. Whoever kills the process loses what the last seconds added.
+A shell lets it `begin` when its clock is known, and `save` from `due_at` on. One JSON object is
+written whole and put in the place of the older one: a reader never finds half of it. Whoever kills
+the process loses what the last second added.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Mapping
@@ -14,14 +16,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from headway._core.state import SchedulerState
 from headway._words import shown
 from headway.errors import InvalidArgument
+from headway.events import Forgotten
 
-__all__ = ["EVERY", "Memory"]
+__all__ = ["Memory"]
 
-EVERY = 1.0
-"""Seconds between two writes while something happens."""
+logger = logging.getLogger("headway")
 
+INFINITY = float("inf")
+
+_EVERY = 1.0  # seconds between two writes while something happens
 _VERSION = 1
 _MOST = 64 * 1024 * 1024  # bytes: no scheduler remembers more
 
@@ -39,7 +45,10 @@ class Memory:
                 fix='memory="headway.json", or leave it out to remember nothing.',
             )
         self.path = Path(os.fspath(path)).absolute()
-        self.account = account
+        self.due_at = INFINITY  # on the scheduler's clock; infinity before it has begun
+        self._account = account
+        self._recognised = account is not None  # whether it is known whose limits they are
+        self._failed = False  # that it cannot be written
         folder = self.path.parent
         other = self.path.exists() and not self.path.is_file()
         if other or not folder.is_dir() or not os.access(folder, os.W_OK):
@@ -49,12 +58,49 @@ class Memory:
                 fix="name a file in a folder of yours.",
             )
 
-    @property
-    def exists(self) -> bool:
-        """Whether anything was kept."""
-        return self.path.exists()
+    def begin(self, state: SchedulerState, now: float) -> None:
+        """Let `state` go on from what was kept; once."""
+        if self.due_at < INFINITY:
+            return
+        kept, odd = self._read()
+        if odd:
+            state.events.append(Forgotten(now, odd))
+        state.restore(kept, now)
+        self.due_at = now + _EVERY
 
-    def read(self) -> tuple[Mapping[str, Any], str]:
+    def recognise(self, account: str, state: SchedulerState, now: float) -> None:
+        """The first credential that a transport has seen, as a hash, is that of `account`: what
+        another one has used and learned is forgotten.
+        """
+        if self._recognised:
+            return
+        self._recognised = True
+        if self._account not in (None, account):
+            state.events.append(Forgotten(now, self._of_another()))
+            state.forget_earlier(now)
+        self._account = account
+
+    def save(self, state: SchedulerState, now: float) -> None:
+        """Keep what is to outlast the process; a fault of the disk is told once."""
+        if self.due_at == INFINITY:
+            return
+        self.due_at = now + _EVERY
+        kept = state.snapshot(now)
+        if not (kept["whole"] or kept["keys"] or self.path.exists()):
+            return
+        try:
+            self._write(kept)
+        except OSError as error:
+            if not self._failed:
+                self._failed = True
+                logger.warning(
+                    "%s cannot be written (%s): nothing is remembered", self.path, error.strerror
+                )
+
+    def _of_another(self) -> str:
+        return f"what was remembered is of another account, and not used: {self.path}"
+
+    def _read(self) -> tuple[Mapping[str, Any], str]:
         """What was kept, and what of it cannot be used ("" where all can)."""
         try:
             with self.path.open("rb") as file:
@@ -75,16 +121,16 @@ class Memory:
                 f" and not used: {self.path}"
             )
         account = found.get("account")
-        if self.account is not None and account not in (None, self.account):
-            return {}, f"what was remembered is of another account, and not used: {self.path}"
-        if self.account is None and isinstance(account, str):
-            self.account = account
+        if self._account is not None and account not in (None, self._account):
+            return {}, self._of_another()
+        if self._account is None and isinstance(account, str):
+            self._account = account
         return found, ""
 
-    def write(self, kept: Mapping[str, Any]) -> None:
+    def _write(self, kept: Mapping[str, Any]) -> None:
         """Keep `kept` in place of what was. Raises `OSError`."""
         text = json.dumps(
-            {"headway": _VERSION, "account": self.account, **kept}, separators=(",", ":")
+            {"headway": _VERSION, "account": self._account, **kept}, separators=(",", ":")
         )
         handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
         try:

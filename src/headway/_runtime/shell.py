@@ -31,7 +31,7 @@ from headway._runtime.calls import (
     kind_of,
 )
 from headway._runtime.clock import LoopClock
-from headway._runtime.memory import EVERY, Memory
+from headway._runtime.memory import Memory
 from headway._runtime.ports import LimiterOwner, Owner, Ports
 from headway._words import duration, with_fix
 from headway.errors import (
@@ -42,7 +42,7 @@ from headway.errors import (
     WrongLoop,
 )
 from headway.estimate import used_by
-from headway.events import Forgotten, Kind
+from headway.events import Kind
 from headway.hints import Refusal, carries_headers, classify, limits_of_result
 from headway.hooks.log import Log, logger
 from headway.hooks.sinks import Sink, Sinks
@@ -81,11 +81,7 @@ class Shell(LoopClock):
         memory: Memory | None = None,
     ) -> None:
         super().__init__()
-        self.memory = memory
-        self._recalled = False  # whether what was kept has been read
-        self._save_at = INFINITY
-        self._save_failed = False
-        self._recognised = False  # whether it is known whose limits they are
+        self.memory = memory  # where what is to outlast the process is kept
         self.state = state
         self.closed = False
         self.served = False  # whether a transport serves it, which must see the attempts
@@ -125,8 +121,9 @@ class Shell(LoopClock):
         flow = state.flows.get(options.key) or state.flow(options.key)
         if tokens is not None:
             return Job(flow, options.priority, tokens)
-        unknown = flow.mean is None and not state.whole.budgets and flow.limits is None
-        cost = 0.0 if unknown else state.guess(flow)
+        whole = state.whole
+        unlimited = not whole.budgets and not whole.quotas and flow.limits is None
+        cost = 0.0 if unlimited and flow.mean is None else state.guess(flow)
         return Job(flow, options.priority, cost, None, True)
 
     def check_open(self) -> None:
@@ -359,61 +356,17 @@ class Shell(LoopClock):
             return refusal
         return refusal if wanted else replace(refusal, final="Retry(on=) leaves it out")
 
-    # What outlasts the process
-
     @contextmanager
     def remembering(self, memory: Memory) -> Iterator[None]:
         """Keep in `memory` meanwhile what is used and learned."""
-        self.now()
-        self.remember_in(memory)
+        now = self.now()
+        self.memory = memory
+        memory.begin(self.state, now)
         try:
             yield
         finally:
-            self.save()
-            self.memory, self._recalled, self._save_at = None, False, INFINITY
-
-    def remember_in(self, memory: Memory) -> None:
-        """Go on from what `memory` holds, and keep there what is used and learned."""
-        self.memory = memory
-        if self._loop is None or self._recalled:
-            return
-        self._recalled = True
-        now = self.clock()
-        kept, odd = memory.read()
-        if odd:
-            self.state.events.append(Forgotten(now, odd))
-        self.state.restore(kept, now)
-        self._save_at = now + EVERY
-
-    def recognise(self, account: str) -> None:
-        """The first credential that a transport has seen, as a hash, is that of `account`."""
-        memory = self.memory
-        if memory is None or self._recognised:
-            return
-        self._recognised = True
-        if memory.account not in (None, account):
-            now = self.now()
-            what = f"what was remembered is of another account, and not used: {memory.path}"
-            self.state.events.append(Forgotten(now, what))
-            self.state.forget_earlier(now)
-        memory.account = account
-
-    def save(self) -> None:
-        """Keep what is to outlast the process; a fault of the disk is told once."""
-        if self.memory is None or not self._recalled:
-            return
-        now = self.time()
-        self._save_at = now + EVERY
-        kept = self.state.snapshot(now)
-        if not (kept["whole"] or kept["keys"] or self.memory.exists):
-            return
-        try:
-            self.memory.write(kept)
-        except OSError as error:
-            if not self._save_failed:
-                self._save_failed = True
-                logger.warning("%s cannot be written (%s): nothing is remembered",
-                               self.memory.path, error.strerror)  # fmt: skip
+            memory.save(self.state, self.time())
+            self.memory = None
 
     # Those who wait
 
@@ -421,8 +374,8 @@ class Shell(LoopClock):
         """Start what may start, wake those whom that concerns, and tell the events."""
         state = self.state
         self._last = now = self.clock()
-        if now >= self._save_at and self.memory is not None:
-            self.save()
+        if self.memory is not None and now >= self.memory.due_at:
+            self.memory.save(state, now)
         changed, self._wake_at = state.poll(now)
         for job in changed:
             if job.waiter is not None:
@@ -594,7 +547,7 @@ class Shell(LoopClock):
         now = self.clock()
         self.state.set_wall(time.time() - now, now)
         if self.memory is not None:
-            self.remember_in(self.memory)
+            self.memory.begin(self.state, now)
         self._wake_at = self._armed = INFINITY
         self._leader = self._room = self.idle = None
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from headway._words import shown
 from headway.errors import InvalidArgument
@@ -37,11 +37,14 @@ __all__ = [
     "UNKNOWN_ANSWER",
     "USAGE_NAMES",
     "WITHOUT_ANSWER",
+    "Estimate",
     "Estimator",
+    "Likeness",
     "Media",
     "Tokens",
     "counts_in",
     "is_plausible",
+    "likeness_of",
     "media_in",
     "tokens_of",
     "usage_in",
@@ -89,10 +92,18 @@ class Estimator:
             )
         self._quantile = quantile
         self._answers: dict[str, float] = {}  # by model: tokens that 9 of 10 answers stay below
-        self._cached: dict[tuple[str, int], deque[float]] = {}  # by model and prefix: shares
+        self._cached: dict[Likeness, deque[float]] = {}  # shares of prompts that the cache held
 
     def __call__(self, body: Mapping[str, Any], size: int | None = None) -> Cost:
         """An estimate of the tokens of a request with this JSON body, of `size` bytes."""
+        return self.estimate(body, size)()
+
+    def estimate(
+        self, body: Mapping[str, Any], size: int | None = None, like: Likeness | None = None
+    ) -> Estimate:
+        """The same, to be asked again when more is known; it does not keep the body. `like` is what
+        `likeness_of` says, where that is known.
+        """
         if size is None:
             size = len(json.dumps(_prompt(body)))
         media = media_in(body)
@@ -101,39 +112,25 @@ class Estimator:
         maxima, choices = counts_in(groups)
         counts = [most for _, most in maxima if most < _MOST_STATED]
         stated = max(counts) * choices if counts else None
-        learned = self._answers.get(str(body.get("model")))
-        if learned is None:
-            answer = UNKNOWN_ANSWER * choices if stated is None else stated
-        else:
-            answer = learned if stated is None else min(stated, learned)
-        cached = prompt * self._share(body) if self._cached else 0.0
-        return Cost(input=prompt - cached, cached=cached, output=answer)
+        return Estimate(self, like or likeness_of(body), prompt, stated, choices)
 
-    def _share(self, body: Mapping[str, Any]) -> float:
-        """The share of its prompt that the provider's cache will hold, on the low side."""
-        shares = self._cached.get(_prefix_of(body))
-        if not shares:
-            return 0.0
-        return max(0.0, 1.0 - _CACHE_MARGIN * (1.0 - min(shares)))
-
-    def learn_cached(self, body: Mapping[str, Any], said: Tokens) -> None:
-        """Follow what an answer to a request with this JSON body says of the provider's cache."""
-        if not said.read:
-            return
-        prefix = _prefix_of(body)
-        shares = self._cached.pop(prefix, None)
-        if shares is None:
-            if not said.cached:
-                return
-            shares = deque(maxlen=_SHARES)
-            while len(self._cached) >= _MODELS:
-                del self._cached[next(iter(self._cached))]
-        shares.append(said.cached / said.read)
-        self._cached[prefix] = shares  # the newest last: the oldest is forgotten first
+    def hear(self, like: Likeness, said: Tokens) -> None:
+        """Follow what an answer to a request like `like` says that it used."""
+        self._learn_answer(like.model, said.written or 0)
+        if said.read and (said.cached or like in self._cached):
+            shares = self._cached.pop(like, None)
+            if shares is None:
+                shares = deque(maxlen=_SHARES)
+                while len(self._cached) >= _MODELS:
+                    del self._cached[next(iter(self._cached))]
+            shares.append(said.cached / said.read)
+            self._cached[like] = shares  # the newest last: the oldest is forgotten first
 
     def learn(self, body: Mapping[str, Any], answer: float) -> None:
         """Follow an answer of `answer` tokens to a request with this JSON body."""
-        model = str(body.get("model"))
+        self._learn_answer(str(body.get("model")), answer)
+
+    def _learn_answer(self, model: str, answer: float) -> None:
         present = self._answers.get(model)
         if present is None:
             if len(self._answers) < _MODELS:
@@ -144,24 +141,73 @@ class Estimator:
         present += step * self._quantile if above else -step * (1 - self._quantile)
         self._answers[model] = max(1.0, present)
 
+    def answer_of(self, model: str) -> float | None:
+        """What the answers of `model` stay below, 9 of 10; None before the first."""
+        return self._answers.get(model)
 
-def _prefix_of(body: Mapping[str, Any]) -> tuple[str, int]:
-    """What decides whether a prompt is in a provider's cache: the model, and how it begins."""
+    def share_of(self, like: Likeness) -> float:
+        """The share of its prompt that the provider's cache will hold, on the low side."""
+        shares = self._cached.get(like)
+        if not shares:
+            return 0.0
+        return max(0.0, 1.0 - _CACHE_MARGIN * (1.0 - min(shares)))
+
+
+class Estimate:
+    """What a request will use, by what its `Estimator` knows when it is called."""
+
+    __slots__ = ("_choices", "_estimator", "_prompt", "_stated", "like")
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        like: Likeness,
+        prompt: float,
+        stated: float | None,
+        choices: int,
+    ) -> None:
+        self.like = like
+        self._estimator = estimator
+        self._prompt = prompt
+        self._stated = stated
+        self._choices = choices
+
+    def __call__(self) -> Cost:
+        """The tokens, by class."""
+        stated, prompt = self._stated, self._prompt
+        learned = self._estimator.answer_of(self.like.model)
+        if learned is None:
+            answer = UNKNOWN_ANSWER * self._choices if stated is None else stated
+        else:
+            answer = learned if stated is None else min(stated, learned)
+        cached = prompt * self._estimator.share_of(self.like)
+        return Cost.of_parts(prompt - cached, cached, answer, 0.0)
+
+
+class Likeness(NamedTuple):
+    """What a request has in common with others, whose answers are like its own, and whose prompts
+    are in a provider's cache when its own is: the model, and a hash of how the prompt begins.
+    """
+
+    model: str
+    beginning: int
+
+
+def likeness_of(body: Mapping[str, Any]) -> Likeness:
+    """What a request with this JSON body has in common with others."""
     beginning, size = [], 0
-    for text in _texts([body.get("system"), _prompt(body)]):
-        beginning.append(text[:_PREFIX])
-        size += len(text)
-        if size >= _PREFIX:
-            break
-    return str(body.get("model")), hash("\n".join(beginning)[:_PREFIX])
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list | dict):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from _texts(each)
+    rest: list[Any] = [_prompt(body), body.get("system")]
+    while rest and size < _PREFIX:
+        value = rest.pop()
+        kind = type(value)  # as a reader of JSON makes them
+        if kind is str:
+            beginning.append(value[:_PREFIX])
+            size += len(value)
+        elif kind is dict:
+            rest += reversed(value.values())
+        elif kind is list:
+            rest += reversed(value[:_PREFIX])
+    return Likeness(str(body.get("model")), hash("\n".join(beginning)[:_PREFIX]))
 
 
 def counts_in(groups: Iterable[object]) -> tuple[list[tuple[str, float]], int]:

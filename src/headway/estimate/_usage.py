@@ -83,9 +83,11 @@ class Tokens(NamedTuple):
         if used is None:
             return None
         read = min(self.read or 0, used)
+        if not (self.either or self.cached):  # as most say
+            return Cost.of_parts(read, 0, used - read, 0)
         either = min(self.either, read)
         cached = min(self.cached, read - either)
-        return Cost(input=read - either - cached, cached=cached, output=used - read, either=either)
+        return Cost.of_parts(read - either - cached, cached, used - read, either)
 
 
 # One table of spellings: OpenAI's (chat, completions, embeddings, responses) and their like,

@@ -13,7 +13,7 @@ import pytest
 from anyio import current_time, sleep
 
 from headway import Cost, InvalidLimit, Limits, Rate, Retry, Scheduler, Unavailable
-from headway._core.limits.quota import Quota
+from headway._core.limits.quota import RequestQuota
 from headway._core.queue.job import FAILED, Job
 from headway._core.state import SchedulerState
 from headway.events import Closed
@@ -104,7 +104,7 @@ def test_a_day_begins_anew_where_the_provider_says(resets: str, now: str, then: 
 
 
 def test_a_rolling_quota_gives_back_as_it_was_used() -> None:
-    quota = Quota(Rate(10, per=DAY))
+    quota = RequestQuota(Rate(10, per=DAY))
     for hour in range(10):
         quota.take(0.0, hour * 3_600.0)
     assert quota.frees_at(0.0, 36_000.0) == pytest.approx(DAY * 1.0015, rel=0.002)

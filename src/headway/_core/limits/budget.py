@@ -95,6 +95,11 @@ class TokenBudget:
         self._most = max(self._input, self._cached, self._output)
         self.plain = self._input == self._cached == self._output == 1.0
 
+    @property
+    def discounts(self) -> bool:
+        """Whether it counts less for what a provider reads from its cache."""
+        return self._cached < self._input
+
     def weigh(self, cost: float) -> float:
         """What of `cost` it counts."""
         if isinstance(cost, Cost):

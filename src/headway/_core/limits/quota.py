@@ -11,7 +11,7 @@ from headway._core.limits.pace import Pace
 from headway.kinds import LimitName
 from headway.rates import Rate, TokenClass, is_number
 
-__all__ = ["Quota"]
+__all__ = ["Quota", "RequestQuota"]
 
 INFINITY = float("inf")
 
@@ -28,9 +28,6 @@ class _Unpaced(Pace):
     def take(self, now: float, cost: float = 1.0) -> None:
         """Charge nothing."""
 
-    def slow_to(self, factor: float, now: float) -> None:
-        """Slow nothing down: what a minute refuses says nothing of a day."""
-
 
 def _is_slot(slot: object) -> bool:
     return (
@@ -41,38 +38,23 @@ def _is_slot(slot: object) -> bool:
 
 
 class Quota(TokenBudget):
-    """What may be used in a day, say: of tokens of one class, or of requests.
+    """What may be used in a day, say, of tokens of one class.
 
     It rolls, as the window of a budget does, or begins anew at a time of day: then `wall` is what
     the clock of the world shows beyond the caller's, and until it is known nothing begins anew.
     """
 
-    __slots__ = ("_requests", "_wall", "renews_at", "told_until")
+    __slots__ = ("_wall", "renews_at", "told_until", "what")
 
     def __init__(
-        self, rate: Rate, kind: TokenClass | None = None, *, cached: float | None = None
+        self, rate: Rate, kind: TokenClass = "tokens", *, cached: float | None = None
     ) -> None:
-        self._requests = kind is None
-        super().__init__(rate, kind or "tokens", cached=cached)
+        super().__init__(rate, kind, cached=cached)
+        self.what: LimitName = kind
         self.pace = _Unpaced(rate)
         self.told_until = -INFINITY  # that it is spent
         self._wall: float | None = None
         self.renews_at = INFINITY
-
-    @property
-    def what(self) -> LimitName:
-        """What it limits."""
-        return "requests" if self._requests else self.kind
-
-    def count_cached(self, weight: float | None) -> None:
-        """As every budget; one of requests counts no tokens."""
-        super().count_cached(weight)
-        if self._requests:
-            self.plain = False
-
-    def weigh(self, cost: float) -> float:
-        """What of `cost` it counts: of requests, the attempt itself."""
-        return 1.0 if self._requests else super().weigh(cost)
 
     def set_wall(self, wall: float, now: float) -> None:
         """`wall` is what the clock of the world shows beyond this one."""
@@ -165,3 +147,21 @@ class Quota(TokenBudget):
     def _room_at(self, cost: float) -> float:
         at = super()._room_at(cost)
         return at if self.rate.resets is None or at == -INFINITY else min(at, self.renews_at)
+
+
+class RequestQuota(Quota):
+    """What may be sent in a day, say: it counts one an attempt, whatever its tokens are."""
+
+    __slots__ = ()
+
+    def __init__(self, rate: Rate) -> None:
+        super().__init__(rate)
+        self.what = "requests"
+
+    def count_cached(self, weight: float | None) -> None:
+        """It counts no tokens, and never takes a cost as the number that it is."""
+        self.plain = False
+
+    def weigh(self, cost: float) -> float:
+        """The attempt itself."""
+        return 1.0

@@ -15,7 +15,7 @@ from headway._core.limits.evidence import Evidence, Tally
 from headway._core.limits.gate import Gate
 from headway._core.limits.pace import Pace
 from headway._core.limits.port import Port
-from headway._core.limits.quota import Quota
+from headway._core.limits.quota import Quota, RequestQuota
 from headway._words import count
 from headway.errors import NeverFits
 from headway.hints import LimitHint
@@ -66,9 +66,9 @@ class Scope:
     """The paces, token budgets, slots and gate of one scope (`key` is None for the whole)."""
 
     __slots__ = (
-        "_configured", "_counts", "_enforced", "_enforcement", "_searches", "_stated", "_wall",
+        "_configured", "_counts", "_enforcement", "_searches", "_stated", "_wall",
         "budgets", "capacity", "concurrency", "credit", "eager", "evidence", "followed_at", "gate",
-        "has_quotas", "key", "last", "odd", "paces", "ports", "quotas", "remembered",
+        "key", "last", "odd", "paces", "ports", "quotas", "remembered",
         "request_rate", "tally",
     )  # fmt: skip
 
@@ -85,8 +85,7 @@ class Scope:
         self.credit = 0.0  # attempts that a server says remain, for those that spend them eagerly
         self.followed_at = -INFINITY  # when the attempt was sent whose answer was followed last
         self.eager: Eager | None = None  # where what a server says remains is spent at once
-        self._enforcement = UNKNOWN_ENFORCEMENT
-        self._enforced = False  # whether any provider is known
+        self._enforcement: Enforcement | None = None  # of its providers, once one is known
         self._wall: float | None = None
         self._stated = limits  # by the user; `_configured` as the provider enforces it
         self.remembered: dict[str, float] = {}  # plateaus of an earlier run, while they hold
@@ -103,19 +102,26 @@ class Scope:
         self._configured = limits
         if old is None or limits.requests != old.requests:
             self.paces = [Pace(rate) for rate in limits.requests if not rate.is_quota]
-            self.quotas = [Quota(rate) for rate in limits.requests if rate.is_quota]
             self.request_rate = RateControl()
             self.tally: Tally | None = None  # of several rates it would not say which one is wrong
             if len(self.paces) == 1:
                 self.tally = Tally(self.paces[0].rate.share, self.paces[0].rate.span)
+        cached = self._cached
         if old is None or limits.token_rates != old.token_rates:
             self.budgets = [
-                (Quota if rate.is_quota else TokenBudget)(
-                    rate, kind, cached=self._enforcement.cached
-                )
+                TokenBudget(rate, kind, cached=cached)
                 for kind, rate in limits.token_rates
+                if not rate.is_quota
             ]
-        self.has_quotas = bool(self.lasting())
+        if old is None or limits.quotas != old.quotas:
+            self.quotas: list[Quota] = [
+                *(RequestQuota(rate) for rate in limits.requests if rate.is_quota),
+                *(
+                    Quota(rate, kind, cached=cached)
+                    for kind, rate in limits.token_rates
+                    if rate.is_quota
+                ),
+            ]
         if old is None or limits.concurrency != old.concurrency:
             ceiling = INFINITY if limits.concurrency is None else float(limits.concurrency)
             self.concurrency = ConcurrencyControl(ceiling)
@@ -125,7 +131,7 @@ class Scope:
         """Put `limits` in force now; what was charged to limits of the same kind still counts."""
         paces, budgets, quotas = self.paces, self.budgets, self.quotas
         self._stated = limits
-        self._state(limits.enforced(self._enforcement), self._configured)
+        self._state(limits.enforced(self._enforcement or UNKNOWN_ENFORCEMENT), self._configured)
         if self.paces is not paces:
             for pace in self.paces:
                 if (older_pace := _nearest(paces, pace.rate)) is not None:
@@ -137,7 +143,8 @@ class Scope:
                     budget.adopt(older, now)
         if self.quotas is not quotas:
             for quota in self.quotas:
-                if (spent := _nearest(quotas, quota.rate)) is not None:
+                of_same = [each for each in quotas if each.what == quota.what]
+                if (spent := _nearest(of_same, quota.rate)) is not None:
                     quota.adopt(spent, now)
         if self._wall is not None:
             self.set_wall(self._wall, now)
@@ -149,21 +156,32 @@ class Scope:
         budgets = [*self.budgets, *self.quotas]
         return not (owed or held or any(budget.holds(now) for budget in budgets))
 
+    @property
+    def _cached(self) -> float | None:
+        """What a token counts that the provider reads from its cache, None for not known."""
+        return None if self._enforcement is None else self._enforcement.cached
+
     def set_wall(self, wall: float, now: float) -> None:
         """`wall` is what the clock of the world shows beyond this one: quotas begin anew by it."""
         self._wall = wall
-        for quota in self.lasting():
+        for quota in self.quotas:
             quota.set_wall(wall, now)
 
-    def lasting(self) -> list[Quota]:
-        """The quotas, of requests and of tokens."""
-        return [*self.quotas, *(each for each in self.budgets if isinstance(each, Quota))]
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether any limit of tokens holds."""
+        return bool(self.budgets) or any(each.what != "requests" for each in self.quotas)
+
+    @property
+    def discounts(self) -> bool:
+        """Whether any limit counts less for what a provider reads from its cache."""
+        return any(each.discounts for each in (*self.budgets, *self.quotas))
 
     def snapshot(self, wall: float) -> dict[str, Any]:
         """What outlasts the process: what is used of quotas, by the clock of the world, and what
         was learned of limits. Empty where there is nothing.
         """
-        quotas = [quota.snapshot(wall) for quota in self.lasting()]
+        quotas = [quota.snapshot(wall) for quota in self.quotas]
         used = [quota for quota in quotas if quota["used"]]
         learned = {name: kept for name, control in self._controls() if (kept := control.snapshot())}
         found: dict[str, Any] = {"quotas": used} if used else {}
@@ -192,7 +210,7 @@ class Scope:
             return False
         used = [
             isinstance(each, Mapping)
-            and any(quota.restore(each, wall, now) for quota in self.lasting())
+            and any(quota.restore(each, wall, now) for quota in self.quotas)
             for each in quotas
         ]
         return all(used)
@@ -223,7 +241,7 @@ class Scope:
     def spent_until(self, cost: float, now: float) -> tuple[Quota | None, float]:
         """The quota that holds an attempt of `cost` tokens back longest, and until when."""
         found, until = None, now
-        for quota in self.lasting():
+        for quota in self.quotas:
             # What is in flight may turn out to use less than it reserves.
             if (quota.what == "requests" or not self.in_flight) and (
                 ready := quota.frees_at(cost, now)
@@ -233,7 +251,7 @@ class Scope:
 
     def check(self, cost: float) -> None:
         """Raise `NeverFits` for an attempt of `cost` tokens that can never be admitted."""
-        for budget in self.budgets:
+        for budget in (*self.budgets, *self.quotas):
             if budget.by_server:
                 continue  # it is the server's own to say so
             counted = cost if budget.plain else budget.weigh(cost)
@@ -299,11 +317,10 @@ class Scope:
                 ready = budget.ready_at(cost, now)
                 if ready > at:
                     at = ready
-        if self.quotas:
-            for quota in self.quotas:
-                ready = quota.ready_at(cost, now)
-                if ready > at:
-                    at = ready
+        for quota in self.quotas:
+            ready = quota.ready_at(cost, now)
+            if ready > at:
+                at = ready
         return at
 
     # In one function: each call of another would be paid by every attempt.
@@ -450,8 +467,6 @@ class Scope:
             if pace.ready_at() > until:
                 name, until = Binds.REQUESTS, pace.ready_at()
         for budget in self.budgets if cost else ():
-            if isinstance(budget, Quota):
-                continue
             if (ready := budget.seen_ready_at(cost)) > until:
                 name, until = Binds(budget.kind), ready
         quota, ready = self.spent_until(cost, now)
@@ -468,9 +483,8 @@ class Scope:
             if pace.rate is not _ONE_A_SECOND:
                 yield _statistics("requests", pace, None)
         for budget in [*self.budgets]:
-            if not isinstance(budget, Quota):
-                yield _statistics(budget.kind, budget.pace, budget.spent(now))
-        for quota in self.lasting():
+            yield _statistics(budget.kind, budget.pace, budget.spent(now))
+        for quota in [*self.quotas]:
             waits = max(0.0, quota.frees_at(_SOME, now) - now)
             yield _statistics(quota.what, quota.pace, quota.spent(now), waits)
 
@@ -510,11 +524,7 @@ class Scope:
         """Keep below `limit` tokens of that class in `per` seconds, as the server states; False
         where old.
         """
-        alike = [
-            budget
-            for budget in self.budgets
-            if budget.kind == kind and not isinstance(budget, Quota)
-        ]
+        alike = [budget for budget in self.budgets if budget.kind == kind]
         if stated := [budget for budget in alike if not budget.by_server]:
             rate = limit / per
             moved = [_follow_server(each.control, [each.pace], rate, now) for each in stated]
@@ -525,24 +535,23 @@ class Scope:
             if abs(older.rate.limit - limit) <= 0.001 * limit and older.rate.per == per:
                 return False
         rate_stated = rate_of_class(kind, Rate(limit, per=per))
-        budget = TokenBudget(rate_stated, kind, cached=self._enforcement.cached, by_server=True)
+        budget = TokenBudget(rate_stated, kind, cached=self._cached, by_server=True)
         for older in alike:
             budget.adopt(older, now)
-        self.budgets = [each for each in self.budgets if each not in alike] + [budget]
+        self.budgets = [each for each in self.budgets if each.kind != kind] + [budget]
         return True
 
     def enforce(self, enforcement: Enforcement, now: float) -> None:
         """Take what is stated as the provider means it, where the user has not said another; of
         several providers, as the stricter means it.
         """
-        if self._enforced:
+        if self._enforcement is not None:
             enforcement = enforcement.and_stricter(self._enforcement)
-        self._enforced = True
         if enforcement == self._enforcement:
             return
         self._enforcement = enforcement
         self.retune(self._stated, now)
-        for budget in self.budgets:
+        for budget in (*self.budgets, *self.quotas):
             budget.count_cached(enforcement.cached)
 
     def spend_eagerly(self, hint: LimitHint, sent_at: float, now: float) -> None:

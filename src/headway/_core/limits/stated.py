@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 
 from headway._words import duration, number
 from headway.hints import LimitHint
-from headway.rates import TokenClass
+from headway.rates import LONGEST_PACED, TokenClass
 
 __all__ = ["StatedLimits", "believed"]
 
 # A limit below one, or above this, is no count.
 _MOST = 1e12
-# Seconds. To pace what is allowed in a day would make a short run last a day: longer periods are
-# spent as it comes, and the server says when they are used up.
-_SHORTEST, _LONGEST = 1.0, 3_600.0
+_SHORTEST = 1.0  # seconds; longer periods than `LONGEST_PACED` are the server's to say when spent
+_MOST_REMAINS = 2.0  # of a limit: a bucket may hold more than a period's share, but not so much
 
 
 @dataclass(slots=True)
@@ -48,12 +47,12 @@ def believed(hints: Iterable[LimitHint]) -> StatedLimits:
                 found.least = hint
         if not hint.limit or hint.per is None:
             continue  # a limit without its period says nothing that can be kept
-        contradicts = hint.remaining is not None and hint.remaining > 2.0 * hint.limit
+        contradicts = hint.remaining is not None and hint.remaining > _MOST_REMAINS * hint.limit
         if contradicts or not (1.0 <= hint.limit <= _MOST and hint.per >= _SHORTEST):
             found.odd.append(
                 f"{hint.what} limit of {number(hint.limit)} in {duration(hint.per)} ignored"
             )
-        elif hint.per > _LONGEST:
+        elif hint.per > LONGEST_PACED:
             continue
         elif hint.what == "requests":
             rate = hint.limit / hint.per

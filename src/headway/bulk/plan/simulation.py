@@ -95,7 +95,7 @@ class _Machine:
     ) -> None:
         self._state = SchedulerState(limits, now=start, retry=_PATIENT)
         self._state.set_wall(time.time() - start, start)
-        if not limits:
+        if limits.is_to_be_found:
             self._state.whole.search()
         self._flow = self._state.flow(None)
         self._jobs: Iterator[Work] | None = jobs

@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any, Literal, NamedTuple, Protocol, Self, TypeAlias, TypeGuard, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from headway._words import shown, stated
-from headway.errors import InvalidArgument, InvalidLimit
+from headway.errors import InvalidLimit
+from headway.rates._cost import Cost, is_number
 
 __all__ = [
     "LATENESS",
@@ -265,110 +266,6 @@ class TokenRate(Rate):
             )
 
 
-_PARTS = ("input", "cached", "output", "either")
-_ALL = 1e300  # what sums to less has no infinite part
-
-
-class Cost(float):
-    """Tokens by class; as a number it is the sum of them: ``Cost(input=150, output=50) == 200``.
-
-    `input` are tokens of the prompt that the provider does not have in its cache, `cached` those
-    that it reads from there, `output` those of the answer, and `either` those of which nobody
-    says what they are: they count as whatever a limit counts most. It goes wherever headway takes
-    a number of tokens. Raises `InvalidArgument` for a part that is no finite number from 0.
-    """
-
-    __slots__ = ("cached", "either", "input", "output")
-
-    input: float
-    cached: float
-    output: float
-    either: float
-
-    def __new__(
-        cls,
-        *,
-        input: float = 0.0,  # noqa: A002 - the word of every API
-        cached: float = 0.0,
-        output: float = 0.0,
-        either: float = 0.0,
-    ) -> Self:
-        """The cost of one attempt."""
-        try:
-            known = (
-                min(input, cached, output, either) >= 0 and input + cached + output + either < _ALL
-            )
-        except TypeError:
-            known = False
-        if not known:
-            _check_parts((input, cached, output, either))
-        cost = float.__new__(cls, input + cached + output + either)
-        cost.input, cost.cached, cost.output, cost.either = input, cached, output, either
-        return cost
-
-    @classmethod
-    def of(cls, tokens: float) -> Cost:
-        """`tokens`, of which nobody says what they are where they are a plain number."""
-        return tokens if isinstance(tokens, Cost) else cls(either=tokens)
-
-    def __add__(self, other: object) -> Any:
-        """By class, where both are costs."""
-        if not isinstance(other, Cost):
-            return float(self) + other if isinstance(other, int | float) else NotImplemented
-        return Cost(
-            input=self.input + other.input,
-            cached=self.cached + other.cached,
-            output=self.output + other.output,
-            either=self.either + other.either,
-        )
-
-    def __radd__(self, other: object) -> Any:
-        """As of numbers; from 0, as `sum` begins, by class."""
-        return self if other == 0 else self.__add__(other)
-
-    def in_all(self, total: float) -> Cost:
-        """This cost, where it turned out as `total` tokens: what is not of the prompt, of which
-        most is known before, is of the answer.
-        """
-        read = self.input + self.cached
-        share = min(1.0, total / read) if read else 0.0
-        read *= share
-        return Cost(
-            input=self.input * share, cached=self.cached * share, output=max(0.0, total - read)
-        )
-
-    def towards(self, other: float, share: float) -> Cost:
-        """A cost on the way to `other`, by a `share` of the difference in each part."""
-        goal, rest = Cost.of(other), 1.0 - share
-        return Cost(
-            input=rest * self.input + share * goal.input,
-            cached=rest * self.cached + share * goal.cached,
-            output=rest * self.output + share * goal.output,
-            either=rest * self.either + share * goal.either,
-        )
-
-    def __repr__(self) -> str:
-        parts = [f"{name}={getattr(self, name):g}" for name in _PARTS if getattr(self, name)]
-        return f"Cost({', '.join(parts)})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """As four numbers, for `pickle` and `copy`."""
-        return _cost, ((self.input, self.cached, self.output, self.either),)
-
-
-def _check_parts(parts: tuple[object, ...]) -> None:
-    for name, part in zip(_PARTS, parts, strict=True):
-        if not (is_number(part) and 0 <= part < math.inf):
-            raise InvalidArgument(
-                f"Cost({name}={shown(part)}) is not a count of tokens",
-                fix="a finite number from 0, or leave it out.",
-            )
-
-
-def _cost(parts: tuple[float, float, float, float]) -> Cost:
-    return Cost(**dict(zip(_PARTS, parts, strict=True)))
-
-
 RateLike: TypeAlias = str | Rate | Limiter | Iterable[str | Rate | Limiter]
 ConcurrencyLike: TypeAlias = int | None
 TokenClass = Literal["tokens", "input_tokens", "output_tokens"]
@@ -468,17 +365,16 @@ class Limits:
         return tuple((kind, rate) for kind in TOKEN_CLASSES for rate in self.of_tokens(kind))
 
     @property
-    def rates(self) -> bool:
-        """Whether anything but quotas is stated: else the rate, say, is to be found."""
-        paced = [rate for _, rate in self.token_rates if not rate.is_quota]
-        paced += [rate for rate in self.requests if not rate.is_quota]
-        return bool(paced or self.concurrency or self.shared)
-
-    @property
     def quotas(self) -> tuple[Rate, ...]:
         """The rates over more than an hour, of requests and of tokens."""
         rates = (*self.requests, *(rate for _, rate in self.token_rates))
         return tuple(rate for rate in rates if rate.is_quota)
+
+    @property
+    def is_to_be_found(self) -> bool:
+        """Whether nothing is stated but quotas, if any: the rate, say, is to be found."""
+        stated = len(self.requests) + len(self.token_rates)
+        return stated == len(self.quotas) and not (self.concurrency or self.shared)
 
     def __bool__(self) -> bool:
         return bool(self.requests or self.token_rates or self.concurrency or self.shared)
@@ -613,17 +509,6 @@ def _time_of_day(text: str) -> tuple[int, int, tzinfo] | None:
         return int(hour), int(minute), ZoneInfo(name)
     except (ValueError, OSError, ZoneInfoNotFoundError):  # no zone, or a folder of zones
         return None
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """Whether `value` is a number, not a bool, that a float can hold (as NaN and infinity are)."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        float(value)
-    except OverflowError:
-        return False
-    return True
 
 
 def _no_rate(given: object, unknown: str = "") -> InvalidLimit:
