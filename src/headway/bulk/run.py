@@ -258,7 +258,6 @@ class _Execution:
     report_ambiguous: bool
     keep_going: bool
     drain: anyio.Event | None
-    draining: bool = False
     broken: Exception | None = None  # what ends the run, once nothing is in flight
     _taken: int = 0  # lines
     _idle: anyio.Event = field(default_factory=anyio.Event)
@@ -320,10 +319,16 @@ class _Execution:
                 self._sending.cancel()
                 return
 
+    @property
+    def _draining(self) -> bool:
+        """Nothing more is to be sent. Asked of the events, for tasks that wait for one are told
+        of it a turn of the event loop later, in which a retry may be due.
+        """
+        return self._stopping.is_set() or (self.drain is not None and self.drain.is_set())
+
     async def _drain_after(self, event: anyio.Event) -> None:
         """Let what is in flight end then, and cancel what waits to be sent, or to be read."""
         await event.wait()
-        self.draining = True
         while self.meter.in_flight:
             self._idle = anyio.Event()
             await self._idle.wait()
@@ -360,13 +365,13 @@ class _Execution:
         if self.source.lines is None:
             async with aclosing(feed(lines)) as fed:
                 async for line in fed:
-                    if meter.stopped is not None or self.draining:
+                    if meter.stopped is not None or self._draining:
                         return
                     if (request := await self._prepare(line)) is not None:
                         yield request
         else:
             for line in lines:
-                if meter.stopped is not None or self.draining:
+                if meter.stopped is not None or self._draining:
                     return
                 if (request := await self._prepare(line)) is not None:
                     yield request
@@ -395,7 +400,7 @@ class _Execution:
         return line
 
     async def _ask(self, request: Request) -> Answered:
-        if self.draining:
+        if self._draining:
             raise _Draining
         self._begin(request)
         meter, rows = self.meter, self.rows
@@ -490,7 +495,6 @@ class _Execution:
     def _break(self, error: Exception) -> None:
         """End the run with `error`, or with the one before, once what is in flight has its row."""
         self.broken = self.broken or error
-        self.draining = True
         self._stopping.set()
         if isinstance(error, BrokenPipeError) and isinstance(self.rows, Pipe):
             self._sending.cancel()  # nobody is there to read what may yet come
