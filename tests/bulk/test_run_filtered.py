@@ -19,6 +19,12 @@ ENDPOINT = bulk.Endpoint("custom", "http://server/v1", "a-key", "HEADWAY_API_KEY
 ANSWER = {"choices": [{"text": "x"}]}
 
 
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """Threads write the files: a clock that jumps would spin while they do."""
+    return request.param
+
+
 async def run(source: Path, answer: Any, shape: Shape | None = None, **options: Any) -> Progress:
     def handler(request: httpx.Request) -> httpx.Response:
         status, body = answer(request) if callable(answer) else answer

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -23,6 +24,12 @@ ADDRESS = "http://me:pass-word@server/v1?key=in-the-url"
 ENDPOINT = bulk.Endpoint("custom", ADDRESS, KEY, "HEADWAY_API_KEY")
 SECRETS = (KEY, "pass-word", "in-the-url")
 ECHO = f"of {KEY} at {ADDRESS}"
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """Threads write the files: a clock that jumps would spin while they do."""
+    return request.param
 
 
 def answers(request: httpx.Request) -> httpx.Response:
