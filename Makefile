@@ -5,6 +5,8 @@ VENV ?= .venv
 # Processes that run the tests: one more than there are cores pays, for some of the tests wait.
 WORKERS ?= 3
 BIN := $(VENV)/bin
+# Each process that starts would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test test-deep peers lint ruff mypy pyright coverage bench dist clean
 

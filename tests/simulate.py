@@ -24,7 +24,7 @@ from headway._core.state import SchedulerState
 from headway.rates import LATENESS, Limits, Rate
 
 INFINITY = float("inf")
-SENDS = depth(2_000, 20_000)
+SENDS = depth(1_500, 20_000)
 
 # Servers. `admit` says whether what arrives is served; what is refused is not counted.
 

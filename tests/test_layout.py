@@ -9,6 +9,7 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,17 +37,23 @@ def modules() -> Iterator[tuple[str, Path]]:
         yield ".".join(part for part in parts if part != "__init__"), path
 
 
+@cache
+def parsed(path: Path) -> list[ast.AST]:
+    """Every node of a file."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def imports(path: Path) -> Iterator[tuple[str, int]]:
     """The modules that a file imports when it runs, wherever in it; not those for types alone."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = parsed(path)
     for_types = {
         id(node)
-        for block in ast.walk(tree)
+        for block in nodes
         if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
         for child in block.body
         for node in ast.walk(child)
     }
-    for node in ast.walk(tree):
+    for node in nodes:
         if id(node) in for_types:
             continue
         if isinstance(node, ast.Import):
@@ -149,7 +156,7 @@ TWICE = {"Refused", "AsyncTransport", "_Held", "_Peeked"}
 
 
 def names(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in parsed(path):
         for field in ("id", "arg", "attr", "name"):
             if isinstance(name := getattr(node, field, None), str):
                 yield name.strip("_")
@@ -163,10 +170,7 @@ def test_a_word_names_one_thing() -> None:
 
 def test_no_two_classes_have_one_name() -> None:
     found = Counter(
-        node.name
-        for _, path in ALL
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.ClassDef)
+        node.name for _, path in ALL for node in parsed(path) if isinstance(node, ast.ClassDef)
     )
     assert {name for name, times in found.items() if times > 1} == TWICE
 
@@ -200,7 +204,7 @@ def test_the_core_and_the_hints_are_pure(name: str, path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "path"), PURE, ids=[name for name, _ in PURE])
 def test_nothing_pure_asks_for_the_time(name: str, path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in parsed(path):
         if isinstance(node, ast.Attribute):
             asks = ("now", "utcnow", "today", "monotonic", "localtime", "gmtime")
             value = ast.unparse(node.value)

@@ -11,6 +11,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -857,6 +858,7 @@ async def test_a_disk_that_cannot_be_synced_ends_the_run(
 
     with monkeypatch.context() as patch:
         patch.setattr("headway.bulk.output.paths._sync", sync)
+        patch.setattr(import_module("headway.bulk.run"), "_FAILING_DISK", 0.1)
         async with scripted(answer) as client:  # type: ignore[arg-type]
             with pytest.raises(OSError, match="Input/output error"), anyio.fail_after(20):
                 await bulk.run(source, scheduler=make_scheduler(), client=client, endpoint=SCRIPTED)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from headway.bulk.input.seen import SeenIds
 
 
-@given(st.lists(st.text(max_size=3)))
+@given(st.lists(st.text("ab\u00e9\u2603", max_size=3)))
 def test_the_first_line_of_each_id_is_kept(ids: list[str]) -> None:
     seen, known = SeenIds(), dict[str, int]()
     for line, custom_id in enumerate(ids, 1):
