@@ -18,7 +18,7 @@ from headway._core.state import SchedulerState
 from headway.events import Ignored
 from headway.hints import LimitHint
 from headway.rates import Enforcement, TokenClass
-from tests.depth import depth
+from tests.depth import DEEP, depth
 
 ASKED = Cost(input=150, cached=50_000, output=20)
 
@@ -180,6 +180,7 @@ def play(state: SchedulerState, costs: list[Cost], reserved: Any, latency: Any =
         ),
         (Limits(tokens=TokenRate(400_000, output=5.0)), {"weighed": 400_000}),
         (Limits(tokens="200k/min", input_tokens="150k/min"), {"all": 200_000, "input": 150_000}),
+        (Limits(input_tokens="50k/min"), {"input": 50_000}),  # a call is 2% of it
     ],
 )
 def test_no_window_of_any_class_is_exceeded(
@@ -220,7 +221,9 @@ def test_no_window_of_any_class_is_exceeded(
         "all": sum(costs),
         "weighed": sum(c.input + 5 * c.output for c in costs),
     }
-    assert max(reached[name] / seconds * 60 / most[name] for name in most) >= 0.95
+    # The most that reservations leave of the first is 97.3%; a short run ends with its last window.
+    least = 0.96 if DEEP else 0.968
+    assert max(reached[name] / seconds * 60 / most[name] for name in most) >= least
 
 
 def test_of_two_providers_the_stricter_holds_and_each_key_has_its_own() -> None:

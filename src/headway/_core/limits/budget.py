@@ -23,7 +23,13 @@ _SLOTS = 1000
 # What the pace of tokens lets run ahead, as a share of the window. With none, a large attempt
 # costs the requests behind it permits that nothing makes up for: at 600 requests and as many
 # tokens a minute as those use on average (exponential costs) 74% of both are reached, with 2% 96%.
-_AHEAD = 0.02
+# Of two classes that both nearly bind, 4% lets the one be spent while the other is waited for.
+_AHEAD = 0.04
+
+# What the pace catches up with, as a share of the window: of what came late, and of what the
+# window itself held up. Of the latter it is more, for the window goes on guarding the limit.
+_SLACK = 0.02
+_CATCHES_UP = 0.2
 
 # How fast the pace of tokens follows the ratio of what is used to what was reserved.
 _MEMORY = 0.95
@@ -56,8 +62,9 @@ class TokenBudget:
     """
 
     __slots__ = (
-        "_cached", "_input", "_most", "_output", "_reserved", "_share", "_slots", "_used",
-        "_width", "ahead", "by_server", "control", "heir", "kind", "pace", "plain", "rate", "total",
+        "_cached", "_catches_up", "_input", "_most", "_output", "_reserved", "_share", "_slack",
+        "_slots", "_used", "_width", "ahead", "by_server", "control", "heir", "kind", "pace",
+        "plain", "rate", "total",
     )  # fmt: skip
 
     def __init__(
@@ -76,9 +83,10 @@ class TokenBudget:
         if isinstance(rate, TokenRate):
             self._input, self._output = rate.input, rate.output
         self.count_cached(cached)
-        # What the window held up may be caught up with: the window guards the limit.
         self.ahead = _AHEAD * rate.span
-        self.pace = Pace(rate, max(LATENESS, self.ahead))
+        self._slack = max(LATENESS, _SLACK * rate.span)
+        self._catches_up = max(LATENESS, _CATCHES_UP * rate.span)
+        self.pace = Pace(rate, self._slack)
         self.heir: TokenBudget | None = None  # what took its place: settles what is in flight
         self._share = rate.share
         self.total = 0.0
@@ -122,7 +130,9 @@ class TokenBudget:
         if self.total + cost > self._share:
             cost = min(cost, self.rate.limit)
             self._expire(now)
-            at = max(at, self._room_at(cost))
+            if (room := self._room_at(cost)) > at:
+                self.pace.slack = self._catches_up  # until it has caught up
+                return room
         return at
 
     def seen_ready_at(self, cost: float) -> float:
@@ -136,12 +146,16 @@ class TokenBudget:
         if not self.plain:
             cost = self.weigh(cost)
         paced = cost
+        pace = self.pace
         if cost > self._share:
             paced = cost = min(cost, self.rate.limit)
-            self.pace.take(now, self.ahead / self.pace.interval)  # paid off before the next
+            pace.slack = self._slack
+            pace.take(now, self.ahead / pace.interval)  # paid off before the next
         elif self._used < self._reserved:
             paced *= self._used / self._reserved
-        self.pace.take(now, paced)
+        pace.take(now, paced)
+        if pace.next >= now:
+            pace.slack = self._slack
         return Charge(self._add(cost, now), cost, paced)
 
     def settle(self, charge: Charge, used: float, now: float) -> None:
