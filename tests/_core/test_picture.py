@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headway import Latched, Limits, Retry
+from headway import Cost, Latched, Limits, Retry
 from headway._core import picture as module
 from headway._core.counters import Counters, Statistics
 from headway._core.limits.scope import Scope
@@ -15,6 +15,7 @@ from headway._core.queue.credentials import Credential
 from headway._core.queue.job import QUEUED, Flow, Job
 from headway._core.queue.waiting import Waiting
 from headway._core.refusals.refusals import Refusals
+from headway._core.state import SchedulerState
 from headway.kinds import Binds, Kind
 
 INFINITY = float("inf")
@@ -110,3 +111,16 @@ def test_of_very_many_keys_those_that_sent_most(monkeypatch: pytest.MonkeyPatch)
         "b": 9,
         "d": 7,
     }
+
+
+def test_the_limits_of_a_keys_own_are_shown_with_the_key() -> None:
+    own = Limits("60/min", input_tokens="1k/min", tokens="50k/day")
+    state = SchedulerState(Limits("600/min"), now=0.0, retry=Retry(), keys={"a": own}.get)
+    job = Job(state.flow("a"), 0, Cost(input=100, output=5))
+    assert state.submit(job, 0.0)
+    state.flow("b")
+    keys = state.statistics(0.0).keys
+    assert [(each.what, each.limit, each.used) for each in keys["a"].limits] == [
+        ("requests", 60, None), ("input_tokens", 1_000, 100), ("tokens", 50_000, 105),
+    ]  # fmt: skip
+    assert keys["b"].limits == ()

@@ -116,7 +116,7 @@ def test_a_summary_has_what_matters() -> None:
         "tokens 1,234,567 (1,000,000 in, 234,567 out)",
         "cost $0.25",
         "time 1 h 2 min",
-        "rate 1,040 attempts, 16.7/min (no limit given)",
+        "rate 1,040 attempts, 16.7/min (no limit of requests given)",
         "rows out.jsonl",
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from base64 import b64encode
 from collections import UserDict
 from operator import attrgetter
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ import sdks
 from pydantic import BaseModel, ConfigDict
 
 from headway import Scheduler
-from headway.estimate import Tokens, usage_in, used_by
+from headway.estimate import Tokens, tokens_of, usage_in, used_by
 
 pytestmark = pytest.mark.anyio
 
@@ -199,3 +200,51 @@ async def test_a_result_without_usage_is_told_once(caplog: pytest.LogCaptureFixt
         "they reserved. This is told once. Fix: usage=, a function of the result that returns the "
         "tokens it used"
     ]
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({"inputTokenCount": 9, "outputTokenCount": 4, "invocationLatency": 51}, (9, 4, 13, 0)),
+        (
+            {"inputTokenCount": 9, "outputTokenCount": 4, "cacheReadInputTokenCount": 100},
+            (109, 4, 113, 100),
+        ),
+        ({"prompt_tokens": 50, "completion_tokens": 2, "num_cached_tokens": 40}, (50, 2, 52, 40)),
+        (
+            {
+                "prompt_tokens": 50, "completion_tokens": 2,
+                "prompt_token_details": {"cached_tokens": 40},
+            },
+            (50, 2, 52, 40),
+        ),
+        (
+            {
+                "total_input_tokens": 50, "total_output_tokens": 2, "total_thought_tokens": 7,
+                "total_cached_tokens": 40, "total_tokens": 59,
+            },
+            (50, 9, 59, 40),
+        ),
+    ],
+)  # fmt: skip
+def test_spellings_of_bedrocks_streams_vllm_and_geminis_interactions(
+    usage: dict[str, Any], expected: tuple[int, int, int, int]
+) -> None:
+    said = tokens_of(usage)
+    assert (said.read, said.written, said.total, said.cached) == expected
+
+
+def test_the_events_of_a_binary_stream_of_bedrocks_hold_their_json_as_base64() -> None:
+    metrics = {"inputTokenCount": 9, "outputTokenCount": 4, "cacheReadInputTokenCount": 0}
+    events = [
+        {"type": "content_block_delta", "delta": {"text": "x"}},
+        {"type": "message_stop", "amazon-bedrock-invocationMetrics": metrics},
+    ]
+    frames = [
+        b'\x00\x00\x01\x02:event-type\x07\x00\x05chunk{"bytes":"%s","p":"abc"}\x00\x9f'
+        % b64encode(json.dumps(event).encode())
+        for event in events
+    ]
+    assert usage_in(b"".join(frames)) == Tokens(9, 4, 13)
+    assert usage_in(frames[0]) is None
+    assert usage_in(b'{"bytes":"abc"}') is None

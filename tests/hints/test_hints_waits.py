@@ -273,3 +273,20 @@ def test_an_hour_ahead_is_no_wait_of_an_hour() -> None:
 
 def test_a_delay_needs_no_clock() -> None:
     assert refusal({"date": AN_HOUR_BEHIND, "retry-after": "7"}).wait == 7
+
+
+@pytest.mark.parametrize("reset", ["-50", "nan", "inf", "soon", "1e30"])
+def test_a_reset_of_a_days_quota_that_cannot_be_meant_closes_nothing(reset: str) -> None:
+    headers = {
+        "x-ratelimit-limit-requests-day": "1000", "x-ratelimit-remaining-requests-day": "0",
+        "x-ratelimit-reset-requests-day": reset,
+    }  # fmt: skip
+    refusal = refusal_from_response(429, headers, None, wall_time=1.8e9)
+    assert refusal is not None
+    assert refusal.per is None
+    if reset != "1e30":
+        assert f"{reset}' ignored" in refusal.odd
+    del headers["x-ratelimit-reset-requests-day"]
+    refusal = refusal_from_response(429, headers, None, wall_time=1.8e9)
+    assert refusal is not None
+    assert refusal.per == 86_400

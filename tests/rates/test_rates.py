@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 import pytest
 from aiolimiter import AsyncLimiter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway import InvalidLimit, Limits, Rate
+from headway import InvalidLimit, Limits, Rate, TokenRate
 from headway._words import shown
 from headway.rates import LATENESS, is_number
 
@@ -315,3 +316,22 @@ def test_limits_take_one_or_many() -> None:
 def test_refuses_limits(values: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidLimit, match=re.escape(message)):
         Limits(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("weights", "other"),
+    [
+        ({"output": 0}, {"input_tokens": "100k/min"}),
+        ({"input": 0, "output": 5}, {"output_tokens": "100k/min"}),
+        ({"output": 0}, {"input_tokens": ["1M/h", "100k/min"]}),
+    ],
+)
+def test_weights_that_leave_one_class_limit_it_twice(
+    weights: dict[str, float], other: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidLimit, match=r"limit the same tokens twice .* Fix: "):
+        Limits(tokens=TokenRate(200_000, **weights), **other)
+    (kind,) = other
+    apart = "output_tokens" if kind == "input_tokens" else "input_tokens"
+    assert Limits(tokens=TokenRate(200_000, **weights), **{apart: "100k/min"})
+    assert Limits(tokens=TokenRate(200_000, **weights), **{kind: "1M/day"})

@@ -42,10 +42,29 @@ class Recent:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitStatistics:
+    """A limit in force: `limit` of `what` in `per` seconds, enforced over `window` seconds.
+
+    `used` is what that window holds now, None where it is paced alone. `factor` is the share of it
+    that is in force: below 1 after refusals, or where a server states less. Of a quota
+    `frees_in` is the seconds until it has room again, 0 where it has.
+    """
+
+    what: LimitName
+    limit: float
+    per: float
+    window: float
+    used: float | None
+    factor: float
+    frees_in: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class KeyStatistics:
     """The figures of one key, each as in `Statistics`: counts are since the key was first used.
 
-    `capacity` and `pace` are those of the key's own limits, infinity where it has none.
+    `capacity`, `pace` and `limits` are those of the key's own limits: infinity, and no limits,
+    where it has none.
     """
 
     queued: int
@@ -63,24 +82,7 @@ class KeyStatistics:
     output_tokens: float
     capacity: float
     pace: float
-
-
-@dataclass(frozen=True, slots=True)
-class LimitStatistics:
-    """A limit in force: `limit` of `what` in `per` seconds, enforced over `window` seconds.
-
-    `used` is what that window holds now, None where it is paced alone. `factor` is the share of it
-    that is in force: below 1 after refusals, or where a server states less. Of a quota
-    `frees_in` is the seconds until it has room again, 0 where it has.
-    """
-
-    what: LimitName
-    limit: float
-    per: float
-    window: float
-    used: float | None
-    factor: float
-    frees_in: float | None = None
+    limits: tuple[LimitStatistics, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ def picture(
         capacity=whole.capacity,
         pace=whole.pace,
         limits=tuple(whole.in_force(now)),
-        keys=_keys(waiting, flows),
+        keys=_keys(waiting, flows, now),
     )
 
 
@@ -63,7 +63,7 @@ def _binding(
     return whole.binding(_SOME if head is None else head.cost, now)
 
 
-def _keys(waiting: Waiting, flows: Collection[Flow]) -> dict[str, KeyStatistics]:
+def _keys(waiting: Waiting, flows: Collection[Flow], now: float) -> dict[str, KeyStatistics]:
     if len(flows) > _MOST_KEYS:
         flows = nlargest(_MOST_KEYS, flows, key=lambda flow: flow.counts.sent)
     queued = waiting.sizes()
@@ -77,5 +77,6 @@ def _keys(waiting: Waiting, flows: Collection[Flow]) -> dict[str, KeyStatistics]
             **flow.counts.figures(),
             capacity=INFINITY if own is None else own.capacity,
             pace=INFINITY if own is None else own.pace,
+            limits=() if own is None else tuple(own.in_force(now)),
         )
     return keys

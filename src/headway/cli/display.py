@@ -302,7 +302,11 @@ def _share(progress: Progress) -> str:
 def _rate(progress: Progress) -> str:
     """Attempts per minute so far, against the limit. The first one starts the clock."""
     measured = max(0, progress.sent - 1) / progress.seconds if progress.seconds else 0.0
-    limit = "(no limit given)" if progress.limit is None else f"of {words.rate(progress.limit, 60)}"
+    limit = (
+        "(no limit of requests given)"
+        if progress.limit is None
+        else f"of {words.rate(progress.limit, 60)}"
+    )
     return f"{words.rate(measured, 60)} {limit}"
 
 

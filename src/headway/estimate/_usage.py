@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
 from inspect import iscoroutinefunction
+from itertools import islice
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
@@ -26,6 +28,7 @@ _PARSED = 32  # objects of one answer that are read for its usage
 
 _USAGE = re.compile(rb'"usage(?:_?[mM]etadata)?"(?=\s*:\s*\{)')
 
+_EVENT = re.compile(rb'"bytes"\s*:\s*"([A-Za-z0-9+/=]+)"')
 _NUMBER = re.compile(rb"\s*:\s*(\d{1,13})(?![\d.eE])")
 _PART = re.compile(rb'"tokenCount"\s*:\s*(\d{1,13})(?![\d.eE])')
 
@@ -46,7 +49,7 @@ def usage_in(answer: bytes) -> Tokens | None:
     if last is None:
         last, said = _meta_in(answer)
         if last is None:
-            return _bare_in(answer)
+            return _metrics_in(answer) or _bare_in(answer)
     if last is not None and _first(last.get, _TOTAL) is None:
         begun = answer.find(b'"message_start"', 0, max(at, 0))
         if begun >= 0:
@@ -94,7 +97,8 @@ class Tokens(NamedTuple):
 # Anthropic's, Bedrock's, Gemini's as JSON and in its SDK, Cohere's, LangChain's, LiteLLM's,
 # Pydantic AI's, CrewAI's and smolagents' (`token_usage`), AutoGen's (`models_usage`).
 USAGE_NAMES = ("usage", "usage_metadata", "usageMetadata", "meta")  # of a body
-_PLACES = (*USAGE_NAMES, "response_metadata", "llm_output", "token_usage", "models_usage")
+_METRICS = "amazon-bedrock-invocationMetrics"  # of the last event of a stream of Bedrock's
+_PLACES = (*USAGE_NAMES, _METRICS, "response_metadata", "llm_output", "token_usage", "models_usage")
 # Of answers that say it themselves: Ollama's, Titan's, Llama's on Bedrock, llama.cpp's.
 COUNT_NAMES = ("prompt_eval_count", "eval_count", "prompt_token_count", "generation_token_count")
 _BARE_READ = ("prompt_eval_count", "inputTextTokenCount", "prompt_token_count", "tokens_evaluated")
@@ -111,26 +115,37 @@ _ANSWERS = "raw_responses"  # OpenAI Agents', one for each call
 _FLAT = "additional_kwargs"  # LlamaIndex's
 _NAMES = frozenset({*_PLACES, *_BARE_READ, *_BARE_WRITTEN, _PARTS, *_HOLDERS, _ANSWERS, _FLAT})
 _INSIDE = ("tokens", "billed_units", "token_usage", "usage")  # one level down
-_READ_APART = ("input_tokens", "inputTokens", "promptTokenCount", "prompt_token_count")
+_READ_APART = (
+    "input_tokens", "inputTokens", "promptTokenCount", "prompt_token_count", "inputTokenCount",
+    "total_input_tokens",
+)  # fmt: skip
 _READ = ("prompt_tokens", *_READ_APART, "request_tokens")
 _WRITTEN = (
     "completion_tokens", "output_tokens", "outputTokens", "candidatesTokenCount",
     "candidates_token_count", "responseTokenCount", "response_token_count", "response_tokens",
+    "outputTokenCount", "total_output_tokens",
 )  # fmt: skip
 _TOTAL = ("total_tokens", "totalTokens", "totalTokenCount", "total_token_count")
 # Of those that count these apart: part of no other count.
 _READ_TOO = (
     "cache_creation_input_tokens", "cache_read_input_tokens", "cacheReadInputTokens",
-    "cacheWriteInputTokens", "toolUsePromptTokenCount", "tool_use_prompt_token_count",
+    "cacheWriteInputTokens", "cacheReadInputTokenCount", "cacheWriteInputTokenCount",
+    "toolUsePromptTokenCount", "tool_use_prompt_token_count", "total_tool_use_tokens",
 )  # fmt: skip
-_THOUGHT = ("thoughtsTokenCount", "thoughts_token_count")  # apart too
+_THOUGHT = ("thoughtsTokenCount", "thoughts_token_count", "total_thought_tokens")  # apart too
 _REASONING = ("reasoning_tokens", "thinking_tokens", "thoughts_tokens", "reasoning")
-_WRITTEN_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
-_READ_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
-_CACHED_INSIDE = ("cached_tokens", "cache_read")
+_WRITTEN_DETAILS = (
+    "completion_tokens_details", "output_tokens_details", "output_token_details",
+    "completion_token_details",
+)  # fmt: skip
+_READ_DETAILS = (
+    "prompt_tokens_details", "input_tokens_details", "input_token_details", "prompt_token_details",
+)  # fmt: skip
+_CACHED_INSIDE = ("cached_tokens", "cache_read", "num_cached_tokens")
 _CACHED = (
     "cache_read_input_tokens", "cacheReadInputTokens", "cachedContentTokenCount",
     "cached_content_token_count", "cache_read_tokens", "prompt_cache_hit_tokens", "cached_tokens",
+    "cacheReadInputTokenCount", "num_cached_tokens", "total_cached_tokens",
 )  # fmt: skip
 
 _NOTHING = Tokens()
@@ -421,6 +436,20 @@ def _meta_in(answer: bytes) -> tuple[dict[str, Any] | None, Tokens]:
         if found is not None and (said := tokens_of(found)) != _NOTHING:
             return found, said
     return None, _NOTHING
+
+
+def _metrics_in(answer: bytes) -> Tokens | None:
+    """What the last event of a stream of Bedrock's says: each holds its JSON as base64."""
+    for piece in islice(reversed(_EVENT.findall(answer)), _PARSED):
+        try:
+            event = b64decode(piece)
+        except ValueError:
+            continue
+        name = f'"{_METRICS}"'.encode()
+        found = _object_after(event, event.rfind(name), len(name))
+        if found is not None and (said := _says(tokens_of(found))) is not None:
+            return said
+    return None
 
 
 def _bare_in(answer: bytes) -> Tokens | None:

@@ -14,11 +14,11 @@ from dataclasses import replace
 from http import HTTPStatus
 
 from headway.hints._dialect import GENERIC, Dialect
-from headway.hints._limits import named_limits, window_limits
+from headway.hints._limits import is_no_reset, named_limits, window_limits
 from headway.hints._model import LimitHint, Refusal
-from headway.hints._names import HANDED_ON, PERIODS
+from headway.hints._names import HANDED_ON, PERIODS, is_reset
 from headway.hints._reply import ErrorBody, Headers, one_line, read_body, read_headers
-from headway.hints._values import Clock, read_number
+from headway.hints._values import Clock, read_number, shown
 from headway.hints._waits import find_wait, says_when
 from headway.kinds import Kind
 
@@ -234,6 +234,13 @@ def refusal_from_parts(
     final = _NOT_AGAIN if advice == "false" and HANDED_ON not in headers else ""
     wait, odd = find_wait(headers, error, kind, wall_time, typed=typed)
     per = _long_period(error, limits) if kind is Kind.QUOTA or kind.cuts else None
+    if per is not None and wait is None and _long_period(error, []) is None:
+        # Headers alone say so. Where they name an end that cannot be meant, the rest is no fact.
+        clock = Clock(wall_time, headers.get("date"))
+        for name in filter(is_reset, headers):
+            if is_no_reset(headers[name], clock):
+                remark = f"{name}: {shown(headers[name])} ignored"
+                per, odd = None, f"{odd}; {remark}" if odd else remark
     message = one_line(error.message, MAX_MESSAGE) or f"HTTP {meaning}"
     if error.upstream is not None and error.upstream.message:
         message = one_line(f"{message}: {error.upstream.message}", MAX_MESSAGE)

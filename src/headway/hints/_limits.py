@@ -16,6 +16,7 @@ from headway.hints._values import Clock, read_number, read_seconds
 
 __all__ = [
     "full_limits",
+    "is_no_reset",
     "limits_from",
     "limits_in_message",
     "named_limits",
@@ -182,6 +183,11 @@ def _read(headers: Mapping[str, str], names: _Names, clock: Clock) -> LimitHint 
     if limit is None and remaining is None and reset is None:
         return None
     return LimitHint(names.what, limit, remaining, reset, names.per, names.dynamic)
+
+
+def is_no_reset(text: str, clock: Clock) -> bool:
+    """Whether a reset cannot be meant: it is negative, unreadable, or more than a year away."""
+    return _bounded(read_seconds(text, clock)) is None
 
 
 def _bounded(reset: float | None) -> float | None:

@@ -331,6 +331,23 @@ class Limits:
         set_field(self, "output_tokens", _read_token_rates("output_tokens", output_tokens))
         set_field(self, "concurrency", check_concurrency(concurrency))
         set_field(self, "shared", shared)
+        self._check_classes()
+
+    def _check_classes(self) -> None:
+        """Raise `InvalidLimit` where weights make a limit of all tokens one of a class that is
+        limited over the same time already.
+        """
+        for rate in self.tokens:
+            if isinstance(rate, TokenRate) and 0 in (rate.input, rate.output):
+                kind: TokenClass = "output_tokens" if rate.output else "input_tokens"
+                for other in self.of_tokens(kind):
+                    if _time_of(rate) == _time_of(other):
+                        weights = f"input={rate.input:g}, output={rate.output:g}"
+                        raise InvalidLimit(
+                            f"tokens=TokenRate({rate.limit:g}, {weights}) and {kind}= limit the "
+                            f"same tokens twice over {rate.span:g} seconds",
+                            fix="state the one that holds, the smaller.",
+                        )
 
     def of_tokens(self, kind: TokenClass) -> tuple[Rate, ...]:
         """The limits of tokens of that class."""
@@ -425,7 +442,12 @@ def _counts(rate: Rate) -> tuple[object, ...]:
     weights: tuple[float, float | None, float] = 1.0, None, 1.0
     if isinstance(rate, TokenRate):
         weights = rate.input, rate.cached, rate.output
-    return rate.per, rate.span, rate.resets, *weights
+    return *_time_of(rate), *weights
+
+
+def _time_of(rate: Rate) -> tuple[object, ...]:
+    """Over which time a rate counts."""
+    return rate.per, rate.span, rate.resets
 
 
 def _read_rates(value: object) -> tuple[tuple[Rate, ...], tuple[Limiter, ...]]:

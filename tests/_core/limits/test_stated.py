@@ -66,3 +66,9 @@ def test_what_cannot_be_meant_is_said_and_not_followed(hint: LimitHint, said: st
     told = believed([hint, requests(600, 60)])
     assert told.odd == [said]
     assert (told.requests, told.tokens) == (10, {})
+
+
+def test_a_limit_of_nothing_is_told_and_not_followed() -> None:
+    found = believed([LimitHint("tokens", 0.0, 0.0, None, 60.0)])
+    assert not found.tokens
+    assert found.odd == ["tokens limit of 0 in 1 min ignored"]

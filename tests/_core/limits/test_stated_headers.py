@@ -41,7 +41,6 @@ def tokens(limit: float, per: float = 60.0) -> LimitHint:
         ([requests(200, 86_400, 199)], None, None, 199),
         ([requests(600, None, 7)], None, None, 7),
         ([tokens(1000), tokens(100)], None, (100, 60.0), None),
-        ([requests(0, 60)], None, None, None),
     ],
 )
 def test_what_is_believed(hints: Any, rate: Any, budget: Any, remaining: Any) -> None:

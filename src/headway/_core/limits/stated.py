@@ -45,7 +45,7 @@ def believed(hints: Iterable[LimitHint]) -> StatedLimits:
             least = found.remaining
             if least is None or hint.remaining < least:
                 found.least = hint
-        if not hint.limit or hint.per is None:
+        if hint.limit is None or hint.per is None:
             continue  # a limit without its period says nothing that can be kept
         contradicts = hint.remaining is not None and hint.remaining > _MOST_REMAINS * hint.limit
         if contradicts or not (1.0 <= hint.limit <= _MOST and hint.per >= _SHORTEST):
