@@ -271,6 +271,15 @@ def test_what_is_text_stays_text(body: dict[str, Any]) -> None:
     assert media_in(body) == Media()
 
 
+def test_an_image_that_a_model_has_made_and_gets_back_is_one() -> None:
+    """The `result` of OpenAI's tool is an image; one of another tool is what it says."""
+    result = encoded(png(512, 512) + bytes(300_000))
+    made = {"type": "image_generation_call", "id": "ig_1", "result": result}
+    assert media_in({"model": "gpt-4o", "input": [made]}) == Media(255, len(result))
+    for type_ in ("function_call_output", ""):
+        assert media_in({"model": "gpt-4o", "input": [{**made, "type": type_}]}) == Media(0, 0)
+
+
 def test_check_counts_them_too(tmp_path: Path) -> None:
     body = chat(image_url(png(1024, 1024)))
     path = tmp_path / "in.jsonl"

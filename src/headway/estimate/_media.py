@@ -63,7 +63,7 @@ _NAMES = frozenset(
     {
         "audio", "audio_url", "b64_json", "bytes", "data", "document_url", "fileUri", "file_data",
         "file_id", "file_uri", "file_url", "image", "image_base64", "image_url", "images",
-        "input_audio", "input_image", "uri", "url", "video_url",
+        "input_audio", "input_image", "result", "uri", "url", "video_url",
     }
 )  # fmt: skip
 # Links are media under the names of these, and not wherever a "url" stands.
@@ -179,6 +179,10 @@ def _part(member: _Member) -> _Medium | None:
     text, form, said = member.value, member.form, member.said
     low = member.holder.get("detail") == "low"
     named = _kind_of(said) or _LINKED.get(form, "")
+    if form == "result":  # of a tool: an image where OpenAI has made it, which comes back so
+        if member.holder.get("type") != "image_generation_call":
+            return None
+        named = "image"
     if form == "source":
         named = _kind_of(said) or _TYPES.get(member.type, "")
     if member.name == "file_id":
