@@ -106,7 +106,7 @@ def report(folder: Path, refused: dict[Kind, int]) -> str:
 
 
 MAINTENANCE = (
-    "the provider says when it is back", 418, Retried.PATIENCE, Moves.SECOND, "requests", "teal",
+    "the provider says when it is back", 418, Retried.PATIENCE, Moves.INTERVALS, "requests", "teal",
 )  # fmt: skip
 FLAKY = ("a fault of another sort", 599, Retried.ATTEMPTS, Moves.OUTAGE, None, "red")
 BANNED = (

@@ -51,12 +51,11 @@ class Moves(StrEnum):
     """What a kind does to the gate, before which nothing is sent."""
 
     INTERVALS = "hint, else two intervals"
-    """Shut for as long as the server asks for, else for two intervals of the pace that was safe."""
-    SECOND = "hint, else 1 s"
-    """Shut for as long as the server asks for, else for a second, twice as long each time."""
+    """Shut for as long as the server asks for, else for two intervals of the pace that was safe (a
+    second, twice as long each time, where there is no such pace)."""
     SLOT = "hint, else until a slot ends"
     BACKOFF = "hint, else backoff"
-    """As `SECOND`, by `Retry.base`: nobody knows when there will be room."""
+    """As where there is no pace, by `Retry.base`: nobody knows when there will be room."""
     OUTAGE = "backoff, in an outage"
     """Shut only where failures follow one another and nothing is answered."""
     LATCH = "latch: all jobs of that key fail"
@@ -112,7 +111,7 @@ class Kind(StrEnum):
     )  # fmt: skip
     TOKENS = (
         "tokens", "too many tokens in a period (429)", 429,
-        Retried.PATIENCE, Moves.SECOND, "tokens", "violet",
+        Retried.PATIENCE, Moves.INTERVALS, "tokens", "violet",
     )  # fmt: skip
     CONCURRENCY = (
         "concurrency", "too many requests at once (429)", 429,

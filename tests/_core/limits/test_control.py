@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway._core.limits.control import ConcurrencyControl, RateControl
+from headway._core.limits.control import RateControl
 from headway._core.refusals.retry import Retry
 from headway._core.state import SchedulerState
 from headway.hints import LimitHint
@@ -29,10 +29,12 @@ class Sender:
             self.now += self.base / self.rate.factor
         return self.rate.factor
 
-    def refuse(self, *, probe: bool = False) -> float:
+    def refuse(
+        self, *, probe: bool = False, window: tuple[float, float, float] | None = None
+    ) -> float:
         """The newest attempt is refused, at once."""
         self.rate.sent(self.base, self.now, binding=True)
-        self.rate.cut(self.now, self.now, probe=probe)
+        self.rate.cut(self.now, self.now, probe=probe, window=window)
         self.now += 2 * self.base / self.rate.factor  # the gate
         return self.rate.factor
 
@@ -279,81 +281,6 @@ def test_what_is_no_snapshot_of_a_rate_changes_nothing(learned: dict[str, object
     assert (rate.factor, rate.plateau, rate.follows) == (1.0, 1.0, False)
 
 
-def test_a_concurrency_that_was_learned_goes_on_where_it_was() -> None:
-    control = ConcurrencyControl(math.inf)
-    assert control.snapshot() == {}
-    control.cut(19, 0.0, 1.0)
-    other = ConcurrencyControl(math.inf)
-    assert other.restore(control.snapshot())
-    assert other.limit == other.plateau == 19
-    for bad in ({}, {"capacity": 0, "hold": 10}, {"capacity": 2.5, "hold": 10},
-                {"capacity": 5, "hold": 1e6}, {"capacity": math.inf, "hold": 10}):  # fmt: skip
-        assert not other.restore(bad)
-    assert not ConcurrencyControl(19).restore(control.snapshot())  # no more than what is stated
-    assert other.limit == 19
-
-
-# The concurrency
-
-
-@pytest.mark.parametrize(
-    ("ceiling", "in_flight", "limit"),
-    [
-        (10, 9, 9),  # full: 9 others and the one that was refused
-        (10, 4, 4),  # refused at 5: 10 was never reached
-        (100, 99, 99),
-        (1, 0, 1),  # never below one
-        (2, 1, 1),
-        (math.inf, 19, 19),  # an unknown limit becomes known
-    ],
-)
-def test_a_concurrency_cut(ceiling: float, in_flight: int, limit: float) -> None:
-    control = ConcurrencyControl(ceiling)
-    assert control.cut(in_flight, 1.0, 2.0)
-    assert control.limit == limit
-    assert not control.cut(in_flight, 2.0, 3.0)  # the same cycle
-    assert control.limit == limit
-
-
-def test_concurrency_is_held_and_grows_by_clean_rounds_up_to_the_ceiling() -> None:
-    control = ConcurrencyControl(20)
-    control.cut(4, 0.0, 1.0)
-    assert not any(control.succeeded(0.5, 2.0, full=True) for _ in range(9))  # of the old limit
-    assert not any(control.succeeded(2.0, 10.0, full=True) for _ in range(9))  # it is held
-    limits, now = [], 11.0
-    for _ in range(7):
-        for _ in range(20):
-            now += 1.0
-            if control.succeeded(now, now, full=True):
-                break
-        limits.append(control.limit)
-    assert limits == [5, 7, 10, 15, 20, 20, 20]
-
-
-def test_what_ends_with_room_to_spare_is_no_clean_round() -> None:
-    control = ConcurrencyControl(20)
-    control.cut(4, 0.0, 1.0)
-    assert not any(control.succeeded(2.0, 100.0, full=False) for _ in range(50))
-
-
-def test_a_refused_probe_of_the_concurrency_goes_back_and_waits_twice_as_long() -> None:
-    control = ConcurrencyControl(math.inf)
-    control.cut(40, 0.0, 1.0)
-    now, waits = 1.0, []
-    for _ in range(6):
-        began = now
-        while not control.succeeded(now, now, full=True):
-            now += 0.25
-        waits.append(now - began)
-        assert control.limit == 41
-        assert control.cut(40, now, now + 0.1)
-        assert control.limit == 40
-        now += 0.1
-    assert waits[1] > 19
-    assert waits == sorted(waits)
-    assert 99 < waits[-1] < 101
-
-
 @pytest.mark.parametrize(
     ("heard", "rate"),
     [
@@ -380,7 +307,58 @@ def test_what_is_refused_within_the_window_that_showed_the_limit_met_the_same_on
     assert control.cut(1.0, 1.0, window=(0.5, 1.0, 2.0))
     assert (control.found, control.plateau) == (True, 0.5)
     control.shift(100.0)
-    assert not control.cut(102.9, 102.91)  # the gate opened a hair too soon
+    for at in (101.5, 102.0, 102.9):  # the gate opened a hair too soon
+        assert not control.cut(at, at + 0.01)
     assert control.plateau == 0.5
-    assert control.cut(102.95, 102.96)  # once
+    assert control.cut(103.1, 103.11)
     assert control.plateau < 0.5
+
+
+def test_a_stated_rate_that_is_refused_before_its_first_window_is_over_is_halved() -> None:
+    sender = Sender(RateControl(), base=0.01, now=1.0)
+    sender.rate.cut(1.0, 1.0, window=(0.25, 0.5, 2.0))  # a burst that is spent, or a window
+    assert (sender.rate.plateau, sender.rate.found) == (0.5, False)
+    sender.now += 1.0
+    assert sender.run(8.0) == 0.5
+    assert sender.run(4.0) == 1.0  # it is tried again once: it may have been chance
+
+
+@pytest.mark.parametrize(
+    ("window", "share"),
+    [
+        ((0.05, 0.1, 2.0), 0.99),  # too few to tell
+        ((0.25, 2.0, 2.0), 0.99),  # long after the beginning
+        ((1.2, 2.0, 2.0), 0.99),
+        ((0.9, 1.9, 2.0), 0.5),  # more than a window's share passed in less
+    ],
+)
+def test_which_first_refusals_halve_a_stated_rate(
+    window: tuple[float, float, float], share: float
+) -> None:
+    control = RateControl()
+    control.cut(1.0, 1.0, window=window)
+    assert control.plateau == share
+
+
+@pytest.mark.parametrize(("sent", "found"), [(66, True), (40, False), (120, False)])
+def test_as_many_again_at_half_the_rate_are_a_count(sent: int, found: bool) -> None:
+    sender = Sender(RateControl(), base=0.01, now=1.0)
+    sender.rate.cut(1.0, 1.0, window=(0.333, 0.667, 2.0))  # 66 of 200
+    sender.now += 1.0
+    sender.run(sent * 0.02 - 0.01)
+    sender.refuse(window=(0.33, 2.0, 2.0))
+    assert sender.rate.found is found
+    if found:
+        assert sender.rate.plateau == pytest.approx(0.97 * 0.333, rel=0.03)
+
+
+def test_a_wall_that_was_chance_is_forgotten() -> None:
+    sender = searched()
+    sender.rate.walled = True
+    for _ in range(3):
+        sender.run(0.5)
+        sender.refuse()
+    assert sender.rate.walled
+    sender.run(0.5)
+    sender.refuse()  # of the plateau, and the gate's probe passed each time
+    assert not sender.rate.walled

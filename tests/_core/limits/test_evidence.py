@@ -117,3 +117,33 @@ def test_what_was_accepted_long_ago_fades_and_a_clock_that_moves_changes_nothing
     evidence.shift(5000.0)
     assert not evidence.is_concurrency((40, 1.0), 10.0, 5000.0, known=True)
     assert evidence.is_concurrency((40, 1.0), 10.0, 6800.0, known=True)  # 37 are left, after 1/e
+
+
+def test_as_many_in_flight_as_are_mostly_accepted_are_no_sign() -> None:
+    evidence = Evidence()
+    for in_flight in (20, 21) * 5:
+        evidence.accepted((in_flight, 10.0), 0.0)
+    assert not evidence.is_usual((20, 5.0))  # of too few
+    evidence.accepted((20, 10.0), 0.0)
+    assert evidence.is_usual((20, 5.0))
+    assert not evidence.is_usual((21, 5.0))
+    for _ in range(3):
+        assert not evidence.is_concurrency((20, 5.0), 10.0, 0.0, known=True)
+    assert evidence.is_concurrency((21, 5.0), 10.0, 0.0, known=True)
+
+
+def test_two_refusals_of_what_is_mostly_accepted_show_that_the_slots_are_not_the_limit() -> None:
+    evidence = Evidence()
+    for _ in range(20):
+        evidence.accepted((20, 10.0), 0.0)
+    assert not evidence.clears((20, 5.0), 20)
+    assert not evidence.clears((19, 5.0), 20)  # below them: it says nothing of them
+    assert not evidence.clears((20, 5.0), 20)
+    assert evidence.clears((20, 5.0), 20)
+
+
+def test_a_tally_counts_in_the_units_of_its_rate() -> None:
+    made = Tally(6_000.0, 60.0)
+    for at in range(31):
+        made.started(float(at), 100.0)
+    assert made.filled(31.0, 31.0) == pytest.approx(0.5)  # the newest is left out

@@ -66,7 +66,7 @@ def test_each_kind_moves_its_own_knob_and_only_that(
             0.05,
         ),  # two intervals would be less: a refusal takes as long to be heard of
         (Kind.RATE, 7.0, 7.0),
-        (Kind.TOKENS, None, 1.0),
+        (Kind.TOKENS, None, 0.05),
         (Kind.TOKENS, 0.5, 0.5),
         (Kind.CONCURRENCY, 4.0, 4.0),
         (Kind.CAPACITY, None, 0.25),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 
 from headway._core.limits.control import RateControl
+from headway._core.limits.evidence import Tally
 from headway._core.limits.pace import Pace
 from headway.rates import LATENESS, Cost, Rate, TokenClass, TokenRate
 
@@ -64,7 +65,7 @@ class TokenBudget:
     __slots__ = (
         "_cached", "_catches_up", "_input", "_most", "_output", "_reserved", "_share", "_slack",
         "_slots", "_used", "_width", "ahead", "by_server", "control", "heir", "kind", "pace",
-        "plain", "rate", "total",
+        "plain", "rate", "tally", "total",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +80,7 @@ class TokenBudget:
         self.kind: TokenClass = kind
         self.by_server = by_server  # whether it is the server's word alone
         self.control = RateControl()
+        self.tally = Tally(rate.share, rate.span)  # of what is expected to be used
         self._input = self._output = 1.0
         if isinstance(rate, TokenRate):
             self._input, self._output = rate.input, rate.output
@@ -156,6 +158,7 @@ class TokenBudget:
         pace.take(now, paced)
         if pace.next >= now:
             pace.slack = self._slack
+        self.tally.started(now, paced)
         return Charge(self._add(cost, now), cost, paced)
 
     def settle(self, charge: Charge, used: float, now: float) -> None:
@@ -223,6 +226,7 @@ class TokenBudget:
         """Move to another clock, which shows `seconds` more."""
         self.pace.shift(seconds)
         self.control.shift(seconds)
+        self.tally.shift(seconds)
         slots = -(-seconds // self._width)  # rounded up: nothing leaves the window too early
         for slot in self._slots:
             slot[0] += slots

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 
 from headway.rates import is_number
 
-__all__ = ["ConcurrencyControl", "RateControl"]
+__all__ = ["HOLD", "LONGEST_HOLD", "RateControl", "number_in"]
 
 INFINITY = float("inf")
 
@@ -29,7 +29,7 @@ _OVERSHOT = 0.7  # a search meets a bucket's limit when its burst is spent, far 
 
 # Seconds for which a plateau is held before it is probed. One refusal in 100 s is one in a thousand
 # at ten a second.
-_HOLD, _SHORTEST_HOLD, _LONGEST_HOLD = 10.0, 2.5, 100.0
+HOLD, _SHORTEST_HOLD, LONGEST_HOLD = 10.0, 2.5, 100.0
 _SHORTEST_NEAR, _LONGEST_NEAR = (
     60.0,
     300.0,
@@ -42,6 +42,7 @@ _RAMP = (0.04, 6.0)
 _GENTLE_RAMP = (0.01, 15.0)  # where a refusal comes as a wall, each costs several
 _WALL = 2.0  # seconds
 _LOWEST_IN_WALL = 0.1  # of what met it: nobody knows whether it is a window, or the server is ill
+_CALM = 5  # refusals of a plateau without a wall: the last one was chance
 _IN_A_ROW = 2  # probes of the gate refused: a full window, and not the chance of an empty bucket
 
 _NEAR = 0.8  # of the ceiling
@@ -61,9 +62,11 @@ _DEEPEST = 0.6  # of a plateau, in one step
 # What a window held is the limit, the first time, where it is between these: of a bucket it would
 # be its burst, which is less, or more.
 _LEAST_FOUND, _MOST_FOUND = 0.4, 0.8
+_AS_MANY = 1.2  # times
+# Of a stated rate that is refused before its first window is over, though not at once.
+_EARLY, _LEAST_EARLY = 0.5, 0.1
 _MANY = 60.0  # attempts from which on what was accepted tells more than a step
 _SLACK = 1.5  # attempts: what a bucket may hold at the ends of a cycle
-_RAISES = (1, 2, 3, 5)  # attempts in flight more, of one clean round after another
 
 
 class RateControl:
@@ -76,10 +79,11 @@ class RateControl:
     """
 
     __slots__ = (
-        "_at", "_before", "_bound", "_cut_at", "_fallback", "_fell_at", "_former", "_full_until",
-        "_grown", "_hold", "_known", "_proven", "_refused_probe", "_searching", "_short", "_since",
-        "_strikes", "_taken", "_time", "_unit", "_unsettled", "_wall_since", "_walled_at",
-        "_walls", "_whole", "ceiling", "factor", "follows", "found", "plateau", "walled",
+        "_at", "_before", "_bound", "_calm", "_cut_at", "_early", "_fallback", "_fell_at",
+        "_former", "_full_until", "_grown", "_hold", "_known", "_proven", "_refused_probe",
+        "_searching", "_short", "_since", "_strikes", "_taken", "_time", "_unit", "_unsettled",
+        "_wall_since", "_walled_at", "_walls", "_whole", "ceiling", "factor", "follows", "found",
+        "plateau", "walled",
     )  # fmt: skip
 
     def __init__(self, factor: float = 1.0, ceiling: float = 1.0) -> None:
@@ -90,9 +94,10 @@ class RateControl:
         self.factor = self.plateau = factor
         self.ceiling = ceiling
         self.follows = self._searching = factor < ceiling
-        self._hold = _HOLD
+        self._hold = HOLD
         self.found = False  # whether the last cut was to what a window held
         self._known = False  # whether one ever was
+        self._early = 0.0  # what was sent of a window whose rate was refused before it was over
         self._full_until = -INFINITY  # the end of the window that was full when it was found
         self._fallback = 0.0  # the plateau before one that is on trial; 0 where none is
         self._former = 0.0  # the plateau from which it fell, until that was tried again
@@ -103,6 +108,7 @@ class RateControl:
         self._refused_probe = False
         self._unsettled = True  # no plateau was held since the limit was met, or fell
         self._short = 0  # cycles that were short, the last ones
+        self._calm = 0  # refusals of the plateau in a row after which the gate's probe passed
         self._strikes = 0  # probes of the gate that were refused, in a row
         self._walls = False  # the last one did, and may not be over
         self._wall_since = -INFINITY
@@ -138,7 +144,7 @@ class RateControl:
             factor = self._proven * 2.0 ** min(self._grown / _DOUBLING, 60.0)
         else:
             factor = self.plateau
-            over = self._grown - (_HOLD if self._fallback else self._hold)
+            over = self._grown - (HOLD if self._fallback else self._hold)
             if over > 0 and self._former:
                 # Chance refuses twice at once too: try where it was, once.
                 self._fallback, self._grown, over = factor, 0.0, 0.0
@@ -146,7 +152,7 @@ class RateControl:
                 self._former = 0.0
             if over > 0:
                 if self._fallback:  # what was on trial has held
-                    self._fallback, self._bound, self._hold = 0.0, 0.0, _HOLD
+                    self._fallback, self._bound, self._hold = 0.0, 0.0, HOLD
                 self._unsettled = False
                 if factor > self._proven:
                     self._proven = factor
@@ -174,12 +180,12 @@ class RateControl:
         the factor of which one window of the stated rate was full then, for how many seconds
         anything was sent in it, and its length.
         """
-        # The first refused within a window of the one that showed the limit met that same one.
+        # What is refused within a window of the one that showed the limit met that same one.
         if sent_at <= max(self._cut_at, self._full_until):
-            if sent_at > self._cut_at:
-                self._full_until = -INFINITY
             if sent_at > self._since:
                 self._taken = max(0.0, self._taken - self._unit)
+            if sent_at > self._cut_at:
+                self._grown = 0.0  # it is held from when the window has room again
             return False
         # What was sent after the refused one is not known yet: it is of the next cycle.
         followed = self.follows
@@ -199,13 +205,15 @@ class RateControl:
         if probe or (short and self._walls):
             self._follow_wall(sent_at, filled)
         else:
+            if self._strikes:
+                self._calm = 0
+            elif self.factor <= self.plateau:
+                self._calm += 1
+                if self._calm >= _CALM:
+                    self.walled = self._known = False
             self._wall_since, self._walled_at = sent_at, self.factor
             self._walls, self._strikes = False, 0
-            if not followed and _LEAST_FOUND * self.factor <= filled < _MOST_FOUND * self.factor:
-                self.found = self._known = True
-                self.plateau = filled
-                self._full_until = now + span
-            else:
+            if not self._by_window(taken, filled, seen, span, now):
                 self._step_back(taken if followed else INFINITY, time, now, filled)
         self._taken, self._time = after, late
         self._searching = False
@@ -217,6 +225,32 @@ class RateControl:
         self._grown = 0.0
         self._refused_probe = probe
         return self.factor != before
+
+    def _by_window(self, taken: float, filled: float, seen: float, span: float, now: float) -> bool:
+        """Choose the plateau by what a window of the stated rate held; False where that is mute.
+
+        The first refusal within a window may show a count that is full, or a burst that is spent.
+        As many again at another rate are a count.
+        """
+        first, self._early = self._early, 0.0
+        if self.follows:
+            held = taken / span if first and span and not self._fallback else 0.0
+            found = first / _AS_MANY < held < first * _AS_MANY
+            filled = _BELOW_MEASURE * held
+        else:
+            found = _LEAST_FOUND * self.factor <= filled < _MOST_FOUND * self.factor
+            if not found and seen < span and filled >= _LEAST_EARLY:
+                self._early, self._former = filled, self.factor
+                self.plateau = _EARLY * self.factor
+                if filled > self.plateau:
+                    self._full_until = now + span
+                return True
+        if found:
+            self.found = self._known = True
+            self.plateau = filled
+            self._hold = min(max(HOLD, span), LONGEST_HOLD)
+            self._full_until = now + span
+        return found
 
     def _step_back(self, taken: float, time: float, now: float, filled: float) -> None:
         """A refusal opens a cycle: choose the plateau and its hold, by what the last one showed."""
@@ -241,7 +275,7 @@ class RateControl:
             self.plateau = max(floor, min(_STEP * plateau, held))
         elif factor > plateau * 1.0001:
             self._hold = min(2 * self._hold, self._longest(now))
-            far = _FAR if self._hold >= 2 * _HOLD else _FAR_OF_CHANCE
+            far = _FAR if self._hold >= 2 * HOLD else _FAR_OF_CHANCE
             if factor > far * plateau and factor > self._bound:
                 factor = min(factor, _FARTHEST * plateau)
                 self._fallback, self._bound = plateau, _FARTHER * factor
@@ -251,7 +285,7 @@ class RateControl:
                 least, most = (1.0, _RAISE_GENTLE) if gentle else (_STEP, _RAISE)
                 self.plateau = plateau * min(most, max(least, _SETTLED * measure / plateau))
         else:
-            shortest = _SHORTEST_NEAR if near else _HOLD if gentle else _SHORTEST_HOLD
+            shortest = _SHORTEST_NEAR if near else HOLD if gentle else _SHORTEST_HOLD
             self._hold = max(shortest, self._hold / 2)
             self.plateau = (_STEP_NEAR if near else _STEP) * plateau
             if attempts >= _MANY or self._short > _OFTEN:
@@ -310,7 +344,7 @@ class RateControl:
     def _longest(self, now: float) -> float:
         if self._is_near():
             return _LONGEST_NEAR
-        return _LONGEST_FALLEN if now < self._fell_at + _FALLEN_FOR else _LONGEST_HOLD
+        return _LONGEST_FALLEN if now < self._fell_at + _FALLEN_FOR else LONGEST_HOLD
 
     @property
     def best(self) -> float:
@@ -347,8 +381,8 @@ class RateControl:
         """Go on from the `snapshot` of an earlier run; False, and no change, where it is none, or
         what it says is beyond the ceiling.
         """
-        plateau, hold = _number_in(learned, "plateau"), _number_in(learned, "hold")
-        walled = _number_in(learned, "walled")
+        plateau, hold = number_in(learned, "plateau"), number_in(learned, "hold")
+        walled = number_in(learned, "walled")
         if plateau is None or hold is None or walled not in (0.0, 1.0):
             return False
         if not (_LEAST * min(1.0, self.ceiling) <= plateau <= min(self.ceiling, _FASTEST)):
@@ -369,79 +403,7 @@ class RateControl:
         self._at += seconds
 
 
-class ConcurrencyControl:
-    """How many attempts may be in flight: `limit`, up to the stated `ceiling`."""
-
-    __slots__ = ("_cut_at", "_hold", "_raised_at", "_step", "_successes", "ceiling", "limit",
-                 "plateau")  # fmt: skip
-
-    def __init__(self, ceiling: float) -> None:
-        self.ceiling = self.limit = self.plateau = ceiling
-        self._cut_at = -INFINITY
-        self._raised_at = -INFINITY
-        self._hold = _HOLD
-        self._successes = 0
-        self._step = 0
-
-    def cut(self, in_flight: int, sent_at: float, now: float) -> bool:
-        """Lower the limit for a refusal seen with `in_flight` others; False in the same cycle."""
-        if sent_at <= self._cut_at:
-            return False
-        if self.limit > self.plateau:
-            self.limit = self.plateau
-            self._hold = min(2 * self._hold, _LONGEST_HOLD)
-        else:
-            self.limit = self.plateau = max(1.0, float(min(self.limit - 1, in_flight)))
-            self._hold = max(_HOLD, self._hold / 2)
-        self._cut_at = self._raised_at = now
-        self._successes = self._step = 0
-        return True
-
-    def succeeded(self, sent_at: float, now: float, *, full: bool) -> bool:
-        """Count a success below the ceiling, that ended with the limit `full`; True when a clean
-        round raised the limit.
-        """
-        if sent_at < self._raised_at or not full:
-            return False  # it ran at the old limit, or shows nothing of this one
-        self._successes += 1
-        if self._successes < self.limit or now < self._cut_at + self._hold:
-            return False
-        self.plateau = self.limit
-        self.limit = min(self.ceiling, self.limit + _RAISES[min(self._step, len(_RAISES) - 1)])
-        self._raised_at = now
-        self._successes = 0
-        self._step += 1
-        return True
-
-    def snapshot(self) -> dict[str, float]:
-        """What was learned, for another run: how many in flight are safe, and the seconds for which
-        that is held. Empty where no limit was met.
-        """
-        if self.plateau >= self.ceiling:
-            return {}
-        return {"capacity": self.plateau, "hold": self._hold}
-
-    def restore(self, learned: Mapping[str, object]) -> bool:
-        """Go on from the `snapshot` of an earlier run; False, and no change, where it is none, or
-        what it says is beyond the ceiling.
-        """
-        capacity, hold = _number_in(learned, "capacity"), _number_in(learned, "hold")
-        if capacity is None or hold is None or capacity != int(capacity):
-            return False
-        if not (1 <= capacity < self.ceiling and _HOLD <= hold <= _LONGEST_HOLD):
-            return False
-        self.limit = self.plateau = capacity
-        self._hold = hold
-        self._successes = self._step = 0
-        return True
-
-    def shift(self, seconds: float) -> None:
-        """Move to another clock, which shows `seconds` more."""
-        self._cut_at += seconds
-        self._raised_at += seconds
-
-
-def _number_in(values: Mapping[str, object], name: str) -> float | None:
+def number_in(values: Mapping[str, object], name: str) -> float | None:
     """The finite number called `name`; None where there is none."""
     value = values.get(name)
     if not is_number(value) or not math.isfinite(value):

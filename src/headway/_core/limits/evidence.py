@@ -21,35 +21,37 @@ _SIGNS = 2  # refusals that say so, one after the other
 
 
 class Tally:
-    """How many attempts started in the window of a stated rate, in slots of a part of it.
+    """What started in the window of a stated rate, in its units, in slots of a part of it.
 
     Who states twice what a server allows is mostly right about its window. Then what one window
     held when it was full is the limit, and it takes one refusal to find it and not five.
     """
 
-    __slots__ = ("_share", "_slots", "_span", "_width")
+    __slots__ = ("_newest", "_share", "_slots", "_span", "_width")
 
     def __init__(self, share: float, span: float) -> None:
         self._share = share
         self._span = span
         self._width = span / _PARTS
-        self._slots: deque[list[float]] = deque(maxlen=2 * _PARTS)  # [index, attempts]
+        self._newest = 1.0
+        self._slots: deque[list[float]] = deque(maxlen=2 * _PARTS)  # [index, units]
 
-    def started(self, now: float) -> None:
-        """An attempt starts."""
+    def started(self, now: float, units: float = 1.0) -> None:
+        """An attempt of `units` starts."""
+        self._newest = units
         index = now // self._width
         slots = self._slots
         if slots and slots[-1][0] == index:
-            slots[-1][1] += 1
+            slots[-1][1] += units
         else:
-            slots.append([index, 1])
+            slots.append([index, units])
 
     def filled(self, sent_at: float, now: float) -> float:
-        """The part of the limit that the window up to `sent_at` held, that attempt left out; or
+        """The part of the limit that the window up to `sent_at` held, one attempt left out; or
         what two windows held on average: a server that counts by two takes the older one for even.
         """
-        last = self._inside(sent_at - self._span, sent_at, now) - 1.0
-        two = self._inside(sent_at - 2 * self._span, sent_at, now) - 1.0
+        last = self._inside(sent_at - self._span, sent_at, now) - self._newest
+        two = self._inside(sent_at - 2 * self._span, sent_at, now) - self._newest
         return max(last, two / 2) / self._share
 
     def seen_for(self, sent_at: float) -> float:
@@ -58,7 +60,7 @@ class Tally:
         return min(self._span, sent_at - began)
 
     def room(self, now: float) -> float:
-        """How many attempts the window still holds, as the user stated it."""
+        """How many units the window still holds, as the user stated it."""
         since = now - self._span - self._width
         return self._share - sum(n for index, n in self._slots if index * self._width >= since)
 
@@ -73,12 +75,12 @@ class Tally:
 
     def _inside(self, since: float, until: float, now: float) -> float:
         total = 0.0
-        for index, attempts in self._slots:
+        for index, units in self._slots:
             begins = index * self._width
             ends = min(begins + self._width, now)
             inside = min(ends, until) - max(begins, since)
             if inside > 0:
-                total += attempts * inside / (ends - begins)
+                total += units * inside / (ends - begins)
         return total
 
     def shift(self, seconds: float) -> None:
@@ -96,12 +98,13 @@ class Evidence:
     was about the concurrency: where a second one says the same. All others are taken for the rate.
     """
 
-    __slots__ = ("_at", "_most_in_flight", "_signs", "_starts")
+    __slots__ = ("_accepted", "_against", "_at", "_most_in_flight", "_signs", "_starts")
 
     def __init__(self) -> None:
         self._starts: deque[float] = deque(maxlen=_STARTS)
+        self._accepted: deque[int] = deque(maxlen=_STARTS)  # with how many in flight
         self._most_in_flight = 0.0
-        self._signs = 0
+        self._signs = self._against = 0
         self._at = 0.0
 
     def sent(self, in_flight: int, now: float) -> tuple[int, float]:
@@ -118,6 +121,20 @@ class Evidence:
         """The attempt that `seen` was remembered of was not refused."""
         self._decay(now)
         self._most_in_flight = max(self._most_in_flight, seen[0])
+        self._accepted.append(seen[0])
+
+    def is_usual(self, seen: tuple[int, float]) -> bool:
+        """Whether as many in flight as `seen` says are mostly accepted: then a refusal is not about
+        them, but chance.
+        """
+        as_many = sum(in_flight >= seen[0] for in_flight in self._accepted)
+        return as_many > _STARTS / 2
+
+    def clears(self, seen: tuple[int, float], slots: float) -> bool:
+        """Whether refusals at `slots` in flight, which were thought to be the limit, are chance."""
+        against = seen[0] >= slots and self.is_usual(seen)
+        self._against = self._against + 1 if against else 0
+        return self._against >= _SIGNS
 
     def is_concurrency(
         self, seen: tuple[int, float], plateau: float, now: float, *, known: bool
@@ -127,6 +144,7 @@ class Evidence:
         """
         self._decay(now)
         crowded = seen[0] >= max(_CROWD, _AS_MANY * self._most_in_flight)
+        crowded = crowded and not self.is_usual(seen)
         self._signs = self._signs + 1 if crowded and seen[1] < _LOWER * plateau else 0
         return self._signs >= (1 if known else _SIGNS)
 

@@ -9,13 +9,22 @@ from typing import Any, Protocol, TypeVar
 
 from headway._core.counters import Counts, LimitStatistics
 from headway._core.limits.budget import Charge, TokenBudget
-from headway._core.limits.control import ConcurrencyControl, RateControl
+from headway._core.limits.concurrency import ConcurrencyControl
+from headway._core.limits.control import RateControl
 from headway._core.limits.eager import Eager
 from headway._core.limits.evidence import Evidence, Tally
 from headway._core.limits.gate import Gate
 from headway._core.limits.pace import Pace
 from headway._core.limits.port import Port
 from headway._core.limits.quota import Quota, RequestQuota
+from headway._core.limits.steer import (
+    ONE_A_SECOND,
+    follow_server,
+    is_safe,
+    meet,
+    reopens_in,
+    steer,
+)
 from headway._words import count
 from headway.errors import NeverFits
 from headway.hints import LimitHint
@@ -36,17 +45,12 @@ INFINITY = float("inf")
 
 # Where nothing is stated: attempts a second to begin with, and what the rate is a multiple of.
 _FIRST_RATE = 5.0
-_BELOW = 0.99  # of what a server states: its clock is not ours
 _FADES = 30.0  # seconds after which a cut rate is at its old height again
-_ONE_A_SECOND = Rate(1.0, per=1.0, jitter=0.0)
 
 _ALIKE = 0.8  # a limit that differs by less is as it was remembered
 _SOME = 1.0  # tokens that an attempt uses at least
 
 _PROMPT = 2 * LATENESS  # seconds after its time: what starts later was held back by another thing
-_SHORTEST_GATE = 0.05  # seconds: a refusal takes as long to be heard of
-_WALL_GATE = 1.0  # where refusals come as walls, which may last
-_WINDOW_SHOWS = 2  # strikes after which a full window is what refuses, and no empty bucket
 
 _Part = TypeVar("_Part", Pace, TokenBudget, Quota)
 
@@ -360,11 +364,11 @@ class Scope:
         """
         binding = not eager and (gated or self._is_paced(now))
         if self.request_rate.follows:
-            _steer(self.request_rate, self.paces, 1.0, now, binding=binding)
+            steer(self.request_rate, self.paces, 1.0, now, binding=binding)
         for budget in self.budgets:
             if budget.control.follows:
                 tokens = budget.weigh(cost)
-                _steer(budget.control, [budget.pace], tokens, now, binding=binding)
+                steer(budget.control, [budget.pace], tokens, now, binding=binding)
 
     def _is_paced(self, now: float) -> bool:
         """Whether a pace is what kept an attempt that starts now from starting earlier."""
@@ -377,47 +381,46 @@ class Scope:
         """
         if not self.paces:
             self._search(max(1.0, lately))
-        window: tuple[float, float, float] | None = None
-        if self.tally is not None:
-            tally = self.tally
-            window = tally.filled(sent_at, now), tally.seen_for(sent_at), self.paces[0].rate.span
-        if not self.request_rate.cut(sent_at, now, probe=probe, window=window):
-            return False
-        for pace in self.paces:
-            pace.slow_to(self.request_rate.factor, now)
-        return True
+        return meet(self.request_rate, self.paces, self.tally, sent_at, now, probe=probe)
 
-    def reopens_in(self, strikes: int, now: float) -> float:
-        """Seconds for which a refusal of requests shuts the gate, after `strikes` earlier ones in a
-        row: two attempts at the pace in force, which is known to be safe; three times as long for
-        each strike, or until a window of the stated rate that is full has room again.
+    def reopens_in(self, limit: LimitName | None, cost: float, strikes: int, now: float) -> float:
+        """Seconds for which a refusal about the rate of `limit` shuts the gate, of an attempt of
+        `cost` tokens, after `strikes` earlier ones in a row; infinity where no such rate is known.
         """
-        if not self.paces:
-            return INFINITY
-        wait = 2 * max(pace.interval for pace in self.paces)
-        wait = max(_WALL_GATE if self.request_rate.walled else _SHORTEST_GATE, wait) * 3.0**strikes
-        if self.tally is not None and strikes == (0 if self.request_rate.found else _WINDOW_SHOWS):
-            rate = self.paces[0].rate
-            return max(wait, self.tally.clears_in(now) + rate.delay_bound + LATENESS)
-        return wait
+        waits = [
+            reopens_in(control, pace, tally, units, strikes, now)
+            for control, pace, tally, units in self._rates_of(limit, cost)
+        ]
+        return max(waits, default=INFINITY)
 
-    def goes_back_safely(self) -> bool:
-        """Whether the pace in force is known to be safe after a refusal, so that the rest need not
-        wait for the probe: not where refusals come as walls, nor where many would be sent before
-        the probe's refusal is heard.
+    def goes_back_safely(self, limit: LimitName | None, cost: float) -> bool:
+        """Whether the pace in force of `limit` is known to be safe after a refusal, so that the
+        rest need not wait for the probe.
         """
-        control = self.request_rate
-        slow = 2 * max((pace.interval for pace in self.paces), default=0.0) >= self.gate.round_trip
-        return slow and not (control.walled or control.found)
+        return all(
+            is_safe(control, pace, units, self.gate.round_trip)
+            for control, pace, _, units in self._rates_of(limit, cost)
+        )
+
+    def _rates_of(
+        self, limit: LimitName | None, cost: float
+    ) -> list[tuple[RateControl, Pace, Tally | None, float]]:
+        """What controls `limit`, its paces, and the units of an attempt of `cost` tokens."""
+        if limit == "requests":
+            return [(self.request_rate, pace, self.tally, 1.0) for pace in self.paces]
+        if limit != "tokens":
+            return []
+        return [(each.control, each.pace, each.tally, each.weigh(cost)) for each in self.budgets]
 
     def cut_tokens(self, sent_at: float, now: float, *, probe: bool) -> list[TokenBudget]:
         """Slow the paces of tokens for a refusal, of the gate's `probe` or not: those that moved,
         none in the same cycle.
         """
-        cut = [b for b in self.budgets if b.control.cut(sent_at, now, probe=probe)]
-        for budget in cut:
-            budget.pace.slow_to(budget.control.factor, now)
-        return cut
+        return [
+            each
+            for each in self.budgets
+            if meet(each.control, [each.pace], each.tally, sent_at, now, probe=probe)
+        ]
 
     def was_crowded(self, job: Load, now: float) -> bool:
         """Whether the refusal of `job`, which may be about the rate, was about the concurrency."""
@@ -428,10 +431,15 @@ class Scope:
             return False
         rate, slots = self.request_rate, self.concurrency
         known = slots.plateau < slots.ceiling
+        if known and self.evidence.clears(job.seen, slots.plateau):
+            self.concurrency.acquit()
+            self.capacity = self.concurrency.limit
+            return False
         plateau = rate.best / self.paces[0].base
         crowded = self.evidence.is_concurrency(job.seen, plateau, now, known=known)
         # Where it is the concurrency that is being probed, and not the rate, it was about that.
         probed = job.seen[0] > slots.plateau and rate.factor <= rate.plateau
+        probed = probed and not self.evidence.is_usual(job.seen)
         if not (crowded or probed):
             return False
         self.request_rate.acquit()
@@ -480,7 +488,7 @@ class Scope:
     def in_force(self, now: float) -> Iterator[LimitStatistics]:
         """The rates in force; it changes nothing."""
         for pace in [*self.paces]:
-            if pace.rate is not _ONE_A_SECOND:
+            if pace.rate is not ONE_A_SECOND:
                 yield _statistics("requests", pace, None)
         for budget in [*self.budgets]:
             yield _statistics(budget.kind, budget.pace, budget.spent(now))
@@ -518,7 +526,7 @@ class Scope:
             if self.evidence is None:
                 return False  # requests are the business of whoever stated the other limits
             self._search(_FIRST_RATE)
-        return _follow_server(self.request_rate, self.paces, rate, now)
+        return follow_server(self.request_rate, self.paces, rate, now)
 
     def follow_tokens(self, kind: TokenClass, limit: float, per: float, now: float) -> bool:
         """Keep below `limit` tokens of that class in `per` seconds, as the server states; False
@@ -527,7 +535,7 @@ class Scope:
         alike = [budget for budget in self.budgets if budget.kind == kind]
         if stated := [budget for budget in alike if not budget.by_server]:
             rate = limit / per
-            moved = [_follow_server(each.control, [each.pace], rate, now) for each in stated]
+            moved = [follow_server(each.control, [each.pace], rate, now) for each in stated]
             return any(moved)
         if self.evidence is None:
             return False
@@ -619,7 +627,7 @@ class Scope:
 
     def _search(self, first: float) -> None:
         """Look for the rate that the server allows, from `first` attempts a second on."""
-        self.paces = [Pace(_ONE_A_SECOND)]
+        self.paces = [Pace(ONE_A_SECOND)]
         self.request_rate = RateControl(first, INFINITY)
         self.paces[0].slow_to(first, -INFINITY)
 
@@ -633,28 +641,5 @@ def _statistics(
     )
 
 
-def _steer(
-    control: RateControl, paces: list[Pace], cost: float, now: float, *, binding: bool
-) -> None:
-    before = control.factor
-    factor = control.sent(cost * paces[0].base, now, binding=binding)
-    if factor != before:
-        for pace in paces:
-            pace.slow_to(factor, now)
-
-
 def _nearest(older: list[_Part], rate: Rate) -> _Part | None:
     return min(older, key=lambda one: abs(one.rate.per - rate.per), default=None)
-
-
-def _follow_server(control: RateControl, paces: list[Pace], rate: float, now: float) -> bool:
-    stated = control.ceiling <= 1.0 and paces[0].rate is not _ONE_A_SECOND
-    factor = _BELOW * rate * paces[0].base
-    if stated:
-        factor = min(1.0, factor)
-    if abs(factor - control.ceiling) <= 0.001 * factor:
-        return False
-    control.limit_to(factor)
-    for pace in paces:
-        pace.slow_to(factor, now)
-    return True

@@ -126,8 +126,12 @@ class Refusals:
         if kind.retried is Retried.PATIENCE:
             self._answered(job)
             # A server that limits both may say "requests" of either.
+            slots = scope.capacity
             if kind is Kind.RATE and scope.was_crowded(job, now):
                 kind = Kind.CONCURRENCY
+            if scope.capacity > slots:
+                why = "as many in flight are mostly accepted"
+                self._change(scope, "concurrency", scope.capacity, why, now)
             self._refuse(job, refusal, kind, scope, now, random)
         elif kind.retried is Retried.ATTEMPTS:
             self._count(job, kind)
@@ -305,11 +309,12 @@ class Refusals:
                 return wait, False
             return max(wait, self._backoff(kind, max(strikes, spell.misled), random)), False
         own = self._backoff(kind, strikes, random)
-        if kind.cuts == "requests":
-            wait = min(_LONGEST_GATE, self.retry.patience, scope.reopens_in(strikes, now))
+        paced = scope.reopens_in(kind.cuts, job.cost, strikes, now)
+        if paced < INFINITY:
+            wait = min(_LONGEST_GATE, self.retry.patience, paced)
             if (left := spell.since + self.retry.patience - now) > 0:
                 wait = min(wait, left + _DUST)  # who waits is told when patience is over
-            return wait, not strikes and scope.goes_back_safely()
+            return wait, not strikes and scope.goes_back_safely(kind.cuts, job.cost)
         return own, False
 
     def _backoff(self, kind: Kind, strikes: int, random: float) -> float:
