@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # Processes that run the tests: one more than there are cores pays, for some of the tests wait.
 WORKERS ?= 3
+# What is installed for the tests; CI adds engines, which are large.
+EXTRAS ?= dev
 BIN := $(VENV)/bin
 # Each process that starts would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -23,7 +25,7 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	$(BIN)/python -m pip install --quiet -e '.[$(EXTRAS)]'
 	@touch $@
 
 # A few hundred prompts through a rate-limited server: as people do it today, and with headway.

@@ -27,6 +27,10 @@ for name in list(os.environ):
         del os.environ[name]
 os.environ["TERM"] = "xterm"
 
+# What processes of a user share lies in the user's state folder: the tests are no user's.
+_state = tempfile.TemporaryDirectory()
+os.environ["XDG_STATE_HOME"] = _state.name
+
 # No server here has a certificate, and each client reads all that a machine trusts: 50 ms of CPU.
 _trusted = tempfile.NamedTemporaryFile("w", suffix=".pem")  # noqa: SIM115 - as long as the tests
 _first, _end, _ = Path(certifi.where()).read_text("utf-8").partition("-----END CERTIFICATE-----")

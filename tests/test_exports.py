@@ -50,6 +50,8 @@ PUBLIC = [
     "Retry",
     "Scheduler",
     "SchedulerClosed",
+    "Shared",
+    "SharedStatistics",
     "Statistics",
     "TokenRate",
     "Unavailable",

@@ -25,9 +25,9 @@ IMPURE = {
     "sys", "threading", "time", "trio", "uuid",
 }  # fmt: skip
 EXTRAS = {
-    "aiohttp", "aiolimiter", "filelock", "genai_prices", "httpx", "httpx_aiohttp", "httpx_sse",
-    "httpx2", "jinja2", "llmock", "msgspec", "opentelemetry", "rich", "together", "trio", "typer",
-    "zstandard",
+    "aiohttp", "aiolimiter", "dask", "distributed", "filelock", "genai_prices", "httpx", "httpx2",
+    "httpx_aiohttp", "httpx_sse", "jinja2", "llmock", "msgspec", "opentelemetry", "psycopg",
+    "redis", "rich", "together", "trio", "typer", "zstandard",
 }  # fmt: skip
 
 
@@ -147,7 +147,7 @@ ONE_MEANING = {
     "told": set[str](),
     "mark": {"bulk.output.journal"},
     "marks": {"bulk.output.journal"},
-    "owner": {"_runtime.ports", "_runtime.shell"},
+    "owner": {"_runtime.ports", "_runtime.shell", "shared.owner", "shared.port", "shared.sharing"},
     "owners": {"_runtime.ports", "_runtime.shell"},
     "report": {"cli", "cli.report"},
 }
@@ -183,7 +183,7 @@ def test_the_glossary_is_in_order() -> None:
     assert words == sorted(set(words))
 
 
-BASE = {"_core", "_words", "hints", "events", "errors", "kinds", "rates"}
+BASE = {"_core", "hints", "events", "errors", "kinds", "rates"}
 DATED = ("hints.", "rates", "_core.limits.quota")
 PURE = [(name, path) for name, path in ALL if name.split(".")[0] in BASE]
 

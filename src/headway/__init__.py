@@ -3,9 +3,16 @@
 import inspect as _inspect
 from collections.abc import Iterable as _Iterable
 
-from headway._core.counters import KeyStatistics, LimitStatistics, Recent, Statistics
+from headway._core.counters import (
+    KeyStatistics,
+    LimitStatistics,
+    Recent,
+    SharedStatistics,
+    Statistics,
+)
 from headway._core.refusals.retry import Failure, Retry
 from headway._runtime.lease import Lease
+from headway._runtime.streams import AsCompleted, Map, Outcome
 from headway.errors import (
     AlreadyUsed,
     DeadlineExceeded,
@@ -23,9 +30,8 @@ from headway.errors import (
 )
 from headway.events import Binds, Ended, Kind, LimitName
 from headway.kinds import Moves, Retried
-from headway.rates import Cost, Limiter, Limits, Rate, TokenRate
+from headway.rates import Cost, Limiter, Limits, Rate, Shared, TokenRate
 from headway.scheduler import Scheduler, View
-from headway.streams import AsCompleted, Map, Outcome
 
 __all__ = [
     "AlreadyUsed",
@@ -59,6 +65,8 @@ __all__ = [
     "Retry",
     "Scheduler",
     "SchedulerClosed",
+    "Shared",
+    "SharedStatistics",
     "Statistics",
     "TokenRate",
     "Unavailable",

@@ -28,8 +28,8 @@ than once.
 
 from __future__ import annotations
 
-from headway._words import with_fix
 from headway.kinds import Kind
+from headway.kinds._words import with_fix
 
 __all__ = [
     "AlreadyUsed",
@@ -52,7 +52,7 @@ class HeadwayError(Exception):
     """The root of headway's own errors.
 
     `what` says what happened and why, `fix` what to do about it, "" where that is not known. The
-    text of an error is both, as `headway._words.with_fix` writes them.
+    text of an error is both, as `headway.kinds._words.with_fix` writes them.
     """
 
     def __init__(self, what: str = "", *, fix: str = "") -> None:

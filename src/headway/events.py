@@ -32,6 +32,7 @@ __all__ = [
     "Recovered",
     "Refused",
     "Retrying",
+    "SharedChanged",
     "Started",
 ]
 
@@ -171,6 +172,19 @@ class Outdated(Event):
     key: Hashable
     limit: LimitName
     value: float
+
+
+@dataclass(frozen=True, slots=True)
+class SharedChanged(Event):
+    """Something happened to the limits that are shared at `where` (of `key`, None for the whole):
+    they are ``"lost"`` (the store gives no reply) or ``"back"``, their ledger was ``"emptied"``,
+    another worker has ``"restated"`` them, or calls itself the same (``"twin"``). `why` says more.
+    """
+
+    key: Hashable
+    where: str
+    what: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from headway._words import shown, size
 from headway.errors import InvalidArgument, MissingExtra
+from headway.kinds._words import shown, size
 from headway.providers import provider_named
 from headway.rates import is_number
 

@@ -14,9 +14,9 @@ from types import MappingProxyType
 from typing import Literal
 from urllib.parse import urlsplit
 
-from headway._words import HIDDEN, redacted, shown
 from headway.errors import InvalidArgument
 from headway.hints import GENERIC, Dialect
+from headway.kinds._words import HIDDEN, redacted, shown
 from headway.rates import UNKNOWN_ENFORCEMENT, Enforcement
 
 __all__ = [

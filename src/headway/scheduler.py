@@ -18,16 +18,18 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
-from headway import streams
 from headway._core.counters import Statistics
 from headway._core.refusals.retry import Retry
 from headway._core.state import SchedulerState
+from headway._runtime import streams
 from headway._runtime.calls import Options, check_callable, check_plain_function, checked_tokens
 from headway._runtime.checks import (
     KeyLimits,
+    check_aging,
     check_eager,
     check_max_queue,
     check_options,
+    check_shared,
     read_keys,
     read_retry,
     read_sinks,
@@ -39,7 +41,7 @@ from headway._runtime.shell import Shell
 from headway._runtime.single import Single
 from headway.events import Kind
 from headway.hooks.sinks import Sink
-from headway.rates import ConcurrencyLike, Limits, RateLike
+from headway.rates import ConcurrencyLike, Limits, RateLike, Shared
 
 __all__ = ["Scheduler", "View"]
 
@@ -208,6 +210,14 @@ class Scheduler(View):
     the next process: every second while calls are made, and by `aclose`. What cannot be used
     of it is told by an event.
 
+    `shared` is a name under which all processes of this user share these limits, or the address of
+    a store (``"valkey://host/name"``, ``"postgresql://…"``) for those of many machines:
+    `Shared` says more. Where no limits are stated those that others have stated
+    hold.
+
+    `aging` bounds what strict priority starves: a job that has waited for so many seconds goes
+    before those of every priority (None: never).
+
     `eager` lets a short run spend at once what the headers say remains, instead of pacing it
     evenly.
 
@@ -233,6 +243,8 @@ class Scheduler(View):
         is_refused: Callable[[Any], bool | Kind | None] | None = None,
         eager: bool = False,
         memory: str | PathLike[str] | None = None,
+        shared: str | Shared | None = None,
+        aging: float | None = None,
     ) -> None:
         self._limits = Limits(
             requests,
@@ -255,8 +267,9 @@ class Scheduler(View):
             max_queue=math.inf if max_queue is None else check_max_queue(max_queue),
             tracing=bool(sinks),
             eager=check_eager(eager),
+            aging=math.inf if aging is None else check_aging(aging),
         )
-        if self._limits.is_to_be_found and keys is None:
+        if self._limits.is_to_be_found and keys is None and shared is None:
             state.whole.search()
         shell = Shell(
             state,
@@ -266,6 +279,17 @@ class Scheduler(View):
             memory=None if memory is None else Memory(memory),
         )
         super().__init__(shell, Options(is_refused=is_refused))
+        if shared is not None:
+            from headway.shared.sharing import Sharing
+
+            check_shared(eager=eager)
+            Sharing(shell, shared, self._limits, self._adopt)
+
+    def _adopt(self, limits: Limits) -> None:
+        """Put in force what another worker has stated of the limits that are shared."""
+        shell = self._shell
+        shell.state.retune(limits, self._keys, self._weights, shell.time())
+        self._limits = limits
 
     @property
     def limits(self) -> Limits:
@@ -342,6 +366,8 @@ class Scheduler(View):
         await shell.drained()
         if shell.memory is not None:
             shell.memory.save(shell.state, shell.time())
+        if shell.leave is not None:
+            await shell.leave()
 
     async def __aenter__(self) -> Scheduler:
         self._shell.now()

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from headway._http.arguments import check_scheduler
-from headway._words import with_fix
 from headway.errors import MissingExtra
+from headway.kinds._words import with_fix
 from headway.providers import TOGETHER, InvalidSettings, check_key, check_url
 
 try:

@@ -25,9 +25,9 @@ from headway._core.limits.scope import Scope
 from headway._core.queue.job import DONE, FAILED, NEW, QUEUED, STARTED, Job
 from headway._core.refusals.retry import Delay
 from headway._core.state import SchedulerState
-from headway._words import count
 from headway.events import Finished, Ignored, Queued, Started
 from headway.hints import Refusal
+from headway.kinds._words import count
 
 INFINITY = math.inf
 RETRY = Retry(attempts=3, patience=60, cap=10)

@@ -13,7 +13,7 @@ from sites import URL, Site
 
 from headway import Scheduler, events
 from headway._http.secrets import Secrets
-from headway._words import redacted
+from headway.kinds._words import redacted
 
 KEY = 'tgp_v1_Ab/c+D"e9'
 SECRETS = Secrets(

@@ -17,7 +17,9 @@ from pathlib import Path
 import forks
 import pytest
 import sdks  # noqa: F401 - which clients.py measures
+from depth import DEEP
 
+SLOW = {"clients.py", "bulk.py"}
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 TINY = {
@@ -107,7 +109,11 @@ def printed(
     return run
 
 
-@pytest.mark.parametrize("name", [name for name in TINY if name != "memory.py"])
+# Those that start processes and import every SDK take 20 seconds: they are of the deep run.
+AT_ONCE = [name for name in TINY if name != "memory.py" and (DEEP or name not in SLOW)]
+
+
+@pytest.mark.parametrize("name", AT_ONCE)
 def test_it_runs_and_prints_its_tables(name: str, printed: Callable[[str], str]) -> None:
     if name == "bulk.py" and not sys.platform.startswith("linux"):
         pytest.skip("bulk.py reads /proc")

@@ -47,8 +47,9 @@ def chats(path: Path, count: int, **options: Any) -> Path:
 
 
 async def run(source: Path, answer: Handler, **options: Any) -> Progress:
+    # A rate that is stated: after a refusal nothing is sent for two intervals of it.
     scheduler: Scheduler = Scheduler(
-        concurrency=options.pop("concurrency", 8), retry=Retry(base=0.001)
+        "60k/min", concurrency=options.pop("concurrency", 8), retry=Retry(base=0.001)
     )
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
         return await bulk.run(

@@ -12,7 +12,7 @@ from headway.bulk.budget import Budget
 from headway.bulk.input.formats import Request
 from headway.bulk.meter import Meter
 from headway.bulk.output.answers import Reading
-from headway.bulk.output.bills import Ledger, Unanswered
+from headway.bulk.output.bills import Bills, Unanswered
 from headway.bulk.output.pipe import Pipe
 from headway.bulk.output.rows import Answer
 from headway.bulk.send import UNTOLD, Answered
@@ -28,13 +28,13 @@ class Lines:
     name, lines = "in.jsonl", 9
 
 
-def a_meter(folder: Path, ledger: Ledger | None = None, max_tokens: int | None = None) -> Meter:
+def a_meter(folder: Path, bills: Bills | None = None, max_tokens: int | None = None) -> Meter:
     def cost(model: str, read: int, written: int, cached: int) -> float | None:
         return float(read + written) if model == "m" else None
 
     rows, source = Pipe(folder / "out"), Lines()
     budget = Budget(cost, None, max_tokens)
-    return Meter(source, None, Scheduler("600/min"), rows, budget, ENDPOINT, ledger)  # type: ignore[arg-type]
+    return Meter(source, None, Scheduler("600/min"), rows, budget, ENDPOINT, bills)  # type: ignore[arg-type]
 
 
 def answered(tokens: Tokens = Tokens(), **changes: Any) -> Answered:  # noqa: B008 - a constant
@@ -69,12 +69,12 @@ def test_reasons_beyond_fifty_are_others(meter: Meter) -> None:
 def test_what_was_billed_without_an_answer_is_written_down(
     max_tokens: int | None, tmp_path: Path
 ) -> None:
-    with Ledger(tmp_path) as ledger:
-        meter = a_meter(tmp_path, ledger, max_tokens)
+    with Bills(tmp_path) as bills:
+        meter = a_meter(tmp_path, bills, max_tokens)
         meter.billed(REQUEST, UNTOLD)
         assert meter.progress().cost == (0.0 if max_tokens is None else 11.0 + 50.0)
         meter.billed(REQUEST, Reading(b"", Tokens(2, 3, 5), "other"))
-        assert list(ledger) == [
+        assert list(bills) == [
             Unanswered(1, [None, "m"], 11, 50), Unanswered(1, ["other", "m"], 2, 3)
         ]  # fmt: skip
 

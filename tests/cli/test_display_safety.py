@@ -11,11 +11,11 @@ import pytest
 from rich.console import Console
 
 from headway import Scheduler
-from headway._words import printable
 from headway.bulk.record.status import Progress, Stop
 from headway.cli import display, main, streams
 from headway.hooks.log import logger
 from headway.kinds import Kind
+from headway.kinds._words import printable
 
 HOSTILE = (
     "\x1b[31m\x1b]0;title\x07\x9b2J\x9d8;;http://evil\x9c\x85\x08\x7f\u202egnp\u2066\u2028\r"

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway import InvalidLimit, Limits, Rate, TokenRate
-from headway._words import shown
+from headway.kinds._words import shown
 from headway.rates import LATENESS, is_number
 
 TEXTS = {

@@ -6,9 +6,9 @@ from collections import deque
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from headway._words import shown
 from headway.errors import InvalidArgument
 from headway.kinds import Binds, Kind, LimitName
+from headway.kinds._words import shown
 from headway.rates import Cost
 
 __all__ = ["Counters", "Counts", "KeyStatistics", "LimitStatistics", "Recent", "Statistics"]
@@ -86,6 +86,21 @@ class KeyStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedStatistics:
+    """How a scheduler shares its limits, as of the last reply of the ledger's.
+
+    `workers` are those that want anything now, this one included; `elsewhere` is how many attempts
+    the others have in flight; `calls` how many this one has made. `away` is for how many seconds
+    the store has given no reply, None where it did.
+    """
+
+    workers: int
+    elsewhere: int
+    calls: int
+    away: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Statistics:
     """A picture of the scheduler at one moment. Counts are since it was made.
 
@@ -126,6 +141,7 @@ class Statistics:
     pace: float
     limits: tuple[LimitStatistics, ...]
     keys: dict[str, KeyStatistics]
+    shared: SharedStatistics | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The same as dicts, numbers and strings, as strict JSON has them: None for infinity."""

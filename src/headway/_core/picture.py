@@ -49,6 +49,7 @@ def picture(
         pace=whole.pace,
         limits=tuple(whole.in_force(now)),
         keys=_keys(waiting, flows, now),
+        shared=next((found for port in whole.ports if (found := port.statistics(now))), None),
     )
 
 

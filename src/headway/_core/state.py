@@ -25,7 +25,6 @@ from headway._core.queue.waiting import Waiting
 from headway._core.refusals.hopeless import too_late
 from headway._core.refusals.refusals import Refusals
 from headway._core.refusals.retry import Delay, GiveUp, Retry, Verdict
-from headway._words import count, duration
 from headway.errors import (
     DeadlineExceeded,
     HeadwayError,
@@ -47,6 +46,7 @@ from headway.events import (
 )
 from headway.hints import LimitHint, Refusal
 from headway.kinds import Retried
+from headway.kinds._words import count, duration
 from headway.rates import Cost, Enforcement, Limits, TokenClass
 
 __all__ = ["SchedulerState"]
@@ -72,7 +72,8 @@ _ENDED = {
 class SchedulerState:
     """The limits, the queue and what is in flight. All times are seconds on the caller's clock.
 
-    `keys` gives the limits of a key's own (None: none), `weights` the shares, 1 by default. With
+    `keys` gives the limits of a key's own (None: none), `weights` the shares, 1 by default. A job
+    that has waited for `aging` seconds goes before those of every priority. With
     `tracing` every job's `Queued`, `Started` and `Finished` are added to `events` too.
     """
 
@@ -87,11 +88,12 @@ class SchedulerState:
         max_queue: float = INFINITY,
         tracing: bool = False,
         eager: bool = False,
+        aging: float = INFINITY,
     ) -> None:
         self.counters = Counters(now)
         self.whole = Scope(limits, counts=self.counters)
         self.events: list[Event] = []
-        self.waiting = Waiting()
+        self.waiting = Waiting(aging)
         self.refusals = Refusals(retry, self.whole, self.waiting, self.counters, self.events, now)
         self.paused = False
         self.eager = eager  # spend at once what a server says remains
@@ -100,6 +102,7 @@ class SchedulerState:
         self.max_queue = max_queue
         self._wall: float | None = None
         self._earlier = Earlier({}, 0.0, now)  # what an earlier process kept
+        self.connect_key: Callable[[Flow], None] | None = None  # where limits of keys are shared
         self._registry = Flows(keys, weights)
         self.flows = self._registry.table
         self._tracing = tracing
@@ -124,6 +127,8 @@ class SchedulerState:
                 self.refusals.forget(gone)
         flow = self._registry.add(key)
         if flow.limits is not None:
+            if self.connect_key is not None:
+                self.connect_key(flow)
             if self.eager:
                 flow.limits.eager = Eager()
             if self._wall is not None:
@@ -242,8 +247,9 @@ class SchedulerState:
                 # Only the newest charge of a pace can be taken back: the rest has drained.
                 for pace in limits.paces:
                     pace.give_back(now, 1.0)
-        for port in self.whole.ports:
-            port.give_back()
+            if limits is not None:
+                for port in limits.ports:
+                    port.give_back()
         self.counters.sent -= 1
         job.flow.counts.sent -= 1
         self._gone(job, now)
@@ -344,10 +350,8 @@ class SchedulerState:
             if job.guessed or job.estimate is not None:
                 self._estimate(job)
             if own is not None and (ready := _ready_at(own, job, now)) > now:
-                if (job.deadline is not None or own.quotas) and self._fails(job, own, ready, now):
+                if self._blocks(job, own, ready, now):
                     changed.append(job)
-                    continue
-                waiting.block(flow, job.priority, ready)
                 continue
             cost = job.cost
             ready = whole.ready_at(cost, now) if job.slots else whole.further_at(cost, now)
@@ -380,6 +384,17 @@ class SchedulerState:
         elif job.flow.mean is not None:
             job.cost = self.guess(job.flow)
 
+    def _blocks(self, job: Job, own: Scope, ready: float, now: float) -> bool:
+        """Leave the key of `job` out until its `own` limits let that start; whether it has failed
+        instead.
+        """
+        if (job.deadline is not None or own.quotas) and self._fails(job, own, ready, now):
+            return True
+        if own.ports:
+            ready = min(ready, own.ask(job, now))
+        self.waiting.block(job.flow, job.priority, ready)
+        return False
+
     def _fails(self, job: Job, scope: Scope, ready: float, now: float) -> bool:
         """Whether `job`, which goes next, has failed: a quota of `scope` is spent, or what is
         charged to its limits keeps it beyond its deadline. What waits for others may come.
@@ -394,9 +409,12 @@ class SchedulerState:
         self._fail_next(job, error, Ended.TIMED_OUT, now)
         return True
 
-    def fail_head(self, error: Exception, now: float) -> None:
-        """End the job that goes next with `error`: what it waits for cannot be had."""
-        job = self.waiting.queue.head()
+    def fail_head(self, error: Exception, now: float, flow: Flow | None = None) -> None:
+        """End the job that goes next (of `flow`, of all) with `error`: what it waits for cannot be
+        had.
+        """
+        queue = self.waiting.queue
+        job = queue.head() if flow is None else queue.head_of(flow)
         if job is not None:
             self.refusals.hopeless.fail(job, error, now)
 
@@ -415,6 +433,8 @@ class SchedulerState:
         self.refusals.reset(now)
         for limits in self._scopes():
             limits.gate.open()
+            for port in limits.ports:
+                port.opened()
             limits.forget_stated(now)
             limits.forget_learned(now)
         self._unblock_all()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from headway._words import shown
 from headway.errors import InvalidArgument
+from headway.kinds._words import shown
 from headway.rates import is_number
 
 __all__ = ["check_address", "check_connections", "check_scheduler", "check_transport", "check_unit"]

@@ -8,10 +8,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from headway._words import with_fix
 from headway.hints import Refusal
 from headway.hints._kinds import refusal_from_parts, says_limit, status_in_body
 from headway.hints._reply import read_body
+from headway.kinds._words import with_fix
 
 __all__ = [
     "STREAMED",

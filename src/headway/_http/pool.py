@@ -17,7 +17,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 from anyio.lowlevel import current_token
 
-from headway._words import redacted
+from headway.kinds._words import redacted
 from headway.providers import InvalidSettings
 
 __all__ = ["Pool"]

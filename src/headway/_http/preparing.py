@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from headway._http.bodies import repeatable
-from headway._words import shown
 from headway.errors import InvalidArgument
+from headway.kinds._words import shown
 
 __all__ = ["Prepare", "preparer"]
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 import httpx
 
 from headway._http.credentials import is_credential
-from headway._words import HIDDEN, redacted
+from headway.kinds._words import HIDDEN, redacted
 
 __all__ = ["Secrets", "hidden_in"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from headway._words import with_fix
+from headway.kinds._words import with_fix
 
 __all__ = ["Watch"]
 

@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from headway._words import shown
 from headway.errors import InvalidArgument
 from headway.kinds import Kind
+from headway.kinds._words import shown
 from headway.rates import is_number
 
 __all__ = [

@@ -9,17 +9,19 @@ from typing import Any, TypeAlias, cast
 
 from headway._core.refusals.retry import Retry
 from headway._runtime.calls import check_plain_function, checked_tokens
-from headway._words import shown
 from headway.errors import InvalidArgument, InvalidLimit
 from headway.hooks.sinks import Sink
+from headway.kinds._words import shown
 from headway.rates import Limits, is_number
 
 __all__ = [
     "KeyLimits",
+    "check_aging",
     "check_eager",
     "check_flag",
     "check_max_queue",
     "check_options",
+    "check_shared",
     "read_keys",
     "read_retry",
     "read_sinks",
@@ -29,6 +31,16 @@ __all__ = [
 KeyLimits: TypeAlias = (
     Mapping[Any, Limits] | Iterable[tuple[Any, Limits]] | Callable[[Any], Limits | None]
 )
+
+
+def check_shared(*, eager: bool) -> None:
+    """Raise `InvalidArgument` for `eager` with limits that are shared."""
+    if eager:
+        raise InvalidArgument(
+            "eager=True spends what a server says remains at once, and of shared limits others "
+            "spend it too",
+            fix="leave out eager=, or shared=.",
+        )
 
 
 def read_retry(retry: object) -> Retry:
@@ -156,6 +168,17 @@ def check_max_queue(value: object) -> int:
             fix="max_queue=10_000, or leave it out for no bound.",
         )
     return value
+
+
+def check_aging(value: object) -> float:
+    """`value` as seconds that a job may be passed over. Raises `InvalidLimit`."""
+    if not is_number(value) or not 0 < value < math.inf:
+        raise InvalidLimit(
+            f"aging={shown(value)} is no time: it is the seconds after which a job that waits goes "
+            "before those of every priority",
+            fix="aging=60, or leave it out for strict priority.",
+        )
+    return float(value)
 
 
 def check_eager(value: object) -> bool:

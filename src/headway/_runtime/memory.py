@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from headway._core.state import SchedulerState
-from headway._words import shown
 from headway.errors import InvalidArgument
 from headway.events import Forgotten
+from headway.kinds._words import shown
 
 __all__ = ["Memory"]
 

@@ -22,7 +22,10 @@ Spawn: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, None]]], Cancel]
 class Owner(Protocol):
     """Whoever decides a limit, and the port through which the core asks for it."""
 
-    port: Port
+    @property
+    def port(self) -> Port:
+        """The port through which the core asks it."""
+        ...
 
     async def ask(self) -> None:
         """Tell the port (`Port.grant`, `Port.refuse`) what it wants to know, when it is known."""
@@ -46,13 +49,17 @@ class Ports:
     """The owners that one scheduler asks.
 
     `spawn` starts a task on the event loop and returns what cancels it; `answered` is called when
-    an owner has answered its port, and `failed` with what asking one raised.
+    an owner has answered its port, and `failed` with what asking one raised, each with the owner.
     """
 
     def __init__(
-        self, spawn: Spawn, answered: Callable[[], object], failed: Callable[[Exception], object]
+        self,
+        spawn: Spawn,
+        answered: Callable[[Owner], object],
+        failed: Callable[[Owner, Exception], object],
     ) -> None:
         self.owners: tuple[Owner, ...] = ()
+        self.busy: dict[Owner, None] = {}  # those of keys, while their ports may want anything
         self._spawn = spawn
         self._answered = answered
         self._failed = failed
@@ -68,11 +75,16 @@ class Ports:
 
     def serve(self) -> None:
         """Ask for what is wanted, and stop asking for what is wanted no more."""
-        for owner in self.owners:
-            if owner.port.wanted and owner not in self._asked:
+        for owner in (*self.owners, *self.busy) if self.busy else self.owners:
+            asked = self._asked.get(owner)
+            if not owner.port.wanted:
+                self.busy.pop(owner, None)
+                if asked is not None:
+                    self._asked.pop(owner)()
+            elif asked is None:
                 self._asked[owner] = self._spawn(partial(self._ask, owner))
-            elif not owner.port.wanted and owner in self._asked:
-                self._asked.pop(owner)()
+            else:
+                owner.port.nudge()
 
     def forget(self) -> None:
         """The event loop is gone, and the tasks with it."""
@@ -86,6 +98,6 @@ class Ports:
             error = raised
         self._asked.pop(owner, None)
         if error is None:
-            self._answered()
+            self._answered(owner)
         else:
-            self._failed(error)
+            self._failed(owner, error)

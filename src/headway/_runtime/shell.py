@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import anyio
 from anyio.lowlevel import checkpoint
 
-from headway._core.queue.job import FAILED, QUEUED, STARTED, Job
+from headway._core.queue.job import FAILED, QUEUED, STARTED, Flow, Job
 from headway._core.refusals.retry import Failure, GiveUp, note_given_up
 from headway._core.state import SchedulerState
 from headway._runtime.attempt import ATTEMPT, Attempt
@@ -33,7 +33,6 @@ from headway._runtime.calls import (
 from headway._runtime.clock import LoopClock
 from headway._runtime.memory import Memory
 from headway._runtime.ports import LimiterOwner, Owner, Ports
-from headway._words import duration, with_fix
 from headway.errors import (
     DeadlineExceeded,
     Refused,
@@ -47,6 +46,7 @@ from headway.hints import Refusal, carries_headers, classify, limits_of_result
 from headway.hooks.log import Log, logger
 from headway.hooks.sinks import Sink, Sinks
 from headway.kinds import Retried
+from headway.kinds._words import duration, with_fix
 from headway.providers import Provider, dialect_at
 from headway.rates import UNKNOWN_ENFORCEMENT, Limiter
 
@@ -54,6 +54,7 @@ __all__ = ["Shell"]
 
 INFINITY = float("inf")
 _CONNECTIONS = 100  # of httpx's and the SDKs' own clients
+
 
 NO_KWARGS: Mapping[str, Any] = {}
 
@@ -91,7 +92,9 @@ class Shell(LoopClock):
         self._limiters: list[LimiterOwner] = []
         self._owners: tuple[Owner, ...] = ()
         self._sinks = Sinks((Log(), *sinks), self.next_turn)
-        self._ports = Ports(self.spawn, self.poll, self._fail_head)
+        self._ports = Ports(self.spawn, self._owner_answered, self._owner_failed)
+        self._flows_of: dict[Owner, Flow] = {}  # the keys whose limits owners decide
+        self.leave: Callable[[], Awaitable[None]] | None = None  # gives back what is shared
         self._is_refused = is_refused
         self._predicate_failed = False  # that `is_refused` raised
         self._on_failed = False  # that ``Retry(on=)`` raised
@@ -389,7 +392,7 @@ class Shell(LoopClock):
             self._room = None
         if self.idle is not None and not self.busy:
             self.idle.set()
-        if self._ports.owners:
+        if self._ports.owners or self._ports.busy:
             self._ports.serve()
         if state.events:
             self._sinks.hand(state.events)
@@ -524,9 +527,23 @@ class Shell(LoopClock):
         self._owners = tuple(owners)
         self.state.whole.ports = self._ports.connect([*self._limiters, *self._owners])
 
-    def _fail_head(self, error: Exception) -> None:
-        """The limit that the job which goes next waits for could not be asked for."""
-        self.state.fail_head(error, self.clock())
+    def attend(self, owner: Owner, flow: Flow) -> None:
+        """`owner` decides the limits of `flow`'s own: it is asked when its port wants anything."""
+        gone = [each for each, old in self._flows_of.items() if old.key == flow.key]
+        for each in gone:
+            del self._flows_of[each]
+        self._flows_of[owner] = flow
+        owner.port.on_wish = lambda: self._ports.busy.setdefault(owner)
+
+    def _owner_answered(self, owner: Owner) -> None:
+        flow = self._flows_of.get(owner)
+        if flow is not None and flow.blocked_until is not None:
+            self.state.waiting.unblock(flow)
+        self.poll()
+
+    def _owner_failed(self, owner: Owner, error: Exception) -> None:
+        """The limit that a job waits for, which goes next, could not be asked for."""
+        self.state.fail_head(error, self.clock(), self._flows_of.get(owner))
         self.poll()
 
     def _check_idle(self, *, lost: bool) -> None:

@@ -20,8 +20,8 @@ from anyio.lowlevel import checkpoint
 from headway._core.queue.job import Job
 from headway._runtime.calls import Options
 from headway._runtime.shell import Shell
-from headway._words import with_fix
 from headway.errors import InvalidArgument
+from headway.kinds._words import with_fix
 
 __all__ = ["END", "NO_KWARGS", "Execute", "Workers"]
 

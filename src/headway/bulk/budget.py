@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import anyio
 
-from headway._words import money
 from headway.bulk.input.formats import ENDPOINTS, Request
 from headway.estimate import WITHOUT_ANSWER, Tokens
+from headway.kinds._words import money
 
 __all__ = ["UNBOUNDED_ANSWER", "Bill", "Budget", "needed"]
 

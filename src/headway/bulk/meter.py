@@ -16,7 +16,7 @@ from headway.bulk.budget import Budget, needed
 from headway.bulk.input.formats import BadLine, Request
 from headway.bulk.input.source import Source
 from headway.bulk.output.answers import Reading
-from headway.bulk.output.bills import Ledger, Unanswered
+from headway.bulk.output.bills import Bills, Unanswered
 from headway.bulk.output.journal import Journal, trace_file
 from headway.bulk.output.pipe import Rows
 from headway.bulk.output.rows import spent_by
@@ -50,7 +50,7 @@ class Meter:
         rows: Rows,
         budget: Budget,
         endpoint: Endpoint,
-        ledger: Ledger | None = None,
+        bills: Bills | None = None,
     ) -> None:
         self.before = _written(rows)
         self.total = source.lines
@@ -66,7 +66,7 @@ class Meter:
         self._input_tokens = self._output_tokens = self._tokens = 0
         self._unpriced = 0
         self._reasons: Counter[str] = Counter()
-        self._ledger = ledger
+        self._bills = bills
         self._forecast = Forecast()
         self._any = bool(rows.done.count)  # whether anything was answered, earlier runs included
         self._first_code = ""
@@ -115,9 +115,9 @@ class Meter:
             budget.heard(request.model, most, request.choices, tokens)
         if budget.bounded or _says(tokens):
             budget.spend_again(request, bill)
-        if self._ledger is not None:
+        if self._bills is not None:
             models = [read.model, request.model]
-            self._ledger.add(
+            self._bills.add(
                 Unanswered(
                     request.line, models, bill.read, bill.written, tokens.cached, tokens.either
                 )
@@ -240,7 +240,7 @@ class Meter:
         }
 
 
-def count_spent(budget: Budget, rows: Journal, ledger: Ledger, source: Source) -> None:
+def count_spent(budget: Budget, rows: Journal, bills: Bills, source: Source) -> None:
     """Count what earlier sessions of the run were billed; blocks.
 
     What an answer does not say (its tokens, or a model whose price is known) is taken from the
@@ -252,7 +252,7 @@ def count_spent(budget: Budget, rows: Journal, ledger: Ledger, source: Source) -
         bill = budget.bill(tokens, most, model, named)
         budget.spend(bill.dollars, bill.read + bill.written, named or model)
         budget.heard(named, most, choices, tokens)
-    for each in ledger:
+    for each in bills:
         said = Tokens(each.read, each.written, each.read + each.written, each.cached, each.either)
         named, most, choices = asked.of(each.line) if asked else _NOT_ASKED
         bill = budget.bill(said, most, *each.models)

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from headway._words import shown
 from headway.bulk.input.source import Shape, Shard
 from headway.errors import InvalidLimit
+from headway.kinds._words import shown
 from headway.prices import Prices
 
 __all__ = ["MAX_ANSWER", "TIMEOUT", "RunOptions"]

@@ -16,10 +16,10 @@ from typing import Any, Literal
 import anyio
 import httpx
 
-from headway._words import duration, stated
 from headway.errors import HeadwayError
 from headway.hints import GENERIC, LimitHint, limits_from, message_in, refusal_from_response
 from headway.kinds import Kind, Moves
+from headway.kinds._words import duration, stated
 from headway.providers import provider_named
 
 __all__ = ["Found", "ProbeFailed", "describe", "probe"]

@@ -20,8 +20,8 @@ from anyio.lowlevel import checkpoint
 
 from headway import hints
 from headway._runtime.calls import check_plain_function
+from headway._runtime.streams import Outcome
 from headway._runtime.workers import MOST_WORKERS
-from headway._words import shown, with_fix
 from headway.bulk.budget import Budget
 from headway.bulk.input.feed import feed
 from headway.bulk.input.formats import BadLine, Request, estimate_tokens
@@ -29,7 +29,7 @@ from headway.bulk.input.source import Source, open_source
 from headway.bulk.machine import connections_for, prepare, starved
 from headway.bulk.meter import Meter, count_spent
 from headway.bulk.options import RunOptions
-from headway.bulk.output.bills import Ledger
+from headway.bulk.output.bills import Bills
 from headway.bulk.output.journal import Journal
 from headway.bulk.output.opening import memory_of, open_rows, paths_of
 from headway.bulk.output.pipe import Pipe, Rows
@@ -46,11 +46,12 @@ from headway.bulk.send import (
     fault_of,
     is_filtered,
     stop_of,
+    tokens_used,
 )  # fmt: skip
 from headway.errors import HeadwayError, InvalidArgument, Latched
+from headway.kinds._words import shown, with_fix
 from headway.providers import Endpoint, find_endpoint, record_of
 from headway.scheduler import Scheduler
-from headway.streams import Outcome
 
 __all__ = ["run"]
 
@@ -127,14 +128,15 @@ async def run(
             options.max_tokens,
             prices.own,
         )
-        ledger: Ledger | None = None
+        bills: Bills | None = None
         if isinstance(rows, Journal):
-            ledger = stack.enter_context(Ledger(rows.folder))
+            bills = stack.enter_context(Bills(rows.folder))
             if budget.bounded:
-                await anyio.to_thread.run_sync(count_spent, budget, rows, ledger, lines)
-            if scheduler._shell.memory is None:
+                await anyio.to_thread.run_sync(count_spent, budget, rows, bills, lines)
+            # What is shared outlasts the process by itself.
+            if scheduler._shell.memory is None and scheduler._shell.leave is None:
                 stack.enter_context(scheduler._shell.remembering(memory_of(rows.folder, endpoint)))
-        meter = Meter(lines, paths.output, scheduler, rows, budget, endpoint, ledger)
+        meter = Meter(lines, paths.output, scheduler, rows, budget, endpoint, bills)
         stack.callback(meter.close)
         await prepare(prices, endpoint.provider, endpoint.base_url)
         async with Sender(
@@ -180,7 +182,16 @@ def _fit(scheduler: Scheduler) -> None:
     stated = scheduler.limits.concurrency
     wanted = MOST_WORKERS if stated is None else stated
     fits = connections_for(wanted)
-    if fits < wanted:
+    if fits < wanted and scheduler._shell.leave is not None:  # it is not this process's to lower
+        logger.warning(
+            with_fix(
+                "this process may open no more than %s connections, and of what is shared it may "
+                "get more",
+                "raise the limit: ulimit -n %s",
+            ),
+            fits, wanted + _FILES,
+        )  # fmt: skip
+    elif fits < wanted:
         scheduler.set_limits(concurrency=fits)
         logger.warning(
             with_fix(
@@ -339,7 +350,7 @@ class _Execution:
     # One line's way
 
     async def _send_all(self) -> None:
-        scheduler = self.scheduler.with_options(tokens=estimate_tokens, usage=_tokens_used)
+        scheduler = self.scheduler.with_options(tokens=estimate_tokens, usage=tokens_used)
         async with (
             aclosing(self._requests()) as requests,
             scheduler.as_completed(self._ask, requests) as outcomes,
@@ -460,6 +471,9 @@ class _Execution:
         if isinstance(error, _Broken):
             self._break(error.__cause__ if isinstance(error.__cause__, OSError) else error)
             return
+        if isinstance(error, InvalidArgument):  # of limits that are shared, and stated otherwise
+            self._break(error)
+            return
         stop = stop_of(error, self.endpoint, meter.unanswered_for())
         if stop is not None:
             # The first refusal says more than the jobs that were not sent because of it.
@@ -522,7 +536,3 @@ _AMBIGUOUS = (
     "it was sent by a run that was killed before the answer came, and may have been billed. "
     "Send it again with --retry-failed"
 )
-
-
-def _tokens_used(answered: Answered) -> float | None:
-    return answered.tokens.cost

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "UNTOLD", "Answered", "InvalidAnswer", "Sender", "billed_of", "describe", "fault_of",
-    "is_filtered", "stop_of",
+    "is_filtered", "stop_of", "tokens_used",
 ]  # fmt: skip
 
 _CONNECT = 10.0  # seconds
@@ -317,6 +317,11 @@ def _invalid(response: httpx.Response, what: str) -> InvalidAnswer:
     if says_json and response.status_code < 300:
         return BrokenAnswer(what, answer, Reading(answer.body, Tokens(), billed=True))
     return ForeignAnswer(what, answer)
+
+
+def tokens_used(answered: Answered) -> float | None:
+    """What the scheduler is told of an answer."""
+    return answered.tokens.cost
 
 
 # -- failures ----------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def build() -> "typer.Typer":
     except ImportError as error:  # pragma: no cover - needs an environment without the extra
         raise _missing("typer") from error
 
-    from headway.cli import export, merge, plan, probe, report, run
+    from headway.cli import export, limits, merge, plan, probe, report, run
     from headway.cli.usage import Command
 
     app = typer.Typer(
@@ -113,6 +113,9 @@ def build() -> "typer.Typer":
     ) -> None:
         """Each command by its name."""
 
-    for command in (run.run, report.report, plan.plan, probe.probe, merge.merge, export.export):
+    commands = (
+        run.run, report.report, plan.plan, probe.probe, limits.limits, merge.merge, export.export,
+    )  # fmt: skip
+    for command in commands:
         app.command(cls=Command)(command)
     return app

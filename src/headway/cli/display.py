@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self, TextIO
 
-from headway import _words as words
 from headway.bulk.record.status import Progress, early_ends
 from headway.errors import MissingExtra
 from headway.kinds import Kind, Moves, Retried
+from headway.kinds import _words as words
 
 try:
     from rich.console import Console

@@ -12,8 +12,8 @@ from headway.rates import Limits, Rate, check_concurrency
 
 __all__ = [
     "BaseUrl", "Concurrency", "EndpointName", "Headers", "IdColumn", "Limit", "Model", "Parameters",
-    "PricesFile", "PromptColumn", "ProviderName", "RateText", "Source", "System", "Template",
-    "TokensText", "endpoint", "limits", "parameters", "shape",
+    "PricesFile", "PromptColumn", "ProviderName", "RateText", "SharedName", "Source", "System",
+    "Template", "TokensText", "endpoint", "limits", "parameters", "shape",
 ]  # fmt: skip
 
 _LINES = "How lines become requests"
@@ -62,6 +62,18 @@ OutputTokensText = Annotated[
 ]
 Concurrency = Annotated[
     int, typer.Option(help="Requests in flight at most.", rich_help_panel=_LIMITS)
+]
+SharedName = Annotated[
+    str | None,
+    typer.Option(
+        "--shared",
+        metavar="NAME_OR_URL",
+        envvar="HEADWAY_SHARED",
+        help="Share these limits with every run that says the same: a name, on this machine, or an "
+        "address: valkey://HOST/NAME, postgresql://… With no limit given, those that another has "
+        "stated hold.",
+        rich_help_panel=_LIMITS,
+    ),
 ]
 ProviderName = Annotated[
     str | None,

@@ -1,13 +1,13 @@
 """``headway run``: the command for every large job."""
 
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headway._words import printable, redacted
 from headway.cli import options, streams
 from headway.cli.endings import (
     BAD_USAGE,
@@ -20,12 +20,12 @@ from headway.cli.endings import (
 )
 from headway.cli.signals import STOPS, Caught, noting_signals
 from headway.errors import HeadwayError
+from headway.kinds._words import printable, redacted
 from headway.rates import Limits
 
 if TYPE_CHECKING:
     import signal
 
-    import anyio
     from rich.console import Console
 
     from headway.bulk import Progress, RunOptions
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 _PATIENCE = 900.0  # seconds: an hour's outage is for a resumed run, a quarter's is waited for
+
+_AT_ONCE = 32
 
 _RESUMING = "Resuming"
 _BOUNDS = "Bounds"
@@ -61,7 +63,11 @@ def run(
     tokens: options.TokensText = None,
     input_tokens: options.InputTokensText = None,
     output_tokens: options.OutputTokensText = None,
-    concurrency: options.Concurrency = 32,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(help="Requests in flight at most. [default: 32]", rich_help_panel="Limits"),
+    ] = None,
+    shared: options.SharedName = None,
     provider: options.ProviderName = None,
     base_url: options.BaseUrl = None,
     endpoint: options.EndpointName = None,
@@ -79,6 +85,15 @@ def run(
             "--shard",
             metavar="I/N",
             help="Only part I (from 0) of N, by bytes of the file; headway merge joins them.",
+        ),
+    ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            "--dask",
+            metavar="ADDRESS",
+            help="Run the file in shards on a cluster of dask.distributed: the address of its "
+            "scheduler, or local, or local:4 for four processes of this machine.",
         ),
     ] = None,
     ordered: Annotated[
@@ -199,34 +214,39 @@ def run(
             )
             if check:
                 raise typer.Exit(check_input(source, how))
-            limits = options.limits(rate, tokens, concurrency, input_tokens, output_tokens)
+            stated = (rate, tokens, input_tokens, output_tokens, concurrency)
+            joins = shared is not None and all(each is None for each in stated)
+            limits = (
+                Limits()
+                if joins
+                else options.limits(
+                    rate,
+                    tokens,
+                    _AT_ONCE if concurrency is None else concurrency,
+                    input_tokens,
+                    output_tokens,
+                )
+            )
         except HeadwayError as error:
             raise refused(error) from None
-        raise typer.Exit(
-            _run(source, output, how, limits, (provider, base_url, header), as_json, caught)
-        )
+        what = (source, output, how, limits, shared, (provider, base_url, header))
+        begin = partial(_here, *what) if dask is None else partial(_on_cluster, dask, *what)
+        raise typer.Exit(_run(begin, source, output, (provider, base_url), as_json, caught))
 
 
-def _run(
+def _here(
     source: str,
     output: str | None,
     how: "RunOptions",
     limits: Limits,
+    shared: str | None,
     where: tuple[str | None, str | None, list[str] | None],
-    as_json: bool,
-    caught: Caught,
-) -> int:
-    """Run to the end, whatever that is, and say so; the exit code."""
+    watch_with: "_WatchWith",
+) -> "Progress | None":
+    """Run in this process; None where it was cancelled."""
     import anyio
 
     from headway import Retry, Scheduler, bulk
-    from headway.bulk.input.feed import still_reading
-    from headway.cli import display
-
-    to_stdout = output == "-" or (source == "-" and output is None)
-    console = display.stderr()
-    lines = (sys.stderr if to_stdout else sys.stdout) if as_json else None
-    shown = display.display(console, as_lines=lines)
 
     async def work() -> "Progress | None":
         scheduler: Scheduler = Scheduler(
@@ -236,31 +256,86 @@ def _run(
             output_tokens=limits.output_tokens,
             concurrency=limits.concurrency,
             retry=Retry(patience=_PATIENCE),
+            shared=shared,
         )
         endpoint = options.endpoint(*where)
         progress = None
-        scope = anyio.CancelScope()
-        watch = _Watch(shown, caught, None if as_json else console, scope, anyio.Event())
-        with scope:
-            progress = await bulk.run(
-                source,
-                output,
-                scheduler=scheduler,
-                options=how,
-                endpoint=endpoint,
-                watch=watch,
-                drain=watch.drain,
-            )
+        scope, drain = anyio.CancelScope(), anyio.Event()
+        watch = watch_with(drain.set, scope.cancel)
+        async with scheduler:
+            with scope:
+                progress = await bulk.run(
+                    source,
+                    output,
+                    scheduler=scheduler,
+                    options=how,
+                    endpoint=endpoint,
+                    watch=watch,
+                    drain=drain,
+                )
         if watch.unshown is not None:
             raise watch.unshown
         return progress
 
+    return anyio.run(work)
+
+
+def _on_cluster(
+    cluster: str,
+    source: str,
+    output: str | None,
+    how: "RunOptions",
+    limits: Limits,
+    shared: str | None,
+    where: tuple[str | None, str | None, list[str] | None],
+    watch_with: "_WatchWith",
+) -> "Progress":
+    """Run in shards on a cluster."""
+    from headway.cli import dask
+    from headway.cli.shards import CANCEL, DRAIN
+
+    wanted = [0]
+    watch = watch_with(partial(wanted.append, DRAIN), partial(wanted.append, CANCEL))
+    progress = dask.run(
+        cluster,
+        source,
+        output,
+        options=how,
+        limits=limits,
+        patience=_PATIENCE,
+        endpoint=options.endpoint(*where),
+        shared=shared,
+        watch=watch,
+        asked=lambda: max(wanted),
+    )
+    if watch.unshown is not None:
+        raise watch.unshown
+    return progress
+
+
+def _run(
+    begin: Callable[["_WatchWith"], "Progress | None"],
+    source: str,
+    output: str | None,
+    where: tuple[str | None, str | None],
+    as_json: bool,
+    caught: Caught,
+) -> int:
+    """Run to the end, whatever that is, and say so; the exit code."""
+    from headway.bulk.input.feed import still_reading
+    from headway.cli import display
+
+    to_stdout = output == "-" or (source == "-" and output is None)
+    console = display.stderr()
+    lines = (sys.stderr if to_stdout else sys.stdout) if as_json else None
+    shown = display.display(console, as_lines=lines)
+    watch_with = partial(_Watch, shown, caught, None if as_json else console)
     progress, code, last = None, SOME_FAILED, ""
     try:
         with display.logging_to(console), shown:
             caught.undraw = partial(shown.__exit__, None, None, None)
             try:
-                progress = anyio.run(work)
+                progress = begin(watch_with)
             finally:
                 streams.input_is_awaited = still_reading()
     except HeadwayError as error:
@@ -291,14 +366,15 @@ class _Watch:
         shown: "Display",
         caught: Caught,
         console: "Console | None",
-        scope: "anyio.CancelScope",
-        drain: "anyio.Event",
+        drain: Callable[[], object],
+        cancel: Callable[[], object],
     ) -> None:
         self._shown = shown
         self._caught = caught
         self._console = console
-        self._scope = scope
-        self.drain = drain
+        self._drain = drain
+        self._cancel = cancel
+        self._draining = False
         self.unshown: OSError | None = None
 
     def __call__(self, progress: "Progress") -> None:
@@ -307,14 +383,16 @@ class _Watch:
             self._shown(progress)
         except OSError as error:
             self.unshown = self.unshown or error
-            self.drain.set()
+            self._draining = True
+            self._drain()
         caught.begun, caught.heard = True, bool(caught)
-        if caught and not self.drain.is_set():
-            self.drain.set()
+        if caught and not self._draining:
+            self._draining = True
+            self._drain()
             if self._console is not None:
                 self._console.print(_draining(progress, caught[0]), style="bold", soft_wrap=True)
         if len(caught) > 1:
-            self._scope.cancel()
+            self._cancel()
 
 
 def _draining(progress: "Progress", number: "signal.Signals") -> str:
@@ -322,3 +400,7 @@ def _draining(progress: "Progress", number: "signal.Signals") -> str:
         f"{STOPS[number]}: waiting for {progress.in_flight:,} in flight, and sending nothing more. "
         "Once more to stop at once"
     )
+
+
+_WatchWith = Callable[[Callable[[], object], Callable[[], object]], _Watch]
+"""A watch, from how it asks for the end, and for an end at once."""

@@ -6,7 +6,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from headway._words import printable, redacted
+from headway.kinds._words import printable, redacted
 
 __all__ = ["input_is_awaited", "leave", "prepare", "say", "tell"]
 

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from headway._words import shown
 from headway.errors import InvalidArgument
 from headway.estimate._media import Media, media_in
 from headway.estimate._usage import (
@@ -26,6 +25,7 @@ from headway.estimate._usage import (
     usage_in,
     used_by,
 )
+from headway.kinds._words import shown
 from headway.rates import Cost, is_number
 
 __all__ = [

@@ -13,11 +13,11 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from headway._words import redacted
 from headway.hints._body_waits import BodyWait, waits_in
 from headway.hints._dialect import GENERIC, Dialect
 from headway.hints._names import MAX_NAME, is_reset, is_wait, known_name, name_in
 from headway.hints._values import counted_in_seconds
+from headway.kinds._words import redacted
 
 __all__ = [
     "ErrorBody",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 
-from headway._words import binds, duration, printable, rate, redacted
 from headway.events import (
     STATED,
     Closed,
@@ -21,8 +20,10 @@ from headway.events import (
     Outdated,
     Recovered,
     Refused,
+    SharedChanged,
 )  # fmt: skip
 from headway.kinds import Retried
+from headway.kinds._words import binds, duration, printable, rate, redacted
 
 __all__ = ["Log", "logger"]
 
@@ -78,6 +79,9 @@ class Log:
             logger.info(
                 "the limit of %s that was remembered, %s, is another now", event.limit, event.value
             )
+        elif isinstance(event, SharedChanged):
+            level = logging.INFO if event.what == "back" else logging.WARNING
+            logger.log(level, "limits shared at %s: %s, %s", event.where, event.what, event.why)
         elif isinstance(event, Ignored):
             logger.warning("a server stated something that cannot be meant: %s", event.what)
         elif isinstance(event, LimitChanged) and event.reason == STATED:

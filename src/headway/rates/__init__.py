@@ -13,15 +13,17 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from headway._words import shown, stated
 from headway.errors import InvalidLimit
+from headway.kinds._words import shown, stated
 from headway.rates._cost import Cost, is_number
+from headway.rates._shared import Away, Shared
 
 __all__ = [
     "LATENESS",
     "LONGEST_PACED",
     "TOKEN_CLASSES",
     "UNKNOWN_ENFORCEMENT",
+    "Away",
     "ConcurrencyLike",
     "Cost",
     "Enforcement",
@@ -29,6 +31,7 @@ __all__ = [
     "Limits",
     "Rate",
     "RateLike",
+    "Shared",
     "TokenClass",
     "TokenRate",
     "is_number",

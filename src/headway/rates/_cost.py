@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, Self, TypeGuard
 
-from headway._words import shown
 from headway.errors import InvalidArgument
+from headway.kinds._words import shown
 
 __all__ = ["Cost", "is_number"]
 

@@ -144,3 +144,53 @@ def test_what_waits_by_key() -> None:
     bench.delay(5.0)
     assert bench.waiting.sizes() == {bench.flows["a"]: 2, bench.flows["b"]: 1}
     assert bench.waiting.flows() == set(bench.flows.values())
+
+
+def test_who_has_waited_for_long_goes_before_every_priority() -> None:
+    waiting = Waiting(aging=60.0)
+    flows = {key: Flow(key, 1.0, None) for key in "ab"}
+
+    def push(number: int, key: str, priority: float, at: float) -> Job:
+        job = Job(flows[key], priority)
+        job.number, job.status, job.submitted_at = number, QUEUED, at
+        waiting.push(job)
+        return job
+
+    first = push(1, "a", 0, 0.0)
+    second = push(2, "a", 5, 1.0)
+    gone = push(3, "b", 0, 2.0)
+    gone.status = DONE
+    waiting.remove(gone)
+    third = push(4, "b", 0, 3.0)
+    waiting.advance(59.9)
+    assert waiting.queue.head() is second
+    waiting.advance(60.0)
+    assert waiting.queue.head() is first
+    late = push(5, "b", 9, 60.0)
+    waiting.advance(63.0)  # all of them but the last have waited a minute
+    order = []
+    while (job := waiting.queue.head()) is not None:
+        waiting.start(job)
+        job.status = DONE
+        order.append(job)
+    assert order == [first, third, second, late]
+    assert waiting.size == waiting.queue.size == 0
+
+
+def test_who_waits_for_a_backoff_grows_old_too() -> None:
+    waiting = Waiting(aging=10.0)
+    flow = Flow("a", 1.0, None)
+    old, young = Job(flow), Job(flow, 3)
+    for number, job in enumerate((old, young)):
+        job.number, job.status, job.submitted_at = number, QUEUED, 0.0
+    young.submitted_at = 9.0
+    waiting.push(young)
+    old.status = QUEUED
+    waiting.push(old)
+    waiting.start(old)
+    waiting.queue.refund(old)
+    waiting.delay(old, 12.0)
+    waiting.advance(11.0)
+    assert waiting.queue.head() is young
+    waiting.advance(12.0)
+    assert waiting.queue.head() is old

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from headway.bulk.output.paths import InvalidOutput
-from headway.bulk.output.replaced import Replaced
+from headway.bulk.output.replaced import Replaced, identity_of
 
 NAMES = {
     "out.jsonl",
@@ -97,3 +97,15 @@ def test_written_names_what_is_there_and_aside(tmp_path: Path) -> None:
     (tmp_path / "out.run" / "journal").write_text("new")
     found = {str(path.relative_to(tmp_path)) for path in earlier.written()}
     assert found >= {"out.jsonl", "out.errors.jsonl", "out.run/journal", "out.run/before/journal"}
+
+
+def test_rows_keep_their_identity_while_they_are_aside(tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    assert identity_of(output) == 0
+    earlier = a_run(tmp_path)
+    old = identity_of(output)
+    earlier.set_aside()
+    output.write_text("")  # the new run's, which has no row yet
+    assert identity_of(output) == old != 0
+    earlier.drop()
+    assert identity_of(output) not in (0, old)

@@ -362,6 +362,11 @@ class RateControl:
         """Follow a server that states its limit: run at `factor`, and not above it."""
         self.begin(factor, factor)
 
+    def follow(self, factor: float) -> None:
+        """Run at `factor`, which another one controls: probe nothing, and count nothing."""
+        self.factor = self.plateau = min(self.ceiling, factor)
+        self.follows = False
+
     def release(self) -> bool:
         """Forget what a server stated of a stated rate; False where there was nothing."""
         if self.ceiling >= 1.0:

@@ -8,9 +8,24 @@ in the core waits, and the limit takes part in the one step in which all limits 
 
 from __future__ import annotations
 
-__all__ = ["Port"]
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from headway._core.counters import SharedStatistics
+from headway.kinds import Binds
+from headway.rates import Limits
+
+__all__ = ["Asker", "Port"]
 
 INFINITY = float("inf")
+
+
+class Asker(Protocol):
+    """The attempt that waits for a port alone, or starts."""
+
+    cost: float
+    priority: float
+    charges: list[Any] | None
 
 
 class Port:
@@ -18,19 +33,38 @@ class Port:
     for, and not before `ask_at`.
     """
 
-    __slots__ = ("allowance", "ask_at", "wanted")
+    __slots__ = ("_wanted", "allowance", "ask_at", "on_wish")
 
     def __init__(self) -> None:
         self.allowance = 0
-        self.wanted = 0
+        self._wanted = 0
         self.ask_at = -INFINITY
+        self.on_wish: Callable[[], object] | None = None  # told when it may want anything
 
-    def ready_at(self) -> float:
-        """The moment from which the next attempt may start: infinity until more is granted."""
+    @property
+    def wanted(self) -> int:
+        """How many starts are to be asked for."""
+        return self._wanted
+
+    @wanted.setter
+    def wanted(self, starts: int) -> None:
+        self._wanted = starts
+
+    def nudge(self) -> None:
+        """Its owner is being asked, and something has changed: what is wanted may be due sooner."""
+
+    def ready_at(self, cost: float, now: float, *, slots: bool = True) -> float:
+        """The moment from which an attempt of `cost` tokens may start: infinity until more is
+        granted. With `slots` it needs one.
+        """
         return -INFINITY if self.allowance > 0 else INFINITY
 
-    def ask(self, now: float) -> float:
-        """An attempt that every other limit lets through waits for this one: ask for its start, or
+    def held_by(self, now: float) -> tuple[Binds, float]:
+        """What holds the next attempt back, and until when, as far as is known."""
+        return (Binds.NOTHING, now) if self.allowance > 0 else (Binds.ELSEWHERE, INFINITY)
+
+    def ask(self, job: Asker, now: float) -> float:
+        """`job`, which every other limit lets through, waits for this one: ask for its start, or
         the moment from which to ask.
         """
         if self.allowance > 0:
@@ -40,8 +74,12 @@ class Port:
         self.wanted = 1
         return INFINITY
 
-    def take(self) -> None:
-        """An attempt starts."""
+    def ask_nothing(self) -> None:
+        """Nobody waits for it, as far as is known."""
+        self.wanted = 0
+
+    def take(self, job: Asker, now: float) -> None:
+        """An attempt of `job` starts."""
         self.allowance -= 1
 
     def give_back(self) -> None:
@@ -57,6 +95,16 @@ class Port:
         """The owner allows nothing now, and is not to be asked before then."""
         self.ask_at = until
         self.wanted = 0
+
+    def limits_changed(self, stated: Limits, configured: Limits) -> None:
+        """The limits of the scope are others from now on, as `stated`, and as enforced."""
+
+    def opened(self) -> None:
+        """Every gate is opened, and what was learned is forgotten."""
+
+    def statistics(self, now: float) -> SharedStatistics | None:
+        """With whom the limits are shared; None where they are not."""
+        return None
 
     def shift(self, seconds: float) -> None:
         """Move to another clock, which shows `seconds` more."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -88,6 +88,14 @@ class Quota(TokenBudget):
             slot[0] = -INFINITY  # what is refunded to it from now on is refunded to none
         self._slots.clear()
         self.total = 0.0
+
+    def follow(self, used: Sequence[tuple[float, float]], now: float) -> None:
+        """Count what all that share it have `used`: until when each sub-slot lasted, and how much
+        it holds.
+        """
+        self.clear()
+        for at, amount in used:
+            self._add(amount, min(now, at - self._width / 2))
 
     def snapshot(self, wall: float) -> dict[str, Any]:
         """What is used of it, by the clock of the world: `wall` beyond this one."""

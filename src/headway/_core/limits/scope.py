@@ -4,7 +4,7 @@ everything; nothing waits while it holds part.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from headway._core.counters import Counts, LimitStatistics
@@ -25,10 +25,10 @@ from headway._core.limits.steer import (
     reopens_in,
     steer,
 )
-from headway._words import count
 from headway.errors import NeverFits
 from headway.hints import LimitHint
 from headway.kinds import Binds, LimitName
+from headway.kinds._words import count
 from headway.rates import (
     LATENESS,
     UNKNOWN_ENFORCEMENT,
@@ -61,6 +61,7 @@ class Load(Protocol):
     """
 
     cost: float
+    priority: float
     slots: int
     charges: list[tuple[TokenBudget, Charge]] | None
     seen: tuple[int, float] | None  # what `Evidence` remembers of the attempt
@@ -71,9 +72,9 @@ class Scope:
 
     __slots__ = (
         "_configured", "_counts", "_enforcement", "_searches", "_stated", "_wall",
-        "budgets", "capacity", "concurrency", "credit", "eager", "evidence", "followed_at", "gate",
-        "key", "last", "odd", "paces", "ports", "quotas", "remembered",
-        "request_rate", "tally",
+        "budgets", "capacity", "concurrency", "credit", "eager", "elsewhere", "evidence",
+        "followed_at", "gate", "key", "last", "odd", "paces", "part", "ports", "quotas",
+        "remembered", "request_rate", "tally",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, key: Hashable = None, counts: Counts | None = None) -> None:
@@ -83,6 +84,8 @@ class Scope:
         self.last: Load | None = None  # the newest attempt, whose charge alone can be taken back
         self.paces: list[Pace] = []
         self.ports: tuple[Port, ...] = ()  # to limits that are decided elsewhere
+        self.elsewhere = 0.0  # slots in use by others that share the limits
+        self.part = 1.0  # of what is used of the limits in all, where others share them
         self.budgets: list[TokenBudget] = []
         self._searches = False  # whether nothing is stated, and everything to be found
         self.evidence: Evidence | None = None  # gathered where a limit has to be found
@@ -152,6 +155,13 @@ class Scope:
                     quota.adopt(spent, now)
         if self._wall is not None:
             self.set_wall(self._wall, now)
+        for port in self.ports:
+            port.limits_changed(limits, self._configured)
+
+    @property
+    def stated(self) -> Limits:
+        """The limits as the user states them."""
+        return self._stated
 
     def is_spent(self, now: float) -> bool:
         """Whether nothing of what was charged still counts: a new set would be the same."""
@@ -187,9 +197,33 @@ class Scope:
         """
         quotas = [quota.snapshot(wall) for quota in self.quotas]
         used = [quota for quota in quotas if quota["used"]]
-        learned = {name: kept for name, control in self._controls() if (kept := control.snapshot())}
+        learned = self.learned()
         found: dict[str, Any] = {"quotas": used} if used else {}
         return {**found, "stated": repr(self._stated), "learned": learned} if learned else found
+
+    def learned(self) -> dict[str, Any]:
+        """What was learned of each limit, for those that share them."""
+        return {name: kept for name, control in self._controls() if (kept := control.snapshot())}
+
+    def adopt_learned(self, learned: Mapping[str, Any], now: float) -> None:
+        """Go on from what another that shares these limits has `learned`."""
+        for name, control in self._controls():
+            if isinstance(each := learned.get(name), Mapping):
+                control.restore(each)
+        self._put_in_force(now)
+
+    def follow_factors(self, requests: float, tokens: Sequence[float], now: float) -> None:
+        """Run at these shares of what is stated (0: all of it), which another one that shares the
+        limits controls.
+        """
+        controls = [(budget.control, [budget.pace]) for budget in self.budgets]
+        for factor, (control, paces) in zip(
+            (requests, *tokens), ((self.request_rate, self.paces), *controls), strict=False
+        ):
+            if factor > 0:
+                control.follow(factor)
+                for pace in paces:
+                    pace.slow_to(control.factor, now)
 
     def _controls(self) -> list[tuple[str, RateControl | ConcurrencyControl]]:
         """What controls each limit in force, by a name of its own."""
@@ -276,7 +310,7 @@ class Scope:
         if self._counts.in_flight >= self.capacity:
             return INFINITY
         if self.ports:
-            return max(self._here_at(cost, now), self._ports_at())
+            return max(self._here_at(cost, now), self._ports_at(cost, now, slots=True))
         return self._here_at(cost, now)
 
     def further_at(self, cost: float, now: float) -> float:
@@ -284,7 +318,7 @@ class Scope:
         holds, and does not wait for a slot to end either: that may be its own.
         """
         at = self._here_at(cost, now, holds_slot=True)
-        return max(at, self._ports_at()) if self.ports else at
+        return max(at, self._ports_at(cost, now, slots=False)) if self.ports else at
 
     def ask(self, job: Load, now: float) -> float:
         """Have the ports ask for the start of `job` where they alone hold it back; else the moment
@@ -295,15 +329,15 @@ class Scope:
         at = self._here_at(job.cost, now, holds_slot=not job.slots)
         if at > now:
             return at
-        return min(port.ask(now) for port in self.ports)
+        return min(port.ask(job, now) for port in self.ports)
 
     def ask_nothing(self) -> None:
         """Nobody waits for a port, as far as is known."""
         for port in self.ports:
-            port.wanted = 0
+            port.ask_nothing()
 
-    def _ports_at(self) -> float:
-        return max(port.ready_at() for port in self.ports)
+    def _ports_at(self, cost: float, now: float, *, slots: bool) -> float:
+        return max(port.ready_at(cost, now, slots=slots) for port in self.ports)
 
     def _here_at(self, cost: float, now: float, *, holds_slot: bool = False) -> float:
         """The moment from which everything but the slots and the ports allows it."""
@@ -350,7 +384,7 @@ class Scope:
         if self.eager is not None:
             self.eager.started(self.paces, now)
         for port in self.ports:
-            port.take()
+            port.take(job, now)
         if self.budgets or self.quotas:
             charges = job.charges = job.charges or []
             for budget in (*self.budgets, *self.quotas) if self.quotas else self.budgets:
@@ -364,14 +398,16 @@ class Scope:
         """
         binding = not eager and (gated or self._is_paced(now))
         if self.request_rate.follows:
-            steer(self.request_rate, self.paces, 1.0, now, binding=binding)
+            steer(self.request_rate, self.paces, 1.0 / self.part, now, binding=binding)
         for budget in self.budgets:
             if budget.control.follows:
-                tokens = budget.weigh(cost)
+                tokens = budget.weigh(cost) / self.part
                 steer(budget.control, [budget.pace], tokens, now, binding=binding)
 
     def _is_paced(self, now: float) -> bool:
         """Whether a pace is what kept an attempt that starts now from starting earlier."""
+        if self.part < 1.0:  # of several that share one: it is the port's
+            return any(port.held_by(now)[0] is not Binds.NOTHING for port in self.ports)
         return any(now - pace.next < max(_PROMPT, 0.25 * pace.interval) for pace in self.paces)
 
     def cut_rate(self, sent_at: float, now: float, lately: float, *, probe: bool) -> bool:
@@ -381,7 +417,9 @@ class Scope:
         """
         if not self.paces:
             self._search(max(1.0, lately))
-        return meet(self.request_rate, self.paces, self.tally, sent_at, now, probe=probe)
+        return meet(
+            self.request_rate, self.paces, self.tally, sent_at, now, probe=probe, part=self.part
+        )
 
     def reopens_in(self, limit: LimitName | None, cost: float, strikes: int, now: float) -> float:
         """Seconds for which a refusal about the rate of `limit` shuts the gate, of an attempt of
@@ -419,7 +457,9 @@ class Scope:
         return [
             each
             for each in self.budgets
-            if meet(each.control, [each.pace], each.tally, sent_at, now, probe=probe)
+            if meet(
+                each.control, [each.pace], each.tally, sent_at, now, probe=probe, part=self.part
+            )
         ]
 
     def was_crowded(self, job: Load, now: float) -> bool:
@@ -449,14 +489,16 @@ class Scope:
 
     def cut_concurrency(self, sent_at: float, now: float) -> bool:
         """Lower the concurrency in force for a refusal; False in the same cycle."""
-        if not self.concurrency.cut(self.in_flight, sent_at, now):
+        in_flight = self.in_flight + int(self.elsewhere)
+        if not self.concurrency.cut(in_flight, sent_at, now):
             return False
         self.capacity = self.concurrency.limit
         return True
 
     def grow_concurrency(self, sent_at: float, now: float) -> bool:
         """Count a success below the stated concurrency; True when it raised the one in force."""
-        full = self.in_flight + 1 >= self.capacity  # its own slot is free again by now
+        # Its own slot is free again by now.
+        full = self.in_flight + self.elsewhere + 1 >= self.capacity
         if not self.concurrency.succeeded(sent_at, now, full=full):
             return False
         self.capacity = self.concurrency.limit
@@ -481,8 +523,9 @@ class Scope:
         if quota is not None and ready > until:
             name, until = Binds.QUOTA, ready
         for port in self.ports:
-            if port.ready_at() > until:
-                name, until = Binds.ELSEWHERE, port.ready_at()
+            binds, ready = port.held_by(now)
+            if ready > until:
+                name, until = binds, ready
         return name, until
 
     def in_force(self, now: float) -> Iterator[LimitStatistics]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from headway._words import duration, number
 from headway.hints import LimitHint
+from headway.kinds._words import duration, number
 from headway.rates import LONGEST_PACED, TokenClass
 
 __all__ = ["StatedLimits", "believed"]

@@ -40,13 +40,14 @@ def meet(
     now: float,
     *,
     probe: bool,
+    part: float = 1.0,
 ) -> bool:
     """Slow the paces for a refusal of what was sent at `sent_at`, of the gate's `probe` or not;
-    False in the same cycle.
+    False in the same cycle. What was sent is `part` of what all have sent that share the limit.
     """
     window: tuple[float, float, float] | None = None
     if tally is not None:
-        window = tally.filled(sent_at, now), tally.seen_for(sent_at), paces[0].rate.span
+        window = tally.filled(sent_at, now) / part, tally.seen_for(sent_at), paces[0].rate.span
     if not control.cut(sent_at, now, probe=probe, window=window):
         return False
     for pace in paces:

@@ -132,6 +132,15 @@ class JobQueue:
         key_queue.bury()
         self._forget(job, key_queue, self._levels[job.priority])
 
+    def move(self, job: Job, priority: float) -> None:
+        """Let `job`, which waits, do so at another priority."""
+        key_queue = job.key_queue
+        assert key_queue is not None
+        key_queue.leave(job)
+        self._forget(job, key_queue, self._levels[job.priority])
+        job.priority = priority
+        self.push_back(job)
+
     def settle(self, job: Job, used: float) -> None:
         """Charge the key of `job` what its attempt really cost, `used` tokens."""
         key_queue = job.key_queue

@@ -170,6 +170,13 @@ class KeyQueue:
         else:
             self.jobs.popleft()
 
+    def leave(self, job: Job) -> None:
+        """`job` goes to wait in another queue."""
+        try:
+            self.jobs.remove(job)
+        except ValueError:
+            self.returned = sorted(item for item in self.returned if item[1] is not job)
+
     def bury(self) -> None:
         """One of the jobs was cancelled; sweep when most of them are."""
         self.dead += 1

@@ -17,17 +17,20 @@ from headway._core.queue.job import QUEUED, Flow, Job
 __all__ = ["Waiting"]
 
 INFINITY = float("inf")
+_AGED = 1e9  # the priority of those that have waited for long: above all that users state
 
 
 class Waiting:
     """Jobs that wait. Their `status` is `QUEUED` for as long as they do."""
 
     __slots__ = (
-        "_blocked", "_deadlines", "_delayed", "_delayed_dead", "_most_blocked", "_order", "queue",
-        "size",
+        "_aged", "_aging", "_blocked", "_deadlines", "_delayed", "_delayed_dead", "_most_blocked",
+        "_order", "queue", "size",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, aging: float = INFINITY) -> None:
+        self._aging = aging  # seconds after which a job goes before those of every priority
+        self._aged: list[tuple[float, int, Job]] = []  # when that is
         self.queue = JobQueue()
         self.size = 0  # how many jobs wait in all
         self._delayed: list[tuple[float, int, Job]] = []
@@ -109,6 +112,8 @@ class Waiting:
                 self._reconsider(job)
             else:
                 self._delayed_dead -= 1
+        if self._aged:
+            self._age(now)
         blocked = self._blocked
         while blocked and (blocked[0][0] <= now or blocked[0][2].blocked_until != blocked[0][0]):
             until, _, flow = heappop(blocked)
@@ -153,7 +158,25 @@ class Waiting:
         backing_off = [job for _, _, job in self._delayed if job.status == QUEUED]
         return self.queue.waiting() + backing_off
 
+    def _age(self, now: float) -> None:
+        """Let those that have waited for long go before all others, the oldest of them first."""
+        aged = self._aged
+        while aged and (aged[0][0] <= now or aged[0][2].status != QUEUED):
+            job = heappop(aged)[2]
+            if job.status != QUEUED or job.priority >= _AGED:
+                continue
+            if job.key_queue is None:  # it waits for its backoff
+                job.priority = _AGED
+                continue
+            self.queue.move(job, _AGED)
+            self._reconsider(job)
+
     def _joined(self, job: Job) -> None:
+        if self._aging < INFINITY and job.priority < _AGED:
+            heappush(self._aged, (job.submitted_at + self._aging, job.number, job))
+            if len(self._aged) > 64 and len(self._aged) > 4 * self.size:
+                self._aged = [entry for entry in self._aged if entry[2].status == QUEUED]
+                heapify(self._aged)
         self._reconsider(job)
         if job.deadline is not None:
             self._watch(job)

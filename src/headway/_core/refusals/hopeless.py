@@ -15,11 +15,11 @@ from headway._core.queue.credentials import Credential
 from headway._core.queue.job import FAILED, Job
 from headway._core.refusals.retry import Retry
 from headway._core.refusals.spell import CALM, Spell
-from headway._words import duration
 from headway.errors import DeadlineExceeded, Latched, Unavailable
 from headway.events import Closed, Event
 from headway.hints import Refusal
 from headway.kinds import Binds, Kind, LimitName
+from headway.kinds._words import duration
 
 if TYPE_CHECKING:
     from headway._core.counters import Counters

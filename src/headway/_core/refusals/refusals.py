@@ -16,7 +16,6 @@ from headway._core.refusals.hopeless import LATER, Hopeless, latched
 from headway._core.refusals.outage import Outage
 from headway._core.refusals.retry import Delay, GiveUp, Retry, RetryBudget, Verdict
 from headway._core.refusals.spell import CALM
-from headway._words import duration, number
 from headway.errors import Latched, Unavailable
 from headway.events import (
     STATED,
@@ -31,6 +30,7 @@ from headway.events import (
 )  # fmt: skip
 from headway.hints import Refusal
 from headway.kinds import Binds, LimitName, Moves, Retried
+from headway.kinds._words import duration, number
 
 if TYPE_CHECKING:
     from headway._core.counters import Counters

@@ -13,9 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from headway._words import duration, shown
 from headway.errors import InvalidLimit
 from headway.kinds import Kind, Moves, Retried
+from headway.kinds._words import duration, shown
 from headway.rates import is_number
 
 __all__ = ["Delay", "Failure", "GiveUp", "Retry", "RetryBudget", "Verdict", "given_up",

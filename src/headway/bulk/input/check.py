@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from headway._words import shown
 from headway.bulk.input.formats import BadLine
 from headway.bulk.input.lines import InvalidInput
 from headway.bulk.input.source import Source
 from headway.estimate import BYTES_PER_TOKEN
+from headway.kinds._words import shown
 
 __all__ = ["Check", "check"]
 

@@ -20,7 +20,6 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import msgspec
 
-from headway._words import size
 from headway.bulk.input.lines import MAX_LINE, Line, undecodable
 from headway.bulk.input.seen import SeenIds
 from headway.bulk.input.urls import (
@@ -46,6 +45,7 @@ from headway.estimate import (
     counts_in,
     media_in,
 )
+from headway.kinds._words import size
 from headway.rates import Cost
 
 __all__ = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from headway._words import shown
 from headway.bulk.input.lines import InvalidInput
+from headway.kinds._words import shown
 
 __all__ = ["Shape", "Shard"]
 

@@ -16,7 +16,6 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from headway._words import shown
 from headway.bulk.input.foreign import refuse_address, to_lines
 from headway.bulk.input.formats import BadLine, Request, RequestReader, resolve_endpoint
 from headway.bulk.input.lines import (
@@ -41,6 +40,7 @@ from headway.bulk.input.parquet import is_parquet, parquet_lines
 from headway.bulk.input.seen import SeenIds
 from headway.bulk.input.shapes import Shape, Shard
 from headway.bulk.input.tables import PromptReader, as_text, read_records
+from headway.kinds._words import shown
 
 __all__ = ["InvalidInput", "Shape", "Shard", "Source", "open_source"]
 

@@ -11,7 +11,6 @@ from typing import Any, BinaryIO, cast
 
 import msgspec
 
-from headway._words import size
 from headway.bulk.input.formats import (
     ENDPOINTS,
     BadLine,
@@ -23,6 +22,7 @@ from headway.bulk.input.formats import (
 )
 from headway.bulk.input.lines import MAX_LINE, InvalidInput, Line, skip_line
 from headway.bulk.input.seen import SeenIds
+from headway.kinds._words import size
 
 __all__ = ["DELIMITERS", "PromptReader", "Record", "as_text", "delimiter_of", "read_records"]
 
@@ -250,17 +250,22 @@ class PromptReader:
                 what = found.message.replace(f"line {line.number}", where, 1)
                 return BadLine(found.line, found.custom_id, found.code, what)
             custom_id = found
-        prompt = self._prompt(row)
+        prompt = self.prompt_of(row)
         if not prompt.strip():
             what = f"{where} has an empty prompt. Fill it in, or remove the {noun}"
             return BadLine(line.number, custom_id, "empty_prompt", what)
+        return self.request(line.number, custom_id, prompt)
+
+    def request(self, number: int, custom_id: str, prompt: str) -> Request:
+        """The request of `prompt`, which is not empty."""
         body = self._before + msgspec.json.encode(prompt) + self._after
         return Request(
-            line.number, custom_id, self.url, body, self._asked.max_tokens, self.model,
+            number, custom_id, self.url, body, self._asked.max_tokens, self.model,
             self._asked.choices,
         )  # fmt: skip
 
-    def _prompt(self, row: Mapping[str, object]) -> str:
+    def prompt_of(self, row: Mapping[str, object]) -> str:
+        """The prompt of a row that has every column."""
         if self._parts is None:
             return as_text(row[self.prompt_column or "prompt"])
         return "".join(

@@ -14,7 +14,7 @@ import msgspec
 
 from headway.bulk.output.paths import AppendFile
 
-__all__ = ["Ledger", "Unanswered"]
+__all__ = ["Bills", "Unanswered"]
 
 
 class Unanswered(msgspec.Struct):
@@ -33,7 +33,7 @@ class Unanswered(msgspec.Struct):
 _decode = msgspec.json.Decoder(Unanswered).decode
 
 
-class Ledger:
+class Bills:
     """The file of a run, in its folder. Use it as a context manager."""
 
     def __init__(self, folder: Path) -> None:
@@ -58,7 +58,7 @@ class Ledger:
                 with suppress(msgspec.DecodeError, RecursionError):
                     yield _decode(line)
 
-    def __enter__(self) -> Ledger:
+    def __enter__(self) -> Bills:
         return self
 
     def __exit__(self, *exc_info: object) -> None:

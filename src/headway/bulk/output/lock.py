@@ -16,21 +16,25 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
         fix="install it with: pip install 'headway[cli]'",
     ) from error
 
-__all__ = ["FileLock", "acquire"]
+__all__ = ["Busy", "FileLock", "acquire"]
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
+class Busy(InvalidOutput):
+    """Another process is at work on the output."""
+
+
 def acquire(path: Path, output: Path) -> FileLock:
-    """The lock of the run to `output`. Raises `InvalidOutput` where another process has it, or the
-    file system keeps none.
+    """The lock of the run to `output`. Raises `Busy` where another process has it, `InvalidOutput`
+    where the file system keeps none.
     """
     # Taken in a worker thread, released in the event loop's.
     lock = FileLock(path, timeout=0, thread_local=False, mode=0o600)
     try:
         lock.acquire()
     except Timeout:
-        raise InvalidOutput(
+        raise Busy(
             f"another process is at work on {output}",
             fix="wait for its end, or give another file with -o",
         ) from None

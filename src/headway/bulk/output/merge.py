@@ -26,7 +26,7 @@ from headway.bulk.output.strangers import (
 )
 from headway.bulk.output.table import is_table
 
-__all__ = ["Merged", "merge"]
+__all__ = ["Merged", "check_target", "merge"]
 
 
 _SAME = ("input", "provider", "shape")
@@ -72,11 +72,7 @@ def merge(
     exists, unless `overwrite` is true; and where one of those is no file of an earlier merge.
     """
     target = Path(target)
-    if is_table(target):
-        raise InvalidOutput(
-            f"{target} is a table by its name, and rows are merged",
-            fix="give a .jsonl with -o, and make a table of it: headway export",
-        )
+    _refuse_table(target)
     if any(target.exists() and Path(path).exists() and target.samefile(path) for path in outputs):
         raise InvalidOutput(
             f"the output {target} is one of the results to merge, which would be lost",
@@ -151,8 +147,14 @@ def _check_target(target: Path, parts: Sequence[_Part], *, overwrite: bool) -> N
     read = [path for part in parts for path in (part.path, errors_file(part.path))]
     for part in parts:
         read.extend(run_folder(part.path).iterdir())
+    refuse_inputs(read, [target, errors_file(target)], target)
+    check_target(target, overwrite=overwrite)
+
+
+def check_target(target: Path, *, overwrite: bool = False) -> None:
+    """Raise `InvalidOutput` where rows cannot be merged into `target`, as `merge` does."""
+    _refuse_table(target)
     failures = errors_file(target)
-    refuse_inputs(read, [target, failures], target)
     check_place(target)
     if read_header(run_folder(target) / "journal") is not None:
         raise InvalidOutput(
@@ -167,6 +169,14 @@ def _check_target(target: Path, parts: Sequence[_Part], *, overwrite: bool) -> N
         raise in_the_way(target, "all rows", target)
     if not is_empty(failures) and not holds_failed_rows(failures, None):
         raise in_the_way(failures, "the file of the failed rows", target)
+
+
+def _refuse_table(target: Path) -> None:
+    if is_table(target):
+        raise InvalidOutput(
+            f"{target} is a table by its name, and rows are merged",
+            fix="give a .jsonl with -o, and make a table of it: headway export",
+        )
 
 
 class _Draft:

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from headway._runtime.memory import Memory
-from headway._words import redacted
 from headway.bulk.input.foreign import is_address, refuse_address
 from headway.bulk.input.source import InvalidInput, Shard, Source
 from headway.bulk.options import RunOptions
@@ -18,6 +17,7 @@ from headway.bulk.output.journal import Journal
 from headway.bulk.output.paths import InvalidOutput, check_output, default_output, is_device
 from headway.bulk.output.pipe import Pipe, Rows
 from headway.bulk.output.table import check_table, is_table, rows_of
+from headway.kinds._words import redacted
 from headway.providers import Endpoint
 
 __all__ = ["Paths", "memory_of", "open_rows", "paths_of"]

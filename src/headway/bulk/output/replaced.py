@@ -9,10 +9,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from headway.bulk.output.paths import errors_file
+from headway.bulk.output.paths import errors_file, run_folder
 from headway.bulk.output.strangers import in_the_way, is_empty
 
-__all__ = ["Replaced"]
+__all__ = ["Replaced", "identity_of"]
+
+
+def identity_of(output: Path) -> int:
+    """What tells the rows at `output` from those that replace them: a number that they keep while
+    they are aside, and on every machine of a network file system; 0 where there are none.
+    """
+    for path in (run_folder(output) / "before" / "output", output):
+        try:
+            return path.stat().st_ino
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return 0
 
 
 class Replaced:

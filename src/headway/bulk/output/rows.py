@@ -294,7 +294,7 @@ class Spent(NamedTuple):
 
 
 def spent_by(rows: Iterable[bytes]) -> Iterator[Spent]:
-    """What each row of `rows` says that its answer used. What failed is in the `Ledger`."""
+    """What each row of `rows` says that its answer used. What failed is in the `Bills`."""
     for row in rows:
         if not row.endswith(_ANSWERED):
             continue

@@ -25,7 +25,8 @@ from headway.bulk.output.strangers import in_the_way, is_empty
 from headway.errors import MissingExtra
 
 __all__ = [
-    "answer_in", "check_table", "export", "is_table", "results_in", "rows_of", "write_table",
+    "answer_in", "answer_of", "check_table", "export", "is_table", "results_in", "rows_of",
+    "write_table",
 ]  # fmt: skip
 
 _SUFFIXES = {".csv": ",", ".tsv": "\t", ".parquet": ""}
@@ -263,13 +264,10 @@ def _said(row: Row) -> dict[str, object]:
     said: dict[str, object] = {"custom_id": row.custom_id}
     if row.error is not None:
         return {**said, "error": f"{row.error.code}: {row.error.message}"}
-    try:
-        body = msgspec.json.decode(row.response.body) if row.response is not None else None
-    except (msgspec.DecodeError, RecursionError):
-        body = None
-    said["answer"] = answer_in(body)
-    if isinstance(body, dict):
-        read = read_answer(bytes(row.response.body)) if row.response is not None else None
+    body = bytes(row.response.body) if row.response is not None else b"null"
+    said["answer"] = answer_of(body)
+    if body.lstrip().startswith(b"{"):
+        read = read_answer(body)
         if read is not None:
             said["finish_reason"] = ", ".join(read.reasons) or None
             said["model"] = read.model
@@ -279,6 +277,14 @@ def _said(row: Row) -> dict[str, object]:
 
 
 # -- what an answer says -----------------------------------------------------------------------
+
+
+def answer_of(body: bytes) -> str | None:
+    """The text of the answer that is `body`, as `answer_in` has it; None where nothing reads it."""
+    try:
+        return answer_in(msgspec.json.decode(body))
+    except (msgspec.DecodeError, RecursionError):
+        return None
 
 
 def answer_in(body: Any) -> str | None:

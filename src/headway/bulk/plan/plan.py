@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from headway import _words as words
 from headway.bulk.input.formats import BadLine, Request, estimate_tokens
 from headway.bulk.plan.calibration import Calibration, Use
 from headway.bulk.plan.simulation import MOST_AT_ONCE, Simulation, Work, simulate
 from headway.errors import InvalidLimit
 from headway.estimate import BYTES_PER_TOKEN, UNKNOWN_ANSWER, WITHOUT_ANSWER
+from headway.kinds import _words as words
 from headway.providers import record_of
 from headway.rates import TOKEN_CLASSES, Cost, Limits, Rate
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from headway._words import binds, duration, money, number, percent, rate, short, with_fix
+from headway.kinds._words import binds, duration, money, number, percent, rate, short, with_fix
 
 if TYPE_CHECKING:
     from headway.bulk.plan.plan import Plan

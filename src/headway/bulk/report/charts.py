@@ -11,9 +11,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from headway._words import count, duration
 from headway.bulk.record.measures import Histogram, bucket, edges
 from headway.bulk.report.axis import WIDTH, Axis
+from headway.kinds._words import count, duration
 
 __all__ = ["Bar", "Chart", "Drawn", "Key", "Placed", "Series", "SvgPath", "Times", "bars",
            "far_above", "histogram", "legend", "plot", "time_labels"]  # fmt: skip

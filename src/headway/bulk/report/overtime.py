@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headway._words import BINDS, binds, count, duration, money, number, percent, short
 from headway.bulk.report.charts import (
     Chart,
     Drawn,
@@ -19,6 +18,7 @@ from headway.bulk.report.charts import (
 )
 from headway.bulk.report.measured import Content, Measured
 from headway.kinds import Kind
+from headway.kinds._words import BINDS, binds, count, duration, money, number, percent, short
 
 __all__ = ["flow", "latency", "tokens", "unmeasured"]
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from headway._words import count, duration, money, number, percent, rate, short
 from headway.bulk.report.measured import Content, Measured
+from headway.kinds._words import count, duration, money, number, percent, rate, short
 
 __all__ = ["cards", "footer", "header", "lead", "progress"]
 

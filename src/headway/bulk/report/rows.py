@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headway._words import count, duration, money, percent, short
 from headway.bulk.record.measures import ModelUse
 from headway.bulk.record.status import early_ends
 from headway.bulk.report.charts import Bar, bars
 from headway.bulk.report.failures import OTHER, Example, Failures, Group
 from headway.bulk.report.measured import Content, Measured
+from headway.kinds._words import count, duration, money, percent, short
 
 __all__ = ["attempts", "errors", "models", "sessions"]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from headway._words import binds, money, percent
 from headway.bulk.record.trace import Trace
 from headway.bulk.report.failures import Failures
 from headway.kinds import Kind, Retried
+from headway.kinds._words import binds, money, percent
 
 __all__ = ["Sums"]
 

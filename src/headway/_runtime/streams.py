@@ -29,8 +29,8 @@ from headway._runtime.checks import check_flag
 from headway._runtime.shell import Shell
 from headway._runtime.single import Single
 from headway._runtime.workers import END, Execute, Workers
-from headway._words import with_fix
 from headway.errors import AlreadyUsed, InvalidArgument
+from headway.kinds._words import with_fix
 
 __all__ = ["AsCompleted", "Map", "Outcome", "gather", "over"]
 

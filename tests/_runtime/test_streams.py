@@ -26,8 +26,8 @@ from headway import (
     SchedulerClosed,
 )
 from headway._runtime.shell import Shell
+from headway._runtime.streams import Map, _ManyCalls
 from headway._runtime.workers import END, Workers
-from headway.streams import Map, _ManyCalls
 
 pytestmark = pytest.mark.anyio
 

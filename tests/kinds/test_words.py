@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headway import Rate
-from headway._words import (
+from headway.kinds._words import (
     binds,
     count,
     duration,

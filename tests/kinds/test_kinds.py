@@ -27,7 +27,7 @@ from headway.kinds import Moves, Retried
 
 pytestmark = pytest.mark.anyio
 
-DESIGN = Path(__file__).parent.parent / "docs" / "design.md"
+DESIGN = Path(__file__).parent.parent.parent / "docs" / "design.md"
 
 
 @contextmanager

@@ -1,0 +1,104 @@
+"""``headway limits``: who holds what of limits that are shared."""
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headway.cli.endings import refused
+from headway.cli.streams import tell
+from headway.errors import HeadwayError
+
+if TYPE_CHECKING:
+    from headway.shared.stores import Store
+    from headway.shared.view import LedgerView
+
+__all__ = ["limits"]
+
+_EVERY = 0.5  # seconds between two looks
+
+
+def limits(
+    where: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME_OR_URL",
+            help="What shared= says: a name, or an address. Left out: the names on this machine.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one look as JSON.")] = False,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Forget the limits, and all that was used of them.")
+    ] = False,
+) -> None:
+    """Who shares limits now: what each worker holds, what binds, and who waits."""
+    import anyio
+
+    from headway.shared.places import names_here, open_store
+    from headway.shared.stores import StoreAway
+
+    if where is None:
+        if reset:
+            raise refused(
+                HeadwayError("--reset forgets one name, and none was given", fix="name it.")
+            )
+        found = names_here()
+        tell(json.dumps(found) if as_json else "\n".join(found) or "no limits are shared here")
+        return
+    try:
+        store, name = open_store(where)
+        if reset:
+            gone = anyio.run(store.reset, name)
+            tell(f"forgotten: {store.where}" if gone else f"nothing is kept at {store.where}")
+        elif as_json:
+            tell(json.dumps([each.as_dict() for each in anyio.run(_look, store, name)]))
+        else:
+            _show(store, name)
+    except StoreAway as away:
+        raise refused(
+            HeadwayError(f"the store gave no reply: {away}", fix="start it, then ask again.")
+        ) from None
+    except (HeadwayError, OSError) as error:
+        raise refused(error) from None
+
+
+async def _look(store: "Store", name: str) -> "list[LedgerView]":
+    """The ledger `name`, then those of its keys."""
+    from headway.shared.view import view_of
+
+    found = []
+    for each in await store.names():
+        if each == name or each.startswith(name + "/"):
+            state = await store.read(each)
+            if state is not None:
+                shown = store.where + each[len(name) :]
+                found.append(view_of(shown, state))
+    return found
+
+
+def _show(store: "Store", name: str) -> None:
+    """Print one look; on a terminal look again until Ctrl-C."""
+    import time
+
+    import anyio
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    def text() -> str:
+        found = anyio.run(_look, store, name)
+        if not found:
+            return f"nothing is kept at {store.where}: no worker has shared limits there yet"
+        return "\n".join(line for each in found for line in each.lines())
+
+    console = Console()
+    if not console.is_terminal:
+        tell(text())
+        return
+    with Live(Text(text()), console=console, auto_refresh=False) as live:
+        try:
+            while True:
+                time.sleep(_EVERY)
+                live.update(Text(text()), refresh=True)
+        except KeyboardInterrupt:
+            return

@@ -1,0 +1,845 @@
+-- The ledger of `ledger.py`, line by line, for Valkey and Redis: what a line is for stands there,
+-- and a test compares the two on random calls. Names and order are the same.
+--
+-- KEYS[1] is where the state is kept, ARGV[1] a call as JSON, or nothing to be told the state.
+-- What differs: indices in calls and replies begin with 0, 0 is true, an empty list reads as {} in
+-- a reply, and a worker's reply is kept as its text. The names of workers are digits and letters
+-- of one case, which sort alike in every locale.
+
+local BEAT, EXPIRES, LEAD = 1.0, 5.0, 0.2
+local GRID, LEAST, SOON, LATE, COLD, ABSENT = 120, 0.02, 0.25, 0.01, 0.5, 0.5
+local TENURE, JUMP, DUST, NEVER = 2.0, 5.0, 0.000001, 1e18
+local MARK = 'headway1:' -- before the state; another number for another shape of it
+local KEPT = 691200 -- seconds for which a ledger that nobody calls is kept; quotas may last longer
+
+local floor, max, min = math.floor, math.max, math.min
+local L = {}
+
+-- A worker is a list of numbers, and its reply; kept is the text of each, for but one has changed.
+local FIELDS = {
+    'n', 'sent', 'at', 'expires', 'ask', 'need', 'use', 'want', 'held', 'target', 'priority',
+    'weight', 'unsure', 'clock', 'slot_clock', 'reply',
+}
+local N, SENT, AT, ENDS, ASK, NEED, USE, WANT, HELD, TARGET = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+local PRIORITY, WEIGHT, UNSURE, CLOCK, SLOT_CLOCK, REPLY = 11, 12, 13, 14, 15, 16
+local PACKED, SIZE = '<' .. string.rep('d', 15), 120 -- all but the reply, in bytes
+
+local order = nil -- the names of the workers, sorted; nobody comes or goes after `enter`
+
+local function sorted(workers)
+    if order == nil then
+        order = {}
+        for name in pairs(workers) do
+            order[#order + 1] = name
+        end
+        table.sort(order)
+    end
+    return order
+end
+
+function L.loaded(text)
+    local state = cmsgpack.unpack(text)
+    local kept = state.workers
+    state.workers = {}
+    for name, packed in pairs(kept) do
+        state.workers[name] = {struct.unpack(PACKED, packed)}
+        state.workers[name][REPLY] = string.sub(packed, SIZE + 1)
+    end
+    return state, kept
+end
+
+function L.dumped(state, kept, id)
+    local workers = state.workers
+    for name in pairs(kept) do
+        if workers[name] == nil then
+            kept[name] = nil
+        end
+    end
+    local worker = workers[id]
+    if worker ~= nil then
+        kept[id] = struct.pack(PACKED, unpack(worker, 1, 15)) .. worker[REPLY]
+    end
+    state.workers = kept
+    local text = cmsgpack.pack(state)
+    state.workers = workers
+    return text
+end
+
+function L.shown(state)
+    local workers = {}
+    for name, worker in pairs(state.workers) do
+        workers[name] = {}
+        for index, field in ipairs(FIELDS) do
+            workers[name][field] = worker[index]
+        end
+    end
+    state.workers = workers
+    return cjson.encode(state)
+end
+
+function L.step(state, call, raw)
+    if state == nil then
+        state = L.born(call, raw)
+    end
+    local now = L.advance(state, call, raw)
+    local workers = state.workers
+    local worker = workers[call.id]
+    if worker ~= nil and call.n <= worker[N] then
+        if call.n == worker[N] and call.sent == worker[SENT] then
+            return state, worker[REPLY]
+        end
+        return state, cjson.encode({n = call.n, error = 'twin', now = now})
+    end
+    L.expire(state, now)
+    if call.set ~= 0 or (call.version == 0 and call.stated ~= '' and state.stated == '') then
+        L.restate(state, call, now)
+    elseif call.version == 0 and call.stated ~= '' and call.stated ~= state.stated then
+        return state, cjson.encode({
+            n = call.n, error = 'differs', now = now, stated = state.stated,
+        })
+    end
+    if call.bye ~= 0 then
+        L.settle(state, call, now)
+        workers[call.id] = nil
+        return state, cjson.encode({n = call.n, now = now, error = 'bye'})
+    end
+    worker = L.enter(state, call, now)
+    order = nil
+    L.settle(state, call, now)
+    L.learn(state, call, now)
+    local reply = {
+        n = call.n, now = now, error = '', epoch = state.epoch,
+        version = state.version, stated = '', expires = now + EXPIRES,
+    }
+    if not L.current(state, call) then
+        reply.stated = state.stated
+    end
+    L.share_slots(state, call.id, worker, reply, now)
+    L.grant(state, call.id, worker, call, reply, now)
+    L.tell_learned(state, call, reply, now)
+    local live, use, weights = 0, 0, 0
+    for _, name in ipairs(sorted(workers)) do
+        local other = workers[name]
+        if other[NEED] > 0 or other[USE] > 0 then
+            live = live + 1
+            weights = weights + other[WEIGHT]
+        end
+        use = use + other[USE]
+    end
+    reply.live = max(1, live)
+    reply.part = worker[WEIGHT] / max(weights, worker[WEIGHT])
+    reply.elsewhere = use - worker[USE]
+    worker[REPLY] = cjson.encode(reply)
+    return state, worker[REPLY]
+end
+
+-- Time
+
+function L.advance(state, call, raw)
+    local now = raw + state.offset
+    local at = state.at
+    if now < at - 1 then
+        state.offset = at - raw
+        now = at
+    end
+    local worker = state.workers[call.id]
+    if worker ~= nil then
+        local expected = worker[AT] + max(0, call.sent - worker[SENT])
+        if now > expected + JUMP then
+            now = max(at, expected)
+            state.offset = now - raw
+        end
+    end
+    if now < at then
+        now = at
+    end
+    state.at = now
+    return now
+end
+
+function L.born(call, raw)
+    local state = {
+        epoch = call.fresh, at = 0, offset = -raw, version = 0, stated = '',
+        rates = {}, tats = {}, budgets = {}, slots = 0, gate = 0, frozen = 0,
+        gen = 0, chief = '', numbers = {}, blob = '', clock = 0, slot_clock = 0,
+        reserved = '', thaws = 0, workers = {},
+    }
+    L.restate(state, call, 0)
+    L.chill(state, 0, LEAD + L.slack(state))
+    return state
+end
+
+function L.chill(state, now, seconds)
+    state.frozen = max(state.frozen, now + seconds)
+    local slack = L.slack(state)
+    for index = 1, #state.tats do
+        local burst = state.rates[index].burst * L.interval_of(state, index, slack)
+        state.tats[index] = max(state.tats[index], state.frozen + burst)
+    end
+end
+
+function L.expire(state, now)
+    local workers = state.workers
+    for name, worker in pairs(workers) do
+        if worker[ENDS] < now then
+            workers[name] = nil
+        end
+    end
+    if state.reserved ~= '' and workers[state.reserved] == nil then
+        state.reserved = ''
+    end
+end
+
+-- Limits
+
+function L.slack(state)
+    local shortest = NEVER
+    for _, rate in ipairs(state.rates) do
+        shortest = min(shortest, rate.span)
+    end
+    local slack = min(0.2, max(0.02, 0.005 * shortest))
+    for _, worker in pairs(state.workers) do
+        slack = max(slack, min(worker[UNSURE], shortest / 4, 2))
+    end
+    return slack
+end
+
+function L.restate(state, call, now)
+    local tats = {}
+    for index = 1, #call.rates do
+        local found = now
+        for older = 1, #state.rates do
+            if state.rates[older].name == call.rates[index].name then
+                found = state.tats[older]
+            elseif #state.rates == #call.rates and older == index then
+                found = max(found, state.tats[older])
+            end
+        end
+        tats[#tats + 1] = found
+    end
+    local budgets = {}
+    for _, stated in ipairs(call.budgets) do
+        local budget = {
+            name = stated.name, kind = stated.kind, limit = stated.limit,
+            share = stated.share, width = stated.width, interval = stated.interval,
+            ahead = stated.ahead, each = stated.each, renews = 0, tat = now,
+            ring = {},
+        }
+        for _, older in ipairs(state.budgets) do
+            if older.kind == stated.kind and older.each == stated.each then
+                budget.tat = max(now, older.tat)
+                budget.renews = older.renews
+                for _, entry in ipairs(older.ring) do
+                    local ends = (entry[1] + 1) * older.width
+                    L.add(budget, floor(ends / budget.width), entry[2])
+                end
+                break
+            end
+        end
+        budgets[#budgets + 1] = budget
+    end
+    state.rates, state.tats, state.budgets = call.rates, tats, budgets
+    state.slots = call.slots
+    state.stated = call.stated
+    state.version = state.version + 1
+    state.gen = state.gen + 1
+    state.chief = ''
+    state.numbers = {}
+    state.blob = ''
+    state.reserved = ''
+end
+
+function L.current(state, call)
+    return call.epoch == state.epoch and call.version == state.version
+end
+
+-- Who calls
+
+function L.enter(state, call, now)
+    local workers = state.workers
+    local name = call.id
+    local worker = workers[name]
+    if worker ~= nil and call.n > worker[N] + 1 and call.epoch == state.epoch then
+        L.chill(state, now, BEAT + COLD)
+    end
+    if worker == nil then
+        worker = {0, 0, now, 0, now, 0, 0, 0, 0, 0, 0, 1, 0, state.clock, state.slot_clock, '{}'}
+        workers[name] = worker
+    elseif worker[USE] > 0 or worker[HELD] > 0 then
+        local spent = worker[HELD] * (now - worker[AT]) / worker[WEIGHT]
+        worker[SLOT_CLOCK] = worker[SLOT_CLOCK] + spent
+    end
+    if call.epoch ~= '' and call.epoch ~= state.epoch then
+        state.frozen = max(state.frozen, BEAT + COLD)
+        for _, declared in ipairs(call.declared) do
+            if declared[1] < #state.budgets then
+                local budget = state.budgets[declared[1] + 1]
+                L.add(budget, floor((now - declared[2]) / budget.width), declared[3])
+            end
+        end
+    end
+    if worker[NEED] == 0 and call.need > 0 then
+        worker[CLOCK] = max(worker[CLOCK], state.clock)
+        worker[ASK] = now
+    elseif call.need > 0 and call.priority > worker[PRIORITY] then
+        worker[ASK] = now
+    end
+    if worker[WANT] <= worker[USE] and call.want > call.use then
+        worker[SLOT_CLOCK] = max(worker[SLOT_CLOCK], state.slot_clock)
+    end
+    worker[N], worker[SENT], worker[AT] = call.n, call.sent, now
+    worker[ENDS] = now + EXPIRES
+    worker[NEED], worker[PRIORITY] = call.need, call.priority
+    worker[WEIGHT], worker[UNSURE] = call.weight, call.unsure
+    worker[USE], worker[WANT] = call.use, max(call.want, call.use)
+    worker[HELD] = max(call.held, call.use)
+    return worker
+end
+
+function L.settle(state, call, now)
+    local since = now - LATE
+    if call.strays > 0 then
+        since = min(since, now - call.silent)
+        if now > state.thaws then
+            state.thaws = now + COLD + BEAT
+            state.frozen = max(state.frozen, now + COLD)
+        end
+        local slack = L.slack(state)
+        state.frozen = max(state.frozen, now) + L.interval(state, slack)
+        for index = 1, #state.tats do
+            local own = L.interval_of(state, index, slack)
+            state.tats[index] = max(state.tats[index], since) + call.strays * own
+        end
+    end
+    if not L.current(state, call) then
+        return
+    end
+    for _, refund in ipairs(call.refunds) do
+        local budget = state.budgets[refund[1] + 1]
+        local oldest = floor(now / budget.width) - GRID
+        for _, entry in ipairs(budget.ring) do
+            if entry[1] == refund[2] and entry[1] >= oldest then
+                entry[2] = max(0, entry[2] - refund[3])
+            end
+        end
+        budget.tat = max(now - budget.ahead, budget.tat - refund[3] * budget.interval)
+    end
+    for _, over in ipairs(call.overs) do
+        local budget = state.budgets[over[1] + 1]
+        L.add(budget, floor(now / budget.width), over[2])
+        budget.tat = max(budget.tat, since) + over[2] * budget.interval
+    end
+end
+
+function L.learn(state, call, now)
+    if call.opens ~= 0 then
+        state.gate = 0
+        state.gen = state.gen + 1
+        state.chief, state.numbers, state.blob = '', {}, ''
+        return
+    end
+    if call.gate > state.gate then
+        state.gate = call.gate
+    end
+    if #call.numbers == 0 then
+        return
+    end
+    local chief = state.chief
+    if call.cut ~= 0 then
+        if call.gen == state.gen then
+            state.gen = state.gen + 1
+            state.chief, state.numbers = call.id, call.numbers
+            state.blob = call.blob
+        end
+    elseif chief == call.id and call.gen == state.gen then
+        state.numbers = call.numbers
+        state.blob = call.blob
+    end
+end
+
+function L.tell_learned(state, call, reply, now)
+    local chief = state.chief
+    if chief ~= '' and chief ~= call.id then
+        local other = state.workers[chief]
+        if other == nil or (other[NEED] == 0 and other[AT] < now - 2 * BEAT) then
+            state.chief = call.id
+            state.gen = state.gen + 1
+        end
+    end
+    reply.gen = state.gen
+    reply.chief = state.chief == call.id and 1 or 0
+    reply.numbers = state.numbers
+    reply.blob = ''
+    if call.gen ~= state.gen then
+        reply.blob = state.blob
+    end
+    reply.gate = state.gate > now and state.gate or 0
+end
+
+-- Slots
+
+function L.capacity(state)
+    local capacity = state.slots
+    if #state.numbers > 1 and state.numbers[2] > 0 then
+        local found = max(1, floor(state.numbers[2]))
+        capacity = capacity == 0 and found or min(capacity, found)
+    end
+    return capacity
+end
+
+function L.share_slots(state, name, worker, reply, now)
+    local capacity = L.capacity(state)
+    reply.short = 0
+    if capacity == 0 then
+        reply.held, reply.target = -1, -1
+        return
+    end
+    local workers = state.workers
+    local taken = 0
+    for _, each in pairs(workers) do
+        taken = taken + each[HELD]
+    end
+    local target = L.targets(state, capacity)[name]
+    worker[TARGET] = target
+    local free = capacity - taken
+    if state.frozen > now then
+        free = 0
+    end
+    local more = min(min(worker[WANT], target) - worker[HELD], free)
+    if more > 0 then
+        worker[HELD] = worker[HELD] + more
+        state.slot_clock = max(state.slot_clock, worker[SLOT_CLOCK])
+    end
+    reply.held, reply.target = worker[HELD], target
+    local contested = false
+    for each, other in pairs(workers) do
+        if each ~= name and (other[HELD] > 0 or other[WANT] > other[HELD]) then
+            contested = true
+        end
+    end
+    local short = false
+    for _, each in pairs(workers) do
+        if each[WANT] > each[HELD] then
+            short = true
+        end
+    end
+    if (contested and short) or (state.frozen > now and short) then
+        reply.short = 1
+    end
+end
+
+function L.targets(state, capacity)
+    local workers = state.workers
+    local targets = {}
+    local left = capacity
+    local groups, seen = {}, {}
+    local names = sorted(workers)
+    for _, name in ipairs(names) do
+        local worker = workers[name]
+        targets[name] = 0
+        if worker[WANT] <= worker[USE] then
+            targets[name] = min(worker[USE], left)
+            left = left - targets[name]
+        elseif not seen[worker[PRIORITY]] then
+            seen[worker[PRIORITY]] = true
+            groups[#groups + 1] = worker[PRIORITY]
+        end
+    end
+    table.sort(groups, function(a, b) return a > b end)
+    for _, priority in ipairs(groups) do
+        local active = {}
+        for _, name in ipairs(names) do
+            local worker = workers[name]
+            if worker[WANT] > worker[USE] and worker[PRIORITY] == priority then
+                active[#active + 1] = name
+            end
+        end
+        while left > 0 and #active > 0 do
+            local weights = 0
+            for _, name in ipairs(active) do
+                weights = weights + workers[name][WEIGHT]
+            end
+            local given = 0
+            local rest = {}
+            local share = left / weights
+            for _, name in ipairs(active) do
+                local want = workers[name][WANT] - targets[name]
+                local part = floor(share * workers[name][WEIGHT] + DUST)
+                part = min(want, part)
+                targets[name] = targets[name] + part
+                given = given + part
+                if part < want then
+                    rest[#rest + 1] = name
+                end
+            end
+            left = left - given
+            active = rest
+            if given == 0 then
+                L.by_turns(workers, targets, active, left)
+                left = 0
+            end
+        end
+    end
+    return targets
+end
+
+function L.by_turns(workers, targets, active, left)
+    local ranks = {}
+    for _, name in ipairs(active) do
+        local worker = workers[name]
+        local had = worker[SLOT_CLOCK]
+        if worker[HELD] > targets[name] then
+            had = had - TENURE / worker[WEIGHT]
+        end
+        ranks[#ranks + 1] = {had, name}
+    end
+    table.sort(ranks, function(a, b)
+        if a[1] ~= b[1] then
+            return a[1] < b[1]
+        end
+        return a[2] < b[2]
+    end)
+    for index = 1, #ranks do
+        if index - 1 < left then
+            targets[ranks[index][2]] = targets[ranks[index][2]] + 1
+        end
+    end
+end
+
+-- Starts and tokens
+
+function L.interval(state, slack)
+    local longest = 0
+    for index = 1, #state.rates do
+        longest = max(longest, L.interval_of(state, index, slack))
+    end
+    return longest
+end
+
+function L.interval_of(state, index, slack)
+    local rate = state.rates[index]
+    return (rate.clearance + slack) / rate.units / L.factor(state, 1)
+end
+
+function L.factor(state, index)
+    if index <= #state.numbers and state.numbers[index] > 0 then
+        return state.numbers[index]
+    end
+    return 1
+end
+
+function L.waiting(worker, now)
+    return worker[NEED] > 0 and now <= worker[ASK] + ABSENT
+end
+
+function L.goes_before(first, first_name, second, second_name)
+    if first[PRIORITY] ~= second[PRIORITY] then
+        return first[PRIORITY] > second[PRIORITY]
+    end
+    if first[CLOCK] ~= second[CLOCK] then
+        return first[CLOCK] < second[CLOCK]
+    end
+    return first_name < second_name
+end
+
+function L.grant(state, name, worker, call, reply, now)
+    local slack = L.slack(state)
+    reply.slack = slack
+    reply.first, reply.base, reply.spacing, reply.count = now, now, 0, 0
+    reply.good, reply.slots_of, reply.amounts = now, {}, {}
+    reply.ask, reply.binds, reply['until'] = 0, '', 0
+    L.roll_all(state, call, reply, now)
+    if call.need == 0 then
+        if state.reserved == name then
+            state.reserved = ''
+        end
+        return
+    end
+    if L.held_back(state, worker, call, reply, now) then
+        return
+    end
+    local spacing = L.interval(state, slack)
+    local opens, binds = L.opens(state, slack)
+    local rank, waiting, weights = L.place(state, name, worker, now)
+    local segment = LEAD * worker[WEIGHT] / weights
+    local each = segment
+    if spacing > 0 then
+        each = max(1, floor(segment / spacing + DUST)) * spacing
+    end
+    for index = 1, #state.budgets do
+        local budget = state.budgets[index]
+        local _, mean = L.costs(call, budget, index)
+        each = max(each, mean * budget.interval / L.factor(state, index + 2) / 2)
+    end
+    each = max(each, LEAD / waiting)
+    local turn = opens - LEAD + rank * LEAD / waiting
+    if now < turn then
+        local ask = max(turn, min(opens - LEAD + rank * each, now + BEAT))
+        L.deny(worker, reply, now, binds, ask, opens)
+        return
+    end
+    local starts = call.need
+    if spacing > 0 then
+        starts = min(starts, max(1, floor(segment / spacing + DUST)))
+    end
+    local place = {segment, weights, rank * LEAD / waiting}
+    starts = L.with_tokens(state, name, worker, call, reply, starts, place, now)
+    if starts == 0 then
+        return
+    end
+    state.reserved = ''
+    local base = max(opens, now - LATE)
+    local first = base
+    local good = max(now, base + (starts - 1) * spacing) + slack + LATE
+    if spacing == 0 then
+        good = now + LEAD
+    end
+    reply.first, reply.base, reply.spacing, reply.count = first, base, spacing, starts
+    reply.good = good
+    local worth = L.charge(state, call, reply, starts, now)
+    for index = 1, #state.rates do
+        local own = L.interval_of(state, index, slack)
+        local ends = base + (starts - 1) * spacing + own + state.rates[index].burst * own
+        state.tats[index] = max(state.tats[index], ends)
+    end
+    state.clock = max(state.clock, worker[CLOCK])
+    worker[CLOCK] = worker[CLOCK] + max(worth, starts * spacing) / worker[WEIGHT]
+    opens, binds = L.opens(state, slack)
+    local ask = opens - LEAD + (waiting - 1) * each
+    worker[ASK] = max(now + LEAST, min(ask, now + BEAT))
+    reply.ask = worker[ASK]
+    if call.need > starts then
+        reply.binds, reply['until'] = binds, opens
+    end
+end
+
+function L.held_back(state, worker, call, reply, now)
+    local known = call.version == 0 and call.stated == state.stated
+    if not L.current(state, call) and not known then
+        reply.ask = now + LEAST
+        return true
+    end
+    if state.gate > now then
+        L.deny(worker, reply, now, 'gate', state.gate, state.gate)
+        return true
+    end
+    if L.capacity(state) > 0 and worker[HELD] == 0 then
+        L.deny(worker, reply, now, 'concurrency', now + SOON, now + SOON)
+        return true
+    end
+    if state.frozen > now then
+        L.deny(worker, reply, now, 'gate', state.frozen, state.frozen)
+        return true
+    end
+    return false
+end
+
+function L.place(state, name, worker, now)
+    local rank, waiting, weights = 0, 1, worker[WEIGHT]
+    for _, other_name in ipairs(sorted(state.workers)) do
+        local other = state.workers[other_name]
+        if other_name ~= name and L.waiting(other, now) then
+            waiting = waiting + 1
+            weights = weights + other[WEIGHT]
+            if L.goes_before(other, other_name, worker, name) then
+                rank = rank + 1
+            end
+        end
+    end
+    return rank, waiting, weights
+end
+
+function L.with_tokens(state, name, worker, call, reply, starts, place, now)
+    local segment, weights, behind = place[1], place[2], place[3]
+    local budgets = state.budgets
+    if state.reserved ~= '' and state.reserved ~= name then
+        local keeper = state.workers[state.reserved]
+        local first = keeper ~= nil and keeper[PRIORITY] >= worker[PRIORITY]
+        if keeper ~= nil and first and L.waiting(keeper, now) then
+            local ask = max(now + LEAD / 2, min(max(now, keeper[ASK]) + behind, now + BEAT))
+            L.deny(worker, reply, now, 'tokens', ask, max(now, keeper[ASK]))
+            return 0
+        end
+        state.reserved = ''
+    end
+    for index = 1, #budgets do
+        local budget = budgets[index]
+        local head, mean = L.costs(call, budget, index)
+        local ready = L.room_at(budget, head)
+        if ready > now then
+            if budget.kind ~= 'quota' then
+                state.reserved = name
+            end
+            L.deny(worker, reply, now, budget.kind, min(ready, now + BEAT), ready)
+            return 0
+        end
+        local saved = max(0, min(budget.ahead, now - budget.tat + budget.ahead))
+        local part = segment + saved * worker[WEIGHT] / weights
+        starts = min(starts, L.fit(state, budget, index, head, mean, part))
+    end
+    return starts
+end
+
+function L.charge(state, call, reply, starts, now)
+    local worth = 0
+    for index = 1, #state.budgets do
+        local budget = state.budgets[index]
+        local head, mean = L.costs(call, budget, index)
+        local amount = head + (starts - 1) * mean
+        local slot = floor(reply.good / budget.width)
+        L.add(budget, slot, amount)
+        local paced = amount * budget.interval / L.factor(state, index + 2)
+        budget.tat = max(budget.tat, now - LATE) + paced
+        worth = max(worth, paced)
+        reply.slots_of[#reply.slots_of + 1] = slot
+        reply.amounts[#reply.amounts + 1] = amount
+    end
+    return worth
+end
+
+function L.opens(state, slack)
+    local opens, binds = -NEVER, ''
+    for index = 1, #state.rates do
+        local tolerance = state.rates[index].burst * L.interval_of(state, index, slack)
+        if state.tats[index] - tolerance > opens then
+            opens, binds = state.tats[index] - tolerance, 'requests'
+        end
+    end
+    for _, budget in ipairs(state.budgets) do
+        if budget.interval > 0 and budget.tat - budget.ahead > opens then
+            opens, binds = budget.tat - budget.ahead, budget.kind
+        end
+    end
+    return opens, binds
+end
+
+function L.deny(worker, reply, now, binds, ask, until_)
+    worker[ASK] = max(now + LEAST, ask)
+    reply.ask, reply.binds, reply['until'] = worker[ASK], binds, until_
+end
+
+function L.costs(call, budget, index)
+    if budget.each == 1 then
+        return 1, 1
+    end
+    local head, mean = call.costs[index][1], call.costs[index][2]
+    if head > budget.share then
+        head = min(head, budget.limit)
+    end
+    return head, mean
+end
+
+function L.room_at(budget, cost)
+    local at = -NEVER
+    local total = 0
+    for _, entry in ipairs(budget.ring) do
+        total = total + entry[2]
+    end
+    local room = max(0, budget.share - cost)
+    if cost > 0 and total > room + DUST then
+        for _, entry in ipairs(budget.ring) do
+            total = total - entry[2]
+            at = (entry[1] + GRID + 1.001) * budget.width
+            if total <= room + DUST then
+                break
+            end
+        end
+        if budget.renews > 0 then
+            at = budget.renews
+        end
+    end
+    return at
+end
+
+function L.fit(state, budget, index, head, mean, segment)
+    if mean <= 0 then
+        return 1000000
+    end
+    local total = 0
+    for _, entry in ipairs(budget.ring) do
+        total = total + entry[2]
+    end
+    local room = budget.share - total - head
+    local most = floor(room / mean + DUST)
+    if budget.interval > 0 and budget.each == 0 then
+        local paced = budget.interval / L.factor(state, index + 2)
+        most = min(most, floor((segment / paced - head) / mean + 0.5))
+    end
+    return 1 + max(0, most)
+end
+
+function L.roll_all(state, call, reply, now)
+    reply.quotas = {}
+    for index = 1, #state.budgets do
+        local budget = state.budgets[index]
+        if budget.renews == 0 and L.current(state, call) then
+            for _, renewal in ipairs(call.renews) do
+                if renewal[1] == index - 1 then
+                    budget.renews = renewal[2]
+                end
+            end
+        end
+        L.roll(budget, now)
+        if budget.kind == 'quota' then
+            local used = {}
+            for _, entry in ipairs(budget.ring) do
+                used[#used + 1] = {(entry[1] + 1) * budget.width - now, entry[2]}
+            end
+            reply.quotas[#reply.quotas + 1] = used
+        end
+    end
+end
+
+function L.roll(budget, now)
+    if budget.renews > 0 then
+        if now >= budget.renews then
+            budget.ring = {}
+            budget.renews = 0
+        end
+        return
+    end
+    local oldest = floor(now / budget.width) - GRID
+    local kept = {}
+    for _, entry in ipairs(budget.ring) do
+        if entry[1] >= oldest and entry[2] > 0 then
+            kept[#kept + 1] = entry
+        end
+    end
+    budget.ring = kept
+end
+
+function L.add(budget, slot, amount)
+    local ring = budget.ring
+    for _, entry in ipairs(ring) do
+        if entry[1] == slot then
+            entry[2] = entry[2] + amount
+            return
+        end
+    end
+    ring[#ring + 1] = {slot, amount}
+    table.sort(ring, function(a, b) return a[1] < b[1] end)
+end
+
+-- The store
+
+local text = redis.call('GET', KEYS[1])
+local state, kept = nil, {}
+if text then
+    if string.sub(text, 1, #MARK) ~= MARK then
+        return redis.error_reply('HEADWAYVERSION')
+    end
+    state, kept = L.loaded(string.sub(text, #MARK + 1))
+end
+if ARGV[1] == '' then
+    return state and L.shown(state)
+end
+local time = redis.call('TIME')
+local call = cjson.decode(ARGV[1])
+local reply
+state, reply = L.step(state, call, time[1] + time[2] / 1000000)
+local seconds = KEPT
+for _, budget in ipairs(state.budgets) do
+    seconds = max(seconds, floor(budget.width * (GRID + 1)) + 86400)
+end
+redis.call('SET', KEYS[1], MARK .. L.dumped(state, kept, call.id), 'EX', seconds)
+return reply

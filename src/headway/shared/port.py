@@ -1,0 +1,914 @@
+"""The port to a shared ledger: one worker's side of the protocol, without any waiting or I/O.
+
+It holds what the ledger granted (starts, tokens, slots), says when the next call is due and what it
+says, and takes the reply. The time of the ledger is known as an interval alone: it is at least what
+a reply said when it came, and at most what it said counted from when its call went. *Not before*
+is judged by the lower end, *no longer good* by the upper.
+
+Without a reply it goes on for a while with a part of the pace that leaves room for all others, in
+case they do the same: half of an equal share. It starts nothing more beyond the slots it held.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from headway._core.counters import SharedStatistics
+from headway._core.limits.budget import TokenBudget
+from headway._core.limits.port import Asker, Port
+from headway._core.limits.scope import Scope
+from headway.errors import HeadwayError, InvalidLimit, Unavailable
+from headway.kinds import Binds
+from headway.rates import LATENESS, Away, Limits
+from headway.shared.ledger import BEAT
+from headway.shared.terms import GRID, limits_of, stated, terms_of
+
+__all__ = ["SharedPort"]
+
+INFINITY = float("inf")
+
+_LEAST = 0.02  # seconds between two calls
+_EVERY, _BURST = 0.1, 1.0  # seconds between calls on average, and what may run ahead
+_RELEASE = 0.1  # until what an idle worker holds is given back
+_SOON = 0.25  # between two calls, where slots are short
+_SAMPLES = 16  # calls by which the ledger's time is known
+_AGES = 30.0  # seconds after which a sample is too old: clocks drift
+_CALM = 60.0  # seconds for which it goes on without a reply
+_MEMORY = 0.8  # of the mean cost
+_MORE = 1.2  # of the mean cost: what is granted and not used is given back
+_FIRST = 1e9  # no priority is above it
+_TOO_LONG = 4.0  # seconds without a reply after which the ledger may have forgotten the worker
+_SPARE = 8  # starts for jobs that have not come yet
+_MOST = 100_000  # starts that are asked for at once
+_DUST = 1e-6
+
+
+class _Sample(NamedTuple):
+    """What one call shows of the ledger's time, as offsets from the worker's clock."""
+
+    at: float
+    lower: float
+    upper: float
+
+
+class _Starts:
+    """Starts that were granted: the `next` of `count`, on the ledger's time."""
+
+    __slots__ = ("base", "count", "first", "next", "spacing", "until")
+
+    def __init__(self, reply: Mapping[str, Any]) -> None:
+        self.first, self.base, self.spacing = reply["first"], reply["base"], reply["spacing"]
+        self.count = int(reply["count"])
+        self.next = 0
+        self.until = reply["slack"] + LATENESS  # how late one may go
+        if not self.spacing:
+            self.until = reply["good"] - self.first
+
+    def due(self) -> float:
+        """The moment of the next one."""
+        return float(max(self.first, self.base + self.next * self.spacing))
+
+
+class _Grant:
+    """Tokens of one budget that were granted, good until a moment of the ledger's."""
+
+    __slots__ = ("good", "left", "slot")
+
+    def __init__(self, slot: float, left: float, good: float) -> None:
+        self.slot = slot
+        self.left = left
+        self.good = good
+
+
+class SharedCharge:
+    """What one attempt holds of one budget of the ledger: of which sub-slots, in which version."""
+
+    __slots__ = ("parts", "reserved", "version")
+
+    def __init__(self, parts: list[tuple[float, float]], reserved: float, version: int) -> None:
+        self.parts = parts
+        self.reserved = reserved
+        self.version = version
+
+
+class SharedBudget:
+    """One budget of the ledger's, as the core settles with it what it charged to a job."""
+
+    def __init__(
+        self, port: SharedPort, index: int, local: TokenBudget | None, width: float
+    ) -> None:
+        self.index = index
+        self.grants: deque[_Grant] = deque()
+        self.mean = 0.0
+        self.rate: Any = None if local is None else local.rate
+        self._port = port
+        self._local = local
+        self._width = width
+        self._spent: deque[list[float]] = deque()  # [sub-slot by the worker's clock, charged in it]
+
+    def weigh(self, cost: float) -> float:
+        """What of `cost` it counts; one of each attempt, where it counts attempts."""
+        return 1.0 if self._local is None else self._local.weigh(cost)
+
+    def needs(self, cost: float) -> float:
+        """What an attempt of `cost` takes: one larger than the whole limit takes all of it."""
+        weighed = self.weigh(cost)
+        return weighed if self.rate is None else min(weighed, float(self.rate.limit))
+
+    def held(self) -> float:
+        """What was granted and is not taken."""
+        return sum(grant.left for grant in self.grants)
+
+    def take(self, cost: float, now: float) -> SharedCharge:
+        """Take what an attempt needs, from the oldest grant on."""
+        needed = reserved = self.needs(cost)
+        parts: list[tuple[float, float]] = []
+        for grant in self.grants:
+            part = min(grant.left, needed)
+            if part > 0:
+                grant.left -= part
+                needed -= part
+                parts.append((grant.slot, part))
+            if needed <= _DUST:
+                break
+        if reserved > 0:
+            self.mean = reserved if not self.mean else _MEMORY * self.mean + 0.2 * reserved
+        self.note(reserved, now)
+        return SharedCharge(parts, reserved, self._port.version)
+
+    def note(self, amount: float, now: float) -> None:
+        """Remember what was charged, for a ledger that has to be told."""
+        slot = now // self._width
+        if not self._spent or self._spent[-1][0] < slot:
+            self._spent.append([slot, 0.0])
+        self._spent[-1][1] += amount
+        while self._spent[0][0] < slot - GRID:
+            self._spent.popleft()
+
+    def lately(self, now: float) -> list[tuple[float, float]]:
+        """What was charged in the last window: how long ago, at least, and how much."""
+        slot = now // self._width
+        kept = [each for each in self._spent if each[0] >= slot - GRID]
+        return [(max(0.0, now - (at + 1) * self._width), amount) for at, amount in kept]
+
+    def shift(self, seconds: float) -> None:
+        """Move to another clock, which shows `seconds` more."""
+        for each in self._spent:
+            each[0] += -(-seconds // self._width)
+
+    def settle(self, charge: SharedCharge, used: float, now: float) -> None:
+        """Give back what `charge` reserved and was not `used`, or charge what was used beyond."""
+        used = self.weigh(used)
+        if used > charge.reserved:
+            self._port.charge(self.index, used - charge.reserved)
+        else:
+            self._give_back(charge, charge.reserved - used)
+
+    def release(self, charge: SharedCharge, now: float) -> None:
+        """Give back all of `charge`."""
+        self._give_back(charge, charge.reserved)
+
+    def _give_back(self, charge: SharedCharge, amount: float) -> None:
+        for slot, part in reversed(charge.parts):
+            back = min(part, amount)
+            if back > 0:
+                self._port.refund(self.index, slot, back, charge.version)
+                amount -= back
+
+
+class Asking(Protocol):
+    """Who makes the calls of a port."""
+
+    @property
+    def wants(self) -> bool:
+        """Whether a call will be due."""
+        ...
+
+    def nudge(self) -> None:
+        """The next call may be due sooner."""
+        ...
+
+
+class SharedPort(Port):
+    """One worker's part of the limits of one `scope`, which a ledger holds.
+
+    `name` is what the ledger is called, `queued` says how many jobs wait, `adopt` puts in force the
+    limits that another worker has stated, `wall` is what the clock of the world shows beyond the
+    caller's.
+    """
+
+    __slots__ = (
+        "_ask_at",
+        "_asked",
+        "_beat",
+        "_budgets",
+        "_call",
+        "_called_at",
+        "_cut",
+        "_ends",
+        "_epoch",
+        "_expires",
+        "_failed_at",
+        "_gate",
+        "_gen",
+        "_grants",
+        "_head",
+        "_heard_at",
+        "_held",
+        "_id",
+        "_known",
+        "_lower",
+        "_mean",
+        "_n",
+        "_news",
+        "_next_away",
+        "_numbers",
+        "_often",
+        "_opens",
+        "_overs",
+        "_paid",
+        "_priority",
+        "_published",
+        "_recent",
+        "_refunds",
+        "_reply",
+        "_restate",
+        "_samples",
+        "_starts",
+        "_stated",
+        "_strayed_at",
+        "_strays",
+        "_target",
+        "_upper",
+        "_why",
+        "adopt",
+        "away",
+        "away_since",
+        "binds",
+        "calls",
+        "chief",
+        "elsewhere",
+        "happened",
+        "live",
+        "name",
+        "owner",
+        "queued",
+        "scope",
+        "terms",
+        "until",
+        "version",
+        "wall",
+        "weight",
+        "where",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        scope: Scope,
+        limits: Limits,
+        *,
+        queued: Callable[[], int],
+        adopt: Callable[[Limits], None],
+        weight: float = 1.0,
+        away: Away = "share",
+        wall: Callable[[], float] = lambda: 0.0,
+        where: str = "",
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.where = where or repr(name)  # what people call it
+        self.scope = scope
+        self.queued = queued
+        self.adopt = adopt
+        self.weight = weight
+        self.away: Away = away
+        self.wall = wall
+        self.calls = 0  # that were answered
+        self.live = 1  # workers that want anything
+        self.elsewhere = 0.0  # slots in use by the others
+        self.away_since: float | None = None  # since when no call was answered
+        self.happened: list[tuple[str, str]] = []  # what happened, for events
+        self.binds = ""
+        self.until = -INFINITY
+        self.chief = False
+        self.owner: Asking | None = None  # who makes its calls
+        self._epoch = ""
+        self._stated = stated(limits)
+        self._why: HeadwayError | None = None  # why no call can be answered
+        self.begin_anew()
+        self._read_terms(limits)
+
+    def begin_anew(self) -> None:
+        """Be a worker that the ledger has never heard of, and that holds nothing."""
+        self._id, self._n = _new_id(), 0
+        self._often = 0.0  # starts a second, lately
+        self._paid = -INFINITY  # the pace of its own calls: GCRA
+        self.version = 0
+        self._call: dict[str, Any] | None = None
+        self._called_at = self._failed_at = self._heard_at = -INFINITY
+        self._samples: deque[_Sample] = deque(maxlen=_SAMPLES)
+        self._lower = self._upper = 0.0
+        self._starts: deque[_Starts] = deque()
+        self._held = self._target = 0
+        self._expires = -INFINITY
+        self._gate = -INFINITY
+        self._asked = False
+        self._head: tuple[float, ...] = ()
+        self._priority = 0.0
+        self._ask_at = -INFINITY
+        self._beat = BEAT
+        self._recent = 0
+        self._ends = 0
+        self._refunds: dict[tuple[int, float], float] = {}
+        self._overs: dict[int, float] = {}
+        self._strays = 0
+        self._strayed_at = -INFINITY  # the first of them
+        self._next_away = -INFINITY
+        self._restate = False
+        self._opens = False
+        self._gen = 0
+        self._published: list[float] = []
+        self._news = False
+
+    def _read_terms(self, limits: Limits) -> None:
+        self.terms = terms_of(limits)
+        local = [*self.scope.budgets]
+        quotas = [*self.scope.quotas]
+        self._budgets = [
+            SharedBudget(self, index, self._local(index, local, quotas), terms["width"])
+            for index, terms in enumerate(self.terms[1])
+        ]
+        self._starts.clear()
+        self._refunds.clear()
+
+    def _local(self, index: int, local: list[TokenBudget], quotas: list[Any]) -> TokenBudget | None:
+        budgets = [each for each in local if not each.by_server]
+        if index < len(budgets):
+            return budgets[index]
+        quota = quotas[index - len(budgets)]
+        return None if self.terms[1][index]["each"] else quota
+
+    # What the core asks
+
+    @property
+    def _grants_starts(self) -> bool:
+        return bool(self.terms[0] or self.terms[1])
+
+    @property
+    def _has_slots(self) -> bool:
+        return self._held >= 0
+
+    def ready_at(self, cost: float, now: float, *, slots: bool = True) -> float:
+        """The moment from which an attempt of `cost` tokens may start: infinity until a reply."""
+        if self.away_since is not None and now - self._heard_at > _SOON:
+            return self._ready_away(cost, now, slots=slots)
+        if self._heard_at == -INFINITY or now + self._upper > self._expires:
+            return INFINITY
+        if slots and self._has_slots and self.scope.in_flight >= min(self._held, self._target):
+            return INFINITY
+        gate = self._gate - self._lower
+        if not self._grants_starts:
+            return gate if gate > now else -INFINITY
+        self._drop_late(now)
+        if not self._starts:
+            return INFINITY
+        for budget in self._budgets:
+            if budget.held() + _DUST < budget.needs(cost):
+                return INFINITY
+        return max(gate, self._starts[0].due() - self._lower)
+
+    @property
+    def wanted(self) -> int:
+        """Whether there is anything to ask or to tell."""
+        return int(self.owner is not None and self.owner.wants)
+
+    @wanted.setter
+    def wanted(self, starts: int) -> None:
+        """What it wants follows from what it holds."""
+
+    def nudge(self) -> None:
+        """Something has changed: the next call may be due sooner."""
+        if self.owner is not None:
+            self.owner.nudge()
+
+    def _wish(self) -> None:
+        if self.on_wish is not None:
+            self.on_wish()
+
+    def _drop_late(self, now: float) -> None:
+        """Forget the starts that were not used in time, and give back tokens that were not."""
+        latest = now + self._upper
+        while self._starts:
+            starts = self._starts[0]
+            while starts.next < starts.count and latest > starts.due() + starts.until:
+                starts.next += 1
+            if starts.next < starts.count:
+                break
+            self._starts.popleft()
+        for budget in self._budgets:
+            while budget.grants and latest > budget.grants[0].good:
+                grant = budget.grants.popleft()
+                if grant.left > _DUST:
+                    self.refund(budget.index, grant.slot, grant.left, self.version)
+
+    def ask(self, job: Asker, now: float) -> float:
+        """`job` waits for this port alone: a call is due."""
+        self._asked = True
+        self._wish()
+        self._head = tuple(budget.needs(job.cost) for budget in self._budgets)
+        if job.priority > self._priority:
+            self._news = True
+        self._priority = job.priority
+        return INFINITY
+
+    def ask_nothing(self) -> None:
+        """Nobody waits for it, as far as is known."""
+        self._asked = False
+
+    def take(self, job: Asker, now: float) -> None:
+        """An attempt of `job` starts."""
+        self._recent += 1
+        self._wish()
+        if self.away_since is not None and now - self._heard_at > _SOON:
+            self._take_away(job, now)
+            return
+        if not self._grants_starts or not self._starts:
+            return
+        starts = self._starts[0]
+        starts.next += 1
+        if starts.next >= starts.count:
+            self._starts.popleft()
+        self._charge(job, now)
+
+    def _charge(self, job: Asker, now: float) -> None:
+        if self._budgets:
+            charges: list[Any] = job.charges or []
+            charges += [(budget, budget.take(job.cost, now)) for budget in self._budgets]
+            job.charges = charges
+
+    def give_back(self) -> None:
+        """An attempt that took its start was never sent: the start has passed."""
+
+    def held_by(self, now: float) -> tuple[Binds, float]:
+        """What holds the next attempt back, and until when, as far as is known."""
+        if self.away_since is not None or self._heard_at == -INFINITY:
+            return Binds.ELSEWHERE, INFINITY
+        if self._has_slots and self.scope.in_flight >= min(self._held, self._target):
+            return Binds.CONCURRENCY, INFINITY
+        if not self._starts and self._grants_starts and self.binds:
+            return Binds(self.binds), max(now, self.until - self._lower)
+        return Binds.NOTHING, now
+
+    # Without a reply
+
+    def _ready_away(self, cost: float, now: float, *, slots: bool) -> float:
+        since = self.away_since or now
+        if self.away == "closed" or self._heard_at == -INFINITY:
+            return INFINITY
+        if self.away == "open":
+            return -INFINITY
+        if now - since > _CALM:
+            return INFINITY
+        if slots and self._has_slots and self.scope.in_flight >= min(self._held, self._target):
+            return INFINITY
+        for budget, terms in zip(self._budgets, self.terms[1], strict=True):
+            part = terms["share"] / (2 * self.live)
+            lately = budget.lately(now)
+            held = sum(amount for _, amount in lately)
+            if held and held + budget.needs(cost) > part:
+                return float(now - lately[0][0] + terms["width"] * GRID)
+        return self._next_away
+
+    def _take_away(self, job: Asker, now: float) -> None:
+        interval = max((rate["clearance"] / rate["units"] for rate in self.terms[0]), default=0.0)
+        self._next_away = now + 2 * self.live * interval
+        if not self._strays:
+            self._strayed_at = now
+        self._strays += 1
+        if self._budgets:
+            charges: list[Any] = job.charges or []
+            for budget in self._budgets:
+                reserved = budget.needs(job.cost)
+                budget.note(reserved, now)
+                self.charge(budget.index, reserved)
+                charges.append((budget, SharedCharge([], reserved, self.version)))
+            job.charges = charges
+
+    # What the ledger is told
+
+    def refund(self, index: int, slot: float, amount: float, version: int) -> None:
+        """What was charged to a sub-slot was not used."""
+        if version == self.version:
+            self._refunds[index, slot] = self._refunds.get((index, slot), 0.0) + amount
+
+    def charge(self, index: int, amount: float) -> None:
+        """More was used than was charged."""
+        self._overs[index] = self._overs.get(index, 0.0) + amount
+
+    def limits_changed(self, limits: Limits, configured: Limits) -> None:
+        """Limits that hold from now on: stated anew by the user, or as a provider enforces them."""
+        text, old = stated(limits), self.terms
+        changed = text != self._stated
+        self._stated = text
+        self._read_terms(configured)
+        if changed or self._why is not None or self.terms != old:
+            self._restate = self._news = True
+            self._why = None  # what was stated before was at fault, maybe
+            self._wish()
+
+    def opened(self) -> None:
+        """Have every gate opened, and what was learned forgotten: ``Scheduler.reset``."""
+        self._opens = self._news = True
+        self._wish()
+        self._gate = -INFINITY
+        self._why = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether anything is held, wanted, or to be told."""
+        return bool(
+            self._asked or self._held > 0 or self._starts or self._refunds or self._overs
+            or self.scope.in_flight or self._news or self._strays or self._call is not None
+        )  # fmt: skip
+
+    def due_at(self, now: float) -> float:
+        """When the next call is due, infinity for never; what happens may make it sooner."""
+        if self._call is not None:  # the same one again
+            return self._failed_at + _SOON
+        soonest = max(self._called_at + _LEAST, self._paid - _BURST)
+        if self._changed() or self._news:
+            return soonest
+        if not self.holds:
+            return INFINITY
+        due = self._called_at + self._beat
+        if self._heard_at == -INFINITY:
+            return soonest
+        if self._asked or (self._starts and self._wants() > 0):
+            ask = self._ask_at - self._lower
+            if not self._starts and self._slots_free() <= 0:
+                ask = max(ask, self._called_at + _SOON)
+            due = min(due, ask)
+        spare = self._has_slots and self._held > self.scope.in_flight
+        if spare and not (self._asked or self._starts or self.queued()):
+            due = min(due, self._called_at + _RELEASE)
+        return max(soonest, due)
+
+    def _changed(self) -> bool:
+        """Whether control has moved a limit, or shut the gate, since the last call."""
+        gate = self.scope.gate
+        shut = gate.shut and -INFINITY < gate.opens < INFINITY
+        if shut and gate.opens + self._lower > self._gate + _LEAST:
+            return True
+        numbers = self._numbers_now()
+        return _cut(self._published, numbers) or (self.chief and numbers != self._published)
+
+    def _numbers_now(self) -> list[float]:
+        scope = self.scope
+        capacity = scope.concurrency.limit
+        numbers = [
+            scope.request_rate.factor if scope.paces and scope.request_rate.follows else 0.0,
+            capacity if capacity < scope.concurrency.ceiling else 0.0,
+        ]
+        for index in range(len(self._budgets)):
+            local = [each for each in scope.budgets if not each.by_server]
+            follows = index < len(local) and local[index].control.follows
+            numbers.append(local[index].control.factor if follows else 0.0)
+        return numbers if any(numbers) else []
+
+    def _slots_free(self) -> float:
+        if not self._has_slots:
+            return INFINITY
+        return min(self._held, self._target) - self.scope.in_flight
+
+    def _outstanding(self) -> int:
+        return sum(starts.count - starts.next for starts in self._starts)
+
+    def _wants(self) -> int:
+        """How many starts can be used, as far as is known."""
+        if not self._grants_starts:
+            return 0
+        waiting = max(self.queued(), 1 if self._asked else 0)
+        free = self._slots_free()
+        if self._has_slots:
+            waiting = min(waiting, int(max(1.0, free + self._ends)))
+        elif self.scope.capacity < INFINITY:
+            room = self.scope.capacity - self.scope.in_flight
+            waiting = min(waiting, int(max(1.0, room + self._ends)))
+        return max(0, min(waiting - self._outstanding(), _MOST))
+
+    def begin(self, now: float) -> dict[str, Any]:
+        """The call to make now: the last one again where that was not answered."""
+        if self._call is not None:
+            return self._call
+        self._drop_late(now)
+        self._n += 1
+        in_flight = self.scope.in_flight
+        if self._has_slots and self._held > self._target:
+            self._held = max(self._target, in_flight)
+        if self._has_slots and not self._asked and not self.queued() and not self._starts:
+            self._held = in_flight
+        rates, budgets, slots = self.terms
+        need = self._wants() if self._asked or self._starts else 0
+        if need == 1 and self.live == 1:  # nobody else is hurt by some more, for those to come
+            need += min(_SPARE, int(self._often * _EVERY) + 1) if self._often > 1 else 0
+        if self._asked:
+            need = max(need, 1) if self._grants_starts else 0
+        want = in_flight + (self.queued() if self._asked or self._starts else 0)
+        if self._asked:
+            want = max(want, in_flight + 1)
+        gate = self.scope.gate
+        shut = gate.shut and -INFINITY < gate.opens < INFINITY
+        numbers = self._numbers_now()
+        cut = _cut(self._published, numbers)
+        costs = [
+            [head, _MORE * budget.mean or head]
+            for head, budget in zip(self._heads(), self._budgets, strict=True)
+        ]
+        self._call = {
+            "id": self._id, "n": self._n, "sent": now, "epoch": self._epoch,
+            "fresh": uuid.uuid4().hex, "version": self.version, "stated": self._stated,
+            "set": 1 if self._restate else 0, "rates": rates, "budgets": budgets, "slots": slots,
+            "need": need, "costs": costs, "weight": self.weight,
+            "priority": max(-_FIRST, min(_FIRST, self._priority)),
+            "held": max(0, self._held), "use": in_flight, "want": want,
+            "unsure": max(0.0, self._upper - self._lower),
+            "refunds": [[i, slot, a] for (i, slot), a in sorted(self._refunds.items())],
+            "overs": [[i, amount] for i, amount in sorted(self._overs.items())],
+            "renews": self._renewals(now), "declared": self._declared(now),
+            "strays": self._strays, "silent": now - self._strayed_at if self._strays else 0.0,
+            "gate": gate.opens + self._lower if shut else 0.0,
+            "opens": 1 if self._opens else 0, "gen": self._gen,
+            "numbers": numbers if cut or self.chief else [], "cut": 1 if cut else 0,
+            "blob": json.dumps(self.scope.learned()) if cut or self.chief else "", "bye": 0,
+        }  # fmt: skip
+        if shut:
+            self._gate = max(self._gate, gate.opens + self._lower)
+        self._published = numbers
+        self._refunds, self._overs, self._strays = {}, {}, 0
+        self._restate = self._opens = self._news = False
+        gone = now - self._called_at
+        if gone < BEAT:
+            self._often += min(1.0, gone / BEAT) * (self._recent / max(gone, _LEAST) - self._often)
+        else:
+            self._often = self._recent / gone
+        self._called_at = now
+        self._paid = max(self._paid, now) + _EVERY
+        self._ends = self._recent
+        self._recent = 0
+        return self._call
+
+    def farewell(self, now: float) -> dict[str, Any]:
+        """The call by which it leaves, with what is still to be settled."""
+        self._call = None
+        self._held, self._asked = 0, False
+        self._starts.clear()
+        call = {**self.begin(now), "bye": 1, "need": 0}
+        self._call = None
+        return call
+
+    def _heads(self) -> list[float]:
+        if len(self._head) == len(self._budgets):
+            return [*self._head]
+        return [budget.mean for budget in self._budgets]
+
+    def _renewals(self, now: float) -> list[list[float]]:
+        """When quotas begin anew that do so by the clock of the world, on the ledger's time."""
+        found = []
+        wall = self.wall()
+        for index in range(len(self._budgets)):
+            rate = self._rate_of_quota(index)
+            if rate is not None and rate.resets is not None:
+                at = rate.renews_after(now + wall) - wall
+                found.append([index, at + self._lower])
+        return found
+
+    def _rate_of_quota(self, index: int) -> Any:
+        budgets = self.terms[1]
+        if budgets[index]["kind"] != "quota":
+            return None
+        before = sum(each["kind"] != "quota" for each in budgets)
+        return self.scope.quotas[index - before].rate
+
+    def _declared(self, now: float) -> list[list[float]]:
+        """What it was charged lately, by age: a ledger that was emptied is told of it."""
+        declared: list[list[float]] = []
+        for budget in self._budgets:
+            declared += [[budget.index, age, amount] for age, amount in budget.lately(now)]
+        return declared
+
+    # What the ledger says
+
+    def answered(self, reply: Mapping[str, Any], now: float) -> None:
+        """Take the reply to the last call. Raises `InvalidLimit` where limits contradict."""
+        call = self._call
+        assert call is not None
+        self._call = None
+        self.calls += 1
+        error = reply["error"]
+        if error == "twin":
+            self.begin_anew()
+            self.happened.append(("twin", "another worker calls itself the same"))
+            return
+        if error == "differs":
+            self._why = _differs(self.where, call["stated"], reply["stated"])
+            raise self._why
+        if self._epoch and reply["epoch"] != self._epoch:
+            self.happened.append(("emptied", "its ledger was emptied, or made anew"))
+            self._samples.clear()
+            self._held = min(self._held, self.scope.in_flight) if self._has_slots else self._held
+            self._starts.clear()
+            for budget in self._budgets:
+                budget.grants.clear()
+            self._gen = self.version = 0  # they begin anew there
+        self._epoch = reply["epoch"]
+        self._heard_at = now
+        if self.away_since is not None:
+            self.happened.append(("back", f"after {now - self.away_since:.1f} s"))
+            self.away_since = None
+        self._learn_time(reply["now"], call["sent"], now)
+        self._expires = reply["expires"] - reply["slack"]
+        if reply["version"] != self.version:
+            self._take_limits(reply, call)
+        self.live = reply["live"]
+        self.scope.elsewhere = reply["elsewhere"]
+        self.scope.part = reply["part"]
+        self._held = int(reply["held"])
+        self._target = int(reply["target"])
+        self._beat = _SOON if reply["short"] else BEAT
+        self._gate = reply["gate"] or -INFINITY
+        self.binds, self.until = reply["binds"], reply["until"]
+        self._ask_at = reply["ask"]
+        if reply["count"]:
+            self._starts.append(_Starts(reply))
+            for budget, slot, amount in zip(
+                self._budgets, reply["slots_of"], reply["amounts"], strict=True
+            ):
+                budget.grants.append(_Grant(slot, amount, reply["good"]))
+        for index, quota in enumerate(self.scope.quotas[: len(reply["quotas"])]):
+            quota.follow(self._used_of_quota(index, reply["quotas"][index], now), now)
+        self._adopt(reply, now)
+
+    def _used_of_quota(
+        self, index: int, used: list[list[float]], now: float
+    ) -> list[tuple[float, float]]:
+        """What is `used` of a quota, without what this worker was granted and has not taken yet."""
+        held = self._budgets[len(self._budgets) - len(self.scope.quotas) + index].held()
+        found = []
+        for age, amount in reversed(used):
+            own = min(held, amount)
+            held -= own
+            found.append((now + age, amount - own))
+        return found[::-1]
+
+    def _learn_time(self, ledger: float, sent: float, now: float) -> None:
+        self._samples.append(_Sample(now, ledger - now, ledger - sent))
+        while self._samples[0].at < now - _AGES:
+            self._samples.popleft()
+        self._lower = max(sample.lower for sample in self._samples)
+        self._upper = max(self._lower, min(sample.upper for sample in self._samples))
+
+    def _take_limits(self, reply: Mapping[str, Any], call: Mapping[str, Any]) -> None:
+        joined = not self.version and not self._stated
+        self.version = int(reply["version"])
+        self._refunds.clear()
+        text = reply["stated"]
+        for budget in self._budgets:
+            budget.grants.clear()
+        if not text and not self._stated:
+            raise self._unstated()
+        if text != self._stated:
+            limits = limits_of(text)
+            self._stated = text
+            self.adopt(limits)
+            self._restate = self._news = False
+            if not joined:
+                self.happened.append(("restated", "another worker has changed the limits"))
+
+    def _adopt(self, reply: Mapping[str, Any], now: float) -> None:
+        """Follow what the control of another worker has found."""
+        self.chief = bool(reply["chief"])
+        gen = int(reply["gen"])
+        if gen != self._gen:
+            self._gen = gen
+            if not reply["numbers"]:
+                self.scope.forget_learned(now)
+            elif not self.chief or not self._published:
+                self.scope.adopt_learned(json.loads(reply["blob"] or "{}"), now)
+            self._published = self._numbers_now()
+        if not self.chief and reply["numbers"]:
+            self.scope.follow_factors(
+                reply["numbers"][0], reply["numbers"][2 : 2 + len(self.scope.budgets)], now
+            )
+            self._published = self._numbers_now()
+
+    def unanswered(self, why: str, now: float) -> None:
+        """The last call got no reply: it is made again, with the same number."""
+        if self._call is not None and now - max(self._call["sent"], self._failed_at) > _TOO_LONG:
+            # It was not the store that gave no reply: this process stood still, and the ledger
+            # has given to others what it held.
+            self._held = min(self._held, self.scope.in_flight)
+            self._starts.clear()
+        self._failed_at = now
+        if self.away_since is None:
+            self.away_since = now
+            self.happened.append(("lost", why))
+        if self._call is not None and now - self._call["sent"] > _TOO_LONG:
+            # A repeated call is known for as long as its worker is: this is another worker.
+            self._call = None
+            self._id, self._n = _new_id(), 0
+
+    def refused(self, error: HeadwayError) -> None:
+        """No call can be answered until somebody mends it: jobs fail with `error`."""
+        self._call = None
+        self._why = error
+
+    def _unstated(self) -> InvalidLimit:
+        self._why = InvalidLimit(
+            f"nobody has stated limits at {self.where} yet, and this Scheduler states none",
+            fix='state them here, e.g. Scheduler("600/min", shared=...), or start a worker that '
+            "does.",
+        )
+        return self._why
+
+    def broken(self) -> HeadwayError | None:
+        """Why no job can start at all."""
+        if self._why is not None:
+            return self._why
+        return None
+
+    def never_reached(self, seconds: float, where: str, why: str) -> Unavailable:
+        """The error of jobs, where the ledger was not reached even once."""
+        return Unavailable(
+            f"the shared limits at {where} were not reached in {seconds:g} s: {why}",
+            fix="start the store, or correct its address in shared=.",
+        )
+
+    @property
+    def was_reached(self) -> bool:
+        """Whether any call was answered."""
+        return self._heard_at > -INFINITY
+
+    def statistics(self, now: float) -> SharedStatistics | None:
+        """How the limits are shared."""
+        away = None if self.away_since is None else now - self.away_since
+        return SharedStatistics(self.live, int(self.scope.elsewhere), self.calls, away)
+
+    def shift(self, seconds: float) -> None:
+        """Move to another clock, which shows `seconds` more."""
+        self._called_at += seconds
+        self._heard_at += seconds
+        self._failed_at += seconds
+        self._paid += seconds
+        self._next_away += seconds
+        self._strayed_at += seconds
+        self._lower -= seconds
+        self._upper -= seconds
+        self._samples = deque(
+            (_Sample(s.at + seconds, s.lower - seconds, s.upper - seconds) for s in self._samples),
+            maxlen=_SAMPLES,
+        )
+        if self.away_since is not None:
+            self.away_since += seconds
+        for budget in self._budgets:
+            budget.shift(seconds)
+
+
+def _new_id() -> str:
+    """A name that no other worker has, and that tells people which process it is."""
+    return f"{socket.gethostname()[:40]}:{os.getpid()}:{uuid.uuid4().hex[:16]}"
+
+
+def _cut(before: list[float], after: list[float]) -> bool:
+    """Whether a limit in force was lowered; 0 stands for one that was not."""
+    for index, number in enumerate(after):
+        if number <= 0:
+            continue
+        old = before[index] if index < len(before) and before[index] > 0 else INFINITY
+        if number < old * (1 - 1e-9):
+            return True
+    return False
+
+
+def _differs(where: str, ours: str, theirs: str) -> InvalidLimit:
+    mine, other = limits_of(ours), limits_of(theirs)
+    return InvalidLimit(
+        f"the limits shared at {where} are stated already, and differ: {_words(other)} there, "
+        f"{_words(mine)} here",
+        fix="state the same, or none (to take those that are there); set_limits() changes them for "
+        "all workers, and `headway limits NAME --reset` forgets them.",
+    )
+
+
+def _words(limits: Limits) -> str:
+    parts = [str(rate) for rate in limits.requests]
+    parts += [f"{kind}={rate}" for kind, rate in limits.token_rates]
+    if limits.concurrency:
+        parts.append(f"concurrency={limits.concurrency}")
+    return ", ".join(parts) or "none"

@@ -1,0 +1,127 @@
+"""One scheduler's part in shared limits: a port and its owner for the whole, and for each key that
+has limits of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Hashable
+
+from headway._core.limits.scope import Scope
+from headway._core.queue.job import Flow
+from headway._runtime.shell import Shell
+from headway.errors import InvalidArgument
+from headway.events import SharedChanged
+from headway.kinds._words import shown
+from headway.rates import Limits, Shared
+from headway.shared.owner import SharedOwner
+from headway.shared.places import open_store
+from headway.shared.port import SharedPort
+from headway.shared.stores import Store
+
+__all__ = ["Sharing"]
+
+_LONGEST = 100
+
+
+class Sharing:
+    """Connects the limits of `shell` with those who share them.
+
+    `adopt` puts in force the limits of the whole that another worker has stated. Raises
+    `InvalidSettings` for a place that is none.
+    """
+
+    def __init__(
+        self,
+        shell: Shell,
+        shared: object,
+        limits: Limits,
+        adopt: Callable[[Limits], None],
+        store: Store | None = None,
+    ) -> None:
+        options = Shared(shared) if isinstance(shared, str) else shared
+        if not isinstance(options, Shared):
+            raise InvalidArgument(
+                f"shared={shown(shared)} is neither a name nor an address",
+                fix='shared="my-account", an address, or a Shared.',
+            )
+        self._shell = shell
+        self._options = options
+        self._store, self._name = open_store(options.where) if store is None else (store, "limits")
+        self._whole = self._owner(self._name, shell.state.whole, limits, None, adopt)
+        self._keys: dict[Scope, SharedOwner] = {}
+        shell.connect([self._whole])
+        shell.state.connect_key = self._connect
+        shell.leave = self.leave
+
+    @property
+    def where(self) -> str:
+        """What to call the place in messages."""
+        return self._store.where
+
+    async def leave(self) -> None:
+        """Give back what is held, and close the store."""
+        for owner in [self._whole, *self._keys.values()]:
+            await owner.leave()
+        await self._store.aclose()
+
+    def _owner(
+        self,
+        name: str,
+        scope: Scope,
+        limits: Limits,
+        flow: Flow | None,
+        adopt: Callable[[Limits], None],
+    ) -> SharedOwner:
+        shell = self._shell
+        waiting = shell.state.waiting
+        port = SharedPort(
+            name,
+            scope,
+            limits,
+            queued=(lambda: waiting.queue.size) if flow is None else (lambda: _size(flow)),
+            adopt=adopt,
+            weight=self._options.weight,
+            away=self._options.away,
+            wall=lambda: time.time() - shell.clock(),
+            where=self._store.where + name[len(self._name) :],
+        )
+        key = None if flow is None else flow.key
+        return SharedOwner(port, self._store, shell.time, lambda: self._tell(port, key))
+
+    def _connect(self, flow: Flow) -> None:
+        """`flow` has limits of its own, which are shared too."""
+        scope = flow.limits
+        assert scope is not None
+        owner = self._owner(
+            f"{self._name}/{_name_of(flow.key)}",
+            scope,
+            scope.stated,
+            flow,
+            lambda limits: scope.retune(limits, self._shell.time()),
+        )
+        scope.ports = (owner.port,)
+        self._keys = {each: old for each, old in self._keys.items() if each.ports}
+        self._keys[scope] = owner
+        self._shell.attend(owner, flow)
+
+    def _tell(self, port: SharedPort, key: Hashable) -> None:
+        """Make events of what has happened to a port."""
+        news, port.happened = port.happened, []
+        now = self._shell.time()
+        self._shell.state.events.extend(
+            SharedChanged(now, key, self._store.where, what, why) for what, why in news
+        )
+
+
+def _size(flow: Flow) -> int:
+    return sum(queue.size for _, queue in flow.queues)
+
+
+def _name_of(key: Hashable) -> str:
+    """A name for the ledger of `key`, by what it is in every process."""
+    text = f"{type(key).__name__}:{key!r}"
+    if len(text) <= _LONGEST and text.isprintable():
+        return text
+    return text[:_LONGEST] + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,44 @@
+"""What every store of ledgers is."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+__all__ = ["Store", "StoreAway"]
+
+
+class StoreAway(Exception):
+    """The store gave no reply: it is down, unreachable, locked or full. The text says which."""
+
+
+class Store(Protocol):
+    """Where ledgers are kept, each under a name. Its methods may be used by several tasks."""
+
+    where: str
+    """What to call it in messages: an address without credentials."""
+
+    async def call(self, name: str, call: dict[str, Any]) -> dict[str, Any]:
+        """Step the ledger `name`. Raises `StoreAway` where there is no reply, `InvalidSettings`
+        where there will be none until somebody mends it.
+        """
+        ...
+
+    async def read(self, name: str) -> dict[str, Any] | None:
+        """The state of the ledger `name`; None where there is none."""
+        ...
+
+    async def names(self) -> list[str]:
+        """The names of the ledgers that it keeps, of keys too."""
+        ...
+
+    async def reset(self, name: str) -> bool:
+        """Forget the ledger `name`, and those of its keys; whether there was one."""
+        ...
+
+    def again(self) -> Store:
+        """The same store, with connections of its own: for a process that was forked."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what is open."""
+        ...

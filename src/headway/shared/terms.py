@@ -1,0 +1,114 @@
+"""Limits as the ledger takes them: the numbers that it counts by, and the text that states them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from headway.errors import InvalidLimit
+from headway.rates import LATENESS, TOKEN_CLASSES, Limits, Rate, TokenRate
+
+__all__ = ["AHEAD", "GRID", "limits_of", "stated", "terms_of"]
+
+GRID = 120
+"""Sub-slots of a window of the ledger's."""
+
+AHEAD = 0.02
+"""What the pace of tokens lets run ahead, as a share of the window."""
+
+_MARGIN = 1e-6  # seconds
+_FIELDS = ("limit", "per", "window", "burst", "jitter", "resets")
+_BURST = _FIELDS.index("burst")
+_WEIGHTS = ("input", "cached", "output")
+
+
+def stated(limits: Limits) -> str:
+    """The text by which workers compare what they state; "" for no limits."""
+    if not limits:
+        return ""
+    said: dict[str, Any] = {"requests": [_fields(rate) for rate in limits.requests]}
+    for name in TOKEN_CLASSES:
+        said[name] = [_fields(rate) for rate in limits.of_tokens(name)]
+    said["concurrency"] = limits.concurrency
+    return json.dumps(said, separators=(",", ":"), sort_keys=True)
+
+
+def limits_of(text: str) -> Limits:
+    """The limits that `stated` wrote down. Raises `InvalidLimit` for any other text."""
+    try:
+        said = json.loads(text) if text else {}
+        requests = [_rate(each) for each in said.get("requests", [])]
+        tokens = {name: [_rate(each) for each in said.get(name, [])] for name in TOKEN_CLASSES}
+        return Limits(
+            requests or None,
+            tokens=tokens["tokens"] or None,
+            input_tokens=tokens["input_tokens"] or None,
+            output_tokens=tokens["output_tokens"] or None,
+            concurrency=said.get("concurrency"),
+        )
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        raise InvalidLimit(
+            f"what is stored as shared limits cannot be read: {text[:80]!r}",
+            fix="`headway limits NAME --reset`, and let the workers state them anew.",
+        ) from error
+
+
+def terms_of(limits: Limits) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
+    """Rates of requests, budgets, and slots (0 for no limit), as `ledger.step` counts them."""
+    rates = [
+        {
+            "name": f"{rate} over {rate.span:g}",
+            "span": rate.span,
+            "clearance": rate.span + rate.delay_bound + LATENESS + _MARGIN,
+            "units": rate.share - rate.burst + 1,
+            "burst": rate.burst - 1,
+        }
+        for rate in limits.requests
+        if not rate.is_quota
+    ]
+    budgets = [_budget(kind, rate) for kind, rate in limits.token_rates if not rate.is_quota]
+    budgets += [_quota(rate, each=1) for rate in limits.requests if rate.is_quota]
+    budgets += [_quota(rate, each=0) for _, rate in limits.token_rates if rate.is_quota]
+    return rates, budgets, limits.concurrency or 0
+
+
+def _budget(kind: str, rate: Rate) -> dict[str, Any]:
+    return {
+        "name": f"{kind} {rate}",
+        "kind": kind,
+        "limit": rate.limit,
+        "share": rate.share,
+        "width": (rate.span + rate.delay_bound) / GRID,
+        "interval": 1.0 / rate.pace,
+        "ahead": AHEAD * rate.span,
+        "each": 0,
+    }
+
+
+def _quota(rate: Rate, each: int) -> dict[str, Any]:
+    return {
+        "name": f"quota {rate} {each}",
+        "kind": "quota",
+        "limit": rate.limit,
+        "share": rate.share,
+        "width": (rate.span + rate.delay_bound) / GRID,
+        "interval": 0.0,
+        "ahead": 0.0,
+        "each": each,
+    }
+
+
+def _fields(rate: Rate) -> list[Any]:
+    names = (*_FIELDS, *_WEIGHTS) if isinstance(rate, TokenRate) else _FIELDS
+    return [rate.burst if name == "burst" else _plain(getattr(rate, name)) for name in names]
+
+
+def _plain(value: Any) -> Any:
+    return float(value) if isinstance(value, int | float) else value
+
+
+def _rate(fields: list[Any]) -> Rate:
+    fields[_BURST] = int(fields[_BURST])
+    if len(fields) == len(_FIELDS):
+        return Rate(*fields)
+    return TokenRate(*fields)

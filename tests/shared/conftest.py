@@ -1,0 +1,52 @@
+"""One server of each kind for the tests of a process, on real time; and virtual event loops."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+
+import anyio
+import pytest
+from clocks import VIRTUAL
+from servers import Postgres, Valkey, postgres_or_skip, running
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    with running(Valkey(tmp_path_factory.mktemp("valkey"))) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """A cluster of one server."""
+    with running(Valkey(tmp_path_factory.mktemp("cluster"), "--cluster-enabled", "yes")) as server:
+        server.take_all_slots()
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    yield from postgres_or_skip()
+
+
+Run = Callable[[Callable[[], Awaitable[None]]], None]
+
+
+@pytest.fixture(params=sorted(VIRTUAL))
+def both(request: pytest.FixtureRequest) -> Run:
+    """Runs on each event loop."""
+    return on(request.param)
+
+
+@pytest.fixture
+def run() -> Run:
+    """Runs on asyncio, where both loops run the same code."""
+    return on("asyncio")
+
+
+def on(loop: str) -> Run:
+    def run(main: Callable[[], Awaitable[None]]) -> None:
+        backend, options = VIRTUAL[loop]()
+        anyio.run(main, backend=backend, backend_options=options)
+
+    return run

@@ -1,0 +1,89 @@
+"""The script of Valkey's and Redis' is the ledger of Python, to the last bit."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from depth import depth
+from made_calls import random_calls
+from servers import Valkey
+
+from headway.shared.valkey import SCRIPT
+
+# Numbers in full, where cjson writes 14 digits of them. The state is packed after each call.
+_EXACT = """
+local encode, decode = cjson.encode, cjson.decode
+local function exact(value)
+    if type(value) == 'number' then
+        return string.format('%.17g', value)
+    elseif type(value) ~= 'table' then
+        return encode(value)
+    end
+    local parts = {}
+    if #value > 0 or next(value) == nil then
+        for _, each in ipairs(value) do
+            parts[#parts + 1] = exact(each)
+        end
+        return '[' .. table.concat(parts, ',') .. ']'
+    end
+    for name, each in pairs(value) do
+        parts[#parts + 1] = encode(name) .. ':' .. exact(each)
+    end
+    return '{' .. table.concat(parts, ',') .. '}'
+end
+local cjson = {encode = exact, decode = decode}
+"""
+_RUN = """
+local text = redis.call('GET', KEYS[1])
+local replies = {}
+for index = 1, #ARGV, 2 do
+    local call = decode(ARGV[index])
+    if call.id == nil then
+        text = nil
+    else
+        local state, kept = nil, {}
+        if text then
+            state, kept = L.loaded(text)
+        end
+        state, replies[#replies + 1] = L.step(state, call, tonumber(ARGV[index + 1]))
+        text = L.dumped(state, kept, call.id)
+    end
+end
+redis.call('SET', KEYS[1], text)
+replies[#replies + 1] = L.shown(L.loaded(text))
+return replies
+"""
+_TESTED = _EXACT + SCRIPT.partition("-- The store")[0] + _RUN
+_BATCH = 500
+
+
+@pytest.mark.parametrize("seed", range(depth(10, 100)))
+def test_lua_and_python_agree(seed: int, valkey: Valkey) -> None:
+    valkey.do("DEL", f"agree{seed}")
+    made = random_calls(seed, 2000)
+    granted = 0
+    while True:
+        texts: list[str] = []
+        expected = []
+        state: dict[str, Any] = {}
+        for call, raw, reply, after in made:
+            texts += [json.dumps(call), repr(raw)]
+            if call:
+                expected.append(reply)
+                state = after
+            granted += reply.get("count", 0)
+            if len(texts) >= 2 * _BATCH:
+                break
+        if not expected:
+            break
+        *replies, left = valkey.do("EVAL", _TESTED, 1, f"agree{seed}", *texts)
+        for index, (reply, said) in enumerate(zip(expected, replies, strict=True)):
+            assert json.loads(said) == reply, (seed, index)
+        found = json.loads(left)
+        found["workers"] = found["workers"] or {}
+        for worker in found["workers"].values():
+            worker["reply"] = json.loads(worker["reply"])
+        assert found == state, seed
+    assert granted > 10

@@ -1,0 +1,296 @@
+"""Whole schedulers that share limits through a store with faults, on one virtual clock."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from statistics import median
+from typing import Any
+
+import anyio
+import pytest
+from crowd import Crowd, Hub, Worker, check, most_in_flight, rate_of
+from depth import depth
+
+Run = Callable[[Callable[[], Awaitable[None]]], None]
+
+
+# Faults
+
+
+def test_faults_exceed_nothing_and_lose_nothing(both: Run) -> None:
+    async def main() -> None:
+        hub = Hub(3, lost=0.02, repeated=0.05, slow=0.1)
+        crowd = Crowd(8, hub, requests="100/s", tokens="30000/s", concurrency=16)
+
+        async def trouble() -> None:
+            for worker in crowd.workers[:4]:
+                await anyio.sleep(0.7)
+                worker.stall(hub.random.uniform(0.1, 0.5))
+            crowd.workers[6].die()
+            await anyio.sleep(1.1)
+            crowd.workers[7].die()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(trouble)
+            await crowd.backlogged(6, tokens=(50, 600), used=0.7, cancels=0.1)
+        check(crowd)
+        assert rate_of(crowd, anyio.current_time() - 5, anyio.current_time() - 1) > 25
+
+    both(main)
+
+
+@pytest.mark.parametrize("fault", ["emptied", "rolled back", "restarted"])
+def test_a_store_that_forgets(run: Run, fault: str) -> None:
+    async def main() -> None:
+        hub = Hub(4)
+        crowd = Crowd(8, hub, requests="50/s", tokens="20000/s", concurrency=12)
+
+        async def trouble() -> None:
+            await anyio.sleep(2)
+            before = dict(hub.kept)
+            await anyio.sleep(1)
+            if fault == "restarted":
+                hub.offset -= 1e6
+            else:
+                hub.kept.clear()
+                hub.kept.update(before if fault == "rolled back" else {})
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(trouble)
+            await crowd.backlogged(8, job=(0.2, 0.5), tokens=(50, 400), used=0.8)
+        check(crowd)
+        assert rate_of(crowd, anyio.current_time() - 3, anyio.current_time() - 1) > 24
+
+    run(main)
+
+
+def test_a_store_that_is_away(both: Run) -> None:
+    async def main() -> None:
+        hub = Hub(5)
+        crowd = Crowd(8, hub, requests="100/s", tokens="90000/s", concurrency=40)
+        back = 0.0
+
+        async def trouble() -> None:
+            nonlocal back
+            await anyio.sleep(3)
+            hub.away = True
+            await anyio.sleep(5)
+            hub.away = False
+            back = anyio.current_time()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(trouble)
+            await crowd.backlogged(14, tokens=(50, 400))
+        check(crowd)
+        assert rate_of(crowd, back - 4, back) > 30  # half of an equal part each
+        assert rate_of(crowd, back + 2, back + 4) > 90
+        told = [event.what for event in crowd.workers[0].events if hasattr(event, "what")]
+        assert told == ["lost", "back"]
+
+    both(main)
+
+
+@pytest.mark.parametrize(("away", "least", "most"), [("closed", 0, 0), ("open", 18, 21)])
+def test_what_happens_while_it_is_away_is_a_choice(
+    run: Run, away: str, least: float, most: float
+) -> None:
+    async def main() -> None:
+        hub = Hub(5)
+        worker = Worker(hub, "a", requests="20/s", away=away)
+        crowd = Crowd(0, hub)
+        crowd.workers = [worker]
+
+        async def trouble() -> None:
+            await anyio.sleep(2)
+            hub.away = True
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(trouble)
+            with anyio.move_on_after(7):
+                await worker.backlog(6)
+        end = anyio.current_time()
+        assert least <= rate_of(crowd, end - 4, end - 1.5) <= most
+
+    run(main)
+
+
+def test_a_crashed_worker_s_slots_return(run: Run) -> None:
+    async def main() -> None:
+        crowd = Crowd(4, concurrency=8)
+        died = 0.0
+
+        async def trouble() -> None:
+            nonlocal died
+            await anyio.sleep(3)
+            for worker in crowd.workers[:3]:
+                worker.die()
+            died = anyio.current_time()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(trouble)
+            await crowd.backlogged(10)
+        check(crowd)
+        spans = crowd.workers[3].spans
+        assert most_in_flight([each for each in spans if each[0] < died + 4]) == 2
+        assert most_in_flight([each for each in spans if each[0] < died + 6]) == 8
+
+    run(main)
+
+
+def test_one_that_was_frozen_for_long_is_a_new_one(run: Run) -> None:
+    async def main() -> None:
+        crowd = Crowd(2, requests="20/s", concurrency=4)
+
+        async def trouble() -> None:
+            await anyio.sleep(1)
+            crowd.workers[0].stall(8)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(trouble)
+            await crowd.backlogged(14)
+        check(crowd)
+        end = anyio.current_time()
+        assert 25 < sum(end - 4 < at for at, _ in crowd.workers[0].starts) < 50
+
+    run(main)
+
+
+# Fairness, priority and cost
+
+
+def counts(crowd: Crowd, begin: float, end: float) -> list[int]:
+    return [sum(begin <= at < end for at, _ in worker.starts) for worker in crowd.workers]
+
+
+@pytest.mark.parametrize(
+    ("limits", "options", "least"),
+    [
+        ({"requests": "100/s"}, {}, 94),
+        ({"concurrency": 16}, {"job": (0.2, 0.2)}, 76),
+        ({"requests": "6000/min", "tokens": "6M/min", "concurrency": 64}, {"tokens": (50, 99)}, 94),
+    ],
+    ids=["requests", "concurrency", "all"],
+)
+def test_workers_are_served_alike(
+    run: Run, limits: dict[str, Any], options: dict[str, Any], least: float
+) -> None:
+    async def main() -> None:
+        crowd = Crowd(8, **limits)
+        began = anyio.current_time()
+        seconds = depth(7, 12)
+        await crowd.backlogged(seconds, **options)
+        check(crowd)
+        got = counts(crowd, began + 2, began + seconds)
+        mean = sum(got) / 8
+        assert mean * 8 / (seconds - 2) > least
+        assert max(abs(each - mean) for each in got) <= 0.05 * mean
+        assert max(crowd.calls_a_second(seconds).values()) <= 10.9  # some may run ahead
+
+    run(main)
+
+
+def test_tokens_are_shared_alike_and_used(run: Run) -> None:
+    async def main() -> None:
+        crowd = Crowd(8, tokens="100k/10s")
+        began = anyio.current_time()
+        await crowd.backlogged(27, tokens=(100, 600), used=0.5, job=(0.5, 0.5))
+        check(crowd)
+        used = [
+            sum(tokens for at, tokens in worker.starts if at >= began + 12)
+            for worker in crowd.workers
+        ]
+        mean = sum(used) / 8
+        assert mean * 8 > 0.9 * 150_000  # what is in flight is reserved twice
+        assert max(abs(each - mean) for each in used) <= 0.08 * mean
+        assert max(crowd.calls_a_second(27).values()) <= 10.5
+
+    run(main)
+
+
+def test_few_slots_go_round(run: Run) -> None:
+    async def main() -> None:
+        crowd = Crowd(16, concurrency=4)
+        began = anyio.current_time()
+        seconds = depth(33, 61)
+        await crowd.backlogged(seconds, job=(0.4, 0.6))
+        check(crowd)
+        busy = [
+            sum(end - max(start, began + 1) for start, end in worker.spans if end > began + 1)
+            for worker in crowd.workers
+        ]
+        mean = sum(busy) / 16
+        assert mean * 16 > 0.92 * 4 * (seconds - 1)
+        within = depth(35, 25) / 100  # a quarter over a minute
+        assert max(abs(each - mean) for each in busy) <= within * mean
+
+    run(main)
+
+
+def test_weights_are_kept(run: Run) -> None:
+    async def main() -> None:
+        for limits in ({"requests": "100/s"}, {"concurrency": 12}):
+            hub = Hub()
+            crowd = Crowd(0, hub, **limits)
+            crowd.workers = [Worker(hub, "a", weight=2.0, **limits), Worker(hub, "b", **limits)]
+            await crowd.backlogged(8)
+            first, second = (len(worker.starts) for worker in crowd.workers)
+            assert 1.85 < first / second < 2.15
+
+    run(main)
+
+
+def test_the_share_of_an_idle_one_is_taken(run: Run) -> None:
+    async def main() -> None:
+        crowd = Crowd(4, requests="100/s", concurrency=40)
+        began = anyio.current_time()
+        async with anyio.create_task_group() as group:
+            for worker, seconds in zip(crowd.workers, (3, 3, 3, 8), strict=True):
+                group.start_soon(worker.backlog, seconds)
+        check(crowd)
+        alone = sum(began + 4 < at <= began + 7 for at, _ in crowd.workers[3].starts)
+        assert alone / 3 > 90
+
+    run(main)
+
+
+def test_the_urgent_goes_first_wherever_it_waits(run: Run) -> None:
+    async def main() -> None:
+        crowd = Crowd(4, requests="60/min")
+        waited = []
+
+        async def urgent() -> None:
+            view = crowd.workers[0].scheduler.with_options(priority=10)
+            for _ in range(8):
+                await anyio.sleep(5)
+                asked = anyio.current_time()
+                await view.submit(anyio.sleep, 0)
+                waited.append(anyio.current_time() - asked)
+            for worker in crowd.workers:
+                assert worker.scope is not None
+                worker.scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(urgent)
+            group.start_soon(lambda: crowd.backlogged(100, job=(0.01, 0.01)))
+        assert median(waited) < 1.2
+        assert max(waited) < 2.5
+
+    run(main)
+
+
+def test_calls_are_few(run: Run) -> None:
+    async def main() -> None:
+        slow = Crowd(4, requests="10/min")
+        await slow.backlogged(60)
+        assert len(slow.hub.calls) / 4 / 60 <= 1.05
+        alone = Crowd(1, concurrency=64)
+        await alone.backlogged(5)
+        assert len(alone.hub.calls) <= 0.1 * len(alone.starts())
+        hub = Hub()
+        worker = Worker(hub, "a", requests="1000/s", concurrency=64)
+        await worker.scheduler.submit(anyio.sleep, 0)
+        idle = len(hub.calls)
+        await anyio.sleep(100)
+        assert len(hub.calls) - idle <= 4  # it gives back what it holds, and is silent
+
+    run(main)

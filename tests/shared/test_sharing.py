@@ -1,0 +1,276 @@
+"""What workers share beside the limits: gates, what is learned, other limits, and who they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+from crowd import Crowd, Hub, Worker, check, most_in_flight, rate_of, worst_window
+
+from headway import InvalidLimit, Limits, Rate, Unavailable
+
+Run = Callable[[Callable[[], Awaitable[None]]], None]
+
+
+# What is learned
+
+
+def refusing(worker: Worker, until: float) -> Callable[[], Awaitable[None]]:
+    async def call() -> None:
+        worker.starts.append((anyio.current_time(), 0.0))
+        if anyio.current_time() < until:
+            raise Refused
+
+    return call
+
+
+class Refused(Exception):
+    """A 429 that says how long to wait."""
+
+    status_code = 429
+    headers = {"retry-after": "3"}
+
+
+def test_a_gate_holds_for_all(run: Run) -> None:
+    async def main() -> None:
+        crowd = Crowd(4, requests="40/s")
+        at = anyio.current_time() + 2
+
+        async def refuse() -> None:
+            await anyio.sleep(2)
+            view = crowd.workers[0].scheduler.with_options(priority=1)
+            await view.submit(refusing(crowd.workers[0], at + 0.5))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(refuse)
+            group.start_soon(lambda: crowd.backlogged(7, job=(0.01, 0.01)))
+        assert rate_of(crowd, at + 0.3, at + 2.9) * 2.6 <= 1
+        assert rate_of(crowd, at + 4, at + 6) > 5
+
+    run(main)
+
+
+def test_learned_factors_are_shared_and_outlive_the_chief(run: Run) -> None:
+    async def main() -> None:
+        crowd = Crowd(4, requests="40/s")
+        at = anyio.current_time()
+
+        async def refuse() -> None:
+            for _ in range(3):
+                await anyio.sleep(1.5)
+                until = anyio.current_time() + 0.1
+                worker = crowd.workers[0]
+
+                async def call(until: float = until) -> None:
+                    if anyio.current_time() < until:
+                        raise Short
+
+                await worker.scheduler.with_options(priority=1).submit(call)
+            await anyio.sleep(1)
+            factors = [numbers(each) for each in crowd.workers]
+            assert max(factors) < 1
+            assert max(factors) == pytest.approx(min(factors), rel=0.05)
+            assert crowd.hub.state()["chief"] == crowd.workers[0].port._id
+            crowd.workers[0].die()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(refuse)
+            group.start_soon(lambda: crowd.backlogged(16, job=(0.01, 0.01)))
+        assert crowd.hub.state()["chief"] in [each.port._id for each in crowd.workers[1:]]
+        assert rate_of(crowd, at + 14, at + 16) > 10
+
+    run(main)
+
+
+class Short(Exception):
+    """A 429 for a moment."""
+
+    status_code = 429
+    headers = {"retry-after": "0.2"}
+
+
+def numbers(worker: Worker) -> float:
+    return worker.scheduler._shell.state.whole.request_rate.factor
+
+
+# Limits that are stated
+
+
+def test_new_limits_reach_all(both: Run) -> None:
+    async def main() -> None:
+        crowd = Crowd(4, requests="10/s", concurrency=4)
+        at = anyio.current_time()
+
+        async def change() -> None:
+            await anyio.sleep(3)
+            crowd.workers[1].scheduler.set_limits("100/s", concurrency=40)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(change)
+            await crowd.backlogged(8)
+        assert rate_of(crowd, at + 1, at + 3) < 11
+        assert rate_of(crowd, at + 5, at + 7) > 90
+        for worker in crowd.workers:
+            assert worker.scheduler.limits.requests == (Rate(100, per=1),)
+            assert worker.scheduler.limits.concurrency == 40
+
+    both(main)
+
+
+def test_limits_that_contradict(run: Run) -> None:
+    async def main() -> None:
+        hub = Hub()
+        first, other = Worker(hub, requests="10/s"), Worker(hub, requests="20/s", concurrency=3)
+        await first.scheduler.submit(anyio.sleep, 0)
+        with pytest.raises(InvalidLimit) as raised:
+            await other.scheduler.submit(anyio.sleep, 0)
+        assert str(raised.value) == (
+            "the limits shared at a store of the tests are stated already, and differ: 10/s there, "
+            "20/s, concurrency=3 here. Fix: state the same, or none (to take those that are "
+            "there); set_limits() changes them for all workers, and `headway limits NAME --reset` "
+            "forgets them."
+        )
+        with pytest.raises(InvalidLimit):
+            await other.scheduler.submit(anyio.sleep, 0)
+        # The way out that the error names.
+        other.scheduler.set_limits("20/s", concurrency=3)
+        await other.scheduler.submit(anyio.sleep, 0)
+        await anyio.sleep(2)
+        await first.scheduler.submit(anyio.sleep, 0)
+        assert first.scheduler.limits.requests == (Rate(20, per=1),)
+
+    run(main)
+
+
+def test_one_that_states_none_joins(both: Run) -> None:
+    async def main() -> None:
+        hub = Hub()
+        early = Worker(hub)
+        with pytest.raises(InvalidLimit, match="nobody has stated limits"):
+            await early.scheduler.submit(anyio.sleep, 0)
+        first, other = Worker(hub, requests="10/s", tokens="1M/min", concurrency=2), Worker(hub)
+        await first.scheduler.submit(anyio.sleep, 0)
+        began = anyio.current_time()
+        await other.backlog(3, job=(0.05, 0.1))
+        assert 15 < len(other.starts) <= 30
+        assert most_in_flight(other.spans) <= 2
+        assert anyio.current_time() - began < 4
+        assert other.scheduler.limits == first.scheduler.limits
+
+    both(main)
+
+
+def test_a_store_that_was_never_reached(run: Run) -> None:
+    async def main() -> None:
+        hub = Hub()
+        hub.away = True
+        worker = Worker(hub, requests="10/s")
+        began = anyio.current_time()
+        with pytest.raises(Unavailable, match="were not reached in 10 s: it was stopped"):
+            await worker.scheduler.submit(anyio.sleep, 0)
+        assert anyio.current_time() - began < 12
+
+    run(main)
+
+
+def test_a_quota_is_shared_and_kept(run: Run) -> None:
+    async def main() -> None:
+        hub = Hub()
+        day = {"requests": ["100/s", Rate(100, per=86_400)]}
+        crowd = Crowd(2, hub, **day)
+
+        async def work(worker: Worker) -> None:
+            with pytest.raises(Unavailable):
+                await worker.backlog(5, job=(0.01, 0.01))
+
+        async with anyio.create_task_group() as group:
+            for worker in crowd.workers:
+                group.start_soon(work, worker)
+        assert 90 <= len(crowd.starts()) <= 100
+        later = Worker(hub, **day)
+        with pytest.raises(Unavailable):
+            await later.scheduler.submit(later.call, 0)
+        assert not later.starts
+
+    run(main)
+
+
+def test_keys_with_limits_of_their_own_are_shared(both: Run) -> None:
+    async def main() -> None:
+        hub = Hub()
+        limits: dict[str, Any] = {
+            "requests": "1000/s",
+            "keys": {"a": Limits("10/s"), "b": Limits("20/s")},
+        }
+        workers = [Worker(hub, f"w{i}", **limits) for i in range(3)]
+        began = anyio.current_time()
+        got: dict[str, list[float]] = {"a": [], "b": []}
+
+        async def work(worker: Worker, key: str) -> None:
+            async def note() -> None:
+                got[key].append(anyio.current_time())
+
+            view = worker.scheduler.with_options(key=key)
+            while anyio.current_time() < began + 6:
+                await view.submit(note)
+
+        async with anyio.create_task_group() as group:
+            for worker in workers:
+                for key in ("a", "b"):
+                    group.start_soon(work, worker, key)
+        for key, rate in (("a", 10), ("b", 20)):
+            starts = [(at, 0.0) for at in got[key]]
+            assert worst_window(starts, 1.02, tokens=False) <= rate
+            assert len(starts) / 6 > 0.5 * rate
+        assert sorted(hub.kept) == ["limits", "limits/str:'a'", "limits/str:'b'"]
+
+    both(main)
+
+
+# Who it is
+
+
+def test_a_fork_is_another_worker(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        worker = Worker(Hub(), requests="10/s", concurrency=2)
+        await worker.scheduler.submit(anyio.sleep, 0)
+        before = worker.port._id
+        pid = os.getpid()
+        monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+        await worker.scheduler.submit(anyio.sleep, 0)
+        assert worker.port._id != before
+        assert worker.line.opened == 2
+
+    run(main)
+
+
+def test_two_that_call_themselves_the_same(run: Run) -> None:
+    async def main() -> None:
+        crowd = Crowd(2, requests="20/s", concurrency=4)
+        crowd.workers[1].port._id = crowd.workers[0].port._id
+        await crowd.backlogged(6)
+        check(crowd)
+        assert crowd.workers[0].port._id != crowd.workers[1].port._id
+        told = [e.what for w in crowd.workers for e in w.events if hasattr(e, "what")]
+        assert "twin" in told
+        assert rate_of(crowd, anyio.current_time() - 3, anyio.current_time() - 1) > 13
+
+    run(main)
+
+
+def test_one_that_leaves_gives_back(both: Run) -> None:
+    async def main() -> None:
+        hub = Hub()
+        first = Worker(hub, concurrency=2)
+        second = Worker(hub, concurrency=2)
+        await first.scheduler.submit(anyio.sleep, 0)
+        await first.scheduler.aclose()
+        assert hub.state()["workers"] == {}
+        began = anyio.current_time()
+        await second.scheduler.gather(second.call(0), second.call(0))
+        assert anyio.current_time() - began < 0.1
+
+    both(main)

@@ -1,0 +1,256 @@
+"""What is SQLite's alone: files that are none, that vanish, that are elsewhere, of others."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import threading
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from made_calls import a_call
+
+from headway.providers import InvalidSettings
+from headway.shared import sqlite as module
+from headway.shared.places import open_store
+from headway.shared.sqlite import SqliteStore
+from headway.shared.stores import StoreAway
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> Any:
+    """Threads are on real time, and `test_stores` runs them on both loops."""
+    return "asyncio"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "acme.db"
+
+
+@pytest.fixture
+async def store(path: Path) -> Any:
+    one, _ = open_store(f"sqlite:///{path}")
+    yield one
+    await one.aclose()
+
+
+@pytest.fixture
+def as_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may write everywhere: what a user may is what the mode says."""
+
+    def access(path: Any, mode: int) -> bool:
+        return bool(os.stat(path).st_mode & stat.S_IWUSR) or not mode & os.W_OK
+
+    monkeypatch.setattr(module.os, "access", access)
+
+
+async def test_a_deleted_file_begins_anew(store: SqliteStore, path: Path) -> None:
+    first = await store.call("limits", a_call())
+    path.unlink()
+    second = await store.call("limits", a_call(n=2, epoch=first["epoch"], version=1))
+    assert (second["epoch"], second["now"]) == ("a2", 0)
+    assert path.is_file()
+    assert await store.read("limits") is not None
+
+
+async def test_a_file_that_is_deleted_meanwhile_is_away(store: SqliteStore) -> None:
+    moved = sqlite3.OperationalError("attempt to write a readonly database")
+    moved.sqlite_errorname = "SQLITE_READONLY_DBMOVED"
+    assert isinstance(store._what(moved), StoreAway)
+
+
+async def test_a_file_that_was_replaced_is_the_new_one(store: SqliteStore, path: Path) -> None:
+    await store.call("limits", a_call())
+    other, _ = open_store(f"sqlite:///{path.with_name('other.db')}")
+    await other.call("limits", a_call("b"))
+    await other.aclose()
+    for each in path.parent.glob("acme.db-*"):
+        each.unlink()
+    path.with_name("other.db").replace(path)
+    assert list((await store.read("limits") or {})["workers"]) == ["b"]
+
+
+async def test_a_file_that_is_no_database(store: SqliteStore, path: Path) -> None:
+    path.write_bytes(b"not a database, but long enough to be taken for one" * 100)
+    for _ in range(2):
+        with pytest.raises(InvalidSettings) as caught:
+            await store.call("limits", a_call())
+        assert str(caught.value) == (
+            f"shared limits: {path} is no database of headway's. Fix: name another file, or delete "
+            "that one: the limits begin anew."
+        )
+    path.unlink()
+    assert (await store.call("limits", a_call()))["error"] == ""
+
+
+async def test_somebody_elses_database(store: SqliteStore, path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 7")
+    connection.close()
+    with pytest.raises(InvalidSettings, match=r"another version of headway \(7, and not 1\)"):
+        await store.call("limits", a_call())
+
+
+async def test_a_state_that_is_none(store: SqliteStore, path: Path) -> None:
+    await store.call("limits", a_call())
+    with sqlite3.connect(path) as connection:
+        for nonsense in (b"", b"nonsense", b"i\x01\x00\x00\x00"):
+            connection.execute("UPDATE headway SET state = ?", (nonsense,))
+            connection.commit()
+            with pytest.raises(InvalidSettings, match="is no database of headway's"):
+                await store.call("limits", a_call(n=2))
+    connection.close()
+    assert await store.reset("limits")
+    assert (await store.call("limits", a_call(n=2)))["error"] == ""
+
+
+async def test_a_folder_instead(path: Path, store: SqliteStore) -> None:
+    path.mkdir()
+    with pytest.raises(InvalidSettings, match="is no file"):
+        await store.call("limits", a_call())
+
+
+async def test_a_folder_that_is_missing(path: Path) -> None:
+    one, _ = open_store(f"sqlite:///{path.parent}/none/acme.db")
+    with pytest.raises(InvalidSettings, match="cannot be written to"):
+        await one.call("limits", a_call())
+
+
+async def test_no_permission(store: SqliteStore, path: Path, as_user: None) -> None:
+    path.touch(0o400)
+    with pytest.raises(InvalidSettings, match=r"acme\.db cannot be written to"):
+        await store.call("limits", a_call())
+    path.unlink()
+    path.parent.chmod(0o500)
+    try:
+        with pytest.raises(InvalidSettings, match=r"the folder \S+ cannot be written to"):
+            await store.call("limits", a_call())
+    finally:
+        path.parent.chmod(0o700)
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "lustre"])
+async def test_a_file_system_of_many_machines(
+    kind: str, store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_file_system", lambda _: kind)
+    with pytest.raises(InvalidSettings, match=f"is on {kind}, where locks of files cannot"):
+        await store.call("limits", a_call())
+
+
+def test_the_file_system_is_the_innermost_mount(monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = (
+        "/dev/sda1 / ext4 rw 0 0\n"
+        "server:/x /data nfs4 rw 0 0\n"
+        "/dev/sdb1 /data/my\\040dísk xfs rw 0 0\n"
+        "short\n"
+    ).encode()
+    monkeypatch.setattr(Path, "read_bytes", lambda _: mounts)
+    for folder, kind in (("/usr", "ext4"), ("/data/a", "nfs4"), ("/data/my dísk", "xfs"),
+                         ("/database", "ext4")):  # fmt: skip
+        assert module._file_system(Path(folder)) == kind
+
+
+async def test_a_file_that_somebody_locks_is_away(store: SqliteStore, path: Path) -> None:
+    await store.call("limits", a_call())
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreAway, match="database is locked"):
+        await store.call("limits", a_call(n=2))
+    other.close()
+    assert (await store.call("limits", a_call(n=2)))["error"] == ""
+
+
+async def test_a_full_disk_is_away(store: SqliteStore) -> None:
+    await store.call("limits", a_call())
+    connection = store._connection
+    assert connection is not None
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    async def fill() -> None:
+        for n in range(2, 50):
+            await store.call("limits", a_call(f"{n}" * 500, n=n))
+
+    with pytest.raises(StoreAway, match="full"):
+        await fill()
+    assert (await store.call("limits", a_call(n=60)))["error"] == ""
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///", "sqlite://host/acme.db", "sqlite:///a.db?mode=ro",
+            "sqlite:///a.db#x"]
+)  # fmt: skip
+def test_addresses_that_are_none(url: str) -> None:
+    with pytest.raises(InvalidSettings, match="names no file: sqlite:// takes a path alone"):
+        open_store(url)
+
+
+def test_a_path_is_decoded() -> None:
+    store, name = open_store("sqlite:///my%20limits/a.db")
+    assert isinstance(store, SqliteStore)
+    assert (store.path, name) == (Path("my limits/a.db"), "limits")
+
+
+@pytest.mark.parametrize("name", ["{b}races", "two\nlines", "x" * 300, "../../etc", "ü 🚀", "."])
+async def test_a_name_is_a_file_of_the_users_own(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    store, ledger = open_store(name)
+    assert isinstance(store, SqliteStore)
+    assert (await store.call(ledger, a_call()))["error"] == ""
+    assert store.path.parent == tmp_path / "headway" / "shared"
+    assert store.path.stat().st_mode & 0o777 == 0o600
+    assert store.path.parent.stat().st_mode & 0o777 == 0o700
+    assert SqliteStore.names_here() == [name]
+    await store.aclose()
+
+
+@pytest.mark.parametrize("name", ["x" * 1001, "a\0b", "a\udc80"])
+def test_names_that_are_none(name: str) -> None:
+    with pytest.raises(InvalidSettings, match="is no name"):
+        open_store(name)
+
+
+def test_many_threads_and_loops_on_one_file_lose_nothing(path: Path) -> None:
+    failed: list[BaseException] = []
+
+    async def work(worker: str) -> None:
+        one, _ = open_store(f"sqlite:///{path}")
+        epoch = ""
+        for n in range(1, 26):
+            call = a_call(worker, n=n, epoch=epoch, version=min(n - 1, 1))
+            epoch = (await one.call("limits", call))["epoch"]
+        await one.aclose()
+
+    def run(worker: str) -> None:
+        try:
+            anyio.run(work, worker)
+        except BaseException as error:  # pragma: no cover - it fails the test
+            failed.append(error)
+
+    threads = [threading.Thread(target=run, args=(f"{index}",)) for index in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert not failed
+
+    async def look() -> dict[str, Any] | None:
+        one, _ = open_store(f"sqlite:///{path}")
+        state = await one.read("limits")
+        await one.aclose()
+        return state
+
+    state = anyio.run(look)
+    assert state is not None
+    assert {worker: each["n"] for worker, each in state["workers"].items()} == dict.fromkeys(
+        "0123", 25
+    )
