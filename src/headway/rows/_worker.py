@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import anyio
 from anyio.from_thread import BlockingPortal
@@ -34,7 +34,6 @@ from headway.shared import Shared
 
 __all__ = ["Said", "Setup", "Worker", "arrived", "result_of", "retire", "worker_of"]
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 _LAST = 5.0  # seconds that the end of a process waits for a worker to leave
@@ -106,9 +105,8 @@ class Worker:
         """Whether it takes calls."""
         return self._thread.is_alive()
 
-    def start(self, fn: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+    def start(self, fn: Callable[..., Awaitable[R]], *args: Any) -> Future[R]:
         """Call ``fn(*args)`` in its loop. Raises `RuntimeError` where it has ended."""
-        assert not kwargs
         return self._portal.start_task_soon(fn, *args)
 
     def stop(self) -> None:

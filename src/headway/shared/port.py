@@ -12,6 +12,7 @@ case they do the same: half of an equal share. It starts nothing more beyond the
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import uuid
@@ -26,7 +27,7 @@ from headway._core.limits.scope import Scope
 from headway.errors import HeadwayError, InvalidLimit, Unavailable
 from headway.kinds import Binds
 from headway.rates import LATENESS, Away, Limits
-from headway.shared.ledger import BEAT
+from headway.shared.ledger import BEAT, LEAD
 from headway.shared.terms import GRID, limits_of, stated, terms_of
 
 __all__ = ["SharedPort"]
@@ -615,6 +616,9 @@ class SharedPort(Port):
         if self._has_slots and not self._asked and not self.queued() and not self._starts:
             self._held = in_flight
         rates, budgets, slots = self.terms
+        # Slots that are taken now, and will be free while what is granted is good.
+        a_second = max(self._often, self._recent / max(now - self._called_at, _LEAST))
+        self._ends = math.ceil(a_second * LEAD)
         need = self._wants() if self._asked or self._starts else 0
         if need == 1 and self.live == 1:  # nobody else is hurt by some more, for those to come
             need += min(_SPARE, int(self._often * _EVERY) + 1) if self._often > 1 else 0
@@ -660,7 +664,6 @@ class SharedPort(Port):
             self._often = self._recent / gone
         self._called_at = now
         self._paid = max(self._paid, now) + _EVERY
-        self._ends = self._recent
         self._recent = 0
         return self._call
 

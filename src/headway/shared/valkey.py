@@ -88,7 +88,7 @@ class ValkeyStore:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port or 6379
         except ValueError:
-            host, port = None, 0
+            parts, host, port = urlsplit(""), None, 0
         if not host:
             raise InvalidSettings(f"shared={here} names no host, or no port", fix=_FIX)
         if parts.fragment:

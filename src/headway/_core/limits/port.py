@@ -96,8 +96,8 @@ class Port:
         self.ask_at = until
         self.wanted = 0
 
-    def limits_changed(self, stated: Limits, configured: Limits) -> None:
-        """The limits of the scope are others from now on, as `stated`, and as enforced."""
+    def limits_changed(self, limits: Limits, configured: Limits) -> None:
+        """The limits of the scope are others from now on: as stated, and as enforced."""
 
     def opened(self) -> None:
         """Every gate is opened, and what was learned is forgotten."""
