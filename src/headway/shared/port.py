@@ -596,12 +596,11 @@ class SharedPort(Port):
         if not self._grants_starts:
             return 0
         waiting = max(self.queued(), 1 if self._asked else 0)
-        free = self._slots_free()
-        if self._has_slots:
-            waiting = min(waiting, int(max(1.0, free + self._ends)))
-        elif self.scope.capacity < INFINITY:
-            room = self.scope.capacity - self.scope.in_flight
-            waiting = min(waiting, int(max(1.0, room + self._ends)))
+        free = min(self._slots_free(), self.scope.capacity - self.scope.in_flight)
+        if free < INFINITY:
+            # A run takes items as its calls end: what will come fills the slots that end.
+            more = self._ends if waiting >= free else 0
+            waiting = min(waiting + more, int(max(1.0, free + self._ends)))
         return max(0, min(waiting - self._outstanding(), _MOST))
 
     def begin(self, now: float) -> dict[str, Any]:
