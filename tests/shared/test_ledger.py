@@ -355,7 +355,7 @@ def test_a_ledger_of_calls_by_hand(check: Check) -> None:
 
 # The mutants: ledgers with one thing wrong, which the same checks must catch
 
-OLDEST = 'oldest = math.floor(now / budget["width"]) - _GRID\n    kept'
+OLDEST = 'oldest = math.floor(now / budget["width"]) - GRID\n    kept'
 FIRST_IF = 'if call["n"] == worker["n"] and call["sent"] == worker["sent"]:'
 
 
@@ -373,7 +373,7 @@ def slots_of_four(ledger: Step) -> None:
 
 
 MUTANTS = table(
-    ("a slot too few", tokens_of_one_second, OLDEST, OLDEST.replace("_GRID", "_GRID + 1")),
+    ("a slot too few", tokens_of_one_second, OLDEST, OLDEST.replace("- GRID", "- GRID + 1")),
     ("charged at now", tokens_of_one_second, 'math.floor(reply["good"] /', "math.floor(now /"),
     ("refunds to the newest", tokens_of_one_second, "if entry[0] == refund[1] and",
      'if entry is budget["ring"][-1] and'),

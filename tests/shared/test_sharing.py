@@ -129,7 +129,7 @@ def test_limits_that_contradict(run: Run) -> None:
             await other.scheduler.submit(anyio.sleep, 0)
         assert str(raised.value) == (
             "the limits shared at a store of the tests are stated already, and differ: 10/s there, "
-            "20/s, concurrency=3 here. Fix: state the same, or none (to take those that are "
+            "20/s, 3 at once here. Fix: state the same, or none (to take those that are "
             "there); set_limits() changes them for all workers, and `headway limits NAME --reset` "
             "forgets them."
         )

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["BEAT", "EXPIRES", "LEAD", "step"]
+__all__ = ["BEAT", "EXPIRES", "GRID", "LEAD", "step"]
 
 BEAT = 1.0
 """Seconds between two calls of a worker that holds anything, at most."""
@@ -34,7 +34,9 @@ EXPIRES = 5.0
 LEAD = 0.2
 """Seconds for which starts are granted ahead: a fair share of them is a worker's segment."""
 
-_GRID = 120  # sub-slots of a window of tokens
+GRID = 120
+"""Sub-slots of a window of tokens."""
+
 _LEAST = 0.02  # seconds between two calls of a worker
 _SOON = 0.25  # between two, where slots are short
 _LATE = 0.01  # seconds: how late a timer may be
@@ -277,7 +279,7 @@ def _settle(state: State, call: Call, now: float) -> None:
         return
     for refund in call["refunds"]:
         budget = state["budgets"][refund[0]]
-        oldest = math.floor(now / budget["width"]) - _GRID
+        oldest = math.floor(now / budget["width"]) - GRID
         for entry in budget["ring"]:
             if entry[0] == refund[1] and entry[0] >= oldest:
                 entry[1] = max(0.0, entry[1] - refund[2])
@@ -666,7 +668,7 @@ def _room_at(budget: State, cost: float) -> float:
     if cost > 0 and total > room + _DUST:
         for entry in budget["ring"]:
             total -= entry[1]
-            at = (entry[0] + _GRID + 1.001) * budget["width"]
+            at = (entry[0] + GRID + 1.001) * budget["width"]
             if total <= room + _DUST:
                 break
         if budget["renews"] > 0:
@@ -713,7 +715,7 @@ def _roll(budget: State, now: float) -> None:
             budget["ring"] = []
             budget["renews"] = 0.0
         return
-    oldest = math.floor(now / budget["width"]) - _GRID
+    oldest = math.floor(now / budget["width"]) - GRID
     kept = []
     for entry in budget["ring"]:
         if entry[0] >= oldest and entry[1] > 0:

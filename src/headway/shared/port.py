@@ -27,8 +27,8 @@ from headway._core.limits.scope import Scope
 from headway.errors import HeadwayError, InvalidLimit, Unavailable
 from headway.kinds import Binds
 from headway.rates import LATENESS, Away, Limits
-from headway.shared.ledger import BEAT, LEAD
-from headway.shared.terms import GRID, limits_of, stated, terms_of
+from headway.shared.ledger import BEAT, GRID, LEAD
+from headway.shared.terms import in_words, limits_of, stated, terms_of
 
 __all__ = ["SharedPort"]
 
@@ -139,7 +139,9 @@ class SharedBudget:
             if needed <= _DUST:
                 break
         if reserved > 0:
-            self.mean = reserved if not self.mean else _MEMORY * self.mean + 0.2 * reserved
+            self.mean = (
+                reserved if not self.mean else _MEMORY * self.mean + (1 - _MEMORY) * reserved
+            )
         self.note(reserved, now)
         return SharedCharge(parts, reserved, self._port.version)
 
@@ -211,25 +213,20 @@ class SharedPort(Port):
         "_budgets",
         "_call",
         "_called_at",
-        "_cut",
         "_ends",
         "_epoch",
         "_expires",
         "_failed_at",
         "_gate",
         "_gen",
-        "_grants",
         "_head",
         "_heard_at",
         "_held",
         "_id",
-        "_known",
         "_lower",
-        "_mean",
         "_n",
         "_news",
         "_next_away",
-        "_numbers",
         "_often",
         "_opens",
         "_overs",
@@ -238,7 +235,6 @@ class SharedPort(Port):
         "_published",
         "_recent",
         "_refunds",
-        "_reply",
         "_restate",
         "_samples",
         "_starts",
@@ -254,7 +250,6 @@ class SharedPort(Port):
         "binds",
         "calls",
         "chief",
-        "elsewhere",
         "happened",
         "live",
         "name",
@@ -293,7 +288,6 @@ class SharedPort(Port):
         self.wall = wall
         self.calls = 0  # that were answered
         self.live = 1  # workers that want anything
-        self.elsewhere = 0.0  # slots in use by the others
         self.away_since: float | None = None  # since when no call was answered
         self.happened: list[tuple[str, str]] = []  # what happened, for events
         self.binds = ""
@@ -841,9 +835,7 @@ class SharedPort(Port):
 
     def broken(self) -> HeadwayError | None:
         """Why no job can start at all."""
-        if self._why is not None:
-            return self._why
-        return None
+        return self._why
 
     def never_reached(self, seconds: float, where: str, why: str) -> Unavailable:
         """The error of jobs, where the ledger was not reached even once."""
@@ -901,16 +893,8 @@ def _cut(before: list[float], after: list[float]) -> bool:
 def _differs(where: str, ours: str, theirs: str) -> InvalidLimit:
     mine, other = limits_of(ours), limits_of(theirs)
     return InvalidLimit(
-        f"the limits shared at {where} are stated already, and differ: {_words(other)} there, "
-        f"{_words(mine)} here",
+        f"the limits shared at {where} are stated already, and differ: {in_words(other)} there, "
+        f"{in_words(mine)} here",
         fix="state the same, or none (to take those that are there); set_limits() changes them for "
         "all workers, and `headway limits NAME --reset` forgets them.",
     )
-
-
-def _words(limits: Limits) -> str:
-    parts = [str(rate) for rate in limits.requests]
-    parts += [f"{kind}={rate}" for kind, rate in limits.token_rates]
-    if limits.concurrency:
-        parts.append(f"concurrency={limits.concurrency}")
-    return ", ".join(parts) or "none"

@@ -7,11 +7,9 @@ from typing import Any
 
 from headway.errors import InvalidLimit
 from headway.rates import LATENESS, TOKEN_CLASSES, Limits, Rate, TokenRate
+from headway.shared.ledger import GRID
 
-__all__ = ["AHEAD", "GRID", "limits_of", "stated", "terms_of"]
-
-GRID = 120
-"""Sub-slots of a window of the ledger's."""
+__all__ = ["AHEAD", "in_words", "limits_of", "stated", "terms_of"]
 
 AHEAD = 0.02
 """What the pace of tokens lets run ahead, as a share of the window."""
@@ -51,6 +49,15 @@ def limits_of(text: str) -> Limits:
             f"what is stored as shared limits cannot be read: {text[:80]!r}",
             fix="`headway limits NAME --reset`, and let the workers state them anew.",
         ) from error
+
+
+def in_words(limits: Limits) -> str:
+    """The limits for people."""
+    parts = [str(rate) for rate in limits.requests]
+    parts += [f"{kind.replace('_', ' ')} {rate}" for kind, rate in limits.token_rates]
+    if limits.concurrency:
+        parts.append(f"{limits.concurrency} at once")
+    return ", ".join(parts) or "no limits"
 
 
 def terms_of(limits: Limits) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:

@@ -8,8 +8,8 @@ from typing import Any
 from headway.kinds import Binds
 from headway.kinds._words import binds as in_words
 from headway.kinds._words import count, duration, number
-from headway.rates import Limits
 from headway.shared.ledger import LEAD
+from headway.shared.terms import in_words as limits_in_words
 from headway.shared.terms import limits_of
 
 __all__ = ["LedgerView", "WorkerView", "view_of"]
@@ -103,7 +103,7 @@ def view_of(name: str, state: dict[str, Any]) -> LedgerView:
     binds, seconds = _binding(state, workers, taken, slots)
     return LedgerView(
         name,
-        _stated(limits_of(state["stated"])),
+        limits_in_words(limits_of(state["stated"])),
         binds,
         seconds,
         {
@@ -138,11 +138,3 @@ def _binding(
         if sum(entry[1] for entry in budget["ring"]) >= 0.99 * budget["share"]:
             found, seconds = budget["kind"], 0.0
     return (found, seconds) if found else ("", 0.0)
-
-
-def _stated(limits: Limits) -> str:
-    parts = [str(rate) for rate in limits.requests]
-    parts += [f"{kind.replace('_', ' ')} {rate}" for kind, rate in limits.token_rates]
-    if limits.concurrency:
-        parts.append(f"{limits.concurrency} at once")
-    return ", ".join(parts) or "no limits"
