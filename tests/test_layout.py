@@ -96,7 +96,8 @@ def test_rooms_are_few() -> None:
             if one.suffix == ".py" or (one.is_dir() and list(one.glob("*.py")))
         )
 
-    assert rooms(SOURCE) <= 20
+    # Twenty, and the doors for sync code and for the tests of users.
+    assert rooms(SOURCE) <= 22
     assert rooms(SOURCE / "bulk") <= 12
 
 
