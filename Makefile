@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 # Each process that starts would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-deep peers lint ruff mypy pyright coverage bench dist clean
+.PHONY: help demo test test-deep peers lint ruff mypy pyright coverage docs bench dist clean
 
 help: ## These lines
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -62,6 +62,11 @@ mypy: $(VENV)/.dev
 
 pyright: $(VENV)/.dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# Everything anew, for pages that did not change keep their warnings to themselves.
+docs: $(VENV)/.dev ## The manual, into build/docs: a warning is an error
+	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going docs build/docs
+	@echo "build/docs/index.html"
 
 # About half an hour; prints a table each, with the peers measured in the same run.
 bench: $(VENV)/.dev ## The benchmarks: half an hour

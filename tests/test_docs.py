@@ -13,29 +13,18 @@ from types import ModuleType
 import pytest
 from commands import headway as run_here
 from llmock.pytest_plugin import LLMock
+from pages import DOCS, PAGES, ROOT, blocks, name_of, text_of
 
 import headway
 import headway.bulk
 import headway.events
 
-ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCKS = [
-    block
-    for page in PAGES
-    for block in re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
-]
-
-
+BLOCKS = [block for page in PAGES for block in blocks(page, "python")]
 COMMANDS = [
-    pytest.param("\n".join(found), id=page.name)
+    pytest.param("\n".join(found), id=name_of(page))
     for page in PAGES
-    if (found := [
-        block
-        for block in re.findall(r"^```sh\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
-        if "pip install" not in block
-    ])
-]  # fmt: skip
+    if (found := [block for block in blocks(page, "sh") if "pip install" not in block])
+]
 
 
 # In bash's own hands stay quotes, loops and patterns; each `headway` is done by this process.
@@ -112,7 +101,7 @@ def test_passes_mypy_strict(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("module", [headway, headway.events, headway.bulk])
 def test_the_reference_has_every_public_name_and_no_other(module: ModuleType) -> None:
-    page = (ROOT / "docs" / "reference.md").read_text("utf-8")
+    page = text_of(DOCS / "reference.md")
     section = page.partition(f"\n## {module.__name__}\n")[2].partition("\n## ")[0]
     first = re.findall(r"^\| (`[^|]+) \|", section, re.M)
     named = [name for cell in first for name in re.findall(r"`(\w+)`", cell)]
@@ -120,15 +109,8 @@ def test_the_reference_has_every_public_name_and_no_other(module: ModuleType) ->
 
 
 def test_the_reference_names_what_is_there() -> None:
-    page = (ROOT / "docs" / "reference.md").read_text("utf-8")
+    page = text_of(DOCS / "reference.md")
     others = re.findall(r"^\| `(headway\.[\w.]+)\.(\w+)` \|", page, re.M)
     assert len(others) == 6
     for module, name in others:
         assert name in importlib.import_module(module).__all__
-
-
-def test_links_lead_somewhere() -> None:
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text("utf-8")):
-            if "://" not in target:
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
