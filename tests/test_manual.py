@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import enum
+import importlib
+import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from urllib.parse import urlsplit
 
 import pytest
+import typer
 from pages import DOCS, PAGES, ROOT, name_of, prose, text_of
 
+from headway.cli import build
+
 TOLD = "\n".join(text_of(page) for page in PAGES)
+MODULES = sorted(page.stem for page in (DOCS / "api").glob("headway*.rst"))
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -71,3 +80,62 @@ def test_every_page_has_its_place_in_the_manual() -> None:
     pages = [page.relative_to(DOCS).with_suffix("").as_posix() for page in DOCS.rglob("*.md")]
     assert sorted(placed) == sorted({*pages, "api/cli"})
     assert "glob: api/headway*" in order
+
+
+def test_the_readme_is_short() -> None:
+    assert len(text_of(ROOT / "README.md").splitlines()) <= 150
+
+
+def faces(module: ModuleType) -> Iterator[tuple[str, object]]:
+    """What can be called in `module`: functions, classes that people make, and their methods."""
+    for name in module.__all__:
+        thing = getattr(module, name)
+        if inspect.isclass(thing) and not issubclass(thing, enum.Enum | BaseException):
+            yield name, thing
+            for method, face in inspect.getmembers(thing, inspect.isroutine):
+                if not method.startswith("_") and method in vars(thing):
+                    yield f"{name}.{method}", face
+        elif inspect.isfunction(thing):
+            yield name, thing
+
+
+def options(face: object) -> Iterator[str]:
+    """The names of what may be left out of a call of `face`, or is said by name."""
+    for each in inspect.signature(face).parameters.values():  # type: ignore[arg-type]
+        if each.kind is each.KEYWORD_ONLY or (
+            each.kind is each.POSITIONAL_OR_KEYWORD and each.default is not each.empty
+        ):
+            yield each.name
+
+
+def stands(option: str) -> bool:
+    return re.search(rf"\b{option}=|`{option}\b", TOLD) is not None
+
+
+def test_every_option_of_the_api_stands_in_the_manual() -> None:
+    missing = {
+        f"{module}.{name}({option}=)"
+        for module in MODULES
+        if hasattr(importlib.import_module(module), "__all__")
+        for name, face in faces(importlib.import_module(module))
+        for option in options(face)
+        if not stands(option)
+    }
+    assert sorted(missing) == []
+
+
+def test_every_option_of_the_command_stands_in_the_manual() -> None:
+    group = typer.main.get_command(build())
+    missing = [
+        f"headway {name} {flag}"
+        for name, command in group.commands.items()
+        for parameter in command.params
+        for flag in [*parameter.opts, *parameter.secondary_opts]
+        if flag.startswith("--") and not re.search(rf"{flag}(?![\w-])", TOLD)
+    ]
+    assert missing == []
+
+
+def test_what_stands_nowhere_is_found() -> None:
+    assert not stands("no_such_option")
+    assert stands("concurrency")
