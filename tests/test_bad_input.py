@@ -100,8 +100,8 @@ CONCURRENCY = (
     "Fix: concurrency=32, or leave it out for no limit."
 )
 MAX_QUEUE = (
-    " is not a whole number from 1: it is how many jobs may wait. "
-    "Fix: max_queue=10_000, or leave it out for no bound."
+    " is not a whole number from 0: it is how many jobs may wait. "
+    "Fix: max_queue=10_000, 0 where none may wait, or leave it out for no bound."
 )
 TWO_LIMITS = (
     "two limits for key 'a': a key has one Limits, which holds all its rates. "
@@ -149,7 +149,7 @@ def weight(value: object) -> tuple[dict[str, object], str]:
         ({"concurrency": 0}, "concurrency=0" + CONCURRENCY),
         ({"concurrency": True}, "concurrency=True" + CONCURRENCY),
         ({"concurrency": "3"}, "concurrency='3'" + CONCURRENCY),
-        ({"max_queue": 0}, "max_queue=0" + MAX_QUEUE),
+        ({"max_queue": -1}, "max_queue=-1" + MAX_QUEUE),
         ({"max_queue": True}, "max_queue=True" + MAX_QUEUE),
         ({"max_queue": 1.5}, "max_queue=1.5" + MAX_QUEUE),
         ({"max_queue": "9"}, "max_queue='9'" + MAX_QUEUE),
@@ -772,7 +772,7 @@ def test_every_error_is_headways_own() -> None:
         if isinstance(getattr(headway, name), type)
         and issubclass(getattr(headway, name), Exception)
     ]
-    assert len(errors) == 13
+    assert len(errors) == 14
     assert all(issubclass(error, headway.HeadwayError) for error in errors)
     assert issubclass(InvalidLimit, ValueError)
     assert issubclass(NeverFits, ValueError)

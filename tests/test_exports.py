@@ -22,6 +22,7 @@ PUBLIC = [
     "AlreadyUsed",
     "AsCompleted",
     "Binds",
+    "Cleared",
     "Cost",
     "DeadlineExceeded",
     "Ended",

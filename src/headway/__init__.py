@@ -15,6 +15,7 @@ from headway._runtime.lease import Lease
 from headway._runtime.streams import AsCompleted, Map, Outcome
 from headway.errors import (
     AlreadyUsed,
+    Cleared,
     DeadlineExceeded,
     HeadwayError,
     InvalidArgument,
@@ -37,6 +38,7 @@ __all__ = [
     "AlreadyUsed",
     "AsCompleted",
     "Binds",
+    "Cleared",
     "Cost",
     "DeadlineExceeded",
     "Ended",

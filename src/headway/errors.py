@@ -7,6 +7,7 @@
     │       argument or a variable names (a key, a file) cannot be used; beside what raises them
     ├── NeverFits           (ValueError)    an attempt that costs more than the limit ever allows
     ├── QueueFull                           max_queue jobs are waiting already
+    ├── Cleared                             clear() dropped the job from the queue
     ├── SchedulerClosed     (RuntimeError)  submitted after aclose()
     ├── WrongLoop           (RuntimeError)  used from a second event loop with work pending
     ├── AlreadyUsed         (RuntimeError)  a lease or a run that was entered before
@@ -33,6 +34,7 @@ from headway.kinds._words import with_fix
 
 __all__ = [
     "AlreadyUsed",
+    "Cleared",
     "DeadlineExceeded",
     "HeadwayError",
     "InvalidArgument",
@@ -78,6 +80,10 @@ class NeverFits(HeadwayError, ValueError):
 
 class QueueFull(HeadwayError):
     """``max_queue`` jobs are waiting already."""
+
+
+class Cleared(HeadwayError):
+    """``clear()`` dropped the job while it was queued."""
 
 
 class SchedulerClosed(HeadwayError, RuntimeError):

@@ -54,6 +54,8 @@ class Ended(StrEnum):
     """It was queued, and a wrong key or an empty account ended all: `Latched`."""
     NEVER_FITS = "never_fits"
     """It was queued, and a new limit is below what it reserves: `NeverFits`."""
+    CLEARED = "cleared"
+    """It was queued, and ``clear()`` dropped it: `Cleared`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,22 @@ async def aclose(world: World) -> None:
     await world.scheduler.aclose()
 
 
+async def idle(world: World) -> None:
+    await world.scheduler.idle()
+
+
+async def try_lease(world: World) -> None:
+    for _ in range(2):
+        lease = world.scheduler.try_lease(tokens=world.COST)
+        while lease is None:
+            await anyio.sleep(0.05)
+            lease = world.scheduler.try_lease(tokens=world.COST)
+        await anyio.sleep(0.05)  # cancelled here it is dropped, and costs nothing
+        async with lease:
+            world.spent += world.COST
+            await anyio.sleep(0.05)
+
+
 async def retuned_and_paused(world: World) -> None:
     scheduler = world.scheduler
     try:
@@ -154,7 +170,7 @@ async def in_front(world: World) -> None:
 
 VICTIMS: list[Victim] = [
     in_front, submit, shared, lease, submit_refused, submit_failing, submit_timed, map_awaited,
-    map_stream, as_completed, gather, aclose, retuned_and_paused, nested,
+    map_stream, as_completed, gather, aclose, idle, try_lease, retuned_and_paused, nested,
 ]  # fmt: skip
 HOWS = [("asyncio", True), ("asyncio", False), ("trio", False)]
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any, assert_type
 
 from headway import (
+    Cost,
     Kind,
     Lease,
     Limits,
@@ -115,6 +116,10 @@ async def leases(scheduler: Scheduler) -> None:
     async with scheduler.with_options(key="a").lease() as other:
         assert_type(other, Lease)
     scheduler.lease(tokens="many")  # type: ignore[arg-type]
+    assert_type(scheduler.try_lease(tokens=5), Lease | None)
+    if held := scheduler.with_options(key="a").try_lease():
+        async with held as entered:
+            assert_type(entered, Lease)
 
 
 async def views(scheduler: Scheduler) -> None:
@@ -142,6 +147,11 @@ async def control(scheduler: Scheduler) -> None:
     assert_type(scheduler.pause(), None)
     assert_type(scheduler.resume(), None)
     assert_type(scheduler.reset(), None)
+    assert_type(scheduler.clear(), int)
+    assert_type(scheduler.clear(key=None), int)
+    assert_type(await scheduler.idle(), None)
+    assert_type(scheduler.record(tokens=5), None)
+    assert_type(scheduler.with_options(key="a").record(tokens=Cost(input=5), requests=0), None)
     assert_type(await scheduler.aclose(), None)
     statistics = scheduler.statistics()
     assert_type(statistics, Statistics)

@@ -177,11 +177,13 @@ class Counts:
         """Count an attempt that was refused or failed."""
         self.refused[kind] = self.refused.get(kind, 0) + 1
 
-    def count(self, tokens: Cost) -> None:
-        """Count by class the tokens of an attempt, whose sum is counted."""
-        self.input_tokens += tokens.input
-        self.cached_tokens += tokens.cached
-        self.output_tokens += tokens.output
+    def use(self, tokens: float) -> None:
+        """Count tokens that were used, by class where it is known what they were."""
+        self.tokens += tokens
+        if type(tokens) is Cost:
+            self.input_tokens += tokens.input
+            self.cached_tokens += tokens.cached
+            self.output_tokens += tokens.output
 
     def figures(self) -> dict[str, Any]:
         """The counts by name, as a copy."""

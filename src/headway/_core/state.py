@@ -20,12 +20,13 @@ from headway._core.limits.scope import Scope
 from headway._core.limits.stated import believed
 from headway._core.picture import picture
 from headway._core.queue.flows import Flows
-from headway._core.queue.job import DONE, QUEUED, STARTED, Flow, Job
+from headway._core.queue.job import DONE, NEW, QUEUED, STARTED, Flow, Job
 from headway._core.queue.waiting import Waiting
 from headway._core.refusals.hopeless import too_late
 from headway._core.refusals.refusals import Refusals
 from headway._core.refusals.retry import Delay, GiveUp, Retry, Verdict
 from headway.errors import (
+    Cleared,
     DeadlineExceeded,
     HeadwayError,
     Latched,
@@ -66,6 +67,7 @@ _ENDED = {
     Unavailable: Ended.UNAVAILABLE,
     Latched: Ended.LATCHED,
     NeverFits: Ended.NEVER_FITS,
+    Cleared: Ended.CLEARED,
 }  # of jobs that the scheduler ends while they are queued
 
 
@@ -136,8 +138,9 @@ class SchedulerState:
                 self._recall(flow.limits, self._seen_at)
         return flow
 
-    def submit(self, job: Job, now: float) -> bool:
-        """Start `job` where that may be at once (True), or queue it.
+    def submit(self, job: Job, now: float, max_queue: float | None = None) -> bool:
+        """Start `job` where that may be at once (True), or queue it where no more than `max_queue`
+        jobs wait (None: as many as may always); one that was accepted before always finds room.
 
         Raises `NeverFits`, `QueueFull`, `Latched`, `Unavailable` and `DeadlineExceeded`.
         """
@@ -166,15 +169,43 @@ class SchedulerState:
             self.counters.timed_out += 1
             job.flow.counts.timed_out += 1
             raise
-        if self.waiting.size >= self.max_queue:
+        if max_queue is None:
+            max_queue = self.max_queue
+        if self.waiting.size >= max_queue and not job.accepted:
+            if self._goes_first(job, now):
+                return True
             raise QueueFull(
                 f"{self.waiting.size} jobs are waiting, which is max_queue: more are submitted "
-                "than the limits let through",
+                "than the limits let through"
+                if max_queue
+                else "max_queue=0 lets no job wait, and this one cannot start at once",
                 fix="submit later, use map() (it waits for room), or raise max_queue.",
             )
         job.status = QUEUED
         self.waiting.push(job)
         self._queued(job, now)
+        return False
+
+    def _goes_first(self, job: Job, now: float) -> bool:
+        """Start `job`, which is new, where it goes before all that wait and its limits let it."""
+        own, waiting = job.flow.limits, self.waiting
+        job.status = QUEUED
+        waiting.push(job)
+        if (
+            not self.paused
+            and waiting.queue.head() is job
+            and _ready_at(self.whole, job, now) <= now
+            and (own is None or _ready_at(own, job, now) <= now)
+        ):
+            self._queued(job, now)
+            waiting.start(job)
+            self._start(job, now)
+            return True
+        job.status = NEW
+        waiting.remove(job)
+        for scope in (self.whole, own):
+            if scope is not None and scope.ports:
+                scope.ask(job, now)  # for one that comes again
         return False
 
     def finish(self, job: Job, used: float | None, now: float) -> None:
@@ -253,6 +284,26 @@ class SchedulerState:
         self.counters.sent -= 1
         job.flow.counts.sent -= 1
         self._gone(job, now)
+
+    def clear(self, flow: Flow | None, now: float) -> int:
+        """End all jobs that wait, of `flow` or (None) of all, with `Cleared`; how many those are.
+
+        A further send of an attempt goes on: what is in flight is not cleared.
+        """
+        cleared = [
+            job for job in self.waiting.jobs() if job.slots and (flow is None or job.flow is flow)
+        ]
+        for job in cleared:
+            self.refusals.hopeless.fail(job, _cleared(job), now)
+        return len(cleared)
+
+    def record(self, requests: int, tokens: float, flow: Flow, now: float) -> None:
+        """Charge the limits that hold for `flow` what was sent elsewhere, and use that now."""
+        for scope in (self.whole, flow.limits):
+            if scope is not None:
+                scope.record(requests, tokens, now)
+        for counts in (self.counters, flow.counts):
+            counts.use(tokens)
 
     def counts_tokens(self, key: Hashable) -> bool:
         """Whether any limit of tokens holds for attempts of `key`."""
@@ -612,10 +663,8 @@ class SchedulerState:
                 used = job.cost.in_all(used)
             flow = job.flow
             flow.learn(used)
-            for counts in (self.counters, flow.counts):
-                counts.tokens += used
-                if type(used) is Cost:
-                    counts.count(used)
+            self.counters.use(used)
+            flow.counts.use(used)
         self.waiting.queue.settle(job, used)
         if charges is not None:
             for budget, charge in charges:
@@ -692,6 +741,15 @@ def _used_of(mean: float | None, kind: TokenClass) -> float:
     if not isinstance(mean, Cost):
         return mean if kind == "tokens" else 0.0
     return {"tokens": mean.input + mean.output, "input_tokens": mean.input}.get(kind, mean.output)
+
+
+def _cleared(job: Job) -> Cleared:
+    tries = "once" if job.attempts == 1 else f"{job.attempts} times"
+    return Cleared(
+        "clear() was called while this job was queued: it was dropped, "
+        f"{f'tried {tries} before' if job.attempts else 'never tried'}",
+        fix="submit it again, where it is still wanted.",
+    )
 
 
 def _ready_at(limits: Scope, job: Job, now: float) -> float:

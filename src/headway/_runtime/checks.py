@@ -17,8 +17,10 @@ from headway.rates import Limits, is_number
 __all__ = [
     "KeyLimits",
     "check_aging",
+    "check_count",
     "check_eager",
     "check_flag",
+    "check_key",
     "check_max_queue",
     "check_options",
     "check_shared",
@@ -162,10 +164,10 @@ def read_sinks(on_event: object) -> tuple[Sink, ...]:
 
 def check_max_queue(value: object) -> int:
     """`value` as a number of jobs that may wait. Raises `InvalidLimit`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise InvalidLimit(
-            f"max_queue={shown(value)} is not a whole number from 1: it is how many jobs may wait",
-            fix="max_queue=10_000, or leave it out for no bound.",
+            f"max_queue={shown(value)} is not a whole number from 0: it is how many jobs may wait",
+            fix="max_queue=10_000, 0 where none may wait, or leave it out for no bound.",
         )
     return value
 
@@ -196,6 +198,21 @@ def check_flag(name: str, value: object, purpose: str) -> bool:
     return value
 
 
+def check_count(name: str, value: object, least: int, what: str) -> int:
+    """`value`, a whole number from `least` of `what`. Raises `InvalidArgument`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidArgument(
+            f"{name}={shown(value)} is not a whole number from {least}: it is how many {what}",
+            fix=f"{name}={max(least, 1)}.",
+        )
+    return value
+
+
+def check_key(key: object) -> None:
+    """Raise `InvalidArgument` for what cannot name a flow of jobs."""
+    _check_hashable(key, InvalidArgument)
+
+
 def _check_hashable(key: object, error: type[InvalidArgument]) -> None:
     try:
         hash(key)
@@ -221,7 +238,7 @@ def check_options(changes: Mapping[str, Any]) -> None:
             f"priority={shown(priority)} is not a number: the higher goes first", fix="priority=10."
         )
     if "key" in changes:
-        _check_hashable(changes["key"], InvalidArgument)
+        check_key(changes["key"])
     tokens = changes.get("tokens")
     if callable(tokens):
         check_plain_function(tokens, "tokens", "tokens=lambda *args: ..., or a number")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from functools import partial
 from types import TracebackType
 
 import anyio
@@ -14,7 +15,7 @@ from headway._runtime.shell import Shell
 from headway._runtime.single import Single
 from headway.errors import AlreadyUsed
 
-__all__ = ["Lease"]
+__all__ = ["Lease", "TakenLease"]
 
 _ONCE = "a lease is one attempt, and is not retried"
 
@@ -28,13 +29,14 @@ class Lease(Single):
     and is not retried.
     """
 
-    __slots__ = ("_attempt", "_job", "_limit", "_options", "_outer", "_shell", "_used")
+    __slots__ = ("_attempt", "_held", "_job", "_limit", "_options", "_outer", "_shell", "_used")
 
     def __init__(self, shell: Shell, options: Options, job: Job) -> None:
         self._shell = shell
         self._options = options
         self._job = job
         self._used: float | None = None
+        self._held = False  # whether it has its permit already
         self._attempt: Attempt | None = None  # made where a transport serves the shell
         self._outer: Attempt | None = None
         self._limit: AbstractContextManager[object] | None = None
@@ -63,21 +65,29 @@ class Lease(Single):
         """
         self._shell.hear(response, self._job)
 
+    def _begin(self) -> None:
+        """The permit is there."""
+        if self._shell.served:
+            self._attempt = Attempt(self._shell, self._job, _ONCE)
+
     async def __aenter__(self) -> Lease:
-        if self._job.status != NEW:
+        if self._job.status != NEW and not self._held:
             raise AlreadyUsed(
                 "this lease has been entered already, and a lease is one attempt",
                 fix="`async with scheduler.lease():` for each attempt.",
             )
         shell, options = self._shell, self._options
-        if shell.closed:
-            shell.check_open()
-        if options.timeout is not None:
-            await shell.within(self._job, options.timeout, self._acquire())
-        elif not shell.enter(self._job):
-            await self._acquire()
-        if shell.served:
-            self._attempt = Attempt(shell, self._job, _ONCE)
+        if self._held:
+            self._held = False
+        else:
+            if shell.closed:
+                shell.check_open()
+            if options.timeout is not None:
+                await shell.within(self._job, options.timeout, self._acquire())
+            elif not shell.enter(self._job):
+                await self._acquire()
+            self._begin()
+        if self._attempt is not None:
             self._outer = ATTEMPT.get()
             ATTEMPT.set(self._attempt)
         if options.attempt_timeout is not None:
@@ -122,3 +132,34 @@ class Lease(Single):
             shell.enter(job)
         if job.status != STARTED:
             await shell.wait(job)
+
+
+class TakenLease(Lease):
+    """A lease that takes its permit at once, or not at all, and is entered later.
+
+    Dropped before it is entered, it gives back its slot, and costs nothing.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, shell: Shell, options: Options, job: Job) -> None:
+        super().__init__(shell, options, job)
+        self._held = shell.enter_at_once(job)
+        if self._held:
+            self._begin()
+
+    @property
+    def held(self) -> bool:
+        """Whether it has a permit and was not entered."""
+        return self._held
+
+    def __del__(self) -> None:
+        if self._held:  # a garbage collector may be here, in any thread
+            self._shell.soon(partial(_drop, self._shell, self._job, self._attempt))
+
+
+def _drop(shell: Shell, job: Job, attempt: Attempt | None) -> None:
+    """The lease of `job`, which has its permit, will not be entered."""
+    if attempt is None and shell.unseen:
+        shell.unseen_ended(job)
+    (attempt or Attempt(shell, job)).never_sent()

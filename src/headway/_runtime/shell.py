@@ -35,6 +35,7 @@ from headway._runtime.memory import Memory
 from headway._runtime.ports import LimiterOwner, Owner, Ports
 from headway.errors import (
     DeadlineExceeded,
+    QueueFull,
     Refused,
     SchedulerClosed,
     Unavailable,
@@ -85,6 +86,7 @@ class Shell(LoopClock):
         self.memory = memory  # where what is to outlast the process is kept
         self.state = state
         self.closed = False
+        self.standing = max(1, state.max_queue)  # jobs that may wait where a run submits more
         self.served = False  # whether a transport serves it, which must see the attempts
         self.unseen = 0  # attempts in flight that began before the first one did
         self.runs = 0  # of map, as_completed and gather, that have begun and not ended
@@ -147,8 +149,12 @@ class Shell(LoopClock):
             now = self.clock() if self._current() is self._loop else self.now()
         except RuntimeError:
             now = self.now()
-        if state.submit(job, now):
-            return True
+        try:
+            if state.submit(job, now):
+                return True
+        except QueueFull:
+            self._ports.serve()
+            raise
         full = state.whole.in_flight >= state.whole.capacity and job.slots
         if not full or state.events or state.refusals.hopeless.ended:
             try:
@@ -157,6 +163,18 @@ class Shell(LoopClock):
                 Attempt(self, job).never_sent()
                 raise
         return job.status == STARTED
+
+    def enter_at_once(self, job: Job) -> bool:
+        """Submit `job`, which is new, where it may start at once and no other goes before it; else
+        it is as if it had never been. Raises `NeverFits`, `Latched` and `WrongLoop`.
+        """
+        self.now()
+        self.poll()  # others whose time has come
+        try:
+            return self.state.submit(job, self.clock(), max_queue=0)
+        except (QueueFull, Unavailable):
+            self._ports.serve()
+            return False
 
     async def wait(self, job: Job) -> None:
         """Wait for the permit of `job`. Raises the scheduler's reason for ending it, if any."""
@@ -387,11 +405,12 @@ class Shell(LoopClock):
         self._goes_first = not changed or changed[0] is leader
         if self._wake_at < self._armed and leader is not None:
             leader.waiter.set()
-        if self._room is not None and state.waiting.size < state.max_queue:
+        if self._room is not None and state.waiting.size < self.standing:
             self._room.set()
             self._room = None
         if self.idle is not None and not self.busy:
             self.idle.set()
+            self.idle = None
         if self._ports.owners or self._ports.busy:
             self._ports.serve()
         if state.events:
@@ -409,8 +428,8 @@ class Shell(LoopClock):
             self.poll()
 
     async def room(self) -> None:
-        """Wait until the queue has room for another job."""
-        while self.state.waiting.size >= self.state.max_queue:
+        """Wait until the queue has room for another job of a run."""
+        while self.state.waiting.size >= self.standing:
             if self._room is None:
                 self._room = anyio.Event()
             await self._room.wait()
@@ -438,10 +457,9 @@ class Shell(LoopClock):
         """Wait until nothing is queued and nothing is in flight."""
         self.now()
         while self.busy:
-            if self.idle is None or self.idle.is_set():
+            if self.idle is None:
                 self.idle = anyio.Event()
             await self.idle.wait()
-        self.idle = None
 
     async def _park(self, job: Job) -> None:
         job.waiter = self._waiter()

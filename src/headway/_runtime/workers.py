@@ -139,7 +139,7 @@ class Workers:
     # In one function: each call of another would be paid by every item.
     async def _work(self) -> None:  # noqa: C901, PLR0915 - see above
         shell, options = self.shell, self._options
-        state, clock, max_queue = shell.state, shell.clock, shell.state.max_queue
+        state, clock, standing = shell.state, shell.clock, shell.standing
         me = object()
         new, execute, deliver, pulling = shell.job, self._execute, self._deliver, self._pulling
         take = self._next
@@ -158,7 +158,7 @@ class Workers:
                 self.taken = index + 1
                 if self._workers < self._most:
                     self._start_worker()
-                if state.waiting.size >= max_queue:
+                if state.waiting.size >= standing:
                     await shell.room()
                 if woken:
                     woken = False
@@ -168,6 +168,7 @@ class Workers:
                 try:
                     args = (item,)
                     job = new(options, args, NO_KWARGS)
+                    job.accepted = True  # it has waited for room
                     result = await execute(job, args)
                 except Exception as error:
                     deliver(index, item, job, None, error)

@@ -117,6 +117,12 @@ class SharedBudget:
         """What of `cost` it counts; one of each attempt, where it counts attempts."""
         return 1.0 if self._local is None else self._local.weigh(cost)
 
+    def record(self, requests: int, tokens: float, now: float) -> None:
+        """Charge what was used elsewhere: `tokens`, in that many requests."""
+        used = float(requests) if self._local is None else self._local.weigh(tokens)
+        self.note(used, now)
+        self._port.charge(self.index, used)
+
     def needs(self, cost: float) -> float:
         """What an attempt of `cost` takes: one larger than the whole limit takes all of it."""
         weighed = self.weigh(cost)
@@ -230,6 +236,7 @@ class SharedPort(Port):
         "_often",
         "_opens",
         "_overs",
+        "_owed",
         "_paid",
         "_priority",
         "_published",
@@ -320,6 +327,7 @@ class SharedPort(Port):
         self._ask_at = -INFINITY
         self._beat = BEAT
         self._recent = 0
+        self._owed = 0  # requests that were sent elsewhere, and took no start yet
         self._ends = 0
         self._refunds: dict[tuple[int, float], float] = {}
         self._overs: dict[int, float] = {}
@@ -436,11 +444,34 @@ class SharedPort(Port):
             return
         if not self._grants_starts or not self._starts:
             return
-        starts = self._starts[0]
-        starts.next += 1
-        if starts.next >= starts.count:
-            self._starts.popleft()
+        self._use_starts(1)
         self._charge(job, now)
+
+    def record(self, requests: int, tokens: float, now: float) -> bool:
+        """What was sent elsewhere takes the starts that are granted, and the next ones."""
+        if self._grants_starts:
+            self._owed += requests
+            self._pay()
+        for budget in self._budgets:
+            budget.record(requests, tokens, now)
+        self._wish()
+        return self._grants_starts
+
+    def _pay(self) -> None:
+        """Let what was sent elsewhere take the starts that are granted."""
+        paid = min(self._owed, self._outstanding())
+        self._use_starts(paid)
+        self._owed -= paid
+
+    def _use_starts(self, count: int) -> None:
+        """The next `count` starts, of those that are granted, are used."""
+        while count:
+            starts = self._starts[0]
+            used = min(count, starts.count - starts.next)
+            starts.next += used
+            count -= used
+            if starts.next >= starts.count:
+                self._starts.popleft()
 
     def _charge(self, job: Asker, now: float) -> None:
         if self._budgets:
@@ -743,6 +774,7 @@ class SharedPort(Port):
         self._ask_at = reply["ask"]
         if reply["count"]:
             self._starts.append(_Starts(reply))
+            self._pay()
             for budget, slot, amount in zip(
                 self._budgets, reply["slots_of"], reply["amounts"], strict=True
             ):

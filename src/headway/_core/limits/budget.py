@@ -161,6 +161,13 @@ class TokenBudget:
         self.tally.started(now, paced)
         return Charge(self._add(cost, now), cost, paced)
 
+    def record(self, requests: int, tokens: float, now: float) -> None:
+        """Charge what was used elsewhere: `tokens`, in that many requests."""
+        used = self.weigh(tokens)
+        self._add(used, now)
+        self.pace.take(now, used)
+        self.tally.started(now, used)
+
     def settle(self, charge: Charge, used: float, now: float) -> None:
         """Replace what `charge` reserved by what was `used`.
 

@@ -82,6 +82,13 @@ class Port:
         """An attempt of `job` starts."""
         self.allowance -= 1
 
+    def record(self, requests: int, tokens: float, now: float) -> bool:
+        """So many requests were sent elsewhere, and used that: they take the next starts. Whether
+        those are all that holds back what is sent here: a rate that is shared.
+        """
+        self.allowance -= requests
+        return False
+
     def give_back(self) -> None:
         """An attempt that took its start was never sent."""
         self.allowance += 1

@@ -170,6 +170,10 @@ class RequestQuota(Quota):
         """It counts no tokens, and never takes a cost as the number that it is."""
         self.plain = False
 
+    def record(self, requests: int, tokens: float, now: float) -> None:
+        """Charge what was sent elsewhere."""
+        self._add(requests, now)
+
     def weigh(self, cost: float) -> float:
         """The attempt itself."""
         return 1.0

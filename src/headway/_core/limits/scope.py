@@ -392,6 +392,17 @@ class Scope:
         if self.evidence is not None:
             job.seen = self.evidence.sent(self.in_flight, now)
 
+    def record(self, requests: int, tokens: float, now: float) -> None:
+        """Charge what was sent elsewhere just now, and used."""
+        self.last = None  # its charge is no longer the newest
+        shared = [port.record(requests, tokens, now) for port in self.ports]
+        for pace in () if any(shared) else self.paces:
+            pace.take(now, requests)
+        if self.tally is not None:
+            self.tally.started(now, requests)
+        for budget in (*self.budgets, *self.quotas):
+            budget.record(requests, tokens, now)
+
     def _follow(self, cost: float, now: float, *, gated: bool, eager: bool) -> None:
         """Move the paces in force for an attempt of `cost` tokens, which the gate kept (`gated`) or
         which went without a pace (`eager`).

@@ -65,11 +65,12 @@ class Job:
     `cost` is the tokens that the next attempt reserves; one that is `guessed` is guessed again
     when the attempt starts, for more is known by then. `waiter` and `attempt` are the shell's: how
     to wake the caller, and the attempt where transports see it. `slots` is 0 for a send of an
-    attempt that holds its slot already.
+    attempt that holds its slot already. One that is `accepted` finds room in a full queue: its run
+    has waited for that, or it belongs to an attempt.
     """
 
     __slots__ = (
-        "attempt", "attempts", "charges", "cost", "credential", "deadline", "error",
+        "accepted", "attempt", "attempts", "charges", "cost", "credential", "deadline", "error",
         "estimate", "failures", "flow", "guessed", "key_queue", "last_error", "limits", "number",
         "priority", "probes_refused", "queued_at", "refused_since", "seen", "slots", "started_at",
         "status", "submitted_at", "waited", "waiter",
@@ -100,6 +101,7 @@ class Job:
         self.waiter: Any = None
         self.attempt: Any = None
         self.slots = 1
+        self.accepted = False
         self.estimate: Callable[[], float] | None = None  # the cost anew, as is known by then
         self.credential: Credential | None = None  # where it is one request, and a transport's
         self.seen: tuple[int, float] | None = None  # what `Evidence` remembers of the attempt
@@ -114,6 +116,7 @@ class Job:
     def needs_no_slot(self) -> None:
         """It is a send of an attempt that holds its slot already: nobody else may be waited for."""
         self.slots = 0
+        self.accepted = True
         self.priority = float("inf")
 
 

@@ -15,7 +15,7 @@ from headway._core.queue.credentials import Credential
 from headway._core.queue.job import FAILED, Job
 from headway._core.refusals.retry import Retry
 from headway._core.refusals.spell import CALM, Spell
-from headway.errors import DeadlineExceeded, Latched, Unavailable
+from headway.errors import Cleared, DeadlineExceeded, Latched, Unavailable
 from headway.events import Closed, Event
 from headway.hints import Refusal
 from headway.kinds import Binds, Kind, LimitName
@@ -105,6 +105,8 @@ class Hopeless:
         for counts in (self._counters, job.flow.counts):
             if isinstance(error, DeadlineExceeded):
                 counts.timed_out += 1
+            elif isinstance(error, Cleared):
+                counts.cancelled += 1
             else:
                 counts.failed += 1
         self.ended.append(job)

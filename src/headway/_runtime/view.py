@@ -1,0 +1,205 @@
+"""A view: the calls of a scheduler, with options of their own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Hashable, Iterable
+from dataclasses import replace
+from enum import Enum
+from typing import Any, Literal, ParamSpec, TypeVar, overload
+
+from headway._core.queue.job import Job
+from headway._runtime import streams
+from headway._runtime.calls import Options, check_callable, checked_tokens
+from headway._runtime.checks import check_count, check_key, check_options
+from headway._runtime.lease import Lease, TakenLease
+from headway._runtime.shell import Shell
+from headway._runtime.single import Single
+
+__all__ = ["KEEP", "Keep", "View"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+P = ParamSpec("P")
+
+
+class Keep(Enum):
+    KEEP = "keep"
+
+
+KEEP = Keep.KEEP
+
+
+class View(Single):
+    """The calls of a scheduler, with options of their own; made by `Scheduler.with_options`."""
+
+    def __init__(self, shell: Shell, options: Options) -> None:
+        self._shell = shell
+        self._options = options
+
+    def with_options(
+        self,
+        *,
+        priority: float | Keep = KEEP,
+        key: Hashable | Keep = KEEP,
+        timeout: float | Keep | None = KEEP,
+        attempt_timeout: float | Keep | None = KEEP,
+        tokens: float | Callable[..., float] | Keep | None = KEEP,
+        usage: Callable[[Any], float | None] | Keep | None = KEEP,
+    ) -> View:
+        """The same scheduler and limits, with other options for the calls made through the view.
+
+        `priority`: the higher goes first, strictly (0). `key`: the flow that jobs belong to;
+        keys share by weight and may have limits of their own (None). `timeout`: seconds for
+        queueing and all attempts; `attempt_timeout`: seconds for one attempt (None: no limit).
+        `tokens`: what an attempt reserves, a number, a `Cost` by class, or a function of the call's
+        arguments that returns either; `usage`: a function of the result that says the same of what
+        it used (if left out, what the result says).
+        With neither, an attempt reserves the average of what jobs of its key used.
+
+        Raises `InvalidArgument` for values that cannot be meant.
+        """
+        given = {
+            "priority": priority, "key": key, "timeout": timeout,
+            "attempt_timeout": attempt_timeout, "tokens": tokens, "usage": usage,
+        }  # fmt: skip
+        changes: dict[str, Any] = {k: v for k, v in given.items() if v is not KEEP}
+        check_options(changes)
+        return View(self._shell, replace(self._options, **changes))
+
+    async def submit(
+        self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Call ``fn(*args, **kwargs)`` when the limits allow it, in the caller's own task.
+
+        A refused or failed attempt is tried again as `Retry` says. Raises what `fn` raised, with
+        a note where it was tried more than once; `QueueFull`, `NeverFits`, `DeadlineExceeded`,
+        `Unavailable`, `Latched`, `SchedulerClosed`, `WrongLoop`; `InvalidArgument` for
+        what is not an async function.
+        """
+        check_callable(fn, "submit")
+        if self._shell.closed:
+            self._shell.check_open()
+        options = self._options
+        shell = self._shell
+        job = shell.job(options, args, kwargs)
+        result: R
+        if options.timeout is None:
+            result = await shell.run(options, fn, job, args, kwargs)
+        else:
+            call = shell.run(options, fn, job, args, kwargs)
+            result = await shell.within(job, options.timeout, call)
+        return result
+
+    def lease(self, *, tokens: float | None = None) -> Lease:
+        """The right to run one attempt: ``async with scheduler.lease(tokens=1200) as lease:``.
+
+        `tokens` is what to reserve (by default as the options say); ``lease.settle(tokens=...)``
+        says what was used. The `timeout` of the options covers the waiting. Raises what `submit`
+        raises, when it is entered.
+        """
+        return Lease(self._shell, self._options, self._job(tokens))
+
+    def try_lease(self, *, tokens: float | None = None) -> Lease | None:
+        """A lease that has its permit already, or None where it would have to wait.
+
+        ``if lease := scheduler.try_lease():`` and then ``async with lease:``. It takes nothing from
+        those that wait and go before it. Dropped and not entered, it gives back its slot, and
+        costs nothing. Raises `NeverFits`, `Latched`, `SchedulerClosed` and `WrongLoop`.
+        """
+        self._shell.check_open()
+        lease = TakenLease(self._shell, self._options, self._job(tokens))
+        return lease if lease.held else None
+
+    def record(
+        self, *, tokens: float = 0.0, requests: int = 1, key: Hashable | Keep = KEEP
+    ) -> None:
+        """Count what was used elsewhere just now: `tokens` (or a `Cost` by class) in that many
+        `requests`, of the view's key where no other is given.
+
+        The limits are charged as if it had been sent from here, so that the server has nothing to
+        refuse. It counts in `statistics().tokens`, and in none of the counts of jobs and attempts.
+        Raises `InvalidArgument`, and `WrongLoop`.
+        """
+        used = checked_tokens(tokens)
+        sent = check_count("requests", requests, 0, "were sent elsewhere")
+        shell = self._shell
+        shell.check_loop()
+        state = shell.state
+        state.record(sent, used, state.flow(self._keyed(key).key), shell.time())
+        shell.repoll()
+
+    def _job(self, tokens: float | None) -> Job:
+        """A job of no function, which reserves `tokens` (None: what the options say)."""
+        reserved = self._options.tokens if tokens is None else checked_tokens(tokens)
+        # It has no arguments to ask a function about.
+        return self._shell.new_job(self._options, None if callable(reserved) else reserved)
+
+    def _keyed(self, key: Hashable | Keep) -> Options:
+        """The options, with `key` where one is given."""
+        if isinstance(key, Keep):
+            return self._options
+        check_key(key)
+        return replace(self._options, key=key)
+
+    @overload
+    def map(
+        self,
+        fn: Callable[[T], Awaitable[R]],
+        items: Iterable[T] | AsyncIterable[T],
+        *,
+        return_exceptions: Literal[False] = False,
+    ) -> streams.Map[R]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[[T], Awaitable[R]],
+        items: Iterable[T] | AsyncIterable[T],
+        *,
+        return_exceptions: Literal[True],
+    ) -> streams.Map[R | Exception]: ...
+
+    def map(
+        self,
+        fn: Callable[[T], Awaitable[R]],
+        items: Iterable[T] | AsyncIterable[T],
+        *,
+        return_exceptions: bool = False,
+    ) -> streams.Map[Any]:
+        """``fn(item)`` for every item, in order: await it for a list, or enter it for a stream.
+
+        `items` may be sync or async, and endless: they are taken as the limits let calls start
+        (as many as the concurrency are on their way, 1,000 where there is none), and a stream
+        takes no more than its consumer leaves room for. An async source that is left early is
+        closed; what it cleans up must be shielded, as cancellation may reach it. The first failure
+        cancels the rest and is raised; with `return_exceptions` it stands in its item's place.
+        """
+        execute = streams.over(self._shell, self._options, fn, "map")
+        return streams.Map(
+            self._shell, self._options, execute, items, return_exceptions=return_exceptions
+        )
+
+    def as_completed(
+        self, fn: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T]
+    ) -> streams.AsCompleted[T, R]:
+        """``fn(item)`` for every item, entered for a stream of outcomes as they end.
+
+        An outcome has `.item`, `.result` (raises where the call failed), `.error`, `.attempts`
+        and `.waited`; failures do not end the run. Items are taken as `map` takes them.
+        """
+        execute = streams.over(self._shell, self._options, fn, "as_completed")
+        return streams.AsCompleted(self._shell, self._options, execute, items)
+
+    async def gather(
+        self,
+        *calls: Coroutine[Any, Any, Any] | Callable[[], Awaitable[Any]],
+        return_exceptions: bool = False,
+    ) -> list[Any]:
+        """Run coroutine objects, or functions of no arguments, under the limits; results in order.
+
+        A coroutine object runs once: refused, it cannot be tried again. A function can. The first
+        failure cancels the rest and is raised; with `return_exceptions` it stands in its place.
+        """
+        return await streams.gather(
+            self._shell, self._options, calls, return_exceptions=return_exceptions
+        )
