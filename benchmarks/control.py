@@ -26,7 +26,7 @@ from statistics import fmean
 from typing import Any
 
 from _controllers import PEERS, Attempt, Controller
-from _scenarios import FALL, HOUR, SCENARIOS, Result, drive, fall_and_rise
+from _scenarios import FALL, HOUR, Result, drive, fall_and_rise, scenarios
 from _table import environment, table
 
 from headway._core.queue.job import Job
@@ -313,7 +313,7 @@ def settle(seeds: int, seconds: float) -> tuple[str, list[str], bool]:
     """The servers of `_scenarios`: a table, a line for each target, whether all were met."""
     lines: list[list[str]] = []
     checks: list[tuple[str, float, str, float]] = []
-    for whole in SCENARIOS:
+    for whole in scenarios():
         scenario = whole.for_seconds(seconds)
         runs = [drive(scenario, seed) for seed in range(seeds)]
         goodput, refused = fmean(r.goodput for r in runs), fmean(r.refused for r in runs)

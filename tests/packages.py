@@ -5,7 +5,9 @@ skipped, and fail with CI=true, where nothing is to be skipped in silence.
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -22,6 +24,23 @@ def of_engines(name: str) -> Any:
 
 
 def _of(name: str, extra: str) -> Any:
-    if os.environ.get("CI") == "true":
-        return import_module(name)
-    return pytest.importorskip(name, reason=f"of the extra {extra}: pip install -e '.[{extra}]'")
+    if find_spec(name.partition(".")[0]) is None:
+        if os.environ.get("CI") == "true":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        hint = f"of the extra {extra}: pip install -e '.[{extra}]'"
+        pytest.skip(f"could not import {name!r}: {hint}", allow_module_level=True)
+    return _Later(name)
+
+
+class _Later:
+    """A module that is imported when it is first used: each process collects every test."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @cached_property
+    def _module(self) -> Any:
+        return import_module(self._name)
+
+    def __getattr__(self, member: str) -> Any:
+        return getattr(self._module, member)
