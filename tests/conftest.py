@@ -41,7 +41,7 @@ os.environ["SSL_CERT_FILE"] = _trusted.name
 # How long a machine takes is no property of the code: the first text alone builds a table for 1 s.
 settings.register_profile(
     "headway",
-    max_examples=depth(60, 1000),
+    max_examples=depth(25, 1000),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

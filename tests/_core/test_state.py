@@ -495,5 +495,5 @@ def test_what_binds() -> None:
 
 TestStateMachine = StateMachine.TestCase
 TestStateMachine.settings = settings(
-    max_examples=depth(40, 1000), stateful_step_count=40, deadline=None
+    max_examples=depth(20, 1000), stateful_step_count=40, deadline=None
 )

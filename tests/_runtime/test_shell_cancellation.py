@@ -203,8 +203,8 @@ def cancelled_everywhere(
 @pytest.mark.parametrize(("backend", "native"), HOWS)
 @pytest.mark.parametrize("victim", VICTIMS, ids=lambda victim: victim.__name__)
 def test_cancelled_at_any_step(victim: Victim, backend: str, native: bool) -> None:
-    stride = depth(2 * len(HOWS), 1)  # every other step in one of the ways, or each in each
-    first = 2 * HOWS.index((backend, native)) % stride + 1
+    stride = depth(4 * len(HOWS), 1)  # every fourth step in one of the ways, or each in each
+    first = 4 * HOWS.index((backend, native)) % stride + 1
     assert cancelled_everywhere(victim, backend, native, first, stride) > 8
 
 
@@ -311,8 +311,8 @@ CALLBACKS: dict[str, Callable[[Bomb], dict[str, Any]]] = {
 @pytest.mark.parametrize("callbacks", CALLBACKS)
 def test_an_exception_anywhere(callbacks: str, backend: str) -> None:
     strides = 3 if callbacks == "on_event" else 1  # there are many, and all of a kind
-    stride = strides * depth(2 * len(BACKENDS), 1)
-    at = 1 + 2 * BACKENDS.index(backend) % stride
+    stride = strides * depth(4 * len(BACKENDS), 1)
+    at = 1 + 4 * BACKENDS.index(backend) % stride
     while True:
         bomb = Bomb(at)
         world = World(**CALLBACKS[callbacks](bomb))

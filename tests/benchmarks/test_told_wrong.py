@@ -26,16 +26,20 @@ SERVERS: dict[str, Callable[[float, float, float], Server]] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("limit", "window", "hint", "jobs"),
-    [
-        (100, 2.0, True, depth(220, 400)),
-        (100, 2.0, False, depth(220, 400)),
-        (240, 24.0, True, 400),
-    ],
-    ids=["100/2s, hint", "100/2s, no hint", "240/24s, hint"],
-)
-@pytest.mark.parametrize("name", SERVERS)
+CASES = [
+    (100, 2.0, True, depth(220, 400)),
+    (100, 2.0, False, depth(220, 400)),
+    (240, 24.0, True, 400),
+]
+# Each server, and each case: all of them together in the deep run.
+BOTH = [
+    (name, *CASES[(number + more) % len(CASES)])
+    for number, name in enumerate(SERVERS)
+    for more in range(depth(1, len(CASES)))
+]
+
+
+@pytest.mark.parametrize(("name", "limit", "window", "hint", "jobs"), BOTH)
 async def test_nothing_is_lost_and_few_are_refused(
     name: str, limit: float, window: float, hint: bool, jobs: int
 ) -> None:

@@ -115,7 +115,7 @@ PIECES = [
 pieces = st.sampled_from(PIECES)
 
 
-@settings(deadline=None, max_examples=depth(50, 1000))
+@settings(deadline=None, max_examples=depth(20, 1000))
 @given(st.lists(pieces, max_size=7).map("".join))
 def test_a_malformed_list_is_ignored_and_no_other(text: str) -> None:
     try:

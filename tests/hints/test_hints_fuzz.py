@@ -102,7 +102,7 @@ def check(refusal: Refusal) -> None:
     assert refusal.per is None or refusal.per >= 86_400
 
 
-@settings(deadline=None, max_examples=depth(60, 1000))
+@settings(deadline=None, max_examples=depth(25, 1000))
 @given(st.integers(-1, 1000), headers, bodies, wall_times)
 def test_any_response(status: int, headers: Any, body: Any, wall_time: float) -> None:
     refusal = refusal_from_response(status, headers, body, wall_time=wall_time)
@@ -113,7 +113,7 @@ def test_any_response(status: int, headers: Any, body: Any, wall_time: float) ->
         assert refusal.message
 
 
-@settings(deadline=None, max_examples=depth(60, 1000))
+@settings(deadline=None, max_examples=depth(25, 1000))
 @given(headers, bodies, wall_times, st.sampled_from([None, "second", "minute"]))
 def test_any_limits(headers: Any, body: Any, wall_time: float, unit: Any) -> None:
     for hint in limits_from(headers, body, wall_time=wall_time, together_unit=unit):
@@ -126,7 +126,7 @@ def test_any_limits(headers: Any, body: Any, wall_time: float, unit: Any) -> Non
 anything: Any = st.one_of(st.none(), st.integers(), texts, headers, bodies)
 
 
-@settings(deadline=None, max_examples=depth(60, 1000))
+@settings(deadline=None, max_examples=depth(25, 1000))
 @given(
     st.dictionaries(
         st.sampled_from(

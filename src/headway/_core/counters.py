@@ -11,7 +11,15 @@ from headway.kinds import Binds, Kind, LimitName
 from headway.kinds._words import shown
 from headway.rates import Cost
 
-__all__ = ["Counters", "Counts", "KeyStatistics", "LimitStatistics", "Recent", "Statistics"]
+__all__ = [
+    "Counters",
+    "Counts",
+    "KeyStatistics",
+    "LimitStatistics",
+    "Recent",
+    "SharedStatistics",
+    "Statistics",
+]
 
 INFINITY = float("inf")
 

@@ -487,5 +487,5 @@ class QueueMachine(RuleBasedStateMachine):
 
 TestQueueMachine = QueueMachine.TestCase
 TestQueueMachine.settings = settings(
-    max_examples=depth(40, 1000), stateful_step_count=40, deadline=None
+    max_examples=depth(20, 1000), stateful_step_count=40, deadline=None
 )

@@ -28,7 +28,7 @@ from headway.bulk.input.source import Shape, Shard, Source, open_source
 SHARED_FOLDER = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     deadline=None,
-    max_examples=depth(40, 500),
+    max_examples=depth(20, 500),
 )
 
 

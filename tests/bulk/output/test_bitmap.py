@@ -19,7 +19,7 @@ def bitmap(*numbers: int) -> Bitmap:
     return found
 
 
-@settings(max_examples=depth(40, 500))
+@settings(max_examples=depth(20, 500))
 @given(NUMBERS, NUMBERS, NUMBERS)
 def test_it_holds_what_a_set_holds(added: list[int], updated: list[int], out: list[int]) -> None:
     found, model = Bitmap(), set[int]()
@@ -36,7 +36,7 @@ def test_it_holds_what_a_set_holds(added: list[int], updated: list[int], out: li
     assert all((number in found) is (number in model) for number in [*added, *updated, *out, 0])
 
 
-@settings(max_examples=depth(40, 500))
+@settings(max_examples=depth(20, 500))
 @given(NUMBERS, NUMBERS)
 def test_a_difference_is_that_of_sets_and_a_set_of_its_own(
     some: list[int], other: list[int]

@@ -89,7 +89,7 @@ def test_the_trace_is_that_of_the_shell(name: str, backend: str) -> None:
     limits = Limits(**LIMITS[name])  # type: ignore[arg-type]
     works = [
         Work(reserved := rng.randint(1, 2400), rng.uniform(0, 1.2 * reserved))
-        for _ in range(depth(100, 400))
+        for _ in range(depth(50, 400))
     ]
     found = compare(backend, limits, works, [rng.lognormvariate(0, 1.2) for _ in works])
     assert found.seconds > 0

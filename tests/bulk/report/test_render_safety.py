@@ -122,7 +122,7 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
     return data
 
 
-@settings(max_examples=depth(40, 500), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=depth(20, 500), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
 def test_a_damaged_trace_gives_a_page_or_a_message(
     tmp_path_factory: pytest.TempPathFactory, seed: int
