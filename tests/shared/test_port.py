@@ -165,7 +165,7 @@ def counts(crowd: Crowd, begin: float, end: float) -> list[int]:
 @pytest.mark.parametrize(
     ("limits", "options", "least"),
     [
-        ({"requests": "100/s"}, {}, 94),
+        ({"requests": "100/s", "concurrency": 100}, {}, 94),  # more than are ever in flight
         ({"concurrency": 16}, {"job": (0.2, 0.2)}, 76),
         ({"requests": "6000/min", "tokens": "6M/min", "concurrency": 64}, {"tokens": (50, 99)}, 94),
     ],
@@ -191,7 +191,7 @@ def test_workers_are_served_alike(
 
 def test_tokens_are_shared_alike_and_used(run: Run) -> None:
     async def main() -> None:
-        crowd = Crowd(8, tokens="100k/10s")
+        crowd = Crowd(8, tokens="100k/10s", concurrency=100)  # more than are ever in flight
         began = anyio.current_time()
         await crowd.backlogged(27, tokens=(100, 600), used=0.5, job=(0.5, 0.5))
         check(crowd)
@@ -280,9 +280,9 @@ def test_the_urgent_goes_first_wherever_it_waits(run: Run) -> None:
 
 def test_calls_are_few(run: Run) -> None:
     async def main() -> None:
-        slow = Crowd(4, requests="10/min")
+        slow = Crowd(4, requests="10/min", concurrency=100)
         await slow.backlogged(60)
-        assert len(slow.hub.calls) / 4 / 60 <= 1.05
+        assert len(slow.hub.calls) / 4 / 60 <= 1.25  # some after each start, for its slot
         alone = Crowd(1, concurrency=64)
         await alone.backlogged(5)
         assert len(alone.hub.calls) <= 0.1 * len(alone.starts())

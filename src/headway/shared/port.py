@@ -513,8 +513,7 @@ class SharedPort(Port):
         return self._next_away
 
     def _take_away(self, job: Asker, now: float) -> None:
-        interval = max((rate["clearance"] / rate["units"] for rate in self.terms[0]), default=0.0)
-        self._next_away = now + 2 * self.live * interval
+        self._next_away = now + 2 * self.live * self._interval()
         if not self._strays:
             self._strayed_at = now
         self._strays += 1
@@ -526,6 +525,10 @@ class SharedPort(Port):
                 self.charge(budget.index, reserved)
                 charges.append((budget, SharedCharge([], reserved, self.version)))
             job.charges = charges
+
+    def _interval(self) -> float:
+        """Seconds between two starts of all workers, as the rates of requests let them."""
+        return max((rate["clearance"] / rate["units"] for rate in self.terms[0]), default=0.0)
 
     # What the ledger is told
 
@@ -768,9 +771,11 @@ class SharedPort(Port):
         self.scope.part = reply["part"]
         self._held = int(reply["held"])
         self._target = int(reply["target"])
-        self._beat = _SOON if reply["short"] else BEAT
         self._gate = reply["gate"] or -INFINITY
         self.binds, self.until = reply["binds"], reply["until"]
+        # With a slot that is free it waits for a start, and slow rates let nobody start soon.
+        slow = self._slots_free() > 0 and self._interval() >= BEAT
+        self._beat = _SOON if reply["short"] and not slow else BEAT
         self._ask_at = reply["ask"]
         if reply["count"]:
             self._starts.append(_Starts(reply))
