@@ -29,6 +29,20 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text_of(page), re.M | re.S)
 
 
+def file_name(block: str, number: int) -> str:
+    """The name of the file that `block` says to save it in, or one by its `number`."""
+    found = re.match(r"# (\w+\.py)\n", block)
+    return found[1] if found else f"block_{number}.py"
+
+
+def printed_by(page: Path) -> list[str | None]:
+    """What `page` says that each of its Python blocks prints: the block of text right after it."""
+    found = re.finditer(
+        r"^```python\n.*?^```$(?:\n\n```text\n(.*?)^```$)?", text_of(page), re.M | re.S
+    )
+    return [each[1] for each in found]
+
+
 def prose(page: Path) -> str:
     """The text of `page` without its code blocks."""
     return re.sub(r"^```.*?^```$", "", text_of(page), flags=re.M | re.S)

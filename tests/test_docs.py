@@ -1,4 +1,4 @@
-"""Every block of Python in the README and the docs runs, and what the README shows is typed."""
+"""Every block of Python in the README and docs runs, prints what its page says, and is typed."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ from types import ModuleType
 import pytest
 from commands import headway as run_here
 from llmock.pytest_plugin import LLMock
-from pages import DOCS, PAGES, ROOT, blocks, name_of, text_of
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_notebook
+from pages import DOCS, PAGES, ROOT, blocks, file_name, name_of, printed_by, text_of
 
 import headway
 import headway.bulk
 import headway.events
 
 BLOCKS = [block for page in PAGES for block in blocks(page, "python")]
+FILES = [file_name(block, number) for number, block in enumerate(BLOCKS)]
+PRINTED = [text for page in PAGES for text in printed_by(page)]
 COMMANDS = [
     pytest.param("\n".join(found), id=name_of(page))
     for page in PAGES
@@ -38,6 +43,8 @@ headway() { printf '%s\\0' "$@" > asked; echo > turn; read -r code < answered; r
 def environment(llmock: LLMock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = (ROOT / "benchmarks" / "data" / "prompts.jsonl").read_text("utf-8").splitlines()
     (tmp_path / "requests.jsonl").write_text("\n".join(prompts[:6]), "utf-8")
+    for name, value in llmock.env().items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("TOGETHER_API_KEY", "key")
     monkeypatch.setenv("TOGETHER_BASE_URL", f"{llmock.url}/together")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -56,24 +63,27 @@ def test_commands_run(commands: str, environment: None, tmp_path: Path) -> None:
             Path("answered").write_text(f"{result.exit_code}\n")
     assert shell.returncode == 0, said
     assert said
-    assert (tmp_path / "report.html").stat().st_size > 10_000
+    if "headway report" in commands:
+        assert (tmp_path / "report.html").stat().st_size > 10_000
     if (merged := tmp_path / "all.jsonl").exists():
         assert len(merged.read_text().splitlines()) == 6
 
 
 def test_runs(environment: None, tmp_path: Path) -> None:
     """One process for all: what takes the time is the SDK's import."""
-    for number, block in enumerate(BLOCKS):
-        Path(f"block_{number}.py").write_text(block, "utf-8")
+    for name, block in zip(FILES, BLOCKS, strict=True):
+        Path(name).write_text(block, "utf-8")
     program = (
-        "import runpy, sys\n"
+        "import logging, runpy, sys\n"
         "for path in sys.argv[1:]:\n"
         "    runpy.run_path(path, run_name='__main__')\n"
+        "    logging.root.handlers.clear()\n"
+        "    for path in sys.argv[1:]:\n"
+        "        sys.modules.pop(path.removesuffix('.py'), None)\n"
         "    print(end='\\f')\n"
     )
-    blocks = [f"block_{number}.py" for number in range(len(BLOCKS))]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program, *blocks],
+        [sys.executable, "-W", "error", "-c", program, *FILES],
         capture_output=True,
         text=True,
         timeout=120,
@@ -83,12 +93,32 @@ def test_runs(environment: None, tmp_path: Path) -> None:
     printed = done.stdout.split("\f")[:-1]
     assert len(printed) == len(BLOCKS) > 2
     assert all(printed), printed
+    wrong = [
+        (text, said)
+        for text, said in zip(printed, PRINTED, strict=True)
+        if said is not None and text != said
+    ]
+    assert wrong == []
+
+
+def test_cells_run_in_a_kernel() -> None:
+    """The page on notebooks is one, whose cells print, or show, what the page says."""
+    page = DOCS / "recipes" / "notebooks.md"
+    notebook = new_notebook(cells=[new_code_cell(cell) for cell in blocks(page, "python cell")])
+    NotebookClient(notebook, kernel_name="python3", timeout=60).execute()
+    said = [shown_by(cell.outputs) for cell in notebook.cells]
+    assert said == blocks(page, "text")
+
+
+def shown_by(outputs: list[NotebookNode]) -> str:
+    """What a reader sees under a cell."""
+    return "".join(each.get("text") or each["data"]["text/plain"] + "\n" for each in outputs)
 
 
 def test_passes_mypy_strict(tmp_path: Path) -> None:
     """With the project's own options, which are stricter than strict, and its cache."""
-    for number, block in enumerate(BLOCKS):
-        (tmp_path / f"block_{number}.py").write_text(block, "utf-8")
+    for name, block in zip(FILES, BLOCKS, strict=True):
+        (tmp_path / name).write_text(block, "utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "mypy", str(tmp_path)],
         cwd=ROOT,
