@@ -57,6 +57,7 @@ PUBLIC = [
     "TokenRate",
     "Unavailable",
     "View",
+    "Wait",
     "WrongLoop",
 ]
 

@@ -13,6 +13,7 @@ if _TYPE_CHECKING:
         SharedStatistics,
         Statistics,
     )
+    from headway._core.outlook import Wait
     from headway._core.refusals.retry import Failure, Retry
     from headway._runtime.lease import Lease
     from headway._runtime.streams import AsCompleted, Map, Outcome
@@ -76,6 +77,7 @@ __all__ = [
     "TokenRate",
     "Unavailable",
     "View",
+    "Wait",
     "WrongLoop",
 ]
 
@@ -86,6 +88,7 @@ __version__ = "0.1.0"
 # a command that only says its version does not wait for.
 _HOMES = (
     "_core.counters",
+    "_core.outlook",
     "_core.refusals.retry",
     "_runtime.lease",
     "_runtime.streams",

@@ -17,6 +17,7 @@ from headway import (
     Scheduler,
     Statistics,
     View,
+    Wait,
 )
 from headway.events import Event
 from headway.kinds import Binds
@@ -151,6 +152,10 @@ async def control(scheduler: Scheduler) -> None:
     assert_type(scheduler.clear(key=None), int)
     assert_type(await scheduler.idle(), None)
     assert_type(scheduler.record(tokens=5), None)
+    wait = scheduler.with_options(priority=1).would_wait(tokens=5, key="a")
+    assert_type(wait, Wait)
+    assert_type(wait.seconds, float)
+    assert_type(wait.binds, Binds)
     assert_type(scheduler.with_options(key="a").record(tokens=Cost(input=5), requests=0), None)
     assert_type(await scheduler.aclose(), None)
     statistics = scheduler.statistics()

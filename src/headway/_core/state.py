@@ -18,6 +18,7 @@ from headway._core.earlier import Earlier
 from headway._core.limits.eager import Eager
 from headway._core.limits.scope import Scope
 from headway._core.limits.stated import believed
+from headway._core.outlook import Wait, outlook
 from headway._core.picture import picture
 from headway._core.queue.flows import Flows
 from headway._core.queue.job import DONE, NEW, QUEUED, STARTED, Flow, Job
@@ -407,9 +408,7 @@ class SchedulerState:
             cost = job.cost
             ready = whole.ready_at(cost, now) if job.slots else whole.further_at(cost, now)
             if ready > now:
-                if (job.deadline is not None or whole.quotas) and self._fails(
-                    job, whole, ready, now
-                ):
+                if (job.deadline is not None or whole.quotas) and self._fails(job, whole, now):
                     changed.append(job)
                     continue
                 if ready < wake_at:
@@ -421,6 +420,16 @@ class SchedulerState:
             self._start(job, now)
             changed.append(job)
         return changed, min(wake_at, waiting.blocked_until())
+
+    def would_wait(self, job: Job, now: float) -> Wait:
+        """How long `job`, which is new, would wait, and for what: it changes nothing. Raises
+        `NeverFits`.
+        """
+        if (error := self._never_fits(job)) is not None:
+            raise error
+        return outlook(
+            job, self.whole, self.waiting, self.refusals, self.counters, now, paused=self.paused
+        )
 
     def _fail_next(self, job: Job, error: Exception, outcome: Ended, now: float) -> None:
         """End `job`, which goes next, in a poll that tells of it."""
@@ -439,26 +448,24 @@ class SchedulerState:
         """Leave the key of `job` out until its `own` limits let that start; whether it has failed
         instead.
         """
-        if (job.deadline is not None or own.quotas) and self._fails(job, own, ready, now):
+        if (job.deadline is not None or own.quotas) and self._fails(job, own, now):
             return True
         if own.ports:
             ready = min(ready, own.ask(job, now))
         self.waiting.block(job.flow, job.priority, ready)
         return False
 
-    def _fails(self, job: Job, scope: Scope, ready: float, now: float) -> bool:
-        """Whether `job`, which goes next, has failed: a quota of `scope` is spent, or what is
-        charged to its limits keeps it beyond its deadline. What waits for others may come.
+    def _fails(self, job: Job, scope: Scope, now: float) -> bool:
+        """Whether `job`, which goes next, has failed: a quota of `scope` is spent, or its limits
+        keep it beyond its deadline for certain.
         """
         if scope.quotas and (spent := self.refusals.hopeless.spent(job, scope, now)):
             self._fail_next(job, spent, Ended.UNAVAILABLE, now)
             return True
-        if job.deadline is None or not job.deadline < ready < INFINITY:
-            return False
-        binds, _ = scope.binding(job.cost, now)
-        error = too_late(ready - now, job.deadline, now, binds, scope.key)
-        self._fail_next(job, error, Ended.TIMED_OUT, now)
-        return True
+        error = self.refusals.hopeless.too_late(job, scope, job.cost, now)
+        if error is not None:
+            self._fail_next(job, error, Ended.TIMED_OUT, now)
+        return error is not None
 
     def fail_head(self, error: Exception, now: float, flow: Flow | None = None) -> None:
         """End the job that goes next (of `flow`, of all) with `error`: what it waits for cannot be

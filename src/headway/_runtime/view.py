@@ -7,10 +7,11 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
+from headway._core.outlook import Wait
 from headway._core.queue.job import Job
 from headway._runtime import streams
 from headway._runtime.calls import Options, check_callable, checked_tokens
-from headway._runtime.checks import check_count, check_key, check_options
+from headway._runtime.checks import check_count, check_options
 from headway._runtime.lease import Lease, TakenLease
 from headway._runtime.shell import Shell
 from headway._runtime.single import Single
@@ -110,6 +111,21 @@ class View(Single):
         lease = TakenLease(self._shell, self._options, self._job(tokens))
         return lease if lease.held else None
 
+    def would_wait(self, *, tokens: float | None = None, key: Hashable | Keep = KEEP) -> Wait:
+        """How many seconds a job would wait that were submitted now, and what for: a number, 0.0
+        for none, with what `binds`.
+
+        It has the options of the view, but for `tokens` and `key` where they are given. Jobs that
+        wait and go before it count, as far as can be foreseen: they are taken to cost what it
+        costs, and slots to come free as often as calls were sent lately. Infinity where nobody can
+        say: paused, a key that is refused, an outage. It changes nothing. Raises `NeverFits`,
+        `InvalidArgument` and `SchedulerClosed`.
+        """
+        shell = self._shell
+        shell.check_open()
+        job = self._keyed(key)._job(tokens)
+        return shell.state.would_wait(job, shell.time())
+
     def record(
         self, *, tokens: float = 0.0, requests: int = 1, key: Hashable | Keep = KEEP
     ) -> None:
@@ -125,7 +141,7 @@ class View(Single):
         shell = self._shell
         shell.check_loop()
         state = shell.state
-        state.record(sent, used, state.flow(self._keyed(key).key), shell.time())
+        state.record(sent, used, state.flow(self._keyed(key)._options.key), shell.time())
         shell.repoll()
 
     def _job(self, tokens: float | None) -> Job:
@@ -134,12 +150,9 @@ class View(Single):
         # It has no arguments to ask a function about.
         return self._shell.new_job(self._options, None if callable(reserved) else reserved)
 
-    def _keyed(self, key: Hashable | Keep) -> Options:
-        """The options, with `key` where one is given."""
-        if isinstance(key, Keep):
-            return self._options
-        check_key(key)
-        return replace(self._options, key=key)
+    def _keyed(self, key: Hashable | Keep) -> View:
+        """This view, with `key` where one is given."""
+        return self if isinstance(key, Keep) else self.with_options(key=key)
 
     @overload
     def map(

@@ -143,6 +143,14 @@ class TokenBudget:
             return -INFINITY
         return max(self.pace.next - self.ahead, self._room_at(cost))
 
+    def after(self, cost: float, others: float, start: float) -> float:
+        """When an attempt may start behind so many `others`, each of `cost` tokens as it is itself,
+        of which the first starts at `start` or later: an estimate.
+        """
+        used = min(1.0, self._used / self._reserved) if self._reserved else 1.0
+        paced = others * self.weigh(cost) * used * self.pace.interval
+        return max(start, self.seen_ready_at(cost)) + paced
+
     def take(self, cost: float, now: float) -> Charge:
         """Reserve `cost` tokens for an attempt that starts at `now`."""
         if not self.plain:

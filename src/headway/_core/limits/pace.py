@@ -33,6 +33,12 @@ class Pace:
         """The moment from which the next attempt may start."""
         return self.next - self.tolerance
 
+    def after(self, others: float, start: float) -> float:
+        """`ready_at` of an attempt behind so many `others`, of which the first starts at `start`
+        or later.
+        """
+        return max(start, self.ready_at()) + others * self.interval
+
     def take(self, now: float, cost: float = 1.0) -> None:
         """Charge an attempt of `cost` units that starts at `now`."""
         earliest = now - self.slack

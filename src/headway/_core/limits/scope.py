@@ -5,6 +5,7 @@ everything; nothing waits while it holds part.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Protocol, TypeVar
 
 from headway._core.counters import Counts, LimitStatistics
@@ -521,23 +522,54 @@ class Scope:
         """
         if self.in_flight >= self.capacity:
             return Binds.CONCURRENCY, INFINITY
-        name, until = Binds.NOTHING, now
-        if self.gate.shut and self.gate.ready_at() > until:
-            name, until = Binds.GATE, self.gate.ready_at()
-        for pace in self.paces:
-            if pace.ready_at() > until:
-                name, until = Binds.REQUESTS, pace.ready_at()
-        for budget in self.budgets if cost else ():
-            if (ready := budget.seen_ready_at(cost)) > until:
-                name, until = Binds(budget.kind), ready
-        quota, ready = self.spent_until(cost, now)
-        if quota is not None and ready > until:
-            name, until = Binds.QUOTA, ready
-        for port in self.ports:
-            binds, ready = port.held_by(now)
-            if ready > until:
-                name, until = binds, ready
-        return name, until
+        return _latest(
+            now, (Binds.GATE, self.gate.ready_at()), *self._paced(), *self._spent(cost, now),
+            *(port.held_by(now) for port in self.ports),
+        )  # fmt: skip
+
+    def imposed(self, cost: float, now: float) -> tuple[Binds, float]:
+        """What keeps an attempt of `cost` tokens back for certain, and until when, whoever goes
+        before it and whatever ends meanwhile. It changes nothing.
+        """
+        if self.in_flight:
+            cost = 0.0  # what is in flight may turn out to use less than it reserves
+        # Where the answers to what is in flight may say what remains, no pace is certain.
+        paced = () if self.eager is not None and self.in_flight else self._paced()
+        granted = [port.ready_at(cost, now, slots=False) for port in self.ports]
+        return _latest(
+            now, (Binds.GATE, self.gate.opens), *paced, *self._spent(cost, now),
+            *((Binds.ELSEWHERE, at) for at in granted if at < INFINITY),
+        )  # fmt: skip
+
+    def outlook(self, cost: float, ahead: float, freed: float, now: float) -> tuple[Binds, float]:
+        """What would hold an attempt of `cost` tokens back longest, and until when, as far as can
+        be foreseen, with `ahead` others like it before it, and `freed` slots a second coming free.
+        """
+        start = max(now, self.gate.ready_at())
+        held = [(Binds.GATE, start)]
+        if self.credit < ahead + 1:
+            held += [(Binds.REQUESTS, pace.after(ahead, start)) for pace in self.paces]
+        if cost:
+            held += [(Binds(each.kind), each.after(cost, ahead, start)) for each in self.budgets]
+        lacking = ahead + 1 + self.in_flight - self.capacity
+        if lacking > 0:
+            held.append((Binds.CONCURRENCY, start + lacking / freed if freed else INFINITY))
+        ports = [port.held_by(now) for port in self.ports]
+        # What is decided elsewhere is not known before it is asked.
+        held += [each for each in ports if each != (Binds.ELSEWHERE, INFINITY)]
+        quota, until = self.spent_until(cost, now)
+        if quota is not None:
+            held.append((Binds.QUOTA, until))
+        return _latest(now, *held)
+
+    def _paced(self) -> list[tuple[Binds, float]]:
+        return [(Binds.REQUESTS, pace.ready_at()) for pace in self.paces]
+
+    def _spent(self, cost: float, now: float) -> list[tuple[Binds, float]]:
+        """Until when tokens, and quotas, hold back an attempt of `cost` tokens."""
+        budgets = self.budgets if cost else ()
+        spent = [(Binds(budget.kind), budget.seen_ready_at(cost)) for budget in budgets]
+        return [*spent, (Binds.QUOTA, self.spent_until(cost, now)[1])]
 
     def in_force(self, now: float) -> Iterator[LimitStatistics]:
         """The rates in force; it changes nothing."""
@@ -684,6 +716,11 @@ class Scope:
         self.paces = [Pace(ONE_A_SECOND)]
         self.request_rate = RateControl(first, INFINITY)
         self.paces[0].slow_to(first, -INFINITY)
+
+
+def _latest(now: float, *held: tuple[Binds, float]) -> tuple[Binds, float]:
+    """Which of `held` holds back longest; nothing, where none does beyond `now`."""
+    return max((Binds.NOTHING, now), *held, key=itemgetter(1))
 
 
 def _statistics(

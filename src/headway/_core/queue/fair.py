@@ -212,6 +212,30 @@ class JobQueue:
             if level.ranked:
                 del self._ranking[bisect_left(self._ranking, -job.priority)]
 
+    def ahead(self, flow: Flow, priority: float) -> float:
+        """How many jobs would start before a new one of `flow` at `priority`, as keys share: an
+        estimate. Those of other keys that their own limits hold back are passed over.
+        """
+        level = self._levels.get(priority)
+        own = None if level is None else level.key_queues.get(flow)
+        turns = (1 if own is None else own.size + 1) / flow.weight
+        ahead = 0.0
+        for each in [*self._levels.values()]:
+            if each.priority < priority:
+                continue
+            for other, key_queue in [*each.key_queues.items()]:
+                if other is flow or each.priority > priority:
+                    before = float(key_queue.size)
+                else:
+                    before = min(key_queue.size, turns * other.weight)
+                if other is flow or other.blocked_until is None:
+                    ahead += before
+        return ahead
+
+    def ahead_of(self, flow: Flow, priority: float) -> int:
+        """How many jobs of `flow` wait at `priority` and above."""
+        return sum(key_queue.size for rank, key_queue in [*flow.queues] if -rank >= priority)
+
     def sizes(self) -> Counter[Flow]:
         """How many jobs of each key wait. It may be asked in another thread."""
         sizes: Counter[Flow] = Counter()

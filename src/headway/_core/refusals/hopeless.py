@@ -6,19 +6,19 @@ gate opens after a job's time.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from copy import copy
 from typing import TYPE_CHECKING
 
 from headway._core.limits.scope import Scope
 from headway._core.queue.credentials import Credential
 from headway._core.queue.job import FAILED, Job
+from headway._core.refusals.outage import Outage
 from headway._core.refusals.retry import Retry
 from headway._core.refusals.spell import CALM, Spell
 from headway.errors import Cleared, DeadlineExceeded, Latched, Unavailable
 from headway.events import Closed, Event
 from headway.hints import Refusal
-from headway.kinds import Binds, Kind, LimitName
+from headway.kinds import Binds, Kind, LimitName, Moves
 from headway.kinds._words import duration
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _NAMES: dict[LimitName, str] = {
     "output_tokens": "output tokens", "concurrency": "in flight",
 }  # fmt: skip
 
+_STRIKES = 3  # refusals for an overload in a row, each after a wait: the provider is away
 _DUST = 1e-6  # seconds that sums of floats may be off by
 
 
@@ -51,6 +52,7 @@ class Hopeless:
         waiting: Waiting,
         counters: Counters,
         events: list[Event],
+        outage: Outage,
     ) -> None:
         self.ended: list[Job] = []
         self.spells: dict[Scope, Spell] = {}
@@ -59,6 +61,7 @@ class Hopeless:
         self._waiting = waiting
         self._counters = counters
         self._events = events
+        self._outage = outage
 
     def check(self, job: Job, now: float) -> None:
         """Raise for a job that is certain to fail: a latch, or a gate beyond what it can wait."""
@@ -70,15 +73,32 @@ class Hopeless:
                 continue
             if (spent := self.spent(job, limits, now)) is not None:
                 raise spent
-            if not limits.gate.shut:
-                continue
-            opens = limits.gate.opens
-            spell = self.spells.get(limits)
-            hopeless = spell is not None and spell.closed and now < opens  # else it may be a probe
-            if spell is not None and hopeless and self.is_long(spell.asked_until - now):
-                raise self._unavailable(spell, now)
-            if job.deadline is not None and opens > job.deadline:
-                raise too_late(opens - now, job.deadline, now)
+            if limits.gate.shut:
+                spell = self.spells.get(limits)
+                hopeless = spell is not None and spell.closed and now < limits.gate.opens
+                # Else it may be a probe.
+                if spell is not None and hopeless and self.is_long(spell.asked_until - now):
+                    raise self._unavailable(spell, now)
+                if (
+                    limits.gate.cautious
+                    and limits.gate.ready_at() > now
+                    and not self._retry.wait_out
+                ):
+                    raise self.away(limits, now)
+            if job.deadline is not None:
+                # What it will reserve may turn out to be less.
+                cost = 0.0 if job.guessed or job.estimate is not None else job.cost
+                if (late := self.too_late(job, limits, cost, now)) is not None:
+                    raise late
+
+    def too_late(self, job: Job, scope: Scope, cost: float, now: float) -> DeadlineExceeded | None:
+        """Why `job`, which reserves `cost` tokens, cannot make its timeout: `scope` alone lets it
+        start later for certain.
+        """
+        binds, at = scope.imposed(cost, now)
+        if job.deadline is None or at <= job.deadline:
+            return None
+        return too_late(at - now, job.deadline, now, _named(binds, scope, cost, now))
 
     def spent(self, job: Job, scope: Scope, now: float) -> Unavailable | None:
         """Why `job` cannot wait for a quota of `scope`: it is spent, for longer than patience."""
@@ -140,12 +160,21 @@ class Hopeless:
                     self._events.append(Closed(now, refusal.kind, until, str(error)))
                 self.fail_all(scope, error, now)
                 return
+        elif self._does_not_wait(scope, refusal):
+            scope.gate.cautious = True
+            self.fail_all(scope, self.away(scope, now), now)
+            return
         elif self.is_long(now - spell.since):
             scope.gate.cautious = True
             why = self.nothing_passes(spell, now)
             self.fail_all(scope, Unavailable(why, fix=LATER), now)
             return
         self.shut(scope, now)
+
+    def _does_not_wait(self, scope: Scope, refusal: Refusal) -> bool:
+        """Whether `refusal` of `scope` shows that the provider is away, and nobody waits for it."""
+        overloaded = refusal.kind.moves is Moves.BACKOFF and scope.gate.strikes >= _STRIKES
+        return overloaded and not self._retry.wait_out
 
     def shut(self, scope: Scope, now: float) -> None:
         """Fail the queued jobs whose time is over before the gate of `scope` opens."""
@@ -170,6 +199,18 @@ class Hopeless:
     def is_long(self, seconds: float) -> bool:
         """Whether that is beyond patience."""
         return seconds > self._retry.patience + _DUST
+
+    def away(self, scope: Scope, now: float) -> Unavailable:
+        """The error of a job that does not wait until `scope` lets anything through again."""
+        spell = self.spells.get(scope)
+        if self._outage.on or spell is None:
+            what = self._outage.so_far(now)
+        else:
+            what = f"nothing was let through for {duration(now - spell.since)}"
+        return Unavailable(
+            f"{what}, and Retry(wait_out=False) waits for no end of it",
+            fix="ask the fallback; a job now and then is let through, and ends this when answered.",
+        )
 
     def nothing_passes(self, spell: Spell, now: float) -> str:
         """Why nobody is tried again, in words."""
@@ -210,22 +251,27 @@ def latched(credential: Credential, refusal: Refusal) -> Latched:
     )
 
 
-def too_late(
-    seconds: float,
-    deadline: float,
-    now: float,
-    binds: Binds = Binds.GATE,
-    key: Hashable = None,
-) -> DeadlineExceeded:
-    """The error of a job that cannot make its timeout: what `binds`, of `key` or of the whole,
-    lets nothing start for `seconds`.
-    """
+def _named(binds: Binds, scope: Scope, cost: float, now: float) -> str:
+    """The limit of `scope` that `binds`, for an attempt of `cost` tokens; "" for no limit's."""
+    whose = "" if scope.key is None else f" of key {scope.key!r:.80}"
     if binds in (Binds.REQUESTS, Binds.TOKENS, Binds.INPUT_TOKENS, Binds.OUTPUT_TOKENS):
-        whose = "" if key is None else f" of key {key!r:.80}"
-        what = binds.replace("_", " ")
-        held = f"the limit of {what}{whose} lets this job start in {duration(seconds)}"
-    else:
-        held = f"nothing can be sent for {duration(seconds)}"
+        return f"the limit of {binds.replace('_', ' ')}{whose}"
+    quota, _ = scope.spent_until(cost, now)
+    if binds is not Binds.QUOTA or quota is None:
+        return ""
+    return f"the quota of {quota.rate} {_NAMES[quota.what]}{whose}"
+
+
+def too_late(seconds: float, deadline: float, now: float, limit: str = "") -> DeadlineExceeded:
+    """The error of a job that cannot make its timeout: `limit`, or a gate, lets nothing start for
+    `seconds`.
+    """
+    wait = duration(seconds)
+    held = (
+        f"{limit} lets this job start in {wait} at the earliest"
+        if limit
+        else (f"nothing can be sent for {wait}")
+    )
     return DeadlineExceeded(
         f"{held}, and this job's timeout is over in {duration(max(0.0, deadline - now))}",
         fix="a longer timeout=, or submit again later.",

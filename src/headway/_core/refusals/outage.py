@@ -6,6 +6,8 @@ queue. So while an outage lasts nobody's attempts are used up, and one probe at 
 
 from __future__ import annotations
 
+from headway.kinds._words import duration
+
 __all__ = ["Outage"]
 
 _FAILURES = 5  # in a row; retries of one poisonous job alone must not look like an outage,
@@ -15,11 +17,12 @@ _JOBS = 3  # so they must be failures of this many jobs, or none of them reached
 class Outage:
     """`on` while the provider seems to be away, `since` (seconds) the first of the failures."""
 
-    __slots__ = ("_failures", "_jobs", "_reached", "on", "since")
+    __slots__ = ("_failures", "_jobs", "_reached", "fault", "on", "since")
 
     def __init__(self) -> None:
         self.on = False
         self.since = 0.0
+        self.fault = ""  # what was seen last
         self._failures = 0
         self._jobs: set[int] = set()
         self._reached = False
@@ -51,6 +54,11 @@ class Outage:
             "no connection can be made: the network, a proxy or the address is at fault, and "
             "headway goes on trying"
         )
+
+    def so_far(self, now: float) -> str:
+        """How long it has lasted, in words."""
+        away = duration(now - self.since)
+        return f"{self.name}: no attempt was answered for {away} ({self.fault})"
 
     def answered(self) -> None:
         """The provider answered."""

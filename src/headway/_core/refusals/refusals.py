@@ -61,16 +61,15 @@ class Refusals:
         self.credentials = Credentials()
         self.why = ""
         self.quiet = True  # nothing of what `succeeded` looks after is going on
-        self.hopeless = Hopeless(retry, whole, waiting, counters, events)
+        self._outage = Outage()
+        self.hopeless = Hopeless(retry, whole, waiting, counters, events, self._outage)
         self._whole = whole
         self._waiting = waiting
         self._counters = counters
         self._events = events
-        self._outage = Outage()
         self._budget = RetryBudget(retry.budget, now)
         self._began: float | None = None  # the present episode of refusals
         self._last = 0.0
-        self._fault_seen = ""
         self._refused: dict[Kind, int] = {}
         self._troubled: set[Scope] = set()  # with a gate that is shut, or slots that were cut
         self._latched_after = 0  # what had succeeded when a credential was latched last
@@ -350,7 +349,7 @@ class Refusals:
         self._last = now
         kind = refusal.kind
         self._refused[kind] = self._refused.get(kind, 0) + 1
-        self._fault_seen = refusal.message or f"status {refusal.status}"
+        self._outage.fault = refusal.message or f"status {refusal.status}"
         began = not gate.cautious
         if began or probe:
             strikes = gate.strike(job)
@@ -359,11 +358,12 @@ class Refusals:
         gate.cautious = True
         self._trouble(self._whole, job)
         if began:
-            self.why = f"{self._outage.what}; the last: {self._fault_seen}"
+            self.why = f"{self._outage.what}; the last: {self._outage.fault}"
             self._events.append(Closed(now, kind, gate.opens, self.why))
-        away = self._away_for(now)
-        if away > self.retry.patience:
-            error = Unavailable(self._outage_lasts(away), fix=LATER)
+        if not self.retry.wait_out:
+            self.hopeless.fail_all(self._whole, self.hopeless.away(self._whole, now), now)
+        elif now - self._outage.since > self.retry.patience:
+            error = Unavailable(self._outage_lasts(now), fix=LATER)
             self.hopeless.fail_all(self._whole, error, now)
 
     def _ask_again(self, job: Job, kind: Kind, now: float, random: float) -> Verdict:
@@ -386,27 +386,21 @@ class Refusals:
         kind = refusal.kind
         if refusal.final and kind.retried is not Retried.NEVER:
             return GiveUp(refusal.final)
-        if self.retry.attempts == 1:
+        if self.retry.attempts == 1 or kind.retried not in (Retried.ATTEMPTS, Retried.PATIENCE):
             return None
+        scope = self._whole if kind.retried is Retried.ATTEMPTS else job.limits or self._whole
+        if scope.gate.cautious and not self.retry.wait_out:
+            return GiveUp(self.hopeless.away(scope, now).what, INFINITY)
         if kind.retried is Retried.ATTEMPTS:
-            away = self._away_for(now) if self._outage.on else 0.0
-            lasts = self.hopeless.is_long(away)
-            return GiveUp(self._outage_lasts(away), INFINITY) if lasts else None
-        spell = self.hopeless.spells.get(job.limits or self._whole)
-        if kind.retried is not Retried.PATIENCE or spell is None:
+            lasts = self._outage.on and self.hopeless.is_long(now - self._outage.since)
+            return GiveUp(self._outage_lasts(now), INFINITY) if lasts else None
+        spell = self.hopeless.spells.get(scope)
+        if spell is None or not self.hopeless.is_long(now - spell.since):
             return None
-        lasts = self.hopeless.is_long(now - spell.since)
-        return GiveUp(self.hopeless.nothing_passes(spell, now), INFINITY) if lasts else None
+        return GiveUp(self.hopeless.nothing_passes(spell, now), INFINITY)
 
-    def _away_for(self, now: float) -> float:
-        return now - self._outage.since
-
-    def _outage_lasts(self, away: float) -> str:
-        return (
-            f"{self._outage.name}: no attempt was answered for {duration(away)} "
-            f"({self._fault_seen}), and "
-            f"patience={self.retry.patience:g} seconds is over"
-        )
+    def _outage_lasts(self, now: float) -> str:
+        return f"{self._outage.so_far(now)}, and patience={self.retry.patience:g} seconds is over"
 
     def _deny(self, job: Job, refusal: Refusal, now: float) -> None:
         """The credential of `job` is refused: that of its request, else that of its key."""

@@ -75,7 +75,10 @@ class Retry:
     account is empty (402), ends the other jobs that use it, until ``reset()``. A key that has
     worked is tried 3 times more before that, over 3.5 seconds, whether it latches or not. `on`: of
     what would be tried again, only this is: kinds and statuses (``{Kind.RATE, 503}``), or a plain
-    function of a `Failure` that returns whether it is; None for all of it.
+    function of a `Failure` that returns whether it is; None for all of it. `wait_out`: whether jobs
+    wait while the provider is known to be away, up to `patience`; False, for those who have a
+    fallback, ends them at once (`Unavailable`), and lets one through now and then, to see whether
+    it is back.
 
     Raises `InvalidLimit` for values that cannot be meant.
     """
@@ -87,6 +90,7 @@ class Retry:
     budget: float = 0.2
     latch: bool = True
     on: Callable[[Failure], bool] | Collection[Kind | int] | None = None
+    wait_out: bool = True
 
     def __post_init__(self) -> None:
         if (
@@ -99,11 +103,12 @@ class Retry:
                 "the first try too",
                 fix="attempts=5, or attempts=1 for no retries.",
             )
-        if not isinstance(self.latch, bool):
-            raise InvalidLimit(
-                f"Retry(latch={shown(self.latch)}) is neither True nor False",
-                fix="latch=False for no latch, or leave it out.",
-            )
+        for name, purpose in (("latch", "no latch"), ("wait_out", "those who have a fallback")):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidLimit(
+                    f"Retry({name}={shown(getattr(self, name))}) is neither True nor False",
+                    fix=f"{name}=False for {purpose}, or leave it out.",
+                )
         self._check_on()
         for name in ("base", "cap", "patience", "budget"):
             value = getattr(self, name)
