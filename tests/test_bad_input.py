@@ -419,7 +419,7 @@ async def test_more_tokens_than_any_window_can_hold() -> None:
         (
             not_async,
             "not_async is not async: it returned str, which cannot be awaited. Fix: pass an async "
-            "def function; run blocking code with anyio.to_thread.run_sync.",
+            "def function, or give plain functions to a headway.sync.Scheduler.",
         ),
         (
             generator,
@@ -574,8 +574,8 @@ async def test_what_is_used_twice() -> None:
         async with lease:
             pass
     assert str(caught.value) == (
-        "this lease has been entered already, and a lease is one attempt. Fix: `async with "
-        "scheduler.lease():` for each attempt."
+        "this lease has been entered already, and a lease is one attempt. Fix: call "
+        "lease() again, once for each attempt."
     )
 
 
@@ -613,7 +613,8 @@ async def test_after_aclose(way: str) -> None:
 
 WRONG_LOOP = (
     "this Scheduler is at work on another event loop (1 in flight, 1 queued) and was used from a "
-    "second one. Fix: one Scheduler per event loop, or use it again when its work is done."
+    "second one. Fix: a headway.sync.Scheduler, which many loops and threads may use at once; or "
+    "use this one again when its work is done."
 )
 
 

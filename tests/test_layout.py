@@ -152,8 +152,12 @@ ONE_MEANING = {
     "owners": {"_runtime.ports", "_runtime.shell"},
     "report": {"cli", "cli.report"},
 }
-# The error and the event are two sides of one thing; the two libraries' faces are alike.
-TWICE = {"Refused", "AsyncTransport", "_Held", "_Peeked"}
+# The error and the event are two sides of one thing; the two libraries' faces are alike, and so are
+# the faces for tasks and for threads.
+TWICE = {
+    "AsCompleted", "AsyncTransport", "Lease", "Map", "Refused", "Scheduler", "View", "_Held",
+    "_Peeked",
+}  # fmt: skip
 
 
 def names(path: Path) -> Iterator[str]:

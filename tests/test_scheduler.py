@@ -502,7 +502,7 @@ async def test_a_second_loop_with_work_pending_is_an_error() -> None:
             threads.submit(elsewhere).result()
     assert len(errors) == 10
     assert "at work on another event loop (1 in flight, 1 queued)" in errors[0]
-    assert "Fix: one Scheduler per event loop" in errors[0]
+    assert "Fix: a headway.sync.Scheduler" in errors[0]
     await scheduler.submit(answer)  # and it is as it was, not closed
     assert counts(scheduler) == (0, 0, 3)
 

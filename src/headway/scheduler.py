@@ -70,6 +70,8 @@ class Scheduler(View):
     refusals. Raises `InvalidLimit` for values that cannot be meant.
     """
 
+    _shell_type = Shell
+
     def __init__(
         self,
         requests: RateLike | None = None,
@@ -114,7 +116,7 @@ class Scheduler(View):
         )
         if self._limits.is_to_be_found and keys is None and shared is None:
             state.whole.search()
-        shell = Shell(
+        shell = self._shell_type(
             state,
             sinks=sinks,
             is_refused=is_refused,

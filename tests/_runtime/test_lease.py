@@ -96,7 +96,7 @@ async def test_it_is_one_attempt() -> None:
     scheduler = Scheduler("100/s")
     lease = scheduler.lease()
     async with lease:
-        with pytest.raises(AlreadyUsed, match=r"Fix: `async with scheduler.lease"):
+        with pytest.raises(AlreadyUsed, match=r"Fix: call lease\(\) again"):
             await lease.__aenter__()
     with pytest.raises(AlreadyUsed):
         async with lease:

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from random import random
 from typing import Any, Protocol
 
-import anyio
-
 from headway._core.queue.job import Job
 from headway._core.refusals.retry import GiveUp
 from headway._core.state import SchedulerState
+from headway._runtime.waiter import Flag
 from headway.hints import Refusal, method_of
 from headway.kinds import Retried
 
@@ -33,7 +33,12 @@ class Host(Protocol):
     state: SchedulerState
     clock: Callable[[], float]
     parked: dict[Job, None]  # those who wait
-    idle: anyio.Event | None  # for those that wait until all has ended, None where nobody does
+    idle: Flag | None  # for those that wait until all has ended, None where nobody does
+
+    @property
+    def lock(self) -> AbstractContextManager[object, bool | None]:
+        """Held while the state is changed."""
+        ...
 
     @property
     def memory(self) -> object:
@@ -106,22 +111,24 @@ class Attempt:
             further._fail(refusal)
         else:
             shell = self.shell
-            shell.state.refusals.saw(self.job, refusal, shell.clock(), random())
-            shell.poll()
+            with shell.lock:
+                shell.state.refusals.saw(self.job, refusal, shell.clock(), random())
+                shell.poll()
 
     def answered(self) -> None:
         """The answer to a send has begun, and is no refusal: its stream is open, and those behind
         a gate need not wait for its end.
         """
-        self.open += 1
-        if self._parent is not None:
-            self._returned = True
-            self._parent.answered()
         shell = self.shell
-        if not shell.state.refusals.quiet:
-            shell.state.refusals.begun(self.job)
-            if shell.parked:
-                shell.poll()
+        with shell.lock:
+            self.open += 1
+            if self._parent is not None:
+                self._returned = True
+                self._parent.answered()
+            if not shell.state.refusals.quiet:
+                shell.state.refusals.begun(self.job)
+                if shell.parked:
+                    shell.poll()
 
     def refused(self, refusal: Refusal, response: object) -> None:
         """A send was refused, by `response`: what that ends is for the function to show."""
@@ -137,7 +144,8 @@ class Attempt:
 
     def drained(self, used: float | None) -> None:
         """A stream has ended, or was dropped, and used that many tokens (None: not known)."""
-        self.open -= 1
+        with self.shell.lock:
+            self.open -= 1
         if self._used is None:
             self._used = used
         try:
@@ -158,7 +166,8 @@ class Attempt:
 
     def broke_off(self, error: BaseException) -> None:
         """A stream has ended with `error`; whoever reads it knows by now."""
-        self.open -= 1
+        with self.shell.lock:
+            self.open -= 1
         if self._parent is not None:
             try:
                 self.cancelled()
@@ -188,9 +197,10 @@ class Attempt:
         shows its attempt to nobody, and so need not make one.
         """
         state = shell.state
-        state.finish(job, used, shell.clock())
-        if shell.parked or state.events or shell.idle is not None or shell.memory is not None:
-            shell.poll()
+        with shell.lock:
+            state.finish(job, used, shell.clock())
+            if shell.parked or state.events or shell.idle is not None or shell.memory is not None:
+                shell.poll()
 
     async def again(self, result: object) -> bool:
         """Whether the job is queued again, whose function got nothing but a refusal, `result`."""
@@ -237,24 +247,24 @@ class Attempt:
             self._explain(explained=False)
         finally:
             if self._ends():
-                shell = self.shell
-                shell.state.cancel(self.job, shell.clock(), used)
-                shell.poll()
+                self._cancel(used)
 
     def never_sent(self) -> None:
         """It was to begin, and will not: it costs nothing, whether it was admitted or queued."""
         if self._ends():
             shell = self.shell
-            shell.state.unsend(self.job, shell.clock())
-            shell.poll()
+            with shell.lock:
+                shell.state.unsend(self.job, shell.clock())
+                shell.poll()
 
     # Inside
 
     def _ends(self) -> bool:
         """Whether this is its end: it has not ended before, nor has its event loop."""
-        if self.ended:
-            return False
-        self.ended = True
+        with self.shell.lock:
+            if self.ended:
+                return False
+            self.ended = True
         return self.job.number > self.shell.state.abandoned
 
     def _end_if_over(self) -> None:
@@ -294,23 +304,30 @@ class Attempt:
         try:
             refusal = shell.chosen(refusal, self.method)
         except BaseException:  # of the user's own function
-            shell.state.cancel(job, shell.clock(), used)
-            shell.poll()
+            self._cancel(used)
             raise
-        state, now = shell.state, shell.clock()
-        if refusal.limits and not self.sent:  # else a transport has read them
-            state.observe(refusal.limits, job.flow, now, job.started_at)
-        if self.once or self._returned or self._parent is not None:
-            state.learn(job, refusal, now, random(), used)
-            verdict: Any = GiveUp(self.once)
-        else:
-            verdict = state.defer(job, refusal, now, random())
-        try:
-            shell.poll()
-        except BaseException:  # of a listener's: nobody waits for what was queued again
-            state.unsend(job, shell.clock())
-            raise
+        state = shell.state
+        with shell.lock:
+            now = shell.clock()
+            if refusal.limits and not self.sent:  # else a transport has read them
+                state.observe(refusal.limits, job.flow, now, job.started_at)
+            if self.once or self._returned or self._parent is not None:
+                state.learn(job, refusal, now, random(), used)
+                verdict: Any = GiveUp(self.once)
+            else:
+                verdict = state.defer(job, refusal, now, random())
+            try:
+                shell.poll()
+            except BaseException:  # of a listener's: nobody waits for what was queued again
+                state.unsend(job, shell.clock())
+                raise
         return verdict if isinstance(verdict, GiveUp) else None
+
+    def _cancel(self, used: float | None) -> None:
+        shell = self.shell
+        with shell.lock:
+            shell.state.cancel(self.job, shell.clock(), used)
+            shell.poll()
 
     def _dropped(self) -> tuple[Refusal, Attempt | None]:
         refusal, further = self.refusal, self._further

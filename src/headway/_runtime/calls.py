@@ -39,6 +39,7 @@ class Options:
     tokens: float | Callable[..., float] | None = None
     usage: Callable[[Any], float | None] | None = None
     is_refused: Callable[[Any], bool | Kind | None] | None = None  # of results: the scheduler's own
+    blocks: bool = False  # it is a thread that waits for its calls, and no task
 
 
 def check_callable(fn: object, name: str) -> None:
@@ -135,7 +136,7 @@ def check_awaitable(fn: object, call: object) -> None:
         )
     raise InvalidArgument(
         f"{name} is not async: it returned {type(call).__name__}, which cannot be awaited",
-        fix="pass an async def function; run blocking code with anyio.to_thread.run_sync.",
+        fix="pass an async def function, or give plain functions to a headway.sync.Scheduler.",
     )
 
 

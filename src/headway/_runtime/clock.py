@@ -12,7 +12,7 @@ from anyio.lowlevel import current_token
 
 from headway._runtime.waiter import Waiter, asyncio_waiters, trio_waiters
 
-__all__ = ["LoopClock"]
+__all__ = ["LoopClock", "running_loop"]
 
 
 class LoopClock:
@@ -115,7 +115,7 @@ class LoopClock:
             self._left.clear()
         # An asyncio loop that is closed ends nothing any more: what it left is nobody's.
         self._check_idle(lost=getattr(self._loop, "is_closed", bool)())
-        self._current, self._loop, self.clock, self._waiter = _running_loop()
+        self._current, self._loop, self.clock, self._waiter = running_loop()
         self._last = now = self.clock()
         self._offset = now - time.monotonic()
         self._moved(now - old)
@@ -125,7 +125,7 @@ def _no_loop() -> NoReturn:
     raise RuntimeError
 
 
-def _running_loop() -> tuple[
+def running_loop() -> tuple[
     Callable[[], object], object, Callable[[], float], Callable[[], Waiter]
 ]:
     """How to find out which loop runs, which one it is, its clock, and how its tasks wait."""

@@ -74,7 +74,7 @@ class Lease(Single):
         if self._job.status != NEW and not self._held:
             raise AlreadyUsed(
                 "this lease has been entered already, and a lease is one attempt",
-                fix="`async with scheduler.lease():` for each attempt.",
+                fix="call lease() again, once for each attempt.",
             )
         shell, options = self._shell, self._options
         if self._held:

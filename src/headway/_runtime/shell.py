@@ -9,9 +9,10 @@ per job, and nothing to start or to stop.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from types import CoroutineType
 from typing import Any, TypeVar
@@ -33,6 +34,7 @@ from headway._runtime.calls import (
 from headway._runtime.clock import LoopClock
 from headway._runtime.memory import Memory
 from headway._runtime.ports import LimiterOwner, Owner, Ports
+from headway._runtime.waiter import Flag
 from headway.errors import (
     DeadlineExceeded,
     QueueFull,
@@ -85,6 +87,7 @@ class Shell(LoopClock):
         super().__init__()
         self.memory = memory  # where what is to outlast the process is kept
         self.state = state
+        self.lock = threading.RLock()  # held while the state is changed
         self.closed = False
         self.standing = max(1, state.max_queue)  # jobs that may wait where a run submits more
         self.served = False  # whether a transport serves it, which must see the attempts
@@ -107,8 +110,8 @@ class Shell(LoopClock):
         self._goes_first = True  # whether the last poll admitted nobody before the leader
         self._wake_at = INFINITY  # what the last poll named
         self._armed = INFINITY  # what the leader sleeps to
-        self._room: anyio.Event | None = None
-        self.idle: anyio.Event | None = None  # for those that wait until all has ended
+        self._room: Flag | None = None
+        self.idle: Flag | None = None  # for those that wait until all has ended
         self.share(shared)
 
     # A job's way
@@ -173,7 +176,7 @@ class Shell(LoopClock):
         try:
             return self.state.submit(job, self.clock(), max_queue=0)
         except (QueueFull, Unavailable):
-            self._ports.serve()
+            self.serve_ports()
             return False
 
     async def wait(self, job: Job) -> None:
@@ -328,7 +331,7 @@ class Shell(LoopClock):
         except BaseException:
             call.close()
             raise
-        with anyio.move_on_after(timeout):
+        with self.time_limit(job, timeout):
             result = await call
             job.deadline = None  # what goes on of it, a lease or a stream, is under no timeout
             return result
@@ -338,6 +341,10 @@ class Shell(LoopClock):
             f"permits and was {f'tried {tries}' if job.attempts else 'never tried'}",
             fix="a longer timeout=, a higher priority=, or fewer jobs at a time.",
         ) from job.last_error
+
+    def time_limit(self, job: Job, seconds: float) -> AbstractContextManager[object, bool]:
+        """Ends what is awaited for `job` inside it after so many seconds, without an error."""
+        return anyio.move_on_after(seconds)
 
     def refusal(self, error: Exception) -> Refusal:
         """What `error` says, by the user's predicate first."""
@@ -412,10 +419,14 @@ class Shell(LoopClock):
             self.idle.set()
             self.idle = None
         if self._ports.owners or self._ports.busy:
-            self._ports.serve()
+            self.serve_ports()
         if state.events:
             self._sinks.hand(state.events)
             state.events.clear()
+
+    def serve_ports(self) -> None:
+        """Ask those who decide limits elsewhere for what is wanted of them."""
+        self._ports.serve()
 
     def check_loop(self) -> None:
         """Before a change from outside. Raises `WrongLoop` where another loop's jobs wait."""
@@ -429,10 +440,21 @@ class Shell(LoopClock):
 
     async def room(self) -> None:
         """Wait until the queue has room for another job of a run."""
-        while self.state.waiting.size >= self.standing:
+        while (flag := self.no_room()) is not None:
+            await flag.wait()
+
+    def no_room(self) -> Flag | None:
+        """What is set when the queue may have room for another job of a run; None where it has."""
+        with self.lock:
+            if self.state.waiting.size < self.standing:
+                return None
             if self._room is None:
-                self._room = anyio.Event()
-            await self._room.wait()
+                self._room = self.flag()
+            return self._room
+
+    def flag(self) -> Flag:
+        """What several callers wait for, and a poll sets."""
+        return anyio.Event()
 
     @property
     def connections(self) -> int | None:
@@ -447,6 +469,10 @@ class Shell(LoopClock):
         """Whether anything is queued, in flight, or will be because a run has begun."""
         return bool(self.state.in_flight or self.state.waiting.size or self.runs)
 
+    def run_began(self) -> None:
+        """A run of many calls has begun."""
+        self.runs += 1
+
     def run_ended(self) -> None:
         """A run of many calls has ended."""
         self.runs -= 1
@@ -456,10 +482,14 @@ class Shell(LoopClock):
     async def drained(self) -> None:
         """Wait until nothing is queued and nothing is in flight."""
         self.now()
-        while self.busy:
-            if self.idle is None:
-                self.idle = anyio.Event()
-            await self.idle.wait()
+        while True:
+            with self.lock:
+                if not self.busy:
+                    return
+                if self.idle is None:
+                    self.idle = self.flag()
+                flag = self.idle
+            await flag.wait()
 
     async def _park(self, job: Job) -> None:
         job.waiter = self._waiter()
@@ -574,7 +604,8 @@ class Shell(LoopClock):
             raise WrongLoop(
                 f"this Scheduler is at work on another event loop ({self.state.in_flight} in "
                 f"flight, {len(self.parked)} queued) and was used from a second one",
-                fix="one Scheduler per event loop, or use it again when its work is done.",
+                fix="a headway.sync.Scheduler, which many loops and threads may use at once; or "
+                "use this one again when its work is done.",
             )
 
     def _moved(self, seconds: float) -> None:

@@ -116,7 +116,7 @@ class _ManyCalls(Single, Generic[R]):
         shell.now()
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
-        shell.runs += 1
+        shell.run_began()
         self._run.start(self._group)
 
     async def _end(self) -> None:

@@ -124,7 +124,8 @@ class View(Single):
         shell = self._shell
         shell.check_open()
         job = self._keyed(key)._job(tokens)
-        return shell.state.would_wait(job, shell.time())
+        with shell.lock:
+            return shell.state.would_wait(job, shell.time())
 
     def record(
         self, *, tokens: float = 0.0, requests: int = 1, key: Hashable | Keep = KEEP
@@ -141,8 +142,9 @@ class View(Single):
         shell = self._shell
         shell.check_loop()
         state = shell.state
-        state.record(sent, used, state.flow(self._keyed(key)._options.key), shell.time())
-        shell.repoll()
+        with shell.lock:
+            state.record(sent, used, state.flow(self._keyed(key)._options.key), shell.time())
+            shell.repoll()
 
     def _job(self, tokens: float | None) -> Job:
         """A job of no function, which reserves `tokens` (None: what the options say)."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, Protocol
 
-__all__ = ["Waiter", "asyncio_waiters", "trio_waiters"]
+__all__ = ["Flag", "Waiter", "asyncio_waiters", "trio_waiters"]
 
 
 class Waiter(Protocol):
@@ -26,6 +26,22 @@ class Waiter(Protocol):
         ...
 
     def __await__(self) -> Generator[Any, Any, None]: ...
+
+
+class Flag(Protocol):
+    """Set once, waited for by several tasks: an `anyio.Event` is one."""
+
+    def set(self) -> Any:
+        """Let all of them go on."""
+        ...
+
+    def is_set(self) -> bool:
+        """Whether it was set."""
+        ...
+
+    async def wait(self) -> None:
+        """Wait until it is set."""
+        ...
 
 
 class _FutureWaiter(Future[None]):

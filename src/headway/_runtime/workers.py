@@ -23,7 +23,7 @@ from headway._runtime.shell import Shell
 from headway.errors import InvalidArgument
 from headway.kinds._words import with_fix
 
-__all__ = ["END", "NO_KWARGS", "Execute", "Workers"]
+__all__ = ["END", "NO_KWARGS", "Execute", "Workers", "most_workers", "window"]
 
 INFINITY = float("inf")
 
@@ -43,6 +43,21 @@ _TIME_SLICE = 0.001
 
 Execute = Callable[[Job, Any], Awaitable[Any]]
 Deliver = Callable[[int, Any, "Job | None", Any, "Exception | None"], None]
+
+
+def most_workers(shell: Shell, workers: int) -> int:
+    """How many workers a run that has so many may have: one for each slot, more where others
+    compete.
+    """
+    capacity = shell.state.whole.capacity
+    slots = MOST_WORKERS if capacity == INFINITY else int(capacity)
+    competing = shell.state.in_flight + len(shell.parked) > workers
+    return slots + _STANDING_BY if competing else slots
+
+
+def window(workers: int) -> int:
+    """How many items a run of so many workers may take before their outcomes are consumed."""
+    return 2 * workers + _STANDING_BY
 
 
 class Workers:
@@ -91,15 +106,11 @@ class Workers:
 
     def slots(self) -> int:
         """How many workers there may be: as many as the slots, more where others compete."""
-        shell = self.shell
-        capacity = shell.state.whole.capacity
-        slots = MOST_WORKERS if capacity == INFINITY else int(capacity)
-        competing = shell.state.in_flight + len(shell.parked) > self._workers
-        return slots + _STANDING_BY if competing else slots
+        return most_workers(self.shell, self._workers)
 
     def open_window(self) -> None:
         """Bound what may be taken and not consumed, by the slots as they are and will be."""
-        self.window = 2 * self.slots() + _STANDING_BY
+        self.window = window(self.slots())
 
     def consume(self) -> None:
         """The consumer took an outcome. At half the window a worker goes on, and wakes others."""

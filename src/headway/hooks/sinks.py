@@ -46,6 +46,10 @@ class Sinks:
             error, self._exit = self._exit, None
             raise error
 
+    def keep(self, error: BaseException) -> None:
+        """Raise `error`, of a sink's, in the next `hand`: nobody could be told of it here."""
+        self._exit = self._exit or error
+
     def deliver(self) -> None:
         """Call every sink with what waits."""
         self._called = False
@@ -58,7 +62,7 @@ class Sinks:
                 except Exception:
                     self._tell(number, event)
                 except BaseException as error:
-                    self._exit = self._exit or error
+                    self.keep(error)
 
     def _tell(self, number: int, event: Event) -> None:
         if number not in self._failed:

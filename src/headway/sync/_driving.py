@@ -1,0 +1,94 @@
+"""Plain functions, where headway awaits; and its coroutines, run to their end in a thread.
+
+There is one implementation, which awaits. What it awaits for a thread (a `ThreadWaiter`, a plain
+function, a sync transport) blocks that thread and never yields, so one step is the whole of it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
+from typing import Any, TypeVar
+
+from headway.errors import InvalidArgument
+
+__all__ = ["awaitable", "check_function", "drive"]
+
+R = TypeVar("R")
+
+_ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+_LATER = (CoroutineType, AsyncGeneratorType, GeneratorType)
+
+
+def drive(call: Awaitable[R]) -> R:
+    """What `call`, a coroutine object, returns, which blocks instead of yielding. Raises what it
+    raises, and `InvalidArgument` where it awaits what only an event loop can go on with.
+    """
+    made: Any = call
+    try:
+        made.send(None)
+    except StopIteration as end:
+        result: R = end.value
+        return result
+    made.close()
+    raise InvalidArgument(
+        "something that has to be awaited was given to headway.sync, whose callers are plain "
+        "functions in threads",
+        fix="a plain function, or the async face: scheduler.aio.",
+    )
+
+
+def check_function(fn: object, name: str) -> None:
+    """Raise `InvalidArgument` where `fn` is no plain function for the method `name`."""
+    if type(fn) is FunctionType:
+        is_async = fn.__code__.co_flags & _ASYNC
+    elif callable(fn):
+        is_async = any(
+            inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each)
+            for each in (fn, getattr(type(fn), "__call__", None))  # noqa: B004 - a class's own
+        )
+    else:
+        if isinstance(fn, Coroutine):
+            fn.close()
+        raise InvalidArgument(
+            f"{name}() takes a function and got {type(fn).__name__}: {fn!r:.80}",
+            fix=f"scheduler.{name}(fn, ...) with the arguments after the function.",
+        )
+    if is_async:
+        called = getattr(fn, "__qualname__", type(fn).__qualname__)
+        raise InvalidArgument(
+            f"{called} is async, and a headway.sync.Scheduler calls plain functions",
+            fix=f"scheduler.aio.{name}({called}, ...) in async code, or a headway.Scheduler.",
+        )
+
+
+def awaitable(fn: Callable[..., R]) -> Callable[..., Coroutine[Any, Any, R]]:
+    """`fn`, a plain function, as the core's shell calls it. Raises `InvalidArgument` when what `fn`
+    returned would run later, in no attempt: a coroutine object, a generator.
+    """
+
+    async def call(*args: Any, **kwargs: Any) -> R:
+        result = fn(*args, **kwargs)
+        if isinstance(result, _LATER):
+            _refuse(fn, result)
+        return result
+
+    return call
+
+
+def _refuse(fn: Callable[..., Any], result: object) -> None:
+    called = getattr(fn, "__qualname__", type(fn).__qualname__)
+    if isinstance(result, GeneratorType):
+        raise InvalidArgument(
+            f"{called} returned a generator, which would run when its slot is given back already",
+            fix="return a list, or loop over it inside `with scheduler.lease():`.",
+        )
+    what = "an async generator"
+    if isinstance(result, CoroutineType):
+        result.close()
+        what = "a coroutine object"
+    raise InvalidArgument(
+        f"{called} returned {what}, and a headway.sync.Scheduler calls plain functions",
+        fix="scheduler.aio.submit(...) in async code, or a headway.Scheduler.",
+    )

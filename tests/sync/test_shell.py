@@ -1,0 +1,219 @@
+"""One shell for all threads and loops: limits hold, forks are told, nothing stays behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import anyio
+import pytest
+
+from headway import Rate, SchedulerClosed, WrongLoop
+from headway.sync import Scheduler
+
+
+class Strict:
+    """A server that refuses more than `limit` in any `window` seconds, or `most` at once."""
+
+    def __init__(self, limit: int, window: float, most: int) -> None:
+        self.limit, self.window, self.most = limit, window, most
+        self.arrived: deque[float] = deque()
+        self.at_once = self.peak = self.refused = self.served = 0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> None:
+        with self._lock:
+            now = time.monotonic()
+            while self.arrived and self.arrived[0] <= now - self.window:
+                self.arrived.popleft()
+            self.at_once += 1
+            self.peak = max(self.peak, self.at_once)
+            self.refused += len(self.arrived) >= self.limit or self.at_once > self.most
+            self.served += 1
+            self.arrived.append(now)
+        time.sleep(0.001)
+        with self._lock:
+            self.at_once -= 1
+
+
+def test_64_threads_and_two_loops_keep_every_limit() -> None:
+    server = Strict(100, 0.25, 12)
+
+    async def call() -> None:
+        server()
+
+    async def many() -> None:
+        for _ in range(10):
+            await scheduler.aio.submit(call)
+
+    with Scheduler(Rate(100, per=0.25), concurrency=12) as scheduler:
+        began = time.monotonic()
+        with ThreadPoolExecutor(64) as threads:
+            jobs = [threads.submit(scheduler.submit, server) for _ in range(180)]
+            loops = [threads.submit(asyncio.run, many()) for _ in range(2)]
+            for job in [*jobs, *loops]:
+                job.result()
+        took = time.monotonic() - began
+    assert server.served == 200
+    assert server.refused == 0
+    assert server.peak <= 12
+    assert took > 0.25  # the limit was what held it back
+
+
+def test_jobs_go_by_priority_and_then_by_age_whatever_thread_they_are_in() -> None:
+    order: list[str] = []
+    with Scheduler(concurrency=1) as scheduler, ThreadPoolExecutor(4) as threads:
+        with scheduler.lease():
+            jobs = []
+            for name, priority in [("late", 0), ("later", 0), ("first", 5)]:
+                view = scheduler.with_options(priority=priority)
+                jobs.append(threads.submit(view.submit, order.append, name))
+                while scheduler.statistics().queued < len(jobs):
+                    pass
+        for job in jobs:
+            job.result(5)
+    assert order == ["first", "late", "later"]
+
+
+def test_a_scheduler_that_nobody_holds_leaves_nothing() -> None:
+    before = threading.active_count()
+    scheduler = Scheduler("1000/s", concurrency=1)
+    scheduler.submit(len, "a")
+    shell = weakref.ref(scheduler._shell)
+    home: Any = scheduler._shell._home
+    del scheduler
+    gc.collect()
+    assert shell() is None
+    home._thread.join(5)
+    assert threading.active_count() == before
+
+
+def told_in_a_fork(scheduler: Scheduler) -> bool:
+    try:
+        scheduler.submit(len, "a")
+    except WrongLoop as error:
+        scheduler.statistics()
+        scheduler.close()
+        return "was made in the process that this one was forked from" in error.what
+    return False
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_is_told_and_does_not_hang() -> None:
+    unused, used = Scheduler(), Scheduler(concurrency=1)
+    with used.lease(), used._shell.lock:  # as another thread of ours may hold it
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                status = 0 if told_in_a_fork(unused) and told_in_a_fork(used) else 2
+                gc.collect()
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert used.submit(len, "a") == 1  # and here it is as it was
+    used.close()
+
+
+def test_what_is_interrupted_leaves_no_slot_and_no_place() -> None:
+    with Scheduler(concurrency=1) as scheduler:
+        with pytest.raises(KeyboardInterrupt):
+            scheduler.submit(_interrupt)
+        assert scheduler.statistics().in_flight == 0
+        with pytest.raises(SystemExit), scheduler.lease():
+            raise SystemExit
+        assert scheduler.submit(len, "a") == 1
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_who_leaves_by_an_interrupt_does_not_wait() -> None:
+    held, begun = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        held.wait(5)
+
+    scheduler = Scheduler(concurrency=1)
+    with ThreadPoolExecutor(3) as threads:
+        running = threads.submit(scheduler.submit, hold)
+        assert begun.wait(5)
+        waiting = threads.submit(scheduler.submit, hold)
+        while not scheduler.statistics().queued:
+            pass
+        with pytest.raises(KeyboardInterrupt), scheduler:
+            raise KeyboardInterrupt
+        with pytest.raises(SchedulerClosed, match="was closed while this job waited"):
+            waiting.result(5)
+        held.set()
+        running.result(5)  # what runs goes on to its end
+
+
+def test_a_sink_cannot_wait_for_itself() -> None:
+    failed: list[BaseException] = []
+    told = threading.Event()
+
+    def sink(event: object) -> None:
+        for wait in (scheduler.close, scheduler.idle):
+            try:
+                wait()
+            except WrongLoop as error:
+                failed.append(error)
+        told.set()
+
+    scheduler = Scheduler(on_event=sink)
+    scheduler.submit(len, "a")
+    assert told.wait(5)
+    assert "told to sinks too. Fix: wait in a thread of yours." in str(failed[0])
+    scheduler._shell.end()
+
+
+def test_an_exit_of_a_sink_is_raised_in_a_call() -> None:
+    def sink(event: object) -> None:
+        raise SystemExit(4)
+
+    scheduler = Scheduler(on_event=sink)
+    with pytest.raises(SystemExit):
+        deque(scheduler.map(time.sleep, [0.001] * 1000))
+    assert scheduler.statistics().in_flight == 0
+    scheduler.close()
+
+
+def test_a_task_whose_loop_was_lost_holds_nobody_up() -> None:
+    scheduler = Scheduler(concurrency=1)
+    kept = []
+
+    async def call() -> None:
+        pass
+
+    async def leave() -> None:
+        kept.append(asyncio.ensure_future(scheduler.aio.submit(call)))
+        await asyncio.sleep(0.01)
+
+    with scheduler.lease():
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(leave())
+        kept[0]._log_destroy_pending = False
+        loop.close()
+        assert scheduler.statistics().queued == 1
+    assert scheduler.submit(len, "a") == 1
+    scheduler.close()
+    kept[0].get_coro().close()
+
+
+@pytest.mark.anyio
+async def test_several_tasks_wait_for_the_end_on_their_own_loops() -> None:
+    with Scheduler(concurrency=1) as scheduler:
+        with anyio.move_on_after(0.01):
+            async with scheduler.aio.lease():
+                await scheduler._inner.idle()
+        await scheduler._inner.idle()
