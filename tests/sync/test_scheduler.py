@@ -153,6 +153,7 @@ async def test_cancelled_tasks_leave_nothing() -> None:
 def test_what_is_changed_holds_at_once() -> None:
     with Scheduler(concurrency=1) as scheduler, ThreadPoolExecutor() as threads:
         assert scheduler.limits == Limits(concurrency=1)
+        assert scheduler.would_wait() == 0
         scheduler.pause()
         waiting = [threads.submit(scheduler.submit, lambda: 1) for _ in range(3)]
         while scheduler.statistics().queued < 3:
@@ -165,7 +166,6 @@ def test_what_is_changed_holds_at_once() -> None:
         scheduler.reset()
         scheduler.record(tokens=5, key="elsewhere")
         assert scheduler.statistics().keys["elsewhere"].tokens == 5
-        assert scheduler.would_wait() == 0
         scheduler.idle()
 
 
