@@ -30,6 +30,7 @@ os.environ["TERM"] = "xterm"
 # What processes of a user share lies in the user's state folder: the tests are no user's.
 _state = tempfile.TemporaryDirectory()
 os.environ["XDG_STATE_HOME"] = _state.name
+os.environ.pop("XDG_RUNTIME_DIR", None)
 
 # No server here has a certificate, and each client reads all that a machine trusts: 50 ms of CPU.
 _trusted = tempfile.NamedTemporaryFile("w", suffix=".pem")  # noqa: SIM115 - as long as the tests

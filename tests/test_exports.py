@@ -58,7 +58,9 @@ PUBLIC = [
     "Unavailable",
     "View",
     "Wait",
+    "Watched",
     "WrongLoop",
+    "watch",
 ]
 
 MODULES = sorted(

@@ -27,7 +27,7 @@ IMPURE = {
 EXTRAS = {
     "aiohttp", "aiolimiter", "dask", "distributed", "filelock", "genai_prices", "httpx", "httpx2",
     "httpx_aiohttp", "httpx_sse", "jinja2", "llmock", "msgspec", "opentelemetry", "psycopg",
-    "redis", "rich", "together", "trio", "typer", "zstandard",
+    "redis", "rich", "textual", "together", "trio", "typer", "zstandard",
 }  # fmt: skip
 
 

@@ -34,6 +34,7 @@ if _TYPE_CHECKING:
         WrongLoop,
     )
     from headway.events import Binds, Ended, Kind, LimitName
+    from headway.hooks.watch import Watched, watch
     from headway.kinds import Moves, Retried
     from headway.rates import Cost, Limiter, Limits, Rate, Shared, TokenRate
     from headway.scheduler import Scheduler, View
@@ -78,7 +79,9 @@ __all__ = [
     "Unavailable",
     "View",
     "Wait",
+    "Watched",
     "WrongLoop",
+    "watch",
 ]
 
 __version__ = "0.1.0"
@@ -94,6 +97,7 @@ _HOMES = (
     "_runtime.streams",
     "events",
     "errors",  # after the events: `Refused` is the error here
+    "hooks.watch",
     "kinds",
     "rates",
     "scheduler",

@@ -59,14 +59,25 @@ class LoopClock:
         """The event loop that it belongs to; None before the first."""
         return self._loop
 
+    @property
+    def at_work(self) -> bool:
+        """Whether its loop runs, as far as loops say."""
+        return self._loop is not None and getattr(self._loop, "is_running", lambda: True)()
+
     def soon(self, callback: Callable[[], object]) -> None:
         """Have the loop call `callback`; from a garbage collector, in whatever thread."""
+        if not self.hand(callback):
+            self._left.append(callback)  # the loop has ended: the next one's business
+
+    def hand(self, callback: Callable[[], object]) -> bool:
+        """Have the loop call `callback`, from any thread; False where it has ended."""
         loop: Any = self._loop
         call = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
         try:
             call(callback)
         except RuntimeError:
-            self._left.append(callback)  # the loop has ended: the next one's business
+            return False
+        return True
 
     def next_turn(self, callback: Callable[[], object]) -> None:
         """Have the loop call `callback` at its next turn; from a task of the loop itself."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build", "main"]
 
-_EXTRA = ("filelock", "genai_prices", "httpx", "msgspec", "rich", "typer", "zstandard")
+_EXTRA = ("filelock", "genai_prices", "httpx", "msgspec", "rich", "textual", "typer", "zstandard")
 
 
 def main() -> None:
@@ -84,7 +84,7 @@ def build() -> "typer.Typer":
     except ImportError as error:  # pragma: no cover - needs an environment without the extra
         raise _missing("typer") from error
 
-    from headway.cli import export, limits, merge, plan, probe, report, run
+    from headway.cli import ctl, export, limits, merge, plan, probe, report, run, top
     from headway.cli.usage import Command
 
     app = typer.Typer(
@@ -115,6 +115,7 @@ def build() -> "typer.Typer":
 
     commands = (
         run.run, report.report, plan.plan, probe.probe, limits.limits, merge.merge, export.export,
+        top.top, ctl.ctl,
     )  # fmt: skip
     for command in commands:
         app.command(cls=Command)(command)

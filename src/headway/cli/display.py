@@ -13,7 +13,9 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TextIO
 
 from headway.bulk.record.status import Progress, early_ends
+from headway.cli.watched import charts_of, named
 from headway.errors import MissingExtra
+from headway.hooks.watch.history import History, Moment
 from headway.kinds import Kind, Moves, Retried
 from headway.kinds import _words as words
 
@@ -34,6 +36,7 @@ __all__ = ["Display", "as_json", "display", "logging_to", "stderr", "summary"]
 
 _PLAIN_EVERY = 10.0  # seconds
 _JSON_EVERY = 1.0
+_MOMENT = 1.0  # seconds between two moments of the charts
 _ECHO = 4  # columns for the "^C" of a terminal, which would wrap at its edge and leave a bar behind
 
 
@@ -97,6 +100,7 @@ class _Terminal(_Shown):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._history = History()
 
     def __enter__(self) -> Self:
         self._live.__enter__()
@@ -115,7 +119,9 @@ class _Terminal(_Shown):
         drawn = Table.grid(expand=True)
         drawn.width = self._live.console.width - _ECHO
         if progress.total is not None:
-            drawn.add_row(ProgressBar(total=max(1, progress.total), completed=progress.rows))
+            total = max(1, progress.total)
+            done = ProgressBar(total=total, completed=progress.rows, complete_style="cyan")
+            drawn.add_row(done)
         counts = f" {_of_total(progress)}{_share(progress)}, "
         drawn.add_row(
             Text.assemble((f"{progress.rows:,}", "bold"), counts, (_left(progress), "bold cyan"))
@@ -124,6 +130,12 @@ class _Terminal(_Shown):
         for name, value, style in _lines(progress):
             lines.add_row(Text(name, "dim"), Text(words.printable(value), style))
         drawn.add_row(lines)
+        if progress.seconds >= self._history.last + _MOMENT:
+            self._history.add(_moment(progress))
+        plain = self._live.console.options.ascii_only
+        drawn.add_row(
+            named(charts_of(self._history.since(-1.0), drawn.width, progress.pace, plain=plain))
+        )
         self._live.update(drawn, refresh=True)
 
 
@@ -289,6 +301,14 @@ def _lines(progress: Progress) -> Iterator[tuple[str, str, str]]:
     yield "tokens", _tokens(progress), ""
     if cost := _cost(progress):
         yield "cost", cost, ""
+
+
+def _moment(progress: Progress) -> Moment:
+    refused = sum(progress.refused.get(kind, 0) for kind in _kinds(Retried.PATIENCE))
+    return Moment(
+        progress.seconds, progress.sent, progress.done, refused, progress.in_flight, 0,
+        progress.tokens, progress.cost,
+    )  # fmt: skip
 
 
 def _of_total(progress: Progress) -> str:

@@ -2,8 +2,10 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,16 +20,15 @@ from headway.cli.endings import (
     problem,
     refused,
 )
-from headway.cli.signals import STOPS, Caught, noting_signals
+from headway.cli.signals import Caught, noting_signals
 from headway.errors import HeadwayError
 from headway.kinds._words import printable, redacted
 from headway.rates import Limits
 
 if TYPE_CHECKING:
-    import signal
-
     from rich.console import Console
 
+    from headway import Watched
     from headway.bulk import Progress, RunOptions
     from headway.cli.display import Display
 
@@ -182,6 +183,9 @@ def run(
     as_json: Annotated[
         bool, typer.Option("--json", help="A JSON object a second in place of the display.")
     ] = False,
+    no_watch: Annotated[
+        bool, typer.Option("--no-watch", help="Do not let headway top and ctl find this run.")
+    ] = False,
 ) -> None:
     """Send every request of a file, and write one row for each.
 
@@ -230,7 +234,8 @@ def run(
         except HeadwayError as error:
             raise refused(error) from None
         what = (source, output, how, limits, shared, (provider, base_url, header))
-        begin = partial(_here, *what) if dask is None else partial(_on_cluster, dask, *what)
+        here = partial(_here, *what, ask_to_end=None if no_watch else caught.drain)
+        begin = here if dask is None else partial(_on_cluster, dask, *what)
         raise typer.Exit(_run(begin, source, output, (provider, base_url), as_json, caught))
 
 
@@ -242,11 +247,16 @@ def _here(
     shared: str | None,
     where: tuple[str | None, str | None, list[str] | None],
     watch_with: "_WatchWith",
+    *,
+    ask_to_end: Callable[[], object] | None,
 ) -> "Progress | None":
-    """Run in this process; None where it was cancelled."""
+    """Run in this process; None where it was cancelled. Who watches it from outside asks for its
+    end by `ask_to_end`; without that nobody can watch it.
+    """
     import anyio
 
     from headway import Retry, Scheduler, bulk
+    from headway import watch as let_watch
 
     async def work() -> "Progress | None":
         scheduler: Scheduler = Scheduler(
@@ -263,7 +273,12 @@ def _here(
         scope, drain = anyio.CancelScope(), anyio.Event()
         watch = watch_with(drain.set, scope.cancel)
         async with scheduler:
-            with scope:
+            with ExitStack() as stack:
+                if ask_to_end is not None:
+                    name = "standard input" if source == "-" else Path(source).name
+                    watched = let_watch(scheduler, name or "headway run", drain=ask_to_end)
+                    watch.watched = stack.enter_context(watched)
+                stack.enter_context(scope)
                 progress = await bulk.run(
                     source,
                     output,
@@ -344,7 +359,7 @@ def _run(
         last = cannot_go_on(error, to_stdout)
     else:
         if caught and (progress is None or progress.remaining != 0):
-            code, last = 128 + caught[0], f"stopped by {STOPS[caught[0]]}{again(to_stdout)}"
+            code, last = 128 + caught[0], f"stopped by {caught.asked_by}{again(to_stdout)}"
         elif progress is not None:
             code = exit_code(progress)
             last = problem(progress, to_stdout, provider=where[0], base_url=where[1])
@@ -376,11 +391,16 @@ class _Watch:
         self._cancel = cancel
         self._draining = False
         self.unshown: OSError | None = None
+        self.watched: Watched | None = None  # where it can be seen from outside
 
     def __call__(self, progress: "Progress") -> None:
         caught = self._caught
         try:
             self._shown(progress)
+            if self.watched is not None:
+                self.watched.show(
+                    cost=progress.cost, done=progress.rows, total=progress.total, eta=progress.eta
+                )
         except OSError as error:
             self.unshown = self.unshown or error
             self._draining = True
@@ -390,14 +410,16 @@ class _Watch:
             self._draining = True
             self._drain()
             if self._console is not None:
-                self._console.print(_draining(progress, caught[0]), style="bold", soft_wrap=True)
+                self._console.print(
+                    _draining(progress, caught.asked_by), style="bold", soft_wrap=True
+                )
         if len(caught) > 1:
             self._cancel()
 
 
-def _draining(progress: "Progress", number: "signal.Signals") -> str:
+def _draining(progress: "Progress", asked_by: str) -> str:
     return (
-        f"{STOPS[number]}: waiting for {progress.in_flight:,} in flight, and sending nothing more. "
+        f"{asked_by}: waiting for {progress.in_flight:,} in flight, and sending nothing more. "
         "Once more to stop at once"
     )
 

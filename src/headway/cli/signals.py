@@ -28,6 +28,18 @@ class Caught(list[signal.Signals]):
         super().__init__()
         self.undraw: Callable[[], object] = lambda: None
         """Takes the live display off the terminal."""
+        self._by = ""
+
+    def drain(self) -> None:
+        """Ask the run for its end as SIGTERM does, where nothing has yet: for ``headway ctl``."""
+        if not self:
+            self._by = "headway ctl drain"
+            self.append(signal.SIGTERM)
+
+    @property
+    def asked_by(self) -> str:
+        """Who asked first, in words."""
+        return self._by or STOPS[self[0]]
 
 
 @contextmanager
@@ -48,7 +60,7 @@ def noting_signals() -> Iterator[Caught]:
             with suppress(Exception):  # as it comes in the middle of whatever was done
                 caught.undraw()
             with suppress(OSError):
-                os.write(2, f"headway: stopped by {STOPS[caught[0]]}\n".encode())
+                os.write(2, f"headway: stopped by {caught.asked_by}\n".encode())
             os._exit(128 + caught[0])
         caught.since = caught.since or now
 

@@ -15,7 +15,6 @@ import marshal
 import os
 import re
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from urllib.parse import unquote, urlsplit
 import anyio
 from anyio.to_thread import run_sync
 
+from headway.hooks.watch.folders import state_folder
 from headway.kinds._words import shown
 from headway.providers import InvalidSettings
 from headway.shared.addresses import no_name
@@ -75,12 +75,12 @@ class SqliteStore:
             )
         slug = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:40]
         digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        return cls(_state_folder() / f"{slug}-{digest}.db", shown(name), name)
+        return cls(_folder() / f"{slug}-{digest}.db", shown(name), name)
 
     @staticmethod
     def names_here() -> list[str]:
         """The names that have a file in the state folder of the user."""
-        folder = _state_folder()
+        folder = _folder()
         found = []
         for path in sorted(folder.glob("*.db")) if folder.is_dir() else []:
             try:
@@ -284,14 +284,8 @@ def _decoded(stored: bytes) -> dict[str, Any]:
     return state
 
 
-def _state_folder() -> Path:
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return base / "headway" / "shared"
+def _folder() -> Path:
+    return state_folder() / "shared"
 
 
 def _check_folder(path: Path) -> None:
@@ -299,7 +293,7 @@ def _check_folder(path: Path) -> None:
     cannot be written to, or that other machines share.
     """
     folder = path.absolute().parent
-    if folder == _state_folder():
+    if folder == _folder():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.exists() and not path.is_file():
         raise InvalidSettings(
