@@ -133,9 +133,8 @@ class _Terminal(_Shown):
         if progress.seconds >= self._history.last + _MOMENT:
             self._history.add(_moment(progress))
         plain = self._live.console.options.ascii_only
-        drawn.add_row(
-            named(charts_of(self._history.since(-1.0), drawn.width, progress.pace, plain=plain))
-        )
+        moments, limit = self._history.since(-1.0), progress.limit or 0.0
+        drawn.add_row(named(charts_of(moments, drawn.width, limit, plain=plain)))
         self._live.update(drawn, refresh=True)
 
 

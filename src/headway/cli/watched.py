@@ -4,7 +4,6 @@ them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -191,8 +190,7 @@ def drawn(
         whole.add_row(_title(title, status))
     whole.add_row(named((n, Text(v, s, overflow="ellipsis")) for n, v, s in facts(status)))
     whole.add_row(named(_limit_rows(status, moments, width, plain=plain)))
-    pace = status["statistics"]["pace"]
-    charted = [*charts_of(moments, width, pace or 0.0, plain=plain)]
+    charted = [*charts_of(moments, width, _fastest(status["statistics"]), plain=plain)]
     if charted:
         whole.add_row(named(charted))
     whole.add_row(_key_table(status))
@@ -209,7 +207,7 @@ def all_drawn(
         whole.add_row(_title(title, status))
         whole.add_row(named([("held back by", Text(_held(now)))]))
         whole.add_row(named(_limit_rows(status, moments, width)))
-        whole.add_row(named([*charts_of(moments, width, now["pace"] or 0.0)][:2]))
+        whole.add_row(named([*charts_of(moments, width, _fastest(now))][:2]))
         whole.add_row("")
     return whole
 
@@ -238,11 +236,17 @@ def _limit_rows(
         yield name, Text.assemble((charts.bar(share, longest, plain=plain), style), " ", said)
 
 
+def _fastest(now: Mapping[str, Any]) -> float:
+    """The attempts a second that the limits state, 0 where they state none."""
+    stated = [one["limit"] / one["per"] for one in now["limits"] if one["what"] == "requests"]
+    return min(stated, default=0.0)
+
+
 def charts_of(
-    moments: Sequence[Moment], width: int, pace: float, *, plain: bool = False
+    moments: Sequence[Moment], width: int, limit: float, *, plain: bool = False
 ) -> Iterator[tuple[str, Text]]:
     """The last minutes, a line for each figure that was ever above 0. The full height of what is
-    sent is at least the `pace` in force, attempts a second.
+    sent is at least the `limit`, attempts a second (0: none).
     """
     if len(moments) < 2:
         return
@@ -250,7 +254,7 @@ def charts_of(
     each = charts.columns(width, moments[-1].seconds - moments[0].seconds)
     longest = 0
     for name, values, least, unit, style in (
-        ("sent", per_second(moments, lambda one: one.sent, width, each), pace, "/s", "cyan"),
+        ("sent", per_second(moments, lambda one: one.sent, width, each), limit, "/s", "cyan"),
         ("refused", per_second(moments, lambda one: one.refused, width, each), 0, "/s", "red"),
         ("in flight", levels(moments, lambda one: one.in_flight, width, each), 0, "", "green"),
         ("queued", levels(moments, lambda one: one.queued, width, each), 0, "", "blue"),
@@ -259,9 +263,9 @@ def charts_of(
     ):
         if max(values, default=0) > 0:
             longest = len(values)
-            most = max([least if math.isfinite(least) else 0, *values])
-            (chart,) = charts.rows(values, most, plain=plain)
-            said = f" {words.short(values[-1])}{unit}"
+            (chart,) = charts.rows(values, max([least, *values]), plain=plain)
+            of = f" of {words.short(least)}" if least else ""
+            said = f" {words.short(values[-1])}{of}{unit}"
             yield name, Text.assemble((chart, style), (said, "dim"))
     if longest:
         yield "", Text(f"the last {words.duration(round(longest * each))}", "dim")
