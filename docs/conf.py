@@ -34,6 +34,8 @@ external_toc_path = "_toc.yml"
 
 # A name in single backticks is a link where it is one of ours, and else just code.
 default_role = "py:obj"
+# One that several classes have (`result`) leads to the first of them.
+suppress_warnings = ["ref.python"]
 nitpicky = True
 # Names of others, private ones, and the type variables of signatures have no page to link to.
 nitpick_ignore_regex = [("py:.*", r"(?!headway\.).*|headway\.(.*\.)?(_.*|[PRT])")]
