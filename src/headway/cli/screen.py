@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
+from rich.console import Group
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding
@@ -159,13 +160,14 @@ class Top(App[None]):
             detail.update("")
         elif not chosen:
             detail.update(Text("\n".join([_NOBODY, "", *self._problems])))
-        elif len(chosen) == 1:
-            (one,) = chosen
-            self.sub_title = str(one)
-            detail.update(drawn(one.status, self._moments(one), width, title=str(one)))
         else:
             several = [(str(one), one.status, self._moments(one)) for one in chosen]
-            detail.update(all_drawn(several, width))
+            if len(several) == 1:
+                ((title, status, moments),) = several
+                page = drawn(status, moments, width, title=title)
+            else:
+                page = all_drawn(several, width)
+            detail.update(Group(page, *(Text(problem, "yellow") for problem in self._problems)))
 
     def on_data_table_row_highlighted(self) -> None:
         """Another one is chosen."""

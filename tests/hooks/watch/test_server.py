@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from anyio.lowlevel import checkpoint
 from anyio.to_thread import run_sync
 
 import headway
-from headway import InvalidArgument, Scheduler, SchedulerClosed, Watched
+import headway.sync
+from headway import Cleared, InvalidArgument, Scheduler, SchedulerClosed, Watched
 from headway.errors import HeadwayError
 from headway.hooks.watch import server
 from headway.hooks.watch.client import ask
@@ -108,6 +110,47 @@ def test_what_is_idle_is_steered_too() -> None:
             asyncio.run(scheduler.submit(f, 2))
 
 
+async def test_what_waits_is_dropped_by_key() -> None:
+    scheduler = Scheduler("600/min")
+    ended: list[str] = []
+
+    async def wait(key: str) -> None:
+        try:
+            await scheduler.with_options(key=key).submit(f, 1)
+        except Cleared:
+            ended.append(key)
+
+    with headway.watch(scheduler) as watched:
+        await scheduler.submit(f, 1)
+        scheduler.pause()
+        async with anyio.create_task_group() as group:
+            for key in ("chat", "batch"):
+                group.start_soon(wait, key)
+            await anyio.wait_all_tasks_blocked()
+            status = await asked(watched, "clear", key="batch")
+            assert status["statistics"]["queued"] == 1
+            await asked(watched, "clear")
+    assert ended == ["batch", "chat"]
+
+
+def test_one_of_plain_functions_is_seen_and_steered() -> None:
+    with headway.sync.Scheduler("600/min") as scheduler, headway.watch(scheduler) as watched:
+        path = watched.path
+        assert path is not None
+        assert scheduler.submit(int, "3") == 3
+        assert ask(path, "pause")["statistics"]["binds"] == "paused"
+        ask(path, "resume")
+        ask(path, "set", requests=["6000/min"])
+        assert str(scheduler.limits.requests[0]) == "6000/min"
+        ask(path, "clear")
+        assert ask(path, "status")["blocked"] is None
+        ask(path, "drain")
+        while not scheduler._shell.closed:
+            time.sleep(0)
+        with pytest.raises(SchedulerClosed):
+            scheduler.submit(int, "3")
+
+
 async def test_drain_may_be_the_users_own() -> None:
     threads = []
 
@@ -139,6 +182,16 @@ async def test_a_blocked_loop_is_seen_and_changes_nothing(monkeypatch: pytest.Mo
         await checkpoint()
         assert (await asked(watched, "status"))["blocked"] is None
         assert scheduler.statistics().binds != "paused"
+
+
+def test_what_was_begun_and_does_not_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_PATIENCE", 1.05)
+    end = threading.Event()
+    with headway.watch(Scheduler(), drain=lambda: end.wait(5)) as watched:
+        assert watched.path is not None
+        with pytest.raises(HeadwayError, match="drain was begun, and has not come to its end yet"):
+            ask(watched.path, "drain")
+        end.set()
 
 
 async def test_no_secret_is_told() -> None:
@@ -191,7 +244,7 @@ def test_ten_megabytes_without_an_end_are_not_kept() -> None:
 
 
 def test_who_never_reads_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_PATIENCE", 0.2)
+    monkeypatch.setattr(server, "_PATIENCE", 1.0)
     scheduler = Scheduler()
     for number in range(2000):
         scheduler._shell.state.flow(f"a key with a long name, for a long reply, {number}")

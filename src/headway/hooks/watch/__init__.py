@@ -7,12 +7,14 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from headway.errors import InvalidArgument
-from headway.kinds._words import printable, redacted, shown, with_fix
+from headway.kinds._words import shown, with_fix
+from headway.rates import is_number
 
 __all__ = ["Watched", "watch"]
 
@@ -49,8 +51,12 @@ class Watched:
         """Show what the scheduler does not know: `cost` so far in dollars, how many things are
         `done` of how many in `total`, and the seconds to the end. What is left out is not known.
         """
+        given = {"cost": cost, "done": done, "total": total, "eta": eta}
         if self._server is not None:
-            self._server.figures = {"cost": cost, "done": done, "total": total, "eta": eta}
+            self._server.figures = {
+                name: value if is_number(value) and isfinite(value) else None
+                for name, value in given.items()
+            }
 
     def close(self) -> None:
         """Be found no more. A second time, and in a forked child, it does nothing."""
@@ -98,11 +104,11 @@ def watch(
         raise InvalidArgument(
             f"drain={shown(drain)} is not a plain function", fix="drain=event.set, or a def."
         )
-    name = printable(redacted(name.strip())).replace("\n", "\\n")[:_LONGEST]
-
     from headway.hooks.watch.control import take_no_more
+    from headway.hooks.watch.names import clean
     from headway.hooks.watch.server import Server
 
+    name = clean(name.strip()).replace("\n", "\\n")[:_LONGEST]
     try:
         server = Server(scheduler, name, drain or (lambda: take_no_more(scheduler)))
     except OSError as error:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from math import isfinite
 from typing import Any
 
+from headway._core.counters import Statistics
 from headway.errors import HeadwayError
 from headway.kinds._words import printable, redacted, shown
 
-__all__ = ["key_named", "plain", "safe_names"]
+__all__ = ["clean", "clean_statistics", "key_named", "safe_names"]
 
 
-def plain(value: Any) -> Any:
-    """`value`, strict JSON, with no secret and nothing that moves a cursor in its texts."""
-    if isinstance(value, str):
-        return printable(redacted(value))
-    if isinstance(value, dict):
-        names = safe_names(value)
-        return {names[key]: plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
-    return None if isinstance(value, float) and not isfinite(value) else value
+def clean(text: str) -> str:
+    """`text` without what looks as a secret, and with nothing that moves a cursor."""
+    return printable(redacted(text))
+
+
+def clean_statistics(statistics: Statistics) -> dict[str, Any]:
+    """`statistics` as strict JSON has them, with clean texts: the only ones are what it says why,
+    and the names of keys.
+    """
+    found = statistics.as_dict()
+    names = safe_names(found["keys"])
+    found["keys"] = {names[name]: counts for name, counts in found["keys"].items()}
+    found["why"] = clean(found["why"])
+    return found
 
 
 def safe_names(names: Iterable[str]) -> dict[str, str]:
@@ -29,7 +33,7 @@ def safe_names(names: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     taken: set[str] = set()
     for name in names:
-        wanted = said = printable(redacted(name))
+        wanted = said = clean(name)
         number = 1
         while said in taken:
             number += 1

@@ -20,7 +20,7 @@ from headway.errors import HeadwayError
 from headway.hooks.watch.control import change, hand, is_at_work
 from headway.hooks.watch.history import History, Moment
 from headway.hooks.watch.listeners import Listener, listen
-from headway.hooks.watch.names import plain
+from headway.hooks.watch.names import clean, clean_statistics
 from headway.hooks.watch.protocol import CHANGES, MOST_REQUEST, VERSION, error, line, program, read
 from headway.kinds import Retried
 
@@ -154,13 +154,13 @@ class Server:
             if asked in CHANGES:
                 await self._change(request)
             elif asked != "status":
-                return error(f"{plain(str(asked))[:80]} is nothing that can be asked for")
+                return error(f"{clean(str(asked))[:80]} is nothing that can be asked for")
             return await self._status(request)
         except HeadwayError as found:
-            return error(plain(found.what), plain(found.fix))
+            return error(clean(found.what), clean(found.fix))
         except Exception as found:  # of the scheduler's or of the user's own
             logger.warning("headway ctl: %s raised %r", asked, found)
-            return error(f"{asked} raised {plain(repr(found))}")
+            return error(f"{asked} raised {clean(repr(found))}")
 
     async def _change(self, request: Mapping[str, Any]) -> None:
         made = hand(self._scheduler, change(self._scheduler, self._drain, request))
@@ -171,13 +171,18 @@ class Server:
                 "its event loop is blocked, and nothing was changed",
                 fix="ask again when the loop turns: something in it calls what is not async.",
             )
+        if not done:
+            raise HeadwayError(
+                f"{request['do']} was begun, and has not come to its end yet",
+                fix="ask for the status in a while.",
+            )
         await waited
 
     async def _status(self, request: Mapping[str, Any]) -> dict[str, Any]:
         since = request.get("since")
         blocked = await self._blocked()
         limits = self._scheduler.limits
-        status = {
+        said: dict[str, Any] = {
             "name": self.name,
             "pid": self._pid,
             "seconds": time.monotonic() - self._began,
@@ -187,9 +192,8 @@ class Server:
                 "concurrency": limits.concurrency,
             },
             "figures": dict(self.figures),
-            "statistics": self._scheduler.statistics().as_dict(),
+            "statistics": clean_statistics(self._scheduler.statistics()),
         }
-        said: dict[str, Any] = plain(status)
         if isinstance(since, int | float):
             said["history"] = self._history.since(since)
         return said
