@@ -9,10 +9,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from random import Random
 from statistics import fmean
 
@@ -22,10 +20,7 @@ from headway._core.state import SchedulerState
 from headway.events import Kind
 from headway.hints import Refusal, refusal_from_response
 from headway.rates import Limits, Rate
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-from simulate import FixedWindow, SlidingCounter, SlidingLog, TokenBucket
+from headway.testing.algorithms import FixedWindow, SlidingCounter, SlidingLog, TokenBucket
 
 HOUR = 3600.0
 _BACKLOG = 300
@@ -65,7 +60,7 @@ def slots(most: int, inner: Refuses | None = None) -> Refuses:
 
 
 def windows(algorithm: str, limit: float, window: float) -> Refuses:
-    """One of the algorithms of tests/simulate.py."""
+    """One of the algorithms of `headway.testing`."""
     phase = 0.317 * window
     server = {
         "fixed window": lambda: FixedWindow(limit, window, phase),

@@ -26,9 +26,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import httpx
 from _table import environment, table, targets
@@ -36,10 +34,13 @@ from httpx_aiohttp import AiohttpTransport
 
 import headway.httpx
 from headway import Rate, Scheduler
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-from simulate import FixedWindow, Server, SlidingCounter, SlidingLog, TokenBucket
+from headway.testing.algorithms import (
+    Algorithm,
+    FixedWindow,
+    SlidingCounter,
+    SlidingLog,
+    TokenBucket,
+)
 
 MOST_REFUSED = 15  # of 1,000 jobs, in the mean of the phases
 LEAST_SHARE = 0.92  # of the ideal, in the mean of each algorithm
@@ -56,7 +57,7 @@ PHASES = {  # parts of a window that are over when the first call comes
 }
 
 
-def server_of(name: str, rate: Rate, phase: float, now: float) -> Server:
+def server_of(name: str, rate: Rate, phase: float, now: float) -> Algorithm:
     """The limiter called `name`, of whose window the part `phase` is over now."""
     limit, window = rate.limit, rate.per
     if name == "fixed window":
@@ -68,26 +69,9 @@ def server_of(name: str, rate: Rate, phase: float, now: float) -> Server:
     return TokenBucket(limit / 4 if name == "quarter bucket" else limit, limit / window)
 
 
-def wait_of(server: Any, now: float) -> float:
-    """Seconds after which `server`, which refuses at `now`, would let one more pass."""
-    if isinstance(server, FixedWindow):
-        return float((server.index + 1) * server.window + server.phase - now)
-    if isinstance(server, SlidingLog):
-        return server.log[0][0] + server.window - now
-    if isinstance(server, TokenBucket):
-        return (1 - server.level) / server.rate
-    assert isinstance(server, SlidingCounter)
-    begins = server.index * server.window + server.phase
-    room = server.limit - server.used  # the floor of what the older window adds stays below it
-    at = begins + server.window
-    if room > 0:
-        at = begins + server.window * (1 - room / server.before)
-    return at - now
-
-
 def serve(pipe: Connection, rate: Rate) -> None:
     """The server: its port goes into `pipe`; when asked, what the limiter of each path refused."""
-    limiters: dict[str, Any] = {}
+    limiters: dict[str, Algorithm] = {}
     refused: dict[str, int] = {}
 
     def answer(path: str) -> bytes:
@@ -102,7 +86,7 @@ def serve(pipe: Connection, rate: Rate) -> None:
         if server.admit(now):
             return b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
         refused[path] += 1
-        seconds = max(1, math.ceil(wait_of(server, now)))
+        seconds = max(1, math.ceil(server.fits_in(now)))
         told = b"retry-after: %d\r\n" % seconds if hint == "hint" else b""
         return b"HTTP/1.1 429 Too Many Requests\r\n%scontent-length: 0\r\n\r\n" % told
 
@@ -126,14 +110,14 @@ def serve(pipe: Connection, rate: Rate) -> None:
     pipe.send(refused)
 
 
-def soonest(server: Any, jobs: int, began: float) -> float:
+def soonest(server: Algorithm, jobs: int, began: float) -> float:
     """Seconds in which `jobs` calls can pass `server`, for a client that sees through it."""
     now = began
     while jobs:
         if server.admit(now):
             jobs -= 1
         else:
-            now += wait_of(server, now) + 1e-6
+            now += server.fits_in(now) + 1e-6
     return now - began
 
 

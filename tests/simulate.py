@@ -7,14 +7,12 @@ one another, cancellations at every stage, a backlog that never ends or comes in
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
-from typing import Protocol
 
 from depth import depth
 
@@ -22,97 +20,21 @@ from headway._core.queue.job import QUEUED, STARTED, Job
 from headway._core.refusals.retry import Retry
 from headway._core.state import SchedulerState
 from headway.rates import LATENESS, Limits, Rate
+from headway.testing.algorithms import (
+    Algorithm,
+    FixedWindow,
+    SlidingCounter,
+    SlidingLog,
+    TokenBucket,
+)
 
 INFINITY = float("inf")
 SENDS = depth(1_500, 20_000)
 
-# Servers. `admit` says whether what arrives is served; what is refused is not counted.
-
-
-class Server(Protocol):
-    def admit(self, arrival: float, cost: float = 1) -> bool: ...
-
-
-class FixedWindow:
-    """`limit` a window; the windows begin at `phase`, which no client knows."""
-
-    def __init__(self, limit: float, window: float, phase: float = 0.0) -> None:
-        self.limit, self.window, self.phase = limit, window, phase
-        self.index, self.used = -INFINITY, 0.0
-
-    def admit(self, arrival: float, cost: float = 1) -> bool:
-        index = (arrival - self.phase) // self.window
-        if index > self.index:
-            self.index, self.used = index, 0.0
-        if self.used + cost > self.limit:
-            return False
-        self.used += cost
-        return True
-
-
-class SlidingLog:
-    """`limit` in the last `window` seconds; exact ties count, and so are refused."""
-
-    def __init__(self, limit: float, window: float) -> None:
-        self.limit, self.window = limit, window
-        self.log: deque[tuple[float, float]] = deque()
-        self.used = 0.0
-
-    def admit(self, arrival: float, cost: float = 1) -> bool:
-        log, gone = self.log, arrival - self.window
-        while log and log[0][0] < gone:
-            self.used -= log.popleft()[1]
-        if self.used + cost > self.limit:
-            return False
-        log.append((arrival, cost))
-        self.used += cost
-        return True
-
-
-class SlidingCounter:
-    """Two fixed windows, the older one by the share of it that is still in sight.
-
-    The estimate is floored, as servers that count in integers do, unless `exact`.
-    """
-
-    def __init__(
-        self, limit: float, window: float, phase: float = 0.0, *, exact: bool = False
-    ) -> None:
-        self.limit, self.window, self.phase, self.exact = limit, window, phase, exact
-        self.index, self.before, self.used = -INFINITY, 0.0, 0.0
-
-    def admit(self, arrival: float, cost: float = 1) -> bool:
-        index, inside = divmod(arrival - self.phase, self.window)
-        if index > self.index:
-            self.before = self.used if index == self.index + 1 else 0.0
-            self.index, self.used = index, 0.0
-        estimate = self.before * (1 - inside / self.window) + self.used
-        if (estimate if self.exact else math.floor(estimate)) + cost > self.limit:
-            return False
-        self.used += cost
-        return True
-
-
-class TokenBucket:
-    """`capacity` at most, refilled at `rate` a second, full at first."""
-
-    def __init__(self, capacity: float, rate: float) -> None:
-        self.capacity, self.rate = capacity, rate
-        self.level, self.at = capacity, -INFINITY
-
-    def admit(self, arrival: float, cost: float = 1) -> bool:
-        self.level = min(self.capacity, self.level + (arrival - self.at) * self.rate)
-        self.at = arrival
-        if self.level < cost:
-            return False
-        self.level -= cost
-        return True
-
-
 PHASES = 8
 
 
-def servers(rate: Rate) -> dict[str, list[Server]]:
+def servers(rate: Rate) -> dict[str, list[Algorithm]]:
     """The servers that state `rate` in requests; several where the phase is unknown.
 
     A bucket of 2 is among them where it can be survived: ``n <= 1 + pace * (t + J + lateness)``
@@ -120,7 +42,7 @@ def servers(rate: Rate) -> dict[str, list[Server]]:
     """
     limit, window = rate.share, rate.span
     phases = [window * (i + 0.317) / PHASES for i in range(PHASES)]
-    found: dict[str, list[Server]] = {
+    found: dict[str, list[Algorithm]] = {
         "fixed window": [FixedWindow(limit, window, phase) for phase in phases],
         "sliding log": [SlidingLog(limit, window)],
         "sliding counter": [SlidingCounter(limit, window, phase) for phase in phases],
@@ -137,7 +59,7 @@ def survivable_bucket(rate: Rate, capacity: float) -> bool:
     return rate.pace * (rate.delay_bound + LATENESS) + rate.burst <= capacity
 
 
-def token_servers(rate: Rate) -> dict[str, list[Server]]:
+def token_servers(rate: Rate) -> dict[str, list[Algorithm]]:
     """The servers that state `rate` in tokens."""
     limit, window = rate.share, rate.span
     phases = [window * (i + 0.317) / PHASES for i in range(PHASES)]
@@ -147,7 +69,7 @@ def token_servers(rate: Rate) -> dict[str, list[Server]]:
     }
 
 
-def refusals(server: Server, arrivals: Iterable[tuple[float, float]]) -> int:
+def refusals(server: Algorithm, arrivals: Iterable[tuple[float, float]]) -> int:
     """How many of the ``(time, cost)``, in order, `server` refuses."""
     admit = server.admit
     return sum(not admit(arrival, cost) for arrival, cost in arrivals)

@@ -22,6 +22,7 @@ import headway
 import headway.bulk
 import headway.events
 import headway.sync
+import headway.testing
 
 BLOCKS = [block for page in PAGES for block in blocks(page, "python")]
 FILES = [file_name(block, number) for number, block in enumerate(BLOCKS)]
@@ -130,7 +131,9 @@ def test_passes_mypy_strict(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("module", [headway, headway.events, headway.bulk, headway.sync])
+@pytest.mark.parametrize(
+    "module", [headway, headway.events, headway.bulk, headway.sync, headway.testing]
+)
 def test_the_reference_has_every_public_name_and_no_other(module: ModuleType) -> None:
     page = text_of(DOCS / "reference.md")
     section = page.partition(f"\n## {module.__name__}\n")[2].partition("\n## ")[0]

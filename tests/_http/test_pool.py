@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+import respx
 from httpx_aiohttp import AiohttpTransport
 
 from headway._http import pool as module
@@ -150,3 +151,29 @@ def test_aiohttp_is_given_no_socks_proxy(monkeypatch: pytest.MonkeyPatch) -> Non
 
     anyio.run(look)
     assert [options["proxy"] for options in opened] == ["socks5://proxy:1080"]
+
+
+@pytest.mark.anyio
+async def test_a_mock_of_what_httpx_sends_by_is_heeded_while_it_lasts() -> None:
+    pool = Opening()
+    request = httpx.Request("GET", "http://server/a")
+    with respx.mock as router:
+        router.get("http://server/a").respond(418)
+        assert (await pool.handle_async_request(request)).status_code == 418
+        assert (await pool.handle_async_request(request)).status_code == 418
+    assert pool.opened == []
+    assert (await pool.handle_async_request(request)).status_code == 200
+    with respx.mock as router:
+        router.get("http://server/a").respond(418)
+        assert (await pool.handle_async_request(request)).status_code == 418
+    await pool.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_mock_of_httpxs_transport_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def handle(self: object, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(418)
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", handle)
+    pool = Opening()
+    assert (await pool.handle_async_request(httpx.Request("GET", "http://s/"))).status_code == 418

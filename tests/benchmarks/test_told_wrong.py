@@ -9,16 +9,22 @@ import anyio
 import httpx
 import pytest
 from depth import depth
-from simulate import FixedWindow, Server, SlidingCounter, SlidingLog, TokenBucket
 
 import headway.httpx
 from headway import Scheduler
+from headway.testing.algorithms import (
+    Algorithm,
+    FixedWindow,
+    SlidingCounter,
+    SlidingLog,
+    TokenBucket,
+)
 
 pytestmark = pytest.mark.anyio
 
 MOST_REFUSED = 40
 
-SERVERS: dict[str, Callable[[float, float, float], Server]] = {
+SERVERS: dict[str, Callable[[float, float, float], Algorithm]] = {
     "fixed window": FixedWindow,
     "sliding log": lambda limit, window, phase: SlidingLog(limit, window),
     "sliding counter": SlidingCounter,

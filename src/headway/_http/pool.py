@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+import httpcore
 import httpx
 from anyio.lowlevel import current_token
 
@@ -26,9 +27,21 @@ __all__ = ["Pool"]
 _KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
 
 
+def _senders() -> tuple[object, object]:
+    """What sends for httpx: a mock (respx, pytest-httpx, VCR.py) stands in for one of them."""
+    return (
+        httpx.AsyncHTTPTransport.handle_async_request,
+        httpcore.AsyncConnectionPool.handle_async_request,
+    )
+
+
+_SENDS = _senders()
+
+
 class Pool(httpx.AsyncBaseTransport):
     """A transport with at most `connections` (None: no limit), made when the loop is known, and
-    anew on another: a client at module level works under `asyncio.run` twice.
+    anew on another: a client at module level works under `asyncio.run` twice. While somebody stands
+    in for what sends for httpx, a mock of a test's, requests go there.
 
     It goes through the proxy that the environment names for `url`: httpx's clients ask for that
     only where they are given no transport.
@@ -39,9 +52,14 @@ class Pool(httpx.AsyncBaseTransport):
         self.proxy = _proxy_of(url)
         self._inner: httpx.AsyncBaseTransport | None = None
         self._loop: object = None
+        self._mocked: httpx.AsyncBaseTransport | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send `request`. Raises what the transport inside raises."""
+        if _senders() != _SENDS:
+            if self._mocked is None:
+                self._mocked = self._plain()
+            return await self._mocked.handle_async_request(request)
         loop = current_token()
         if self._inner is None or loop != self._loop:
             _let_go(self._inner)
@@ -50,8 +68,9 @@ class Pool(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close the connections."""
-        if self._inner is not None:
-            await self._inner.aclose()
+        for inner in (self._inner, self._mocked):
+            if inner is not None:
+                await inner.aclose()
 
     def __del__(self) -> None:
         _let_go(getattr(self, "_inner", None))
@@ -64,10 +83,12 @@ class Pool(httpx.AsyncBaseTransport):
                 raise ImportError  # aiohttp would speak HTTP to it
             return _aiohttp(most, self.proxy)
         except (RuntimeError, ImportError):  # trio's loop; not installed
-            limits = httpx.Limits(max_connections=most, max_keepalive_connections=most)
-            return httpx.AsyncHTTPTransport(
-                limits=limits, proxy=self.proxy, socket_options=_KEEP_ALIVE
-            )
+            return self._plain()
+
+    def _plain(self) -> httpx.AsyncHTTPTransport:
+        most = self._connections
+        limits = httpx.Limits(max_connections=most, max_keepalive_connections=most)
+        return httpx.AsyncHTTPTransport(limits=limits, proxy=self.proxy, socket_options=_KEEP_ALIVE)
 
 
 def _aiohttp(connections: int | None, proxy: str | None) -> httpx.AsyncBaseTransport:

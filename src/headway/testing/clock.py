@@ -1,0 +1,270 @@
+"""Virtual time: where every task waits, the clock jumps to the next timer.
+
+An hour of limits takes milliseconds. On asyncio it is an event loop, on trio its own ``MockClock``.
+Nothing of the world outside follows: a socket would look slower than every timeout, so opening one
+is an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import threading
+import time
+from asyncio import BaseEventLoop
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.util import find_spec
+from typing import Any, Literal, NoReturn, TypeAlias
+from unittest import mock
+from weakref import WeakKeyDictionary
+
+import anyio
+
+from headway.errors import HeadwayError, InvalidArgument
+from headway.kinds._words import shown
+
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "NoRealSockets",
+    "NothingWakes",
+    "VirtualClock",
+    "VirtualLoop",
+    "virtual_backend",
+    "virtual_clock",
+]
+
+Backend: TypeAlias = Literal["asyncio", "trio"]
+BACKENDS: tuple[Backend, Backend] = ("asyncio", "trio")
+
+_BEGINS = 1_000.0  # seconds, on the clock of a virtual loop of asyncio's
+
+
+class NoRealSockets(HeadwayError, RuntimeError):
+    """A socket was opened, or an address looked up, under a virtual clock."""
+
+
+class NothingWakes(HeadwayError, RuntimeError):
+    """Every task waits, and nothing is left that could wake one: the test would hang."""
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Never waits: where nothing is ready the time of the loop jumps instead."""
+
+    loop: VirtualLoop
+
+    def select(self, timeout: float | None = None) -> Any:
+        if timeout is None:  # no timer at all: only a thread or a file can wake the loop
+            self.loop._check_wakeable(len(self.get_map()))
+            return super().select(None)
+        ready = super().select(0)
+        if not ready and timeout > 0:
+            self.loop.now += timeout
+        return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop of asyncio's on which hours take milliseconds: a ``loop_factory``.
+
+    Raises `NoRealSockets` where a socket is opened on it, and `NothingWakes` where a real loop
+    would wait for ever.
+    """
+
+    def __init__(self) -> None:
+        self.now = _BEGINS
+        selector = _JumpingSelector()
+        selector.loop = self
+        super().__init__(selector)
+        self._own_files = len(selector.get_map())
+
+    def time(self) -> float:
+        """The virtual time, in seconds."""
+        return self.now
+
+    def _check_wakeable(self, files: int) -> None:
+        if files > self._own_files or threading.active_count() > 1:
+            return
+        waiting = [task for task in asyncio.all_tasks(self) if not task.done()]
+        raise NothingWakes(
+            "every task waits, no timer is set, and nothing else could wake one: "
+            + "; ".join(sorted(map(_where, waiting))),
+            fix="look for a lock, an event or a queue that nobody sets, or a sync call from "
+            "within a task.",
+        )
+
+    async def _no_connections(self, *_: object, **__: object) -> NoReturn:
+        """Raise `NoRealSockets`."""
+        raise _no_sockets()
+
+    create_connection = _no_connections
+    create_datagram_endpoint = _no_connections
+    create_server = _no_connections
+    create_unix_connection = _no_connections
+    create_unix_server = _no_connections
+    getaddrinfo = _no_connections
+    sock_accept = _no_connections
+    sock_connect = _no_connections
+
+
+def _where(task: asyncio.Task[Any]) -> str:
+    """Where `task` waits: its name, and the innermost line that is not the loop's."""
+    frames = task.get_stack()
+    if not frames:
+        return task.get_name()
+    code = frames[-1].f_code
+    return f"{task.get_name()} in {code.co_qualname}, {code.co_filename}:{frames[-1].f_lineno}"
+
+
+def _no_sockets() -> NoRealSockets:
+    return NoRealSockets(
+        "a real socket was asked for under a virtual clock, on which every timeout is over before "
+        "a byte has come",
+        fix="let the client send to a FakeProvider's transport(), or take the test off the "
+        "virtual clock.",
+    )
+
+
+class VirtualClock:
+    """What `virtual_clock` yields: the time that has passed on the loops of its block."""
+
+    def __init__(self) -> None:
+        self._clocks: list[tuple[Callable[[], float], float]] = []
+
+    @property
+    def loops(self) -> int:
+        """How many event loops began in the block."""
+        return len(self._clocks)
+
+    @property
+    def elapsed(self) -> float:
+        """The virtual seconds that passed, on all of its loops together."""
+        return sum(now() - began for now, began in self._clocks)
+
+    def _loop(self) -> VirtualLoop:
+        loop = VirtualLoop()
+        self._clocks.append((loop.time, loop.now))
+        return loop
+
+    def _trio(self, start: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Run trio by `start`, on a clock that jumps where none was chosen."""
+        if options.get("clock") is None:
+            options["clock"] = clock = _trio_clock()
+            self._clocks.append((clock.current_time, clock.current_time()))
+        return start(*arguments, **options)
+
+
+@contextmanager
+def virtual_clock() -> Iterator[VirtualClock]:
+    """Whatever event loop begins in this block runs on virtual time: ``asyncio.run``,
+    ``anyio.run``, ``trio.run`` and the loops of test frameworks that choose none themselves.
+
+    A loop that runs already keeps its time. Raises `NoRealSockets` and `NothingWakes`, from what
+    runs in it.
+    """
+    clock = VirtualClock()
+    patches = [
+        mock.patch("asyncio.new_event_loop", clock._loop),
+        mock.patch("asyncio.events.new_event_loop", clock._loop),
+    ]
+    if find_spec("trio"):
+        import trio
+
+        guest = trio.lowlevel.start_guest_run
+        patches += [
+            mock.patch("trio.run", partial(clock._trio, trio.run)),
+            mock.patch("trio.lowlevel.start_guest_run", partial(clock._trio, guest)),
+        ]
+    for patch in patches:
+        patch.start()
+    try:
+        yield clock
+    finally:
+        for patch in reversed(patches):
+            patch.stop()
+
+
+def virtual_backend(name: Backend = "asyncio", /) -> tuple[str, dict[str, Any]]:
+    """What anyio's pytest plugin takes for an ``anyio_backend`` on virtual time.
+
+    Raises `InvalidArgument` for a loop that is neither asyncio's nor trio's.
+    """
+    if name == "asyncio":
+        return name, {"loop_factory": VirtualLoop}
+    if name == "trio":
+        return name, {"clock": _trio_clock()}
+    raise InvalidArgument(
+        f"{shown(name)} is no event loop that anyio knows", fix='"asyncio" or "trio".'
+    )
+
+
+def _trio_clock() -> Any:
+    """A ``MockClock`` that jumps as soon as all tasks wait, in a run that opens no socket."""
+    import trio
+    from trio.testing import MockClock
+
+    class NoSockets(trio.abc.SocketFactory, trio.abc.HostnameResolver):
+        def socket(self, *_: object, **__: object) -> NoReturn:
+            raise _no_sockets()
+
+        async def getaddrinfo(self, *_: object, **__: object) -> NoReturn:
+            raise _no_sockets()
+
+        async def getnameinfo(self, *_: object, **__: object) -> NoReturn:
+            raise _no_sockets()
+
+    clock = MockClock(autojump_threshold=0)
+    start = clock.start_clock
+
+    def start_without_sockets() -> None:
+        start()
+        trio.socket.set_custom_socket_factory(NoSockets())
+        trio.socket.set_custom_hostname_resolver(NoSockets())
+
+    clock.start_clock = start_without_sockets  # type: ignore[method-assign]  # - final
+    return clock
+
+
+class Follower:
+    """The time on the clock of whoever asks, in seconds, for something that outlives event loops.
+
+    A virtual clock shows its own time; real loops, and threads without one, the machine's. Where
+    another clock comes later, time goes on from what was seen last.
+    """
+
+    def __init__(self) -> None:
+        self._offsets: WeakKeyDictionary[object, float] = WeakKeyDictionary()
+        self._last: float | None = None
+
+    def now(self) -> float:
+        """The time; it never runs backwards."""
+        whose, clock = _running_clock()
+        whose = whose or self  # the machine's
+        shows = clock()
+        if whose not in self._offsets:
+            self._offsets[whose] = 0.0 if self._last is None else self._last - shows
+        now = shows + self._offsets[whose]
+        self._last = now if self._last is None else max(now, self._last)
+        return self._last
+
+
+def _running_clock() -> tuple[object | None, Callable[[], float]]:
+    """The virtual clock that runs here, and how to read it; None for the machine's."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        real = type(loop).time is BaseEventLoop.time or type(loop).__module__.startswith("uvloop")
+        return (None, time.monotonic) if real else (loop, loop.time)
+    try:
+        anyio.current_time()
+    except RuntimeError:  # no event loop runs in this thread
+        return None, time.monotonic
+    from trio.lowlevel import current_clock
+
+    clock = current_clock()
+    if type(clock).__name__ == "SystemClock":  # it shows the machine's time, and a random offset
+        return None, time.monotonic
+    return clock, clock.current_time

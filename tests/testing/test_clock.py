@@ -1,0 +1,134 @@
+"""Virtual time: hours pass, hangs and sockets are told, and headway's own clock follows."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+import trio
+
+from headway import InvalidArgument, Scheduler
+from headway.testing import NoRealSockets, NothingWakes, VirtualLoop, virtual_backend, virtual_clock
+from headway.testing.clock import BACKENDS, Follower
+
+RUNS: dict[str, Callable[[Callable[[], Any]], Any]] = {
+    "asyncio.run": lambda main: asyncio.run(main()),
+    "anyio on asyncio": anyio.run,
+    "trio.run": lambda main: trio.run(main),
+    "anyio on trio": lambda main: anyio.run(main, backend="trio"),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_an_hour_of_limits_takes_no_time(name: str) -> None:
+    async def main() -> list[int]:
+        scheduler = Scheduler("60/h")
+
+        async def same(n: int) -> int:
+            return n
+
+        return await scheduler.map(same, range(61))
+
+    with virtual_clock() as clock:
+        assert RUNS[name](main) == list(range(61))
+    assert clock.loops == 1
+    assert 3600 <= clock.elapsed < 3800
+
+
+def test_afterwards_loops_are_real_again_and_a_chosen_clock_is_kept() -> None:
+    with virtual_clock() as clock:
+        trio.run(trio.sleep, 0.0, clock=trio.testing.MockClock(rate=1000))
+        assert clock.loops == 0
+    made: list[Any] = []
+
+    async def look() -> None:
+        made.append(asyncio.get_running_loop())
+
+    asyncio.run(look())
+    assert not isinstance(made[0], VirtualLoop)
+    assert trio.run.__module__ != "functools"
+    assert clock.elapsed == 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("address", ["localhost", "127.0.0.1"])
+def test_a_real_socket_is_an_error_and_no_timeout(backend: Any, address: str) -> None:
+    async def main() -> None:
+        with anyio.fail_after(5):
+            await anyio.connect_tcp(address, 9)
+
+    name, options = virtual_backend(backend)
+    with pytest.raises((NoRealSockets, ExceptionGroup)) as caught:
+        anyio.run(main, backend=name, backend_options=options)
+    found = caught.value
+    error = found.exceptions[0] if isinstance(found, ExceptionGroup) else found
+    assert str(error) == (
+        "a real socket was asked for under a virtual clock, on which every timeout is over before "
+        "a byte has come. Fix: let the client send to a FakeProvider's transport(), or take the "
+        "test off the virtual clock."
+    )
+
+
+def test_what_would_hang_says_where() -> None:
+    async def stuck() -> None:
+        await asyncio.Event().wait()
+
+    with virtual_clock(), pytest.raises(NothingWakes) as caught:
+        asyncio.run(stuck())
+    assert str(caught.value).startswith(
+        "every task waits, no timer is set, and nothing else could wake one: Task-"
+    )
+    assert "stuck, " in str(caught.value)
+    assert __file__ in str(caught.value)
+
+
+def test_a_thread_may_still_wake_a_task() -> None:
+    async def main() -> None:
+        await anyio.to_thread.run_sync(time.sleep, 0.01)
+
+    with virtual_clock() as clock:
+        asyncio.run(main())
+    assert clock.elapsed == 0
+
+
+def test_a_backend_that_is_none() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        virtual_backend("curio")  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        '\'curio\' is no event loop that anyio knows. Fix: "asyncio" or "trio".'
+    )
+
+
+def test_a_follower_goes_on_over_loops_and_never_back() -> None:
+    follower = Follower()
+    seen = []
+
+    async def look(seconds: float) -> None:
+        seen.append(follower.now())
+        await anyio.sleep(seconds)
+        seen.append(follower.now())
+
+    with virtual_clock():
+        asyncio.run(look(100))
+        anyio.run(look, 50, backend="trio")
+        asyncio.run(look(7))
+    first, *rest = (at - seen[0] for at in seen)
+    assert [first, *rest] == pytest.approx([0, 100, 100, 150, 150, 157])
+    real = follower.now()
+    assert seen[-1] <= real <= follower.now() < seen[-1] + 60
+
+
+def test_a_follower_reads_the_machines_clock_on_real_loops_and_in_threads() -> None:
+    follower = Follower()
+    before = time.monotonic()
+
+    async def look() -> float:
+        return follower.now()
+
+    found = [follower.now(), asyncio.run(look()), trio.run(look), follower.now()]
+    assert found == sorted(found)
+    assert before <= found[0] <= found[-1] <= time.monotonic()
