@@ -15,6 +15,8 @@ import pytest
 import typer
 from pages import DOCS, PAGES, ROOT, name_of, prose, text_of
 
+import headway
+from headway import HeadwayError, events
 from headway.cli import build
 
 TOLD = "\n".join(text_of(page) for page in PAGES)
@@ -134,6 +136,17 @@ def test_every_option_of_the_command_stands_in_the_manual() -> None:
         if flag.startswith("--") and not re.search(rf"{flag}(?![\w-])", TOLD)
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize("kind", [HeadwayError, events.Event])
+def test_every_error_and_event_stands_in_troubleshooting(kind: type) -> None:
+    page = text_of(DOCS / "troubleshooting.md")
+    module = headway if kind is HeadwayError else events
+    things = [getattr(module, name) for name in module.__all__]
+    known = [each for each in things if inspect.isclass(each) and issubclass(each, kind)]
+    assert len(known) > 10
+    missing = [each.__name__ for each in known if not re.search(rf"\b{each.__name__}\b", page)]
+    assert [name for name in missing if name not in {"Event"}] == []
 
 
 def test_what_stands_nowhere_is_found() -> None:
