@@ -26,8 +26,9 @@ IMPURE = {
 }  # fmt: skip
 EXTRAS = {
     "aiohttp", "aiolimiter", "dask", "distributed", "filelock", "genai_prices", "httpx", "httpx2",
-    "httpx_aiohttp", "httpx_sse", "jinja2", "llmock", "msgspec", "opentelemetry", "psycopg",
-    "redis", "rich", "textual", "together", "trio", "typer", "zstandard",
+    "httpx_aiohttp", "httpx_sse", "jinja2", "llmock", "msgspec", "opentelemetry",
+    "prometheus_client", "psycopg", "redis", "rich", "structlog", "textual", "together", "trio",
+    "typer", "zstandard",
 }  # fmt: skip
 
 

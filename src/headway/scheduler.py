@@ -30,6 +30,7 @@ from headway._runtime.memory import Memory
 from headway._runtime.shell import Shell
 from headway._runtime.view import KEEP, Keep, View
 from headway.events import Kind
+from headway.hooks.log import Log
 from headway.hooks.sinks import Sink
 from headway.rates import ConcurrencyLike, Limits, RateLike, Shared
 
@@ -110,7 +111,7 @@ class Scheduler(View):
             keys=self._keys,
             weights=self._weights,
             max_queue=math.inf if max_queue is None else check_max_queue(max_queue),
-            tracing=bool(sinks),
+            tracing=any(not isinstance(sink, Log) for sink in sinks),
             eager=check_eager(eager),
             aging=math.inf if aging is None else check_aging(aging),
         )
@@ -124,6 +125,8 @@ class Scheduler(View):
             memory=None if memory is None else Memory(memory),
         )
         super().__init__(shell, Options(is_refused=is_refused))
+        if shell.around is not None:
+            shell.around.attach(self)
         if shared is not None:
             from headway.shared.sharing import Sharing
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import queue
 
 import anyio
 import anyio.lowlevel
@@ -12,6 +13,7 @@ import trio
 
 from headway import Scheduler
 from headway.events import Event, Finished, Queued, Started
+from headway.hooks import sinks
 
 pytestmark = pytest.mark.anyio
 
@@ -99,3 +101,60 @@ async def test_an_exit_that_a_sink_raises_reaches_the_next_who_polls() -> None:
     with pytest.raises(Quit):
         await scheduler.submit(ask, 2)
     assert scheduler.statistics().in_flight == 0
+
+
+class Watch:
+    """A clock, and sinks that take so many seconds of it for an event."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(sinks.time, "perf_counter", lambda: self.now)
+        self.seen: list[Event] = []
+
+    def takes(self, *seconds: float) -> sinks.Sink:
+        left = [*seconds]
+
+        def sink(event: Event) -> None:
+            self.now += left.pop(0) if len(left) > 1 else left[0]
+            self.seen.append(event)
+
+        return sink
+
+
+@pytest.mark.parametrize(
+    ("seconds", "tells"),
+    [
+        ([3.0, 0.0], True),  # blocks, once
+        ([0.02], True),  # is slow, every time
+        ([0.2, 0.0], False),  # was held up by the machine
+        ([0.0009], False),
+    ],
+)
+async def test_a_sink_that_blocks_or_is_slow_is_told_of_once_and_the_rest_goes_on(
+    seconds: list[float],
+    tells: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    watch = Watch(monkeypatch)
+    scheduler = Scheduler("100/s", on_event=[watch.takes(*seconds), watch.seen.append])
+    with caplog.at_level(logging.WARNING, "headway"):
+        assert await scheduler.map(ask, range(30)) == list(range(30))
+        await turn()
+    assert len(watch.seen) == 2 * 90
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == tells
+    if tells:
+        assert "sink at 0x" in told[0]
+        assert " is slow: it took " in told[0]
+        assert told[0].endswith(
+            "and the event loop stood still meanwhile. This is told once. Fix: on_event=queue.put "
+            "of a queue.SimpleQueue, and a thread that does the work"
+        )
+
+
+async def test_what_the_fix_for_a_slow_sink_says_works() -> None:
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    assert await Scheduler("100/s", on_event=events.put).submit(ask, 1) == 1
+    await turn()
+    assert [type(events.get_nowait()) for _ in range(3)] == [Queued, Started, Finished]

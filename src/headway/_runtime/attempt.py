@@ -20,6 +20,7 @@ from headway._core.refusals.retry import GiveUp
 from headway._core.state import SchedulerState
 from headway._runtime.waiter import Flag
 from headway.hints import Refusal, method_of
+from headway.hooks.around import Around
 from headway.kinds import Retried
 
 __all__ = ["ATTEMPT", "Attempt"]
@@ -38,6 +39,11 @@ class Host(Protocol):
     @property
     def lock(self) -> AbstractContextManager[object, bool | None]:
         """Held while the state is changed."""
+        ...
+
+    @property
+    def around(self) -> Around | None:
+        """What is called around jobs and attempts."""
         ...
 
     @property
@@ -306,6 +312,8 @@ class Attempt:
         except BaseException:  # of the user's own function
             self._cancel(used)
             raise
+        if shell.around is not None:
+            shell.around.failed(job, refusal)
         state = shell.state
         with shell.lock:
             now = shell.clock()

@@ -67,8 +67,11 @@ class Lease(Single):
 
     def _begin(self) -> None:
         """The permit is there."""
-        if self._shell.served:
-            self._attempt = Attempt(self._shell, self._job, _ONCE)
+        shell, job = self._shell, self._job
+        if shell.served:
+            self._attempt = Attempt(shell, job, _ONCE)
+        if shell.around is not None:
+            shell.around.begin(job)
 
     async def __aenter__(self) -> Lease:
         if self._job.status != NEW and not self._held:
@@ -90,6 +93,8 @@ class Lease(Single):
         if self._attempt is not None:
             self._outer = ATTEMPT.get()
             ATTEMPT.set(self._attempt)
+        if shell.around is not None:
+            shell.around.enter(self._job)
         if options.attempt_timeout is not None:
             self._limit = anyio.fail_after(options.attempt_timeout)
             self._limit.__enter__()
@@ -112,24 +117,34 @@ class Lease(Single):
                 self._limit.__exit__(kind, error, traceback)
             except TimeoutError as timeout:
                 error = late = timeout
+        try:
+            self._end(attempt, error)
+        finally:
+            if self._shell.around is not None:
+                self._shell.around.leave(self._job)
+        if late is not None:
+            raise late
+
+    def _end(self, attempt: Attempt | None, error: BaseException | None) -> None:
+        """The body is over, with `error` or without one."""
         used = self._used
         if attempt is None and error is None:
             Attempt.finish(self._shell, self._job, used)
+            return
+        attempt = attempt or Attempt(self._shell, self._job, _ONCE)
+        if error is None:
+            attempt.succeeded(used)
+        elif isinstance(error, Exception):
+            attempt.failed(error, used)
         else:
-            attempt = attempt or Attempt(self._shell, self._job, _ONCE)
-            if error is None:
-                attempt.succeeded(used)
-            elif isinstance(error, Exception):
-                attempt.failed(error, used)
-            else:
-                attempt.cancelled(used)
-        if late is not None:
-            raise late
+            attempt.cancelled(used)
 
     async def _acquire(self) -> None:
         shell, job = self._shell, self._job
         if job.status == NEW:
             shell.enter(job)
+        if shell.around is not None:
+            shell.around.begin(job)
         if job.status != STARTED:
             await shell.wait(job)
 

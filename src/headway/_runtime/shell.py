@@ -46,6 +46,7 @@ from headway.errors import (
 from headway.estimate import used_by
 from headway.events import Kind
 from headway.hints import Refusal, carries_headers, classify, limits_of_result
+from headway.hooks.around import Hook, around
 from headway.hooks.log import Log, logger
 from headway.hooks.sinks import Sink, Sinks
 from headway.kinds import Retried
@@ -96,7 +97,12 @@ class Shell(LoopClock):
         self.parked: dict[Job, None] = {}
         self._limiters: list[LimiterOwner] = []
         self._owners: tuple[Owner, ...] = ()
-        self._sinks = Sinks((Log(), *sinks), self.next_turn)
+        sinks = tuple(sinks)
+        self.around = around(sinks)  # a hook that is called around jobs and attempts
+        listening = [sink for sink in sinks if not isinstance(sink, Hook)]
+        if not any(isinstance(sink, Log) for sink in listening):
+            listening.insert(0, Log())
+        self._sinks = Sinks(listening, self.next_turn)
         self._ports = Ports(self.spawn, self._owner_answered, self._owner_failed)
         self._flows_of: dict[Owner, Flow] = {}  # the keys whose limits owners decide
         self.leave: Callable[[], Awaitable[None]] | None = None  # gives back what is shared
@@ -204,7 +210,10 @@ class Shell(LoopClock):
 
         `once` says why it cannot be called again.
         """
-        if not self.enter(job):
+        admitted = self.enter(job)
+        if self.around is not None:
+            self.around.begin(job)
+        if not admitted:
             await self.wait(job)
         outer: Attempt | None = None
         while True:
@@ -212,6 +221,8 @@ class Shell(LoopClock):
                 job.attempt = Attempt(self, job, once)
                 outer = ATTEMPT.get()
                 ATTEMPT.set(job.attempt)
+            if self.around is not None:
+                self.around.enter(job)
             try:
                 call = fn(*args, **kwargs)
                 if type(call) is not CoroutineType:
@@ -259,6 +270,8 @@ class Shell(LoopClock):
                     job.attempt = None
                 elif self.unseen:
                     self.unseen_ended(job)
+                if self.around is not None:
+                    self.around.leave(job)
             if job.status != STARTED:
                 await self.wait(job)
 
@@ -421,6 +434,8 @@ class Shell(LoopClock):
         if self._ports.owners or self._ports.busy:
             self.serve_ports()
         if state.events:
+            if self.around is not None:
+                self.around.tell(state.events)
             self._sinks.hand(state.events)
             state.events.clear()
 
@@ -600,6 +615,8 @@ class Shell(LoopClock):
             self._ports.forget()
             self.runs = self.unseen = 0
             self.state.abandon(self._last)
+            if self.around is not None:
+                self.around.forget()
         if self.parked or self.state.in_flight:
             raise WrongLoop(
                 f"this Scheduler is at work on another event loop ({self.state.in_flight} in "

@@ -25,20 +25,23 @@ from headway.events import (
 from headway.kinds import Retried
 from headway.kinds._words import binds, duration, printable, rate, redacted
 
-__all__ = ["Log", "logger"]
+__all__ = ["Log", "cleaned", "logger"]
 
 logger = logging.getLogger("headway")
 
 
+def cleaned(text: str) -> str:
+    """`text` without what no log may hold: secrets, and what a terminal would obey."""
+    return printable(redacted(text)).replace("\n", "\\n")
+
+
 def _clean(record: logging.LogRecord) -> bool:
-    """Take out of `record` what it quotes and no log may hold: secrets, and what a terminal would
-    obey.
-    """
+    """Have `record` say what it says, `cleaned`: it quotes what servers said."""
     try:
         said = record.getMessage()
     except Exception:  # for the handlers to tell
         return True
-    text = printable(redacted(said)).replace("\n", "\\n")
+    text = cleaned(said)
     if text != said:
         record.msg, record.args = text, ()
     return True
@@ -65,27 +68,41 @@ class Log:
                 self._began(event)
         elif isinstance(event, Recovered):
             counts = ", ".join(f"{n} {kind}" for kind, n in event.refused.items())
-            logger.info("recovered after %s: refused %s", duration(event.at - event.began), counts)
+            self._write(
+                logging.INFO, event, "recovered after %s: refused %s",
+                duration(event.at - event.began), counts,
+            )  # fmt: skip
         elif isinstance(event, Closed):
             level = logging.WARNING if event.kind.retried is Retried.ATTEMPTS else logging.ERROR
-            # Whoever shows the log may leave such lines out: see the field of the record.
-            logger.log(level, "%s", event.reason, extra={"headway": event.kind})
+            self._write(level, event, "%s", event.reason)
             self._closed_at = event.at
         elif isinstance(event, GaveUp):
             self._give_up(event)
         elif isinstance(event, Forgotten):
-            logger.warning("%s", event.what)
+            self._write(logging.WARNING, event, "%s", event.what)
         elif isinstance(event, Outdated):
-            logger.info(
-                "the limit of %s that was remembered, %s, is another now", event.limit, event.value
-            )
+            self._write(
+                logging.INFO, event, "the limit of %s that was remembered, %s, is another now",
+                event.limit, event.value,
+            )  # fmt: skip
         elif isinstance(event, SharedChanged):
             level = logging.INFO if event.what == "back" else logging.WARNING
-            logger.log(level, "limits shared at %s: %s, %s", event.where, event.what, event.why)
+            self._write(
+                level, event, "limits shared at %s: %s, %s", event.where, event.what, event.why
+            )
         elif isinstance(event, Ignored):
-            logger.warning("a server stated something that cannot be meant: %s", event.what)
+            self._write(
+                logging.WARNING, event, "a server stated something that cannot be meant: %s",
+                event.what,
+            )  # fmt: skip
         elif isinstance(event, LimitChanged) and event.reason == STATED:
             self._follow(event)
+
+    def _write(self, level: int, event: Event, text: str, *values: object) -> None:
+        """Write a line about `event`."""
+        # Whoever shows the log may leave lines out by their kind: see the field of the record.
+        extra = {"headway": event.kind} if isinstance(event, Closed) else None
+        logger.log(level, text, *values, extra=extra)
 
     def _began(self, event: Refused) -> None:
         hint = "no hint" if event.wait is None else f"hint {duration(event.wait)}"
@@ -95,7 +112,8 @@ class Log:
             if event.closed_until is None
             else f"{duration(event.closed_until - event.at)} have passed"
         )
-        logger.warning(
+        self._write(
+            logging.WARNING, event,
             "refused (%s, %s, %s); what binds here: %s; nothing is sent until %s",
             event.kind, status, f"{hint}; {event.odd}" if event.odd else hint,
             binds(event.binds), until,
@@ -104,7 +122,10 @@ class Log:
     def _follow(self, event: LimitChanged) -> None:
         if event.value is not None and event.at - self._followed_at >= _FOLLOWED_EVERY:
             self._followed_at = event.at
-            logger.info("%s limit in force %s: %s", event.limit, rate(event.value), STATED)
+            self._write(
+                logging.INFO, event, "%s limit in force %s: %s",
+                event.limit, rate(event.value), STATED,
+            )  # fmt: skip
 
     def _give_up(self, event: GaveUp) -> None:
         if event.at == self._closed_at:
@@ -113,7 +134,8 @@ class Log:
         if event.at - self._gave_up_at < _GAVE_UP_EVERY:
             return
         others = f" ({self._gave_up - 1} more since the last line)" if self._gave_up > 1 else ""
-        logger.error(
+        self._write(
+            logging.ERROR, event,
             "gave up job %d after %d attempts (%s): %s%s",
             event.job, event.attempts, event.kind, event.reason, others,
         )  # fmt: skip

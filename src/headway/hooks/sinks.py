@@ -2,21 +2,28 @@
 
 A sink is any callable that takes an event. None of them runs in the task that polls, which only
 hands events on: the event loop calls the sinks at its next turn. One that raises is told of once,
-and goes on getting events.
+and goes on getting events. So is one that is slow, for the event loop stands still meanwhile.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from headway.events import Event
+from headway.kinds._words import duration, with_fix
 
 __all__ = ["Sink", "Sinks"]
 
 logger = logging.getLogger("headway")
+
+# Seconds: what a sink may take for an event, and how far in all it may fall behind that: farther
+# than a machine that is busy elsewhere makes one fall that is not slow.
+_FOR_AN_EVENT = 0.001
+_MOST_BEHIND = 0.25
 
 Sink: TypeAlias = Callable[[Event], object]
 
@@ -32,6 +39,8 @@ class Sinks:
         self._waiting: deque[Event] = deque()
         self._called = False  # the loop will call `deliver`
         self._failed: set[int] = set()  # sinks that have raised
+        self._slow: set[int] = set()  # sinks that were told to be slow
+        self._behind = [0.0] * len(self._sinks)  # seconds that each has taken beyond what it may
         self._exit: BaseException | None = None  # what one raised that is no `Exception`
 
     def hand(self, events: Iterable[Event]) -> None:
@@ -55,14 +64,32 @@ class Sinks:
         self._called = False
         waiting = self._waiting
         while waiting:
-            event = waiting.popleft()
+            events = [waiting.popleft() for _ in range(len(waiting))]  # other threads add to it
             for number, sink in enumerate(self._sinks):
-                try:
-                    sink(event)
-                except Exception:
-                    self._tell(number, event)
-                except BaseException as error:
-                    self.keep(error)
+                began = time.perf_counter()
+                for event in events:
+                    try:
+                        sink(event)
+                    except Exception:
+                        self._tell(number, event)
+                    except BaseException as error:
+                        self.keep(error)
+                self._took(number, time.perf_counter() - began, len(events))
+
+    def _took(self, number: int, seconds: float, events: int) -> None:
+        """The sink of that number took so many seconds for so many events."""
+        behind = self._behind[number] = max(
+            0.0, self._behind[number] + seconds - events * _FOR_AN_EVENT
+        )
+        if behind > _MOST_BEHIND and number not in self._slow:
+            self._slow.add(number)
+            logger.warning(
+                with_fix(
+                    "on_event=%r is slow: it took %s for the last %d events, and the event loop "
+                    "stood still meanwhile. This is told once",
+                    "on_event=queue.put of a queue.SimpleQueue, and a thread that does the work",
+                ), self._sinks[number], duration(seconds), events,
+            )  # fmt: skip
 
     def _tell(self, number: int, event: Event) -> None:
         if number not in self._failed:

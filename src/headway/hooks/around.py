@@ -1,0 +1,128 @@
+"""What stands around jobs and attempts: a hook that sees more than events.
+
+An event is handed on after what it tells of. A span has to be the current one *while* the user's
+function runs, and to have ended when its caller goes on. So a `Hook` is called in the caller's own
+task, and told of events at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from headway._core.counters import Statistics
+from headway._core.queue.job import Job
+from headway.errors import InvalidArgument
+from headway.events import Event
+from headway.hints import Refusal
+
+__all__ = ["Around", "HasStatistics", "Hook", "around"]
+
+logger = logging.getLogger("headway")
+
+
+class HasStatistics(Protocol):
+    """A scheduler, async or sync, as far as its figures go."""
+
+    def statistics(self) -> Statistics:
+        """The picture of it at this moment. Other threads ask too."""
+        ...
+
+
+class Hook(ABC):
+    """A sink that one scheduler calls around its jobs and attempts. Nothing here may wait."""
+
+    @abstractmethod
+    def attach(self, scheduler: HasStatistics) -> None:
+        """`scheduler` was made with this hook. Raises what says that it cannot be."""
+
+    @abstractmethod
+    def begin(self, job: Job) -> None:
+        """`job` was accepted, in the task that calls it: it is queued, or has its permit. Of one
+        that has begun this says nothing new.
+        """
+
+    @abstractmethod
+    def enter(self, job: Job) -> None:
+        """The function of `job` is about to be called, in this task."""
+
+    @abstractmethod
+    def failed(self, job: Job, refusal: Refusal) -> None:
+        """The attempt of `job` was refused or failed. Whether it is tried again an event tells."""
+
+    @abstractmethod
+    def leave(self, job: Job) -> None:
+        """The function of `job` is over, in the task that entered it."""
+
+    @abstractmethod
+    def forget(self) -> None:
+        """The event loop is gone, and all jobs with it."""
+
+    @abstractmethod
+    def __call__(self, event: Event) -> None:
+        """`event` happened, now, in whichever task or thread found out."""
+
+
+class Around:
+    """The hook of one scheduler. What it raises is told once, and costs nobody a job."""
+
+    def __init__(self, hook: Hook) -> None:
+        self._hook = hook
+        self._failed = False
+
+    def attach(self, scheduler: HasStatistics) -> None:
+        """`scheduler` was made. Raises what the hook raises."""
+        self._hook.attach(scheduler)
+
+    def begin(self, job: Job) -> None:
+        """`job` was accepted."""
+        self._call(self._hook.begin, job)
+
+    def enter(self, job: Job) -> None:
+        """An attempt of `job` begins."""
+        self._call(self._hook.enter, job)
+
+    def failed(self, job: Job, refusal: Refusal) -> None:
+        """The attempt of `job` ended with `refusal`."""
+        self._call(self._hook.failed, job, refusal)
+
+    def leave(self, job: Job) -> None:
+        """The function of `job` is over."""
+        self._call(self._hook.leave, job)
+
+    def forget(self) -> None:
+        """All jobs are gone."""
+        self._call(self._hook.forget)
+
+    def tell(self, events: Iterable[Event]) -> None:
+        """`events` happened."""
+        for event in events:
+            self._call(self._hook, event)
+
+    def _call(self, method: Callable[..., object], *args: object) -> None:
+        try:
+            method(*args)
+        except Exception:
+            if not self._failed:
+                self._failed = True
+                logger.exception(
+                    "the hook %s raised; the job goes on, and this is told once",
+                    type(self._hook).__name__,
+                )
+
+
+def around(sinks: Iterable[Callable[[Event], object]]) -> Around | None:
+    """What stands around the jobs of the scheduler of `sinks`; None for nothing.
+
+    Raises `InvalidArgument` for two hooks: only one span can be the current one.
+    """
+    hooks = [sink for sink in sinks if isinstance(sink, Hook)]
+    if len(hooks) > 1:
+        raise InvalidArgument(
+            f"on_event= holds {len(hooks)} hooks that stand around attempts, and one span alone "
+            "can be the current one",
+            fix="one of them for a scheduler; one tracer provider exports to several places.",
+        )
+    return Around(hooks[0]) if hooks else None
