@@ -192,6 +192,11 @@ class _Inner(async_face.Scheduler):
     _shell_type = CommonShell
     _shell: CommonShell
 
+    def statistics(self) -> Statistics:
+        """The picture at one moment, whatever other threads do."""
+        with self._shell.lock:
+            return super().statistics()
+
 
 class Scheduler(View):
     """`headway.Scheduler` for plain functions, from any number of threads and event loops at once.
@@ -253,8 +258,7 @@ class Scheduler(View):
 
     def statistics(self) -> Statistics:
         """What is queued, in flight, sent, refused; what binds now, until when, and why."""
-        with self._shell.lock:
-            return self._inner.statistics()
+        return self._inner.statistics()
 
     def set_limits(
         self,

@@ -1,0 +1,328 @@
+"""OpenTelemetry: a span for each job with its attempts as children, and the scheduler's metrics.
+
+    scheduler = Scheduler("600/min", on_event=OpenTelemetry())
+
+The span of an attempt is the current one while its function runs, so what an instrumentation of an
+SDK or of an HTTP library makes is its child. Names are those of the semantic conventions where they
+have one, and begin with ``headway.`` where they have none. `observe` alone gives the metrics that
+are read of `statistics()`, which cost a job nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from headway._core.queue.job import Job
+from headway.errors import AlreadyUsed, MissingExtra
+from headway.events import Ended, Event, Finished, Retrying
+from headway.hints import Refusal
+from headway.hooks.around import HasStatistics, Hook
+from headway.hooks.figures import FIGURES, Figure, Keys, Measurement, Schedulers, version
+from headway.kinds import Kind
+from headway.kinds._words import redacted
+from headway.rates import Cost
+
+try:
+    from opentelemetry import context, metrics, trace
+    from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
+    from opentelemetry.trace import Span, StatusCode, TracerProvider
+except ImportError as error:
+    raise MissingExtra(
+        "spans and metrics for OpenTelemetry need the package opentelemetry-api, which is not "
+        "installed",
+        fix="install it with: pip install 'headway[opentelemetry]'",
+    ) from error
+
+__all__ = ["OpenTelemetry", "observe"]
+
+_ATTRIBUTES = {
+    "scheduler": "headway.scheduler.name",
+    "key": "headway.job.key",
+    "outcome": "headway.job.outcome",
+    "kind": "error.type",
+    "type": "gen_ai.token.type",
+    "limit": "headway.limit.name",
+    "period": "headway.limit.period",
+    "window": "headway.limit.window",
+}  # of the labels of figures
+
+# Seconds: a job waits for minutes where a limit is tight, and answers are quick where it is not.
+_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+
+_ATTEMPT = context.create_key("headway-attempt")
+
+
+def observe(
+    scheduler: HasStatistics,
+    *,
+    name: str = "default",
+    max_keys: int = 100,
+    meter_provider: MeterProvider | None = None,
+) -> None:
+    """Have the metrics of `scheduler`, async or sync, read whenever somebody collects them.
+
+    They carry its `name` as ``headway.scheduler.name``; of two schedulers of one name the later is
+    observed. The first `max_keys` keys that are seen have metrics of their own too. The global
+    meter provider is used where `meter_provider` names none. This keeps no scheduler alive.
+
+    Raises `InvalidArgument` for what is no scheduler, name or number.
+    """
+    _instruments(meter_provider).schedulers.put(name, scheduler, max_keys)
+
+
+class OpenTelemetry(Hook):
+    """Spans of jobs and attempts, and metrics, of the scheduler that has it as ``on_event=``.
+
+    A job is a span ``headway.job``, from its place in the queue to its end, with a child
+    ``headway.attempt`` for each attempt. How long jobs take and wait is a histogram each. What
+    `observe` does is done too, under `name`, with `max_keys`. The providers are the global ones by
+    default. Each scheduler has one of its own.
+
+    Raises `InvalidArgument` for a name or number that is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str = "default",
+        max_keys: int = 100,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+    ) -> None:
+        self._name = name
+        self._keys = Keys(max_keys)
+        self._max_keys = max_keys
+        self._meter_provider = meter_provider
+        self._tracer = trace.get_tracer("headway", version(), tracer_provider)
+        meter = metrics.get_meter("headway", version(), meter_provider)
+        self._duration = meter.create_histogram(
+            "headway.job.duration", "s", "How long jobs took, from the queue to their end.",
+            explicit_bucket_boundaries_advisory=_BUCKETS,
+        )  # fmt: skip
+        self._waited = meter.create_histogram(
+            "headway.job.waited", "s", "How long jobs waited for permits and backoff in all.",
+            explicit_bucket_boundaries_advisory=_BUCKETS,
+        )  # fmt: skip
+        self._attached = False
+        self._traces: dict[int, _Trace] = {}  # of jobs that have not ended, by number
+        self._running: dict[int, _Current] = {}  # what is current while their functions run
+
+    def attach(self, scheduler: HasStatistics) -> None:
+        """Read the metrics of `scheduler`. Raises `AlreadyUsed` for a second one."""
+        if self._attached:
+            raise AlreadyUsed(
+                "this OpenTelemetry() is of another scheduler already",
+                fix='one for each, with a name: on_event=OpenTelemetry(name="together").',
+            )
+        observe(
+            scheduler,
+            name=self._name,
+            max_keys=self._max_keys,
+            meter_provider=self._meter_provider,
+        )
+        self._attached = True
+
+    def begin(self, job: Job) -> None:
+        """Begin the span of `job`, a child of the one that is current where it is called."""
+        if job.number in self._traces:
+            return
+        span = self._tracer.start_span(
+            "headway.job",
+            attributes={
+                "headway.scheduler.name": self._name,
+                "headway.job.priority": job.priority,
+            },
+        )
+        if job.flow.key is not None:
+            span.set_attribute("headway.job.key", str(job.flow.key))
+        self._traces[job.number] = _Trace(job, span)
+
+    def enter(self, job: Job) -> None:
+        """Begin the span of an attempt, which is the current one until `leave`."""
+        mine = self._traces[job.number]
+        span = self._tracer.start_span(
+            "headway.attempt",
+            context=trace.set_span_in_context(mine.span),
+            attributes={
+                "headway.attempt.number": job.attempts,
+                "headway.attempt.tokens_reserved": float(job.cost),
+            },
+        )
+        if job.attempts > 1:
+            span.set_attribute("http.request.resend_count", job.attempts - 1)
+        mine.attempt = span
+        outer = context.get_current()
+        running = self._running[job.number] = _Current(outer)
+        context.attach(context.set_value(_ATTEMPT, running, trace.set_span_in_context(span, outer)))
+
+    def leave(self, job: Job) -> None:
+        """Make current again what was, unless a garbage collector is here in another context."""
+        running = self._running.pop(job.number, None)
+        if running is not None and context.get_value(_ATTEMPT) is running:
+            context.attach(running.outer)
+
+    def failed(self, job: Job, refusal: Refusal) -> None:
+        """Say in the attempt's span what `refusal` says."""
+        mine = self._traces.get(job.number)
+        if mine is None or mine.attempt is None:
+            return
+        span, error = mine.attempt, job.last_error
+        mine.refusal = refusal
+        if refusal.status is not None:
+            span.set_attribute("http.response.status_code", refusal.status)
+        if refusal.wait is not None:
+            span.set_attribute("headway.attempt.retry_after", refusal.wait)
+        if error is not None:
+            kind = type(error)
+            span.add_event(
+                "exception",
+                {
+                    "exception.type": f"{kind.__module__}.{kind.__qualname__}",
+                    "exception.message": redacted(str(error)),
+                },
+            )
+
+    def forget(self) -> None:
+        """End what is open: nobody else will."""
+        for mine in self._traces.values():
+            mine.end(Ended.CANCELLED)
+        self._traces.clear()
+        self._running.clear()
+
+    def __call__(self, event: Event) -> None:
+        """End the spans of what `event` says has ended."""
+        if isinstance(event, Retrying):
+            mine = self._traces.get(event.job)
+            if mine is not None:
+                mine.end_attempt(event.kind)
+        elif isinstance(event, Finished):
+            mine = self._traces.pop(event.job, None)
+            if mine is not None:
+                mine.span.set_attributes(_usage(event.tokens))
+                mine.end(event.outcome)
+                self._measure(mine.job, event)
+
+    def _measure(self, job: Job, event: Finished) -> None:
+        attributes = {
+            "headway.scheduler.name": self._name,
+            "headway.job.outcome": event.outcome.value,
+        }
+        if self._keys.knows(key := str(job.flow.key)):
+            attributes["headway.job.key"] = key
+        self._duration.record(max(0.0, event.at - job.submitted_at), attributes)
+        self._waited.record(job.waited, attributes)
+
+
+@dataclass(slots=True, eq=False)
+class _Current:
+    """While the function of a job runs: the context that was the current one before."""
+
+    outer: context.Context
+
+
+@dataclass(slots=True)
+class _Trace:
+    """The open spans of a job."""
+
+    job: Job
+    span: Span
+    attempt: Span | None = None
+    refusal: Refusal | None = None  # of the attempt
+
+    def end_attempt(self, outcome: Ended | Kind) -> None:
+        """Its attempt, where there is one, has ended with `outcome`."""
+        if self.attempt is not None:
+            _end(self.attempt, outcome, self.refusal)
+            self.attempt = self.refusal = None
+
+    def end(self, outcome: Ended | Kind) -> None:
+        """It has ended with `outcome`."""
+        job, refusal = self.job, self.refusal
+        self.end_attempt(outcome)
+        self.span.set_attributes(
+            {
+                "headway.job.attempts": job.attempts,
+                "headway.job.waited": job.waited,
+                "headway.job.outcome": outcome.value,
+            }
+        )
+        _end(self.span, outcome, refusal)
+
+
+def _end(span: Span, outcome: Ended | Kind, refusal: Refusal | None) -> None:
+    if outcome is not Ended.OK:
+        span.set_attribute("error.type", outcome.value)
+        if outcome is not Ended.CANCELLED:  # the caller's own wish
+            span.set_status(StatusCode.ERROR, redacted(refusal.message) if refusal else None)
+    span.end()
+
+
+def _usage(tokens: float) -> dict[str, int]:
+    """The attributes of what a job used, as far as that is known by class."""
+    if not isinstance(tokens, Cost):
+        return {}
+    return {
+        "gen_ai.usage.input_tokens": int(tokens.input + tokens.cached),
+        "gen_ai.usage.cache_read.input_tokens": int(tokens.cached),
+        "gen_ai.usage.output_tokens": int(tokens.output),
+    }
+
+
+class _Instruments:
+    """The instruments of one meter, shared by all schedulers: an SDK keeps one of a name."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.schedulers = Schedulers(WeakValueDictionary())
+        self._lock = threading.Lock()
+        self._measurements: list[Measurement] = []
+        self._unasked: set[str] = set()  # the figures that have not seen those measurements
+        for figure in FIGURES:
+            make = (
+                meter.create_observable_counter if figure.counts else meter.create_observable_gauge
+            )
+            make(
+                f"headway.{figure.name}",
+                callbacks=[self._reads(figure)],
+                unit=figure.unit,
+                description=figure.about,
+            )
+
+    def _reads(self, figure: Figure) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        names = [_ATTRIBUTES[label] for label in figure.labels]
+
+        def read(options: CallbackOptions) -> Iterable[Observation]:
+            found = figure.samples(self._latest(figure.name))
+            return [
+                Observation(value, dict(zip(names, labels, strict=True)))
+                for labels, value in found.items()
+            ]
+
+        return read
+
+    def _latest(self, name: str) -> list[Measurement]:
+        """Readings that the figure of `name` has not seen: the SDK asks one figure after another,
+        and a picture of the scheduler is taken once for all of them.
+        """
+        with self._lock:
+            if name not in self._unasked:
+                self._measurements = self.schedulers.read()
+                self._unasked = {figure.name for figure in FIGURES}
+            self._unasked.discard(name)
+            return self._measurements
+
+
+_OF_PROVIDER: WeakKeyDictionary[MeterProvider, _Instruments] = WeakKeyDictionary()
+_LOCK = threading.Lock()
+
+
+def _instruments(meter_provider: MeterProvider | None) -> _Instruments:
+    """Those of `meter_provider`. Before the application has set the global one, it is a proxy."""
+    provider = meter_provider or metrics.get_meter_provider()
+    with _LOCK:
+        if provider not in _OF_PROVIDER:
+            meter = metrics.get_meter("headway", version(), meter_provider)
+            _OF_PROVIDER[provider] = _Instruments(meter)
+        return _OF_PROVIDER[provider]
