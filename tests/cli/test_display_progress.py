@@ -79,6 +79,23 @@ def test_a_terminal_gets_a_bar() -> None:
     assert lines[10].startswith("cost $1.50, 2 answers without a known price")
 
 
+@pytest.mark.parametrize("width", [30, 80, 120])
+def test_the_last_minutes_are_charts(width: int) -> None:
+    console = Console(record=True, force_terminal=True, width=width, file=io.StringIO())
+    with progress.display(console) as display:
+        for second in range(0, 200, 5):
+            refused = {Kind.RATE: second // 60}
+            display(a_report(seconds=float(second), sent=5 * second, refused=refused))
+    drawn = console.export_text().rpartition("done  ")[2]
+    lines = {line[:13].strip(): line[14:] for line in drawn.splitlines()}
+    assert max(len(line) for line in drawn.splitlines()) <= width
+    if width > 30:
+        assert set(lines["sent"].partition(" ")[0]) == {"▄"}  # half of the limit
+        assert lines["sent"].strip().endswith(" 5 of 10/s")
+        assert "█" in lines["refused"]
+        assert "the last 3 min" in drawn
+
+
 def test_an_outage_is_seen_in_the_pace() -> None:
     report = a_report(
         seconds=11.0, refused={Kind.TRANSIENT: 12}, fault="http_500", done=0, eta=None

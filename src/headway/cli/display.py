@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TextIO
 
 from headway.bulk.record.status import Progress, early_ends
-from headway.cli.watched import charts_of, named
+from headway.cli.watched import charts_of
 from headway.errors import MissingExtra
 from headway.hooks.watch.history import History, Moment
 from headway.kinds import Kind, Moves, Retried
@@ -101,6 +101,7 @@ class _Terminal(_Shown):
         super().__init__()
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._history = History()
+        self._charts: list[tuple[str, Text]] = []
 
     def __enter__(self) -> Self:
         self._live.__enter__()
@@ -129,12 +130,14 @@ class _Terminal(_Shown):
         lines = Table.grid(padding=(0, 2))
         for name, value, style in _lines(progress):
             lines.add_row(Text(name, "dim"), Text(words.printable(value), style))
-        drawn.add_row(lines)
         if progress.seconds >= self._history.last + _MOMENT:
             self._history.add(_moment(progress))
-        plain = self._live.console.options.ascii_only
-        moments, limit = self._history.since(-1.0), progress.limit or 0.0
-        drawn.add_row(named(charts_of(moments, drawn.width, limit, plain=plain)))
+            moments, limit = self._history.since(-1.0), progress.limit or 0.0
+            plain = self._live.console.options.ascii_only
+            self._charts = [*charts_of(moments, drawn.width, limit, plain=plain)]
+        for name, chart in self._charts:
+            lines.add_row(Text(name, "dim"), chart)
+        drawn.add_row(lines)
         self._live.update(drawn, refresh=True)
 
 

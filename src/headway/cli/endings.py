@@ -4,7 +4,6 @@ import errno
 from typing import TYPE_CHECKING
 
 from headway.cli.streams import say
-from headway.hints import refusal_from_response
 from headway.kinds import Kind
 
 if TYPE_CHECKING:
@@ -99,6 +98,8 @@ def _is_for_good(code: str) -> bool:
     status = code.removeprefix("http_")
     if not status.isdecimal():
         return False
+    from headway.hints import refusal_from_response  # which takes long, and few runs end with it
+
     found = refusal_from_response(int(status), {}, b"", wall_time=0.0)
     return found is not None and found.kind is Kind.PERMANENT
 

@@ -17,7 +17,7 @@ from headway.kinds import _words as words
 
 __all__ = [
     "LimitBar", "all_drawn", "bars", "charts_of", "drawn", "facts", "key_lines", "limit_lines",
-    "line", "named", "rate_now", "state",
+    "line", "rate_now", "state",
 ]  # fmt: skip
 
 _LATELY = 60.0  # seconds over which a rate is measured
@@ -188,11 +188,11 @@ def drawn(
     whole = Table.grid(expand=False)
     if title:
         whole.add_row(_title(title, status))
-    whole.add_row(named((n, Text(v, s, overflow="ellipsis")) for n, v, s in facts(status)))
-    whole.add_row(named(_limit_rows(status, moments, width, plain=plain)))
+    whole.add_row(_named((n, Text(v, s, overflow="ellipsis")) for n, v, s in facts(status)))
+    whole.add_row(_named(_limit_rows(status, moments, width, plain=plain)))
     charted = [*charts_of(moments, width, _fastest(status["statistics"]), plain=plain)]
     if charted:
-        whole.add_row(named(charted))
+        whole.add_row(_named(charted))
     whole.add_row(_key_table(status))
     return whole
 
@@ -205,9 +205,9 @@ def all_drawn(
     for title, status, moments in several:
         now = status["statistics"]
         whole.add_row(_title(title, status))
-        whole.add_row(named([("held back by", Text(_held(now)))]))
-        whole.add_row(named(_limit_rows(status, moments, width)))
-        whole.add_row(named([*charts_of(moments, width, _fastest(now))][:2]))
+        whole.add_row(_named([("held back by", Text(_held(now)))]))
+        whole.add_row(_named(_limit_rows(status, moments, width)))
+        whole.add_row(_named([*charts_of(moments, width, _fastest(now))][:2]))
         whole.add_row("")
     return whole
 
@@ -217,7 +217,7 @@ def _title(title: str, status: Mapping[str, Any]) -> Text:
     return Text.assemble((title, "bold"), f"  {state(status)}, watched for {up}")
 
 
-def named(lines: Iterable[tuple[str, Text]]) -> Table:
+def _named(lines: Iterable[tuple[str, Text]]) -> Table:
     """Lines with their names at the left."""
     table = Table.grid(padding=(0, 1, 0, 0))
     table.add_column(min_width=_NAME - 1, no_wrap=True)
@@ -266,7 +266,7 @@ def charts_of(
             (chart,) = charts.rows(values, max([least, *values]), plain=plain)
             of = f" of {words.short(least)}" if least else ""
             said = f" {words.short(values[-1])}{of}{unit}"
-            yield name, Text.assemble((chart, style), (said, "dim"))
+            yield name, Text.assemble((chart, style), (said, "dim"), no_wrap=True, overflow="crop")
     if longest:
         yield "", Text(f"the last {words.duration(round(longest * each))}", "dim")
 

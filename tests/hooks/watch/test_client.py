@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,12 +91,21 @@ def test_what_is_somebody_elses_is_left_alone_and_told(
 ) -> None:
     dead = UnixListener(made)
     dead.forget()
-    monkeypatch.setattr(client, "is_ours", lambda found: False)
-    found, (told,) = look()
-    assert (found, told) == ([], f"{dead.path} is somebody else's, and was left alone")
-    assert dead.path.exists()
-    with pytest.raises(HeadwayError, match=r"nothing is watched here; .* is somebody else's"):
+    theirs = dead.path.rename(made / "7-1.sock")
+    monkeypatch.setattr(client, "is_ours", lambda found: not stat.S_ISSOCK(found.st_mode))
+    assert look() == ([], [f"{theirs} is somebody else's, and was left alone"])
+    assert theirs.exists()
+    with pytest.raises(HeadwayError, match=r"7-1\.sock is somebody else's, and was left alone$"):
         choose(None)
+
+
+def test_a_folder_of_somebody_elses_is_not_looked_into(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (made / "7-1.json").write_text("{}")
+    monkeypatch.setattr(client, "is_ours", lambda found: False)
+    assert look() == ([], [f"{made} is somebody else's, and was left alone"])
+    assert (made / "7-1.json").exists()
 
 
 VERSIONS: list[tuple[object, str, str]] = [

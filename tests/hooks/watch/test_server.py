@@ -366,6 +366,18 @@ def test_wrong_arguments(arguments: tuple[Any, ...], said: str) -> None:
         headway.watch(Scheduler(), drain=f)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("argument", "name"),
+    [("/a/job.py", "job.py"), ("/a/jobs/__main__.py", "jobs"), ("-c", "python"), ("", "python")],
+)
+def test_the_name_is_the_programs(
+    argument: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [argument])
+    with headway.watch(Scheduler()) as watched:
+        assert watched.name == name
+
+
 def test_closing_twice_is_closing_once() -> None:
     watched = headway.watch(Scheduler())
     watched.close()

@@ -97,7 +97,7 @@ def watch(
             fix="the one whose calls are to be watched; a view has no statistics of its own.",
         )
     if name is None:
-        name = Path(sys.argv[0]).name or "python"
+        name = _program()
     if not isinstance(name, str) or not name.strip():
         raise InvalidArgument(f"name={shown(name)} is no name", fix='name="worker".')
     if drain is not None and (not callable(drain) or inspect.iscoroutinefunction(drain)):
@@ -120,3 +120,10 @@ def watch(
         )
         return Watched(name, None)
     return Watched(name, server)
+
+
+def _program() -> str:
+    """What the process runs: a file, or the package of ``python -m``."""
+    path = Path(sys.argv[0])
+    name = path.parent.name if path.name == "__main__.py" else path.name
+    return name if name not in ("", "-c") else "python"

@@ -110,7 +110,9 @@ def choose(which: str | None) -> Target:
     if len(wanted) == 1:
         return wanted[0]
     if not found:
-        raise HeadwayError("; ".join(["nothing is watched here", *problems]), fix=f"{HOW_TO}.")
+        if problems:
+            raise NoReply("; ".join(problems))
+        raise HeadwayError("nothing is watched here", fix=f"{HOW_TO}.")
     listed = ", ".join(str(each) for each in wanted or found)
     if wanted:
         raise HeadwayError(f"{len(wanted)} could be meant: {listed}", fix="give one by its number.")
@@ -124,6 +126,9 @@ def _paths() -> tuple[list[Path], list[str]]:
     paths, problems = [], []
     for folder in watch_folders():
         try:
+            if not is_ours(folder.stat()):
+                problems.append(f"{folder} is somebody else's, and was left alone")
+                continue
             inside = sorted(folder.iterdir())
         except FileNotFoundError:
             continue
