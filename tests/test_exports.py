@@ -19,6 +19,7 @@ import headway
 from headway import bulk, events
 
 PUBLIC = [
+    "Advance",
     "AlreadyUsed",
     "AsCompleted",
     "Binds",

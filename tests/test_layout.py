@@ -27,8 +27,8 @@ IMPURE = {
 EXTRAS = {
     "aiohttp", "aiolimiter", "dask", "distributed", "filelock", "genai_prices", "httpx", "httpx2",
     "httpx_aiohttp", "httpx_sse", "jinja2", "llmock", "msgspec", "opentelemetry",
-    "prometheus_client", "psycopg", "redis", "rich", "structlog", "textual", "together", "trio",
-    "typer", "zstandard",
+    "prometheus_client", "psycopg", "redis", "rich", "structlog", "textual", "together", "tqdm",
+    "trio", "typer", "zstandard",
 }  # fmt: skip
 
 

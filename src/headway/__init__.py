@@ -16,6 +16,7 @@ if _TYPE_CHECKING:
     from headway._core.outlook import Wait
     from headway._core.refusals.retry import Failure, Retry
     from headway._runtime.lease import Lease
+    from headway._runtime.progress import Advance
     from headway._runtime.streams import AsCompleted, Map, Outcome
     from headway.errors import (
         AlreadyUsed,
@@ -40,6 +41,7 @@ if _TYPE_CHECKING:
     from headway.scheduler import Scheduler, View
 
 __all__ = [
+    "Advance",
     "AlreadyUsed",
     "AsCompleted",
     "Binds",
@@ -94,6 +96,7 @@ _HOMES = (
     "_core.outlook",
     "_core.refusals.retry",
     "_runtime.lease",
+    "_runtime.progress",
     "_runtime.streams",
     "events",
     "errors",  # after the events: `Refused` is the error here

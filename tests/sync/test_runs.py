@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from headway import AlreadyUsed, InvalidArgument, Outcome, SchedulerClosed
+from headway import Advance, AlreadyUsed, InvalidArgument, Outcome, SchedulerClosed
 from headway.sync import AsCompleted, Map, Scheduler
 
 
@@ -172,3 +172,45 @@ def test_an_exit_in_a_thread_that_the_body_has_not_seen_is_raised() -> None:
     with pytest.raises(SystemExit), scheduler.map(call, range(9)):
         assert seen.wait(5)
     scheduler.close()
+
+
+# What was done before it ended, and how far it is
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_a_run_that_fails_keeps_the_results_so_far(length: bool) -> None:
+    with Scheduler(concurrency=1) as scheduler:
+        made = scheduler.map(fail, range(5) if length else iter(range(5)))
+        taken: list[int] = []
+        with pytest.raises(ValueError, match="two") as caught:
+            taken.extend(made)
+        # Of items that have no length, what was taken is its consumer's.
+        done: dict[int, int] = caught.value.results_so_far  # type: ignore[attr-defined]
+        assert done == made.results_so_far
+        assert (
+            done == {0: 0, 1: 1} if length else {**done, **dict(enumerate(taken))} == {0: 0, 1: 1}
+        )
+        if length:
+            assert caught.value.__notes__[0].startswith("headway: 2 of 5 items were done. ")
+
+
+def test_a_run_shows_how_far_it_is() -> None:
+    told: list[Advance] = []
+    with Scheduler(concurrency=4) as scheduler:
+        assert list(scheduler.map(abs, range(5), progress=told.append)) == [*range(5)]
+        assert told == [Advance(n + 1, 5, 0) for n in range(5)]
+        told.clear()
+        outcomes = list(scheduler.as_completed(fail, range(5), progress=told.append))
+        assert len(outcomes) == 5
+        assert told[-1] == Advance(5, 5, 1)
+        scheduler.gather(list, dict, progress=told.append)
+        assert told[-1] == Advance(2, 2, 0)
+
+
+def leave(advance: Advance) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_exit_in_what_shows_it_ends_the_run() -> None:
+    with Scheduler() as scheduler, pytest.raises(KeyboardInterrupt):
+        list(scheduler.map(abs, range(5), progress=leave))

@@ -246,3 +246,51 @@ def test_limits_are_shared_with_an_async_scheduler(tmp_path: Path) -> None:
         shared = scheduler.statistics().shared
         assert shared is not None
         assert shared.calls > 0
+
+
+# Smaller doors
+
+
+class Client:
+    scheduler = Scheduler()
+
+    @scheduler.limit
+    def ask(self, question: str) -> str:
+        """Ask."""
+        return question
+
+
+def test_a_limited_function_is_submitted() -> None:
+    assert Client().ask("why") == "why"
+    assert Client.scheduler.statistics().sent == 1
+    assert (Client.ask.__name__, Client.ask.__doc__) == ("ask", "Ask.")
+    Client.scheduler.close()
+
+
+async def ask_later() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("fn", "text"),
+    [
+        (ask_later, "ask_later is async, and a headway.sync.Scheduler calls plain functions"),
+        (staticmethod(abs), "@limit got a staticmethod"),
+        (5, "limit() takes a function and got int"),
+    ],
+)
+def test_what_cannot_be_limited(fn: Any, text: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        Scheduler().limit(fn)
+    assert str(caught.value).startswith(text)
+
+
+def test_batches_are_those_of_the_async_face() -> None:
+    with Scheduler() as scheduler:
+        assert list(scheduler.map(sum, scheduler.batches(range(5), 2))) == [1, 5, 4]
+        assert list(scheduler.batches(["a" * 40] * 3, 9, tokens=25)) == [["a" * 40] * 2, ["a" * 40]]
+
+        async def later() -> Any:
+            yield 1
+
+        with pytest.raises(InvalidArgument, match="which is async"):
+            scheduler.batches(later(), 2)  # type: ignore[arg-type]

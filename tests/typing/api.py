@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, assert_type
 
 from headway import (
+    Advance,
     Cost,
     Kind,
     Lease,
@@ -87,8 +89,46 @@ async def maps(scheduler: Scheduler) -> None:
     async with scheduler.map(ask, questions(), return_exceptions=True) as all_of_them:
         async for one in all_of_them:
             assert_type(one, int | Exception)
+    assert_type(asyncio.run(scheduler.map(ask, ["a"])), list[int])
+    task = asyncio.create_task(scheduler.map(ask, ["a"], progress=show))
+    assert_type(await task, list[int])
+    assert_type(scheduler.map(ask, ["a"], progress=True).results_so_far, dict[int, int])
+    scheduler.map(ask, ["a"], progress=ask)  # type: ignore[arg-type]
     scheduler.map(ask, [1, 2])  # type: ignore[arg-type]
     scheduler.map(ask, 5)  # type: ignore[call-overload]
+
+
+def show(advance: Advance) -> None:
+    assert_type(advance.done, int)
+    assert_type(advance.total, int | None)
+    assert_type(advance.failed, int)
+
+
+async def batched(scheduler: Scheduler) -> None:
+    assert_type(scheduler.batches(["a"], 5, tokens=10), Iterator[list[str]])
+    assert_type(scheduler.batches(questions(), 5, estimate=len), AsyncIterator[list[str]])
+    assert_type(await scheduler.map(embed, scheduler.batches(["a"], 5)), list[list[float]])
+    assert_type(await scheduler.map(embed, scheduler.batches(questions(), 5)), list[list[float]])
+    scheduler.batches(["a"], "5")  # type: ignore[call-overload]
+
+
+async def embed(texts: list[str]) -> list[float]:
+    return [0.0] * len(texts)
+
+
+async def limited(scheduler: Scheduler) -> None:
+    fn = scheduler.with_options(key="a").limit(ask)
+    assert_type(await fn("why?", model="b"), int)
+    assert_type(await Limited().ask("why?"), bytes)
+    await fn(5)  # type: ignore[arg-type]
+    await fn()  # type: ignore[call-arg]
+    scheduler.limit(len)  # type: ignore[arg-type]
+
+
+class Limited:
+    @Scheduler().limit
+    async def ask(self, question: str) -> bytes:
+        return question.encode()
 
 
 async def outcomes(scheduler: Scheduler) -> None:

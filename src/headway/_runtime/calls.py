@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 from headway.errors import InvalidArgument
 from headway.kinds import Kind
@@ -15,12 +15,15 @@ from headway.rates import is_number
 
 __all__ = [
     "Options",
+    "check_async_function",
     "check_awaitable",
     "check_callable",
     "check_items",
     "check_plain_function",
+    "check_wrapped",
     "checked_tokens",
     "checked_usage",
+    "is_coroutine",
     "kind_of",
 ]
 
@@ -46,7 +49,7 @@ def check_callable(fn: object, name: str) -> None:
     """Raise `InvalidArgument` where `fn` is the result of a call, not what to call."""
     if callable(fn):
         return
-    if isinstance(fn, Coroutine):
+    if is_coroutine(fn):
         fn.close()
         called = getattr(fn, "__qualname__", "fn")
         raise InvalidArgument(
@@ -61,9 +64,44 @@ def check_callable(fn: object, name: str) -> None:
     )
 
 
+def is_coroutine(value: object) -> TypeGuard[Coroutine[Any, Any, Any]]:
+    """Whether `value` is a coroutine object. A `Map` is one too, but also a run: that it is not."""
+    return isinstance(value, Coroutine) and not isinstance(value, AsyncIterable)
+
+
+def check_wrapped(fn: object, name: str) -> None:
+    """Raise `InvalidArgument` where `fn`, which is to be wrapped, binds to nothing by itself."""
+    if isinstance(fn, classmethod | staticmethod):
+        raise InvalidArgument(
+            f"@{name} got a {type(fn).__name__}, which is no function by itself",
+            fix=f"@{type(fn).__name__} above @{name}, so that the function is wrapped first.",
+        )
+
+
+def check_async_function(fn: object, name: str) -> None:
+    """Raise `InvalidArgument` where `fn`, which is to be wrapped, is no async function."""
+    check_wrapped(fn, name)
+    check_callable(fn, name)
+    called = getattr(fn, "__qualname__", type(fn).__qualname__)
+    inner: Any = inspect.unwrap(cast("Any", fn))
+    each_of: list[Any] = [fn, inner, getattr(type(fn), "__call__", None)]  # noqa: B004 - a class's own
+    if any(inspect.isasyncgenfunction(each) for each in each_of):
+        raise InvalidArgument(
+            f"@{name} takes an async function that returns, and {called} is an async generator: "
+            "its results come while it holds a slot",
+            fix="`async with scheduler.lease():` inside of it.",
+        )
+    if isinstance(fn, type) or not any(inspect.iscoroutinefunction(each) for each in each_of):
+        raise InvalidArgument(
+            f"@{name} takes an async function, and {called} is none",
+            fix=f"async def {called.rpartition('.')[2]}, or headway.sync.Scheduler for plain "
+            "functions.",
+        )
+
+
 def check_items(items: object, name: str) -> None:
     """Raise `InvalidArgument` where `items` is a coroutine object, and close that."""
-    if isinstance(items, Coroutine):
+    if is_coroutine(items):
         items.close()
         called = getattr(items, "__qualname__", "items")
         raise InvalidArgument(

@@ -14,7 +14,9 @@ from collections.abc import (
     Coroutine,
     Generator,
     Iterable,
+    Sized,
 )
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
@@ -24,15 +26,16 @@ import anyio
 from anyio.abc import TaskGroup
 
 from headway._core.queue.job import Job
-from headway._runtime.calls import Options, check_callable, check_items
+from headway._runtime.calls import Options, check_callable, check_items, is_coroutine
 from headway._runtime.checks import check_flag
+from headway._runtime.progress import watch
 from headway._runtime.shell import Shell
 from headway._runtime.single import Single
 from headway._runtime.workers import END, Execute, Workers
 from headway.errors import AlreadyUsed, InvalidArgument
 from headway.kinds._words import with_fix
 
-__all__ = ["AsCompleted", "Map", "Outcome", "gather", "over"]
+__all__ = ["AsCompleted", "Map", "Outcome", "carry", "gather", "length", "over"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -72,10 +75,26 @@ class _ManyCalls(Single, Generic[R]):
     _name: str
     _fix: str
 
-    def __init__(self, shell: Shell, options: Options, execute: Execute, items: object) -> None:
+    def __init__(
+        self, shell: Shell, options: Options, execute: Execute, items: object, progress: object
+    ) -> None:
         check_items(items, self._name)
-        self._run = Workers(shell, options, execute, items, self._deliver)
+        self._total = length(items)
+        self._watcher = watch(progress, self._total)
+        deliver = self._deliver if self._watcher is None else self._watched
+        self._run = Workers(shell, options, execute, items, deliver)
         self._group: TaskGroup | None = None
+
+    def _watched(
+        self, index: int, item: Any, job: Job | None, result: Any, error: Exception | None
+    ) -> None:
+        """Deliver, and show it."""
+        self._deliver(index, item, job, result, error)
+        assert self._watcher is not None
+        try:
+            self._watcher.ended(failed=error is not None)
+        except BaseException as exit_or_interrupt:  # of a function of the user's
+            self._run.stop(exit_or_interrupt)
 
     def _deliver(
         self, index: int, item: Any, job: Job | None, result: Any, error: Exception | None
@@ -117,6 +136,8 @@ class _ManyCalls(Single, Generic[R]):
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         shell.run_began()
+        if self._watcher is not None:
+            self._watcher.begin()
         self._run.start(self._group)
 
     async def _end(self) -> None:
@@ -126,6 +147,8 @@ class _ManyCalls(Single, Generic[R]):
             await self._group.__aexit__(None, None, None)
         finally:
             self._run.shell.run_ended()
+            if self._watcher is not None:
+                self._watcher.close()
 
     def __aiter__(self) -> NoReturn:
         raise InvalidArgument(
@@ -154,10 +177,11 @@ class _Stream(AsyncIterator[R]):
             await run.changed()
 
 
-class Map(_ManyCalls[R]):
+class Map(_ManyCalls[R], Coroutine[Any, Any, list[R]]):
     """The results of one function over many items, in the order of the items.
 
-    Await it for a list, or enter it for a stream. A failure cancels the rest and is raised.
+    Await it for a list, or enter it for a stream. A failure cancels the rest and is raised. It is a
+    coroutine object, which `asyncio.run` and `asyncio.create_task` take.
     """
 
     _name = "map"
@@ -172,28 +196,70 @@ class Map(_ManyCalls[R]):
         options: Options,
         execute: Execute,
         items: object,
+        progress: object,
         *,
         return_exceptions: bool,
     ) -> None:
-        super().__init__(shell, options, execute, items)
+        super().__init__(shell, options, execute, items, progress)
         self._keep_errors = _checked(return_exceptions)
         self._done: dict[int, Any] = {}
+        self._collecting: Coroutine[Any, Any, list[R]] | None = None
+        self._carries: BaseException | None = None  # what was told the results so far
+
+    @property
+    def results_so_far(self) -> dict[int, R]:
+        """What calls have returned, by the place of their item in the input, from 0.
+
+        Of a stream it is what its consumer has not taken. What ends a run early (a failure, a
+        cancellation, an exit) carries the same as an attribute of this name.
+        """
+        return dict(sorted(self._done.items()))
 
     def __await__(self) -> Generator[Any, None, list[R]]:
         return self._collect().__await__()
+
+    # What an event loop does with a coroutine object
+
+    def send(self, value: None, /) -> Any:
+        """Go on until it waits again."""
+        return self._begun().send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Go on with an exception."""
+        return self._begun().throw(*error)
+
+    def close(self) -> None:
+        """End it, where it has begun."""
+        if self._collecting is not None:
+            self._collecting.close()
+
+    def _begun(self) -> Coroutine[Any, Any, list[R]]:
+        if self._collecting is None:
+            self._collecting = self._collect()
+        return self._collecting
 
     async def _collect(self) -> list[R]:
         run, done = self._run, self._done
         # No window: the list is as long as the input, whatever we do.
         await self._start()
-        await self._end()
-        failure = run.error or run.unclosed
-        if failure is not None:
-            raise failure
-        return [done.pop(index) for index in range(run.taken)]
+        try:
+            await self._end()
+            failure = run.error or run.unclosed
+            if failure is not None:
+                raise failure
+        except BaseException as error:
+            self._carry(error)
+            raise
+        return [done[index] for index in range(run.taken)]
+
+    def _carry(self, error: BaseException) -> None:
+        if self._carries is not error:
+            self._carries = error
+            carry(error, self.results_so_far, self._total)
 
     def _take(self) -> R:
         if self._run.error is not None:
+            self._carry(self._run.error)
             raise self._run.error
         result: R = self._done.pop(self._run.consumed, END)
         return result
@@ -220,8 +286,10 @@ class AsCompleted(_ManyCalls[Outcome[T, R]]):
         "in outcomes:`"
     )
 
-    def __init__(self, shell: Shell, options: Options, execute: Execute, items: object) -> None:
-        super().__init__(shell, options, execute, items)
+    def __init__(
+        self, shell: Shell, options: Options, execute: Execute, items: object, progress: object
+    ) -> None:
+        super().__init__(shell, options, execute, items, progress)
         self._done: deque[Outcome[T, R]] = deque()
 
     def _take(self) -> Outcome[T, R]:
@@ -240,6 +308,25 @@ class AsCompleted(_ManyCalls[Outcome[T, R]]):
         self._run.wake()
 
 
+def length(items: object) -> int | None:
+    """How many `items` there are, None where they do not say."""
+    return len(items) if isinstance(items, Sized) else None
+
+
+def carry(error: BaseException, done: dict[int, Any], total: int | None) -> None:
+    """Let `error`, which ends a run of `total` calls, carry the results of what was `done`, by the
+    index of the item, and say so.
+    """
+    with suppress(AttributeError):  # one that takes no attributes
+        cast("Any", error).results_so_far = done
+        if done:
+            items = f"{len(done)}" if total is None else f"{len(done)} of {total}"
+            error.add_note(
+                f"headway: {items} items were done. `results_so_far` of this error, and of the "
+                "run, has their results by the index of the item: to go on, run the others."
+            )
+
+
 def over(shell: Shell, options: Options, fn: Callable[..., Awaitable[Any]], name: str) -> Execute:
     """How a run calls `fn` with one item. Raises `InvalidArgument` for what cannot be called."""
     check_callable(fn, name)
@@ -254,7 +341,12 @@ def _checked(return_exceptions: object) -> bool:
 
 
 async def gather(
-    shell: Shell, options: Options, calls: tuple[Any, ...], *, return_exceptions: bool
+    shell: Shell,
+    options: Options,
+    calls: tuple[Any, ...],
+    progress: object,
+    *,
+    return_exceptions: bool,
 ) -> list[Any]:
     """The results of `calls` (coroutine objects, or functions of no arguments), in their order."""
     _checked(return_exceptions)
@@ -271,9 +363,11 @@ async def gather(
         options = replace(options, tokens=None)  # there are no arguments to ask it about
     try:
         for call in calls:
-            if not isinstance(call, Coroutine):
+            if not is_coroutine(call):
                 _check_call(call)
-        return await Map[Any](shell, options, execute, calls, return_exceptions=return_exceptions)
+        return await Map[Any](
+            shell, options, execute, calls, progress, return_exceptions=return_exceptions
+        )
     finally:
         for call in calls:
             _close(call)  # those that never started; the others have ended

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Hashable, Iterable
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Hashable,
+    Iterable,
+    Iterator,
+)
 from dataclasses import replace
 from enum import Enum
+from functools import wraps
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from headway._core.outlook import Wait
 from headway._core.queue.job import Job
 from headway._runtime import streams
-from headway._runtime.calls import Options, check_callable, checked_tokens
+from headway._runtime.batches import batches as batched
+from headway._runtime.calls import (
+    Options,
+    check_async_function,
+    check_callable,
+    checked_tokens,
+)
 from headway._runtime.checks import check_count, check_options
 from headway._runtime.lease import Lease, TakenLease
+from headway._runtime.progress import ProgressLike
 from headway._runtime.shell import Shell
 from headway._runtime.single import Single
 
@@ -91,6 +108,22 @@ class View(Single):
             result = await shell.within(job, options.timeout, call)
         return result
 
+    def limit(self, fn: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+        """The async function `fn`, whose calls all go through `submit`: ``@scheduler.limit``.
+
+        It keeps its signature, types, name and docstring, and may be a method; then `tokens=` of
+        the options, where that is a function, is called with the object too. A call raises what
+        `submit` raises. `InvalidArgument` for what is no async function: a plain one is for
+        `headway.sync`, and an async generator takes a lease.
+        """
+        check_async_function(fn, "limit")
+
+        @wraps(fn)
+        async def limited(*args: P.args, **kwargs: P.kwargs) -> R:
+            return await self.submit(fn, *args, **kwargs)
+
+        return limited
+
     def lease(self, *, tokens: float | None = None) -> Lease:
         """The right to run one attempt: ``async with scheduler.lease(tokens=1200) as lease:``.
 
@@ -157,12 +190,51 @@ class View(Single):
         return self if isinstance(key, Keep) else self.with_options(key=key)
 
     @overload
+    def batches(
+        self,
+        items: AsyncIterable[T],
+        size: int,
+        *,
+        tokens: float | None = None,
+        estimate: Callable[[T], float] | None = None,
+    ) -> AsyncIterator[list[T]]: ...
+
+    @overload
+    def batches(
+        self,
+        items: Iterable[T],
+        size: int,
+        *,
+        tokens: float | None = None,
+        estimate: Callable[[T], float] | None = None,
+    ) -> Iterator[list[T]]: ...
+
+    def batches(
+        self,
+        items: Iterable[T] | AsyncIterable[T],
+        size: int,
+        *,
+        tokens: float | None = None,
+        estimate: Callable[[T], float] | None = None,
+    ) -> Iterator[list[T]] | AsyncIterator[list[T]]:
+        """`items`, sync or async, in lists for calls that take many at once, as embeddings do:
+        ``scheduler.map(embed, scheduler.batches(texts, 100, tokens=8_000))``.
+
+        A list holds at most `size` items and, where that is given, at most `tokens` tokens.
+        `estimate` says what one item has (by default what `headway.estimate` makes of a text, a
+        list of tokens or the body of a request). One that is larger by itself goes alone, for the
+        provider to judge. Items are taken as the lists are. Raises `InvalidArgument`.
+        """
+        return batched(items, size, tokens, estimate)
+
+    @overload
     def map(
         self,
         fn: Callable[[T], Awaitable[R]],
         items: Iterable[T] | AsyncIterable[T],
         *,
         return_exceptions: Literal[False] = False,
+        progress: ProgressLike = False,
     ) -> streams.Map[R]: ...
 
     @overload
@@ -172,6 +244,7 @@ class View(Single):
         items: Iterable[T] | AsyncIterable[T],
         *,
         return_exceptions: Literal[True],
+        progress: ProgressLike = False,
     ) -> streams.Map[R | Exception]: ...
 
     def map(
@@ -180,6 +253,7 @@ class View(Single):
         items: Iterable[T] | AsyncIterable[T],
         *,
         return_exceptions: bool = False,
+        progress: ProgressLike = False,
     ) -> streams.Map[Any]:
         """``fn(item)`` for every item, in order: await it for a list, or enter it for a stream.
 
@@ -188,33 +262,48 @@ class View(Single):
         takes no more than its consumer leaves room for. An async source that is left early is
         closed; what it cleans up must be shielded, as cancellation may reach it. The first failure
         cancels the rest and is raised; with `return_exceptions` it stands in its item's place.
+        What ends a run early carries what was done, as `results_so_far`: so does the run.
+
+        `progress=True` shows a bar, tqdm's or rich's, in notebooks too. A function is called with
+        an `Advance` after each call; where it raises, that is told once, and the run goes on.
+
+        Raises `InvalidArgument`, `MissingExtra` for a bar that is not installed, and, once it is
+        awaited or entered, `AlreadyUsed`, `SchedulerClosed` and what a call or the source raises.
         """
         execute = streams.over(self._shell, self._options, fn, "map")
         return streams.Map(
-            self._shell, self._options, execute, items, return_exceptions=return_exceptions
-        )
+            self._shell, self._options, execute, items, progress,
+            return_exceptions=return_exceptions,
+        )  # fmt: skip
 
     def as_completed(
-        self, fn: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T]
+        self,
+        fn: Callable[[T], Awaitable[R]],
+        items: Iterable[T] | AsyncIterable[T],
+        *,
+        progress: ProgressLike = False,
     ) -> streams.AsCompleted[T, R]:
         """``fn(item)`` for every item, entered for a stream of outcomes as they end.
 
         An outcome has `.item`, `.result` (raises where the call failed), `.error`, `.attempts`
-        and `.waited`; failures do not end the run. Items are taken as `map` takes them.
+        and `.waited`; failures do not end the run. Items are taken as `map` takes them,
+        and `progress` is the same.
         """
         execute = streams.over(self._shell, self._options, fn, "as_completed")
-        return streams.AsCompleted(self._shell, self._options, execute, items)
+        return streams.AsCompleted(self._shell, self._options, execute, items, progress)
 
     async def gather(
         self,
         *calls: Coroutine[Any, Any, Any] | Callable[[], Awaitable[Any]],
         return_exceptions: bool = False,
+        progress: ProgressLike = False,
     ) -> list[Any]:
         """Run coroutine objects, or functions of no arguments, under the limits; results in order.
 
         A coroutine object runs once: refused, it cannot be tried again. A function can. The first
         failure cancels the rest and is raised; with `return_exceptions` it stands in its place.
+        `progress` is that of `map`.
         """
         return await streams.gather(
-            self._shell, self._options, calls, return_exceptions=return_exceptions
+            self._shell, self._options, calls, progress, return_exceptions=return_exceptions
         )

@@ -16,6 +16,7 @@ from typing import Any
 
 from headway._core.queue.job import Job
 from headway._runtime.calls import Options
+from headway._runtime.progress import Watcher
 from headway._runtime.streams import Outcome, over
 from headway._runtime.workers import END, NO_KWARGS, most_workers, window
 from headway.sync._driving import drive
@@ -47,6 +48,7 @@ class Crew:
         ordered: bool,
         keeps_errors: bool,
         name: str,
+        watcher: Watcher | None = None,
     ) -> None:
         self._shell = shell
         self._options = options
@@ -54,6 +56,7 @@ class Crew:
         self._next = partial(next, iter(items), END)
         self._ordered = ordered
         self._keeps_errors = keeps_errors
+        self._watcher = watcher
         self._context: Context | None = None  # the consumer's; None before the start
         self._lock = threading.RLock()  # held while a thread begins or ends
         self._source = threading.Lock()  # held while an item is taken
@@ -88,6 +91,8 @@ class Crew:
         self._shell.now()
         self._shell.run_began()
         self._context = copy_context()
+        if self._watcher is not None:
+            self._watcher.begin()
         self._start_worker()
 
     def next(self) -> Outcome[Any, Any] | None:
@@ -122,6 +127,11 @@ class Crew:
         """Stop, and wait for the calls that run: a thread cannot be interrupted."""
         self.stop()
         self._until_ended()
+
+    @property
+    def waiting(self) -> list[Outcome[Any, Any]]:
+        """What the consumer has not taken."""
+        return [*self._done.values()]
 
     def _until_ended(self) -> None:
         # Those that wait for the source may do so for ever; they take nothing more.
@@ -181,6 +191,8 @@ class Crew:
                 last = not self._workers
             if last:
                 self._shell.run_ended()
+                if self._watcher is not None:
+                    self._watcher.close()
             self._news.set()
 
     def _take(self) -> tuple[int, Any] | None:
@@ -232,7 +244,14 @@ class Crew:
                 self._waiters.discard(job.waiter)
         if failure is not None and not self._keeps_errors:
             self.stop(failure)
-            return
+        else:
+            self._deliver(index, item, job, result, failure)
+        if self._watcher is not None:
+            self._watcher.ended(failed=failure is not None)
+
+    def _deliver(
+        self, index: int, item: Any, job: Job | None, result: Any, failure: Exception | None
+    ) -> None:
         attempts, waited = (0, 0.0) if job is None else (job.attempts, job.waited)
         place = index if self._ordered else next(self._ends)
         self._done[place] = Outcome(item, result, failure, attempts, waited, index)

@@ -6,19 +6,20 @@ import logging
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from headway._runtime.calls import Options, check_items
 from headway._runtime.checks import check_flag
+from headway._runtime.progress import watch
 from headway._runtime.single import Single
-from headway._runtime.streams import Outcome
+from headway._runtime.streams import Outcome, carry, length
 from headway.errors import AlreadyUsed, InvalidArgument
 from headway.kinds._words import with_fix
 from headway.sync._crew import Crew
 from headway.sync._driving import awaitable, check_function
 from headway.sync._shell import CommonShell
 
-__all__ = ["AsCompleted", "Map", "gather"]
+__all__ = ["AsCompleted", "Map", "check_sync_items", "gather"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,12 +38,14 @@ class _Run(Single, Iterator[R], Generic[R]):
         options: Options,
         fn: Callable[..., Any],
         items: Iterable[Any],
+        progress: object,
         *,
         ordered: bool,
         keeps_errors: bool,
     ) -> None:
         check_function(fn, self._name)
-        _check_items(items, self._name)
+        check_sync_items(items, self._name)
+        self._total = length(items)
         self._over = False
         self._crew = Crew(
             shell,
@@ -52,7 +55,11 @@ class _Run(Single, Iterator[R], Generic[R]):
             ordered=ordered,
             keeps_errors=keeps_errors,
             name=self._name,
+            watcher=watch(progress, self._total),
         )
+
+    def _ended(self, error: BaseException) -> None:
+        """`error` ends the run, for its consumer."""
 
     def _shown(self, outcome: Outcome[Any, Any]) -> R:
         """`outcome` as the consumer gets it."""
@@ -68,9 +75,10 @@ class _Run(Single, Iterator[R], Generic[R]):
             self._crew.start()
         try:
             outcome = self._crew.next()
-        except BaseException:
+        except BaseException as error:
             self._over = True
             self._crew.stop()
+            self._ended(error)
             raise
         if outcome is None:
             self._over = True
@@ -129,15 +137,39 @@ class Map(_Run[R]):
         options: Options,
         fn: Callable[..., Any],
         items: Iterable[Any],
+        progress: object,
         *,
         return_exceptions: bool,
     ) -> None:
         check_flag("return_exceptions", return_exceptions, "have a failure in its item's place")
-        super().__init__(shell, options, fn, items, ordered=True, keeps_errors=return_exceptions)
+        super().__init__(
+            shell, options, fn, items, progress, ordered=True, keeps_errors=return_exceptions
+        )
+        self._taken: dict[int, R] = {}  # by its consumer, where the items have a length
+
+    @property
+    def results_so_far(self) -> dict[int, R]:
+        """What calls have returned, by the place of their item in the input, from 0.
+
+        Where the items have no length it is what the consumer has not taken. What ends a run early
+        (a failure, an interrupt) carries the same as an attribute of this name.
+        """
+        waiting = {each.index: _result(each) for each in self._crew.waiting}
+        return dict(sorted({**self._taken, **waiting}.items()))
+
+    def _ended(self, error: BaseException) -> None:
+        carry(error, self.results_so_far, self._total)
 
     def _shown(self, outcome: Outcome[Any, Any]) -> R:
-        result: Any = outcome.value if outcome.error is None else outcome.error
-        return cast("R", result)
+        result: R = _result(outcome)
+        if self._total is not None:
+            self._taken[outcome.index] = result
+        return result
+
+
+def _result(outcome: Outcome[Any, Any]) -> Any:
+    """What a call returned, or what it failed with where that stands in its place."""
+    return outcome.value if outcome.error is None else outcome.error
 
 
 class AsCompleted(_Run[Outcome[T, R]]):
@@ -146,16 +178,26 @@ class AsCompleted(_Run[Outcome[T, R]]):
     _name = "as_completed"
 
     def __init__(
-        self, shell: CommonShell, options: Options, fn: Callable[[T], R], items: Iterable[T]
+        self,
+        shell: CommonShell,
+        options: Options,
+        fn: Callable[[T], R],
+        items: Iterable[T],
+        progress: object,
     ) -> None:
-        super().__init__(shell, options, fn, items, ordered=False, keeps_errors=True)
+        super().__init__(shell, options, fn, items, progress, ordered=False, keeps_errors=True)
 
     def _shown(self, outcome: Outcome[T, R]) -> Outcome[T, R]:
         return outcome
 
 
 def gather(
-    shell: CommonShell, options: Options, calls: tuple[Any, ...], *, return_exceptions: bool
+    shell: CommonShell,
+    options: Options,
+    calls: tuple[Any, ...],
+    progress: object,
+    *,
+    return_exceptions: bool,
 ) -> list[Any]:
     """The results of `calls`, functions of no arguments, in their order."""
     try:
@@ -167,7 +209,7 @@ def gather(
                 call.close()
     if callable(options.tokens):
         options = replace(options, tokens=None)  # there are no arguments to ask it about
-    run = Map[Any](shell, options, _made, calls, return_exceptions=return_exceptions)
+    run = Map[Any](shell, options, _made, calls, progress, return_exceptions=return_exceptions)
     return [*run]
 
 
@@ -190,7 +232,8 @@ def _check_call(call: object) -> None:
     check_function(call, "gather")
 
 
-def _check_items(items: object, name: str) -> None:
+def check_sync_items(items: object, name: str) -> None:
+    """Raise `InvalidArgument` where `items` cannot be looped over in a thread."""
     check_items(items, name)
     if isinstance(items, AsyncIterable):
         raise InvalidArgument(

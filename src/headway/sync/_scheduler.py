@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import wraps
 from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, overload
@@ -12,8 +13,9 @@ from headway import scheduler as async_face
 from headway._core.counters import Statistics
 from headway._core.outlook import Wait
 from headway._core.refusals.retry import Retry
-from headway._runtime.calls import Options
+from headway._runtime.calls import Options, check_wrapped
 from headway._runtime.checks import KeyLimits
+from headway._runtime.progress import ProgressLike
 from headway._runtime.single import Single
 from headway._runtime.view import KEEP, Keep
 from headway.errors import InvalidArgument
@@ -22,7 +24,7 @@ from headway.hooks.sinks import Sink
 from headway.rates import ConcurrencyLike, Limits, RateLike, Shared
 from headway.sync._driving import awaitable, check_function, drive
 from headway.sync._lease import Lease
-from headway.sync._runs import AsCompleted, Map, gather
+from headway.sync._runs import AsCompleted, Map, check_sync_items, gather
 from headway.sync._shell import CommonShell
 
 __all__ = ["Scheduler", "View"]
@@ -88,6 +90,40 @@ class View(Single):
         self._check_options("submit")
         return drive(self._view.submit(awaitable(fn), *args, **kwargs))
 
+    def limit(self, fn: Callable[P, R]) -> Callable[P, R]:
+        """The plain function `fn`, whose calls all go through `submit`: ``@scheduler.limit``.
+
+        It keeps its signature, types, name and docstring, and may be a method; then `tokens=` of
+        the options, where that is a function, is called with the object too. A call raises what
+        `submit` raises. `InvalidArgument` for what is no plain function.
+        """
+        check_wrapped(fn, "limit")
+        check_function(fn, "limit")
+        self._check_options("limit")
+
+        @wraps(fn)
+        def limited(*args: P.args, **kwargs: P.kwargs) -> R:
+            return self.submit(fn, *args, **kwargs)
+
+        return limited
+
+    def batches(
+        self,
+        items: Iterable[T],
+        size: int,
+        *,
+        tokens: float | None = None,
+        estimate: Callable[[T], float] | None = None,
+    ) -> Iterator[list[T]]:
+        """`items` in lists for calls that take many at once, as embeddings do:
+        ``scheduler.map(embed, scheduler.batches(texts, 100, tokens=8_000))``.
+
+        A list holds at most `size` items and, where that is given, at most `tokens` tokens;
+        `headway.Scheduler.batches` says more. Raises `InvalidArgument`.
+        """
+        check_sync_items(items, "batches")
+        return self._view.batches(items, size, tokens=tokens, estimate=estimate)
+
     def lease(self, *, tokens: float | None = None) -> Lease:
         """The right to run one attempt: ``with scheduler.lease(tokens=1200) as lease:``.
 
@@ -136,15 +172,26 @@ class View(Single):
         items: Iterable[T],
         *,
         return_exceptions: Literal[False] = False,
+        progress: ProgressLike = False,
     ) -> Map[R]: ...
 
     @overload
     def map(
-        self, fn: Callable[[T], R], items: Iterable[T], *, return_exceptions: Literal[True]
+        self,
+        fn: Callable[[T], R],
+        items: Iterable[T],
+        *,
+        return_exceptions: Literal[True],
+        progress: ProgressLike = False,
     ) -> Map[R | Exception]: ...
 
     def map(
-        self, fn: Callable[[T], R], items: Iterable[T], *, return_exceptions: bool = False
+        self,
+        fn: Callable[[T], R],
+        items: Iterable[T],
+        *,
+        return_exceptions: bool = False,
+        progress: ProgressLike = False,
     ) -> Map[Any]:
         """``fn(item)`` for every item, in threads; the results in order, to loop over.
 
@@ -153,28 +200,45 @@ class View(Single):
         threads as calls in flight (at most the concurrency, 1,000 where there is none) and a few
         that wait. The first failure takes back what is queued and is raised when no call runs any
         more; with `return_exceptions` it stands in its item's place. An interrupt is raised at
-        once: calls that run end by themselves. Raises `InvalidArgument`.
+        once: calls that run end by themselves. What ends a run early carries what was done, as
+        `results_so_far`: so does the run.
+
+        `progress=True` shows a bar, tqdm's or rich's. A function is called with an `Advance` after
+        each call, in the thread of the call, and in one at a time. Raises `InvalidArgument`, and
+        `MissingExtra` for a bar that is not installed.
         """
         self._check_options("map")
-        return Map(self._shell, self._options, fn, items, return_exceptions=return_exceptions)
+        return Map(
+            self._shell, self._options, fn, items, progress, return_exceptions=return_exceptions
+        )
 
-    def as_completed(self, fn: Callable[[T], R], items: Iterable[T]) -> AsCompleted[T, R]:
+    def as_completed(
+        self, fn: Callable[[T], R], items: Iterable[T], *, progress: ProgressLike = False
+    ) -> AsCompleted[T, R]:
         """``fn(item)`` for every item, in threads; the outcomes as they end, to loop over.
 
         An outcome has `.item`, `.result` (raises where the call failed), `.error`, `.attempts`
-        and `.waited`; failures do not end the run. Items are taken as `map` takes them.
+        and `.waited`; failures do not end the run. Items are taken as `map` takes them,
+        and `progress` is the same.
         """
         self._check_options("as_completed")
-        return AsCompleted(self._shell, self._options, fn, items)
+        return AsCompleted(self._shell, self._options, fn, items, progress)
 
-    def gather(self, *calls: Callable[[], Any], return_exceptions: bool = False) -> list[Any]:
+    def gather(
+        self,
+        *calls: Callable[[], Any],
+        return_exceptions: bool = False,
+        progress: ProgressLike = False,
+    ) -> list[Any]:
         """Call functions of no arguments under the limits, in threads; results in their order.
 
         The first failure takes back what is queued and is raised; with `return_exceptions` it
-        stands in its place.
+        stands in its place. `progress` is that of `map`.
         """
         self._check_options("gather")
-        return gather(self._shell, self._options, calls, return_exceptions=return_exceptions)
+        return gather(
+            self._shell, self._options, calls, progress, return_exceptions=return_exceptions
+        )
 
     def _check_options(self, name: str) -> None:
         if self._options.attempt_timeout is not None:
