@@ -8,7 +8,7 @@ import pytest
 from headway.bulk.output.answers import Reading
 from headway.bulk.output.rows import Answer
 from headway.bulk.send import UNTOLD, InvalidAnswer, billed_of, describe, fault_of, stop_of
-from headway.errors import NeverFits
+from headway.errors import Cleared, NeverFits
 from headway.estimate import Tokens
 from headway.kinds import Kind
 from headway.providers import Endpoint
@@ -34,6 +34,7 @@ def status(number: int, body: bytes = b"") -> httpx.HTTPStatusError:
         (httpx.ReadError(""), "connection_error", "ReadError"),
         (httpx.DecodingError("gzip"), "invalid_answer", "the answer cannot be decompressed: gzip"),
         (NeverFits("too large"), "never_fits", "too large"),
+        (Cleared("dropped"), "cleared", "dropped"),
         (InvalidAnswer("none", Answer(200, None, b"x")), "invalid_answer", "none"),
         (KeyError("k"), "KeyError", "'k'"),
     ],

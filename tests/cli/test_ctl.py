@@ -99,6 +99,12 @@ def test_bad_usage_is_2(arguments: tuple[str, ...], message: str) -> None:
     assert said(result).startswith(f"headway: {message}")
 
 
+def test_what_is_dropped_is_counted() -> None:
+    with watch(Scheduler(), "w"):
+        said = headway("ctl", "clear").stdout.splitlines()[0]
+    assert said == f"w ({os.getpid()}) cleared: 0 that were queued are dropped"
+
+
 def test_keys_are_listed_where_there_are_several() -> None:
     scheduler = Scheduler()
     with watch(scheduler):

@@ -25,7 +25,7 @@ from headway.bulk.options import MAX_ANSWER, TIMEOUT
 from headway.bulk.output.answers import Reading, read_answer
 from headway.bulk.output.rows import Answer
 from headway.bulk.record.status import Stop
-from headway.errors import HeadwayError, Latched, NeverFits, Unavailable
+from headway.errors import Cleared, HeadwayError, Latched, NeverFits, Unavailable
 from headway.estimate import Tokens
 from headway.hints._reply import read_body
 from headway.kinds import Kind, Moves
@@ -452,6 +452,8 @@ def describe(error: BaseException) -> tuple[str, str, Answer | None]:
             message += f". {_CERTIFICATES}"
     elif isinstance(error, NeverFits):
         code, message = "never_fits", str(error)
+    elif isinstance(error, Cleared):
+        code, message = "cleared", str(error)
     else:
         code, message = type(error).__name__, str(error)
     if not isinstance(error, httpx.HTTPStatusError):  # its message is the provider's alone

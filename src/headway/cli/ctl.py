@@ -18,7 +18,7 @@ _DO = {
     "resume": "goes on",
     "set": "other limits are in force",
     "drain": "drains: takes nothing more, and ends what it has",
-    "clear": "cleared: what was queued is dropped",
+    "clear": "cleared: {dropped:,} that were queued are dropped",
 }
 """What may be asked for, and what is said of it when it is done."""
 
@@ -156,5 +156,5 @@ def _asked(which: str | None, do: str, what: dict[str, Any], as_json: bool) -> s
         *(("limit", said) for said in limit_lines(status)),
         *(("key", said) for said in key_lines(status)),
     ]
-    head = f"{found} {_DO[do] or 'is watched'}"
+    head = f"{found} {_DO[do].format_map(status) or 'is watched'}"
     return "\n".join([head, *(f"  {name:<13} {said}" for name, said in lines)])

@@ -129,6 +129,7 @@ async def test_what_waits_is_dropped_by_key() -> None:
             await anyio.wait_all_tasks_blocked()
             status = await asked(watched, "clear", key="batch")
             assert status["statistics"]["queued"] == 1
+            assert status["dropped"] == 1
             await asked(watched, "clear")
     assert ended == ["batch", "chat"]
 

@@ -88,8 +88,11 @@ class Server:
     # In the thread
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-            runner.run(self._serve())
+        try:
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._serve())
+        finally:
+            self._ready.set()  # whatever happened, nobody waits for it any more
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -151,18 +154,21 @@ class Server:
             return error("another version of what top and ctl ask")
         asked = request.get("do")
         try:
+            made = None
             if asked in CHANGES:
-                await self._change(request)
+                made = await self._change(request)
             elif asked != "status":
                 return error(f"{clean(str(asked))[:80]} is nothing that can be asked for")
-            return await self._status(request)
+            status = await self._status(request)
+            return {**status, "dropped": made} if asked == "clear" else status
         except HeadwayError as found:
             return error(clean(found.what), clean(found.fix))
         except Exception as found:  # of the scheduler's or of the user's own
             logger.warning("headway ctl: %s raised %r", asked, found)
             return error(f"{asked} raised {clean(repr(found))}")
 
-    async def _change(self, request: Mapping[str, Any]) -> None:
+    async def _change(self, request: Mapping[str, Any]) -> Any:
+        """What the change returned. Raises `HeadwayError`, and what the change raised."""
         made = hand(self._scheduler, change(self._scheduler, self._drain, request))
         waited = asyncio.wrap_future(made)
         done, _ = await asyncio.wait([waited], timeout=_PATIENCE - 1.0)
@@ -176,7 +182,7 @@ class Server:
                 f"{request['do']} was begun, and has not come to its end yet",
                 fix="ask for the status in a while.",
             )
-        await waited
+        return await waited
 
     async def _status(self, request: Mapping[str, Any]) -> dict[str, Any]:
         since = request.get("since")
