@@ -14,17 +14,14 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import aiometer
 import anyio
 from aiolimiter import AsyncLimiter
-from simulate import worst_window
 
 from headway import Rate, Scheduler
+from headway.testing.arrivals import worst_window
 
 TARGET = 0.98  # of the pace
 RATES = ["60000/min", "300000/min", "1000/s", "5000/s"]

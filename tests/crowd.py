@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import marshal
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
 from random import Random
 from typing import Any
@@ -15,8 +15,9 @@ from headway import Limits, Scheduler
 from headway.shared import Shared
 from headway.shared.ledger import step
 from headway.shared.stores import StoreAway
+from headway.testing.arrivals import worst_window
 
-__all__ = ["Crowd", "Hub", "Line", "Worker", "check", "most_in_flight", "rate_of", "worst_window"]
+__all__ = ["Crowd", "Hub", "Line", "Worker", "check", "most_in_flight", "rate_of"]
 
 _GIVES_UP = 0.25  # seconds after which a call has failed
 
@@ -240,19 +241,6 @@ class Crowd:
         }
 
 
-def worst_window(starts: list[tuple[float, float]], seconds: float, *, tokens: bool) -> float:
-    """The most starts, or tokens, within any window of so many seconds."""
-    inside: deque[tuple[float, float]] = deque()
-    total = most = 0.0
-    for at, used in starts:
-        inside.append((at, used if tokens else 1.0))
-        total += inside[-1][1]
-        while inside[0][0] <= at - seconds:
-            total -= inside.popleft()[1]
-        most = max(most, total)
-    return most
-
-
 def most_in_flight(spans: list[tuple[float, float]]) -> int:
     """The most of `spans` that overlap."""
     edges = sorted([(end, -1) for _, end in spans] + [(start, 1) for start, _ in spans])
@@ -267,10 +255,10 @@ def check(crowd: Crowd) -> None:
     """Assert that no window and no slots are exceeded."""
     starts, limits = crowd.starts(), crowd.limits
     for rate in limits.requests:
-        worst = worst_window(starts, rate.span + rate.delay_bound, tokens=False)
+        worst = worst_window([(at, 1.0) for at, _ in starts], rate.span + rate.delay_bound)
         assert worst <= rate.share
     for _, rate in limits.token_rates:
-        assert worst_window(starts, rate.span + rate.delay_bound, tokens=True) <= rate.share
+        assert worst_window(starts, rate.span + rate.delay_bound) <= rate.share
     if limits.concurrency:
         assert crowd.in_flight() <= limits.concurrency
 

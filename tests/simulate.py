@@ -75,19 +75,6 @@ def refusals(server: Algorithm, arrivals: Iterable[tuple[float, float]]) -> int:
     return sum(not admit(arrival, cost) for arrival, cost in arrivals)
 
 
-def worst_window(events: Sequence[tuple[float, float]], window: float) -> float:
-    """The most that any half-open window of `window` seconds holds of the ``(time, cost)``."""
-    worst = held = 0.0
-    first = 0
-    for moment, cost in events:
-        held += cost
-        while events[first][0] <= moment - window:
-            held -= events[first][1]
-            first += 1
-        worst = max(worst, held)
-    return worst
-
-
 # The driver
 
 

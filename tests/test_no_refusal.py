@@ -29,7 +29,6 @@ from simulate import (
     servers,
     simulate,
     survivable_bucket,
-    worst_window,
 )
 
 from headway import Limits, Rate
@@ -40,6 +39,7 @@ from headway._core.limits.scope import Scope
 from headway._core.queue.job import Job
 from headway._core.state import SchedulerState
 from headway.rates import LATENESS
+from headway.testing.arrivals import worst_window
 
 SLACK = 0.002  # what a run may fall short of the promised share
 

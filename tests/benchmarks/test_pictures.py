@@ -8,7 +8,8 @@ from types import ModuleType
 
 import pytest
 from pages import DOCS, ROOT, text_of
-from simulate import worst_window
+
+from headway.testing.arrivals import worst_window
 
 PAGES = DOCS / "explanations"
 
