@@ -7,6 +7,7 @@ import sys
 from importlib.metadata import entry_points
 
 import pytest
+from pages import DOCS, blocks
 
 pytest_plugins = ["pytester"]
 
@@ -97,6 +98,12 @@ def test_the_fixtures_work_on_both_loops(pytester: pytest.Pytester, mode: str, p
     done.stdout.fnmatch_lines(
         ["*headway_clock has no hold on this test: its event loop began before the test did*"]
     )
+
+
+def test_the_tests_of_the_page_pass(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("\n".join(blocks(DOCS / "testing.md", "py")))
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    pytester.runpytest_inprocess("-p", "no:cov", "-W", "error").assert_outcomes(passed=3)
 
 
 def test_it_registers_itself_and_imports_nothing() -> None:
