@@ -257,3 +257,12 @@ async def test_a_function_that_returns_no_answer() -> None:
     async with httpx.AsyncClient(transport=provider.transport()) as http:
         with pytest.raises(InvalidArgument, match="reply=5 is no answer"):
             await http.post("http://fake/x", json=BODY)
+
+
+async def test_what_a_users_function_breaks_holds_no_slot() -> None:
+    answers = iter(["soon", 0.0])
+    provider = FakeProvider(concurrency=1, latency=lambda asked: next(answers))  # type: ignore[arg-type, return-value]
+    async with httpx.AsyncClient(transport=provider.transport()) as http:
+        with pytest.raises(InvalidArgument):
+            await http.post("http://fake/x", json=BODY)
+        assert (await http.post("http://fake/x", json=BODY)).status_code == 200

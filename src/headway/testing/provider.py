@@ -162,6 +162,7 @@ class FakeProvider(Seen):
             reply = reply(asked)
             _check_reply(reply)
         with self._lock:
+            takes = self._takes(asked)
             now = self._clock.now()
             if self._epoch is None:
                 self._epoch = time.time() - now
@@ -171,11 +172,12 @@ class FakeProvider(Seen):
                 _cost(asked, answer), asked.content,
             )  # fmt: skip
             self.arrivals.append(arrival)
-            return self._decide(asked, arrival, answer, now)
+            return self._decide(asked, arrival, answer, takes)
 
     def _decide(
-        self, asked: FakeRequest, arrival: Arrival, answer: FakeAnswer, now: float
+        self, asked: FakeRequest, arrival: Arrival, answer: FakeAnswer, takes: float
     ) -> Visit:
+        now = arrival.at
         fault = self._faults.draw()
         if fault is not None and isinstance(fault.what, int):
             arrival.fault = fault
@@ -192,7 +194,7 @@ class FakeProvider(Seen):
         self.in_flight_peak = max(self.in_flight_peak, self._in_flight)
         arrival.fault = fault
         answer = self._with_limits(answer, account, now)
-        return Visit(arrival, answer, self._takes(asked), str(fault.what) if fault else "", account)
+        return Visit(arrival, answer, takes, str(fault.what) if fault else "", account)
 
     def end(self, visit: Visit, status: int | None = None) -> None:
         """Note that a request has ended: with an answer of that `status`, or without one."""
