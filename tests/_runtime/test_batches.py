@@ -34,6 +34,8 @@ def test_by_tokens_too() -> None:
     found = list(scheduler.batches(sizes, 3, tokens=10, estimate=float))
     # The one of 11 is larger than any batch: it goes alone, for the provider to judge.
     assert found == [[3, 4, 3], [1], [10], [11], [1, 0, 0], [9], [9]]
+    found = list(scheduler.batches([3, 4, 3, 1, 1, 1, 1, 1], tokens=10, estimate=float))
+    assert found == [[3, 4, 3], [1, 1, 1, 1, 1]]
 
 
 @pytest.mark.parametrize(
@@ -103,6 +105,7 @@ async def test_a_run_over_batches() -> None:
     ("arguments", "options", "text"),
     [
         ((["a"], 0), {}, "size=0 is not a whole number from 1: it is how many items a batch holds"),
+        ((["a"],), {}, "batches() got neither how many items nor how many tokens a batch holds"),
         ((["a"], 2.0), {}, "size=2.0 is not a whole number from 1"),
         ((["a"], 2), {"tokens": 0}, "tokens=0 is not a finite number above 0"),
         ((["a"], 2), {"tokens": float("inf")}, "tokens=inf is not a finite number above 0"),

@@ -32,15 +32,21 @@ _HOW_TO_ESTIMATE = "estimate=lambda item: ..., the tokens of one item, a number 
 
 def batches(
     items: Iterable[T] | AsyncIterable[T],
-    size: int,
+    size: int | None,
     tokens: float | None,
     estimate: Callable[[T], float] | None,
 ) -> Iterator[list[T]] | AsyncIterator[list[T]]:
-    """`items` in lists of at most `size`, and of at most `tokens` as `estimate` counts them; an
-    item that is larger by itself goes alone. Raises `InvalidArgument`.
+    """`items` in lists of at most `size`, and of at most `tokens` as `estimate` counts them (None:
+    no bound); an item that is larger by itself goes alone. Raises `InvalidArgument`.
     """
     check_items(items, "batches")
-    check_count("size", size, 1, "items a batch holds")
+    if size is not None:
+        check_count("size", size, 1, "items a batch holds")
+    elif tokens is None:
+        raise InvalidArgument(
+            "batches() got neither how many items nor how many tokens a batch holds",
+            fix="scheduler.batches(items, 100), or scheduler.batches(items, tokens=8_000).",
+        )
     if tokens is not None and not (is_number(tokens) and 0 < tokens < math.inf):
         raise InvalidArgument(
             f"tokens={shown(tokens)} is not a finite number above 0: it is what a batch holds",
@@ -48,7 +54,11 @@ def batches(
         )
     if estimate is not None:
         check_plain_function(estimate, "estimate", _HOW_TO_ESTIMATE)
-    batch = _Batch[T](size, math.inf if tokens is None else tokens, estimate or tokens_of_item)
+    batch = _Batch[T](
+        math.inf if size is None else size,
+        math.inf if tokens is None else tokens,
+        estimate or tokens_of_item,
+    )
     if isinstance(items, AsyncIterable):
         return _from_async(items, batch)
     if isinstance(items, str | bytes) or not isinstance(items, Iterable):
@@ -80,7 +90,7 @@ def tokens_of_item(item: object) -> float:
 class _Batch(Generic[T]):
     """The batch that is being filled."""
 
-    def __init__(self, size: int, tokens: float, estimate: Callable[[T], float]) -> None:
+    def __init__(self, size: float, tokens: float, estimate: Callable[[T], float]) -> None:
         self._size = size
         self._most = tokens
         self._estimate = estimate

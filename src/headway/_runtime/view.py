@@ -193,7 +193,7 @@ class View(Single):
     def batches(
         self,
         items: AsyncIterable[T],
-        size: int,
+        size: int | None = None,
         *,
         tokens: float | None = None,
         estimate: Callable[[T], float] | None = None,
@@ -203,7 +203,7 @@ class View(Single):
     def batches(
         self,
         items: Iterable[T],
-        size: int,
+        size: int | None = None,
         *,
         tokens: float | None = None,
         estimate: Callable[[T], float] | None = None,
@@ -212,7 +212,7 @@ class View(Single):
     def batches(
         self,
         items: Iterable[T] | AsyncIterable[T],
-        size: int,
+        size: int | None = None,
         *,
         tokens: float | None = None,
         estimate: Callable[[T], float] | None = None,
@@ -220,7 +220,7 @@ class View(Single):
         """`items`, sync or async, in lists for calls that take many at once, as embeddings do:
         ``scheduler.map(embed, scheduler.batches(texts, 100, tokens=8_000))``.
 
-        A list holds at most `size` items and, where that is given, at most `tokens` tokens.
+        A list holds at most `size` items and at most `tokens` tokens, of which one may be left out.
         `estimate` says what one item has (by default what `headway.estimate` makes of a text, a
         list of tokens or the body of a request). One that is larger by itself goes alone, for the
         provider to judge. Items are taken as the lists are. Raises `InvalidArgument`.

@@ -255,7 +255,7 @@ class _Trace:
 def _end(span: Span, outcome: Ended | Kind, refusal: Refusal | None) -> None:
     if outcome is not Ended.OK:
         span.set_attribute("error.type", outcome.value)
-        if outcome is not Ended.CANCELLED:  # the caller's own wish
+        if outcome not in (Ended.CANCELLED, Ended.CLEARED):  # the user's own wish
             span.set_status(StatusCode.ERROR, redacted(refusal.message) if refusal else None)
     span.end()
 

@@ -110,7 +110,7 @@ class View(Single):
     def batches(
         self,
         items: Iterable[T],
-        size: int,
+        size: int | None = None,
         *,
         tokens: float | None = None,
         estimate: Callable[[T], float] | None = None,
@@ -118,7 +118,7 @@ class View(Single):
         """`items` in lists for calls that take many at once, as embeddings do:
         ``scheduler.map(embed, scheduler.batches(texts, 100, tokens=8_000))``.
 
-        A list holds at most `size` items and, where that is given, at most `tokens` tokens;
+        A list holds at most `size` items and at most `tokens` tokens, of which one may be left out;
         `headway.Scheduler.batches` says more. Raises `InvalidArgument`.
         """
         check_sync_items(items, "batches")
