@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 import headway.httpx
-from headway import InvalidArgument, MissingExtra, Scheduler
-from headway.httpx import AsyncTransport
+from headway import InvalidArgument, MissingExtra, Scheduler, sync
+from headway.httpx import AsyncTransport, Transport
 
 URL = "http://server/v1/chat"
 
@@ -38,7 +38,22 @@ def client(scheduler: Any, **options: Any) -> httpx.AsyncClient:
 def test_it_is_a_transport_of_its_own_library() -> None:
     transport = AsyncTransport(Scheduler("1/s"))
     assert isinstance(transport, httpx.AsyncBaseTransport)
-    assert headway.httpx.__all__ == ["AsyncTransport", "client"]
+    assert headway.httpx.__all__ == ["AsyncTransport", "Transport", "client", "sync_client"]
+
+
+def test_a_sync_client_has_its_own() -> None:
+    with sync.Scheduler("1000/s", concurrency=1) as scheduler:
+        view = scheduler.with_options(key="chat")
+        transport = Transport(view, httpx.MockTransport(answer))
+        assert isinstance(transport, httpx.BaseTransport)
+        with httpx.Client(transport=transport) as own:
+            assert own.get(URL).json() == {"path": "/v1/chat"}
+        with headway.httpx.sync_client(
+            scheduler, transport=httpx.MockTransport(answer), tokens=lambda body: 3
+        ) as own:
+            assert own.get(URL).json() == {"path": "/v1/chat"}
+        statistics = scheduler.statistics()
+        assert (statistics.succeeded, statistics.keys["chat"].succeeded) == (2, 1)
 
 
 @pytest.mark.anyio

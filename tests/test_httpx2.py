@@ -13,8 +13,8 @@ import httpx2
 import pytest
 
 import headway.httpx2
-from headway import InvalidArgument, MissingExtra, Scheduler
-from headway.httpx2 import AsyncTransport
+from headway import InvalidArgument, MissingExtra, Scheduler, sync
+from headway.httpx2 import AsyncTransport, Transport
 
 URL = "http://server/v1/chat"
 
@@ -38,7 +38,22 @@ def client(scheduler: Any, **options: Any) -> httpx2.AsyncClient:
 def test_it_is_a_transport_of_its_own_library() -> None:
     transport = AsyncTransport(Scheduler("1/s"))
     assert isinstance(transport, httpx2.AsyncBaseTransport)
-    assert headway.httpx2.__all__ == ["AsyncTransport", "client"]
+    assert headway.httpx2.__all__ == ["AsyncTransport", "Transport", "client", "sync_client"]
+
+
+def test_a_sync_client_has_its_own() -> None:
+    with sync.Scheduler("1000/s", concurrency=1) as scheduler:
+        view = scheduler.with_options(key="chat")
+        transport = Transport(view, httpx2.MockTransport(answer))
+        assert isinstance(transport, httpx2.BaseTransport)
+        with httpx2.Client(transport=transport) as own:
+            assert own.get(URL).json() == {"path": "/v1/chat"}
+        with headway.httpx2.sync_client(
+            scheduler, transport=httpx2.MockTransport(answer), tokens=lambda body: 3
+        ) as own:
+            assert own.get(URL).json() == {"path": "/v1/chat"}
+        statistics = scheduler.statistics()
+        assert (statistics.succeeded, statistics.keys["chat"].succeeded) == (2, 1)
 
 
 @pytest.mark.anyio

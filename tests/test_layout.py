@@ -156,8 +156,8 @@ ONE_MEANING = {
 # The error and the event are two sides of one thing; the two libraries' faces are alike, and so are
 # the faces for tasks and for threads.
 TWICE = {
-    "AsCompleted", "AsyncTransport", "Lease", "Map", "Refused", "Scheduler", "View", "_Held",
-    "_Peeked",
+    "AsCompleted", "AsyncTransport", "Lease", "Map", "Refused", "Scheduler", "Transport", "View",
+    "_Blocking", "_Held", "_HeldByThread", "_Peeked", "_PeekedByThread",
 }  # fmt: skip
 
 

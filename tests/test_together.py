@@ -14,7 +14,7 @@ import sdks
 from llmock.pytest_plugin import LLMock
 
 import headway.httpx
-from headway import Kind, Scheduler
+from headway import InvalidArgument, Kind, Scheduler, sync
 from headway._http.pool import Pool
 
 pytestmark = pytest.mark.anyio
@@ -162,3 +162,30 @@ def test_it_has_no_kinds_of_errors_of_its_own() -> None:
     errors = [found.__module__ for found in classes if issubclass(found, Exception)]
     assert errors
     assert "headway.together" not in errors
+
+
+def test_a_sync_client_is_scheduled_from_any_thread(llmock: LLMock, monkeypatch: Any) -> None:
+    llmock.rate_limit(times=1, retry_after=0.05)
+    monkeypatch.setenv("TOGETHER_API_KEY", "k")
+    monkeypatch.setenv("TOGETHER_BASE_URL", f"{llmock.url}/together")
+    with sync.Scheduler("6000/min", concurrency=2) as scheduler:
+        with sdks.ours.sync_client(scheduler) as client:
+            assert client.max_retries == 0
+            assert len(list(scheduler.map(lambda _: ask(client), range(4)))) == 4
+            assert ask(client) is not None
+        statistics = scheduler.statistics()
+    assert (statistics.sent, statistics.succeeded) == (6, 5)
+    assert statistics.refused == {Kind.RATE: 1}
+
+
+def test_each_client_needs_its_own_kind(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(InvalidArgument, match="belongs to one event loop"):
+        sdks.ours.sync_client(Scheduler(), api_key="k")
+    sdks.ours.sync_client(sync.Scheduler(), api_key="k", http_client=httpx.Client()).close()
+    assert caplog.messages == [
+        "the http_client= of headway.together.sync_client has a transport of its own, so its calls "
+        "are not scheduled. Fix: leave http_client= out, or build it with "
+        "transport=headway.httpx.Transport(scheduler)."
+    ]
+    with pytest.raises(ValueError, match="api_key= is empty"):
+        sdks.ours.sync_client(sync.Scheduler(), api_key=" ")

@@ -15,15 +15,17 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
         fix="install it with: pip install 'headway[httpx]'",
     ) from error
 
+from headway._http.blocking import BlockingStream, BothStream
 from headway._http.clients import scheduled_client
+from headway._http.faces import AsyncFace, SyncFace
 from headway._http.streams import HeldStream, PeekedStream
-from headway._http.transport import Face
 
 if TYPE_CHECKING:
+    from headway import sync
     from headway.kinds import Kind
     from headway.scheduler import View
 
-__all__ = ["AsyncTransport", "client"]
+__all__ = ["AsyncTransport", "Transport", "client", "sync_client"]
 
 
 class _Held(HeldStream, httpx.AsyncByteStream):
@@ -34,7 +36,19 @@ class _Peeked(PeekedStream, httpx.AsyncByteStream):
     pass
 
 
-class AsyncTransport(Face, httpx.AsyncBaseTransport):
+class _HeldByThread(HeldStream, BothStream, httpx.AsyncByteStream, httpx.SyncByteStream):
+    pass
+
+
+class _PeekedByThread(PeekedStream, BothStream, httpx.AsyncByteStream, httpx.SyncByteStream):
+    pass
+
+
+class _Blocking(BlockingStream, httpx.AsyncByteStream, httpx.SyncByteStream):
+    pass
+
+
+class AsyncTransport(AsyncFace, httpx.AsyncBaseTransport):
     """An httpx transport whose requests are sent under a scheduler's limits, and retried by it.
 
     ``httpx.AsyncClient(transport=AsyncTransport(scheduler))`` puts a client, and every SDK that
@@ -61,8 +75,27 @@ class AsyncTransport(Face, httpx.AsyncBaseTransport):
     _other = "headway.httpx2"
 
 
+class Transport(SyncFace, httpx.BaseTransport):
+    """`AsyncTransport` for sync clients, in any number of threads.
+
+    ``httpx.Client(transport=Transport(scheduler))`` puts a client, and every SDK that takes one,
+    under the limits of a `headway.sync.Scheduler`, or of a view of one. The arguments are those of
+    `AsyncTransport`; `transport`, `prepare` and an ``Auth`` are sync ones. In a thread
+    the `attempt_timeout` of a view bounds each blocking step of the request, and so the whole
+    about, for nothing can be cancelled.
+
+    Raises `InvalidArgument` for arguments that cannot be meant.
+    """
+
+    _library = httpx
+    _held = _HeldByThread
+    _peeked = _PeekedByThread
+    _both = _Blocking
+    _other = "headway.httpx2"
+
+
 def client(
-    scheduler: View,
+    scheduler: View | sync.View,
     *,
     tokens: Callable[[Mapping[str, Any]], float] | None = None,
     together_unit: Literal["second", "minute"] | None = None,
@@ -84,4 +117,27 @@ def client(
         "prepare": prepare,
     }
     made: httpx.AsyncClient = scheduled_client(AsyncTransport, scheduler, scheduling, options)
+    return made
+
+
+def sync_client(
+    scheduler: sync.View,
+    *,
+    tokens: Callable[[Mapping[str, Any]], float] | None = None,
+    together_unit: Literal["second", "minute"] | None = None,
+    is_refused: Callable[[Any], bool | Kind | None] | None = None,
+    prepare: Any = None,
+    **options: Any,
+) -> httpx.Client:
+    """An ``httpx.Client`` whose requests are all sent under `scheduler`, a `headway.sync.Scheduler`
+    or a view of one; the arguments are those of `client`. Raises `InvalidArgument`, and what httpx
+    raises.
+    """
+    scheduling = {
+        "tokens": tokens,
+        "together_unit": together_unit,
+        "is_refused": is_refused,
+        "prepare": prepare,
+    }
+    made: httpx.Client = scheduled_client(Transport, scheduler, scheduling, options)
     return made

@@ -1,4 +1,4 @@
-"""A ready `together.AsyncTogether` whose calls a scheduler sends.
+"""A ready `together.AsyncTogether`, or `together.Together`, whose calls a scheduler sends.
 
 One place retries, and that is the scheduler: the SDK's own retries are off, unless the scheduler
 has none (``Retry(attempts=1)``). The connection pool is
@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from headway._http.arguments import check_scheduler
+from headway._http.arguments import ASYNC, SYNC, check_scheduler
 from headway.errors import MissingExtra
 from headway.kinds._words import with_fix
 from headway.providers import TOGETHER, InvalidSettings, check_key, check_url
@@ -21,8 +21,8 @@ from headway.providers import TOGETHER, InvalidSettings, check_key, check_url
 try:
     import together
 
-    from headway._http.pool import Pool
-    from headway.httpx import AsyncTransport
+    from headway._http.pool import Pool, sync_pool
+    from headway.httpx import AsyncTransport, Transport
 except ImportError as error:  # pragma: no cover - needs an environment without the extra
     raise MissingExtra(
         "headway.together wraps Together's SDK, which is not installed",
@@ -30,9 +30,10 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
     ) from error
 
 if TYPE_CHECKING:
+    from headway import sync
     from headway.scheduler import View
 
-__all__ = ["KEY_VARIABLE", "URL_VARIABLE", "InvalidSettings", "client"]
+__all__ = ["KEY_VARIABLE", "URL_VARIABLE", "InvalidSettings", "client", "sync_client"]
 
 
 KEY_VARIABLE = TOGETHER.key_variable
@@ -44,7 +45,7 @@ logger = logging.getLogger("headway")
 
 
 def client(
-    scheduler: View,
+    scheduler: View | sync.View,
     *,
     tokens: Callable[[Mapping[str, Any]], float] | None = None,
     together_unit: Literal["second", "minute"] | None = None,
@@ -63,33 +64,62 @@ def client(
     Raises `InvalidSettings` when there is no key, or one that no header can carry, or an address
     that is not an http one or ends in ``/v1``; `MissingExtra` (at import) without the SDK.
     """
-    check_scheduler(scheduler)
-    given = options.pop("api_key", None)
-    key = check_key(os.environ.get(KEY_VARIABLE)) if given is None else _given_key(given)
-    given_url = options.pop("base_url", None) or os.environ.get(URL_VARIABLE)
-    url = check_url(given_url, URL_VARIABLE) if given_url else None
+    check_scheduler(scheduler, ASYNC)
+    _settle_options(scheduler, AsyncTransport, options)
+    if "http_client" not in options:
+        pool = Pool(scheduler._shell.connections, options["base_url"] or _SDK_URL)
+        transport = AsyncTransport(scheduler, pool, tokens=tokens, together_unit=together_unit)
+        options["http_client"] = together.DefaultAsyncHttpxClient(transport=transport)
+    return together.AsyncTogether(**options)
+
+
+def sync_client(
+    scheduler: sync.View,
+    *,
+    tokens: Callable[[Mapping[str, Any]], float] | None = None,
+    together_unit: Literal["second", "minute"] | None = None,
+    **options: Any,
+) -> together.Together:
+    """A `Together`, the sync client, whose calls are sent under `scheduler`, a
+    `headway.sync.Scheduler` or a view of one, from any number of threads.
+
+    The arguments are those of `client`, and so is what it raises; a client given as ``http_client``
+    needs a `headway.httpx.Transport`. Close it with ``with`` or ``client.close()``.
+    """
+    check_scheduler(scheduler, SYNC)
+    _settle_options(scheduler, Transport, options)
+    if "http_client" not in options:
+        pool = sync_pool(scheduler._shell.connections, options["base_url"] or _SDK_URL)
+        transport = Transport(scheduler, pool, tokens=tokens, together_unit=together_unit)
+        options["http_client"] = together.DefaultHttpxClient(transport=transport)
+    return together.Together(**options)
+
+
+def _settle_options(scheduler: View | sync.View, face: type, options: dict[str, Any]) -> None:
+    """Settle the key, the address and who retries in `options`, the SDK's; and warn of an
+    ``http_client`` whose transport is no `face`. Raises `InvalidSettings`.
+    """
+    given = options.get("api_key")
+    options["api_key"] = (
+        check_key(os.environ.get(KEY_VARIABLE)) if given is None else _given_key(given)
+    )
+    url = options.get("base_url") or os.environ.get(URL_VARIABLE)
+    options["base_url"] = check_url(url, URL_VARIABLE) if url else None
     if scheduler._shell.state.refusals.retry.attempts > 1:  # else nobody would retry
         options.setdefault("max_retries", 0)
     http = options.get("http_client")
-    if http is not None:
-        if not isinstance(getattr(http, "_transport", None), AsyncTransport):
-            logger.warning(
-                with_fix(
-                    "the http_client= of headway.together.client has a transport of its own, so "
-                    "its calls are not scheduled",
-                    "leave http_client= out, or build it with "
-                    "transport=headway.httpx.AsyncTransport(scheduler).",
-                )
-            )
-    else:
-        transport = AsyncTransport(
-            scheduler,
-            Pool(scheduler._shell.connections, url or _SDK_URL),
-            tokens=tokens,
-            together_unit=together_unit,
+    if http is None:
+        options.pop("http_client", None)
+    elif not isinstance(getattr(http, "_transport", None), face):
+        logger.warning(
+            with_fix(
+                "the http_client= of headway.together.%s has a transport of its own, so its calls "
+                "are not scheduled",
+                "leave http_client= out, or build it with transport=headway.httpx.%s(scheduler).",
+            ),
+            "client" if face is AsyncTransport else "sync_client",
+            face.__name__,
         )
-        options["http_client"] = together.DefaultAsyncHttpxClient(transport=transport)
-    return together.AsyncTogether(api_key=key, base_url=url, **options)
 
 
 def _given_key(key: object) -> str:

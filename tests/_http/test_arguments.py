@@ -10,8 +10,10 @@ import pytest
 
 import headway.httpx
 import headway.httpx2
-from headway import InvalidArgument, Scheduler
+from headway import InvalidArgument, Scheduler, sync
 from headway._http.arguments import (
+    ASYNC,
+    SYNC,
     check_connections,
     check_scheduler,
     check_transport,
@@ -25,14 +27,26 @@ FACES = {
 
 
 def test_a_scheduler_and_a_view_of_one() -> None:
-    check_scheduler(Scheduler("1/s"))
-    check_scheduler(Scheduler("1/s").with_options(key="a"))
+    check_scheduler(Scheduler("1/s"), ASYNC)
+    check_scheduler(Scheduler("1/s").with_options(key="a"), ASYNC)
+    for names in (ASYNC, SYNC):
+        for scheduler in (one := sync.Scheduler(), one.with_options(key="a"), one.aio):
+            check_scheduler(scheduler, names)
+
+
+def test_a_sync_client_needs_a_scheduler_for_threads() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        check_scheduler(Scheduler("1/s"), SYNC)
+    assert str(caught.value) == (
+        "a headway.Scheduler belongs to one event loop, and a sync client is in none. Fix: "
+        "Transport(headway.sync.Scheduler(...)), or AsyncTransport for an AsyncClient."
+    )
 
 
 @pytest.mark.parametrize("value", [None, "600/min", Scheduler, object()])
 def test_what_is_no_scheduler(value: object) -> None:
     with pytest.raises(InvalidArgument, match=r"is not a Scheduler\. Fix: Async") as caught:
-        check_scheduler(value)
+        check_scheduler(value, ASYNC)
     assert str(caught.value).startswith("scheduler=")
 
 
@@ -51,7 +65,7 @@ def test_the_units_that_together_counts_by(unit: object, known: bool) -> None:
 @pytest.mark.parametrize("library", FACES)
 def test_a_transport_of_the_library(library: Any) -> None:
     face, other = FACES[library]
-    check_transport(library.MockTransport(lambda request: None), library, other, face)
+    check_transport(library.MockTransport(lambda request: None), library, other, face, ASYNC)
 
 
 async def _handle(request: Any) -> Any:
@@ -64,7 +78,10 @@ async def _handle(request: Any) -> Any:
     [
         (lambda ours, theirs: ours.AsyncHTTPTransport, "is a class. Fix: an instance, AsyncHTTPTr"),
         (lambda ours, theirs: ours.Client(), "is a client, not an async transport of"),
-        (lambda ours, theirs: ours.HTTPTransport(), "is a sync transport, and headway schedules"),
+        (
+            lambda ours, theirs: ours.HTTPTransport(),
+            "for sync clients, and this is for async ones",
+        ),
         (lambda ours, theirs: theirs.MockTransport(_handle), "for a client of the other library"),
         (lambda ours, theirs: theirs.AsyncClient(), "for a client of the other library"),
         (lambda ours, theirs: None, "NoneType is not an async transport of"),
@@ -74,9 +91,24 @@ def test_what_is_no_transport_of_the_library(library: Any, make: Any, said: str)
     face, other = FACES[library]
     (theirs,) = FACES.keys() - {library}
     with pytest.raises(InvalidArgument) as caught:
-        check_transport(make(library, theirs), library, other, face)
+        check_transport(make(library, theirs), library, other, face, ASYNC)
     assert said in str(caught.value)
     assert ". Fix: " in str(caught.value)
+
+
+@pytest.mark.parametrize("library", FACES)
+def test_transports_of_sync_clients(library: Any) -> None:
+    face, other = FACES[library]
+    check_transport(library.HTTPTransport(), library, other, face, SYNC)
+    for wrong, said in (
+        (library.AsyncHTTPTransport(), "is for async clients, and this is for sync ones. Fix: "),
+        (library.Client(), "is a client, not a sync transport of"),
+        (None, "NoneType is not a sync transport of"),
+    ):
+        with pytest.raises(InvalidArgument) as caught:
+            check_transport(wrong, library, other, face, SYNC)
+        assert said in str(caught.value)
+        assert "Async" not in caught.value.fix or "around it" in caught.value.fix
 
 
 @pytest.mark.parametrize("library", FACES)
@@ -84,7 +116,7 @@ def test_no_transport_is_wrapped_twice(library: Any) -> None:
     face, other = FACES[library]
     inner = face(Scheduler("1/s"), library.MockTransport(_handle))
     with pytest.raises(InvalidArgument, match="is headway's already: each request would wait for"):
-        check_transport(inner, library, other, face)
+        check_transport(inner, library, other, face, ASYNC)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from llmock.pytest_plugin import LLMock
 from sites import Site
 
 import headway
-from headway import InvalidArgument, Scheduler
+from headway import InvalidArgument, Scheduler, sync
 
 pytestmark = pytest.mark.anyio
 
@@ -104,3 +104,18 @@ def test_one_transport_serves_two_loops_after_one_another(site: Site, llmock: LL
     assert asyncio.run(ask(last=True)) in (200, 404)
     assert scheduler.statistics().succeeded + scheduler.statistics().failed == 2
     gc.collect()  # nobody could close what the first loop left
+
+
+def test_every_transport_of_a_sync_client_is_under_the_limits(site: Site) -> None:
+    def handle(request: Any) -> Any:
+        return site.library.Response(200, content=b"ok")
+
+    inner = site.library.MockTransport(handle)
+    with sync.Scheduler("1000/s", concurrency=300) as scheduler:
+        mounts = {"https://": site.library.MockTransport(handle), "https://other": None}
+        with site.face.sync_client(scheduler, transport=inner, mounts=mounts) as client:
+            for url in ("http://server/", "https://server/", "https://other/"):
+                assert client.get(url).status_code == 200
+        assert scheduler.statistics().sent == 3
+        with site.face.sync_client(scheduler, proxy="http://127.0.0.1:9") as client:
+            assert {type(each) for each in client._mounts.values()} == {site.face.Transport}

@@ -80,7 +80,8 @@ async def test_what_breaks_off_ends_with_the_error() -> None:
 
 
 async def test_what_is_not_read_by_its_last_moment_ends_in_a_timeout() -> None:
-    held = Held(Inner(b"a", b"b", b"c"), until=anyio.current_time() + 1.5)
+    end = anyio.current_time() + 1.5
+    held = Held(Inner(b"a", b"b", b"c"), limit=lambda: anyio.fail_after(end - anyio.current_time()))
     with pytest.raises(TimeoutError):
         [chunk async for chunk in held]
     assert [(kept, type(error)) for kept, error in held.ends] == [(b"a", TimeoutError)]

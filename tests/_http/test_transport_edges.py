@@ -409,7 +409,7 @@ async def test_wrong_transports_are_told_to_the_point(site: Site) -> None:
     for wrong, said in (
         (library.AsyncHTTPTransport, r"is a class. Fix: an instance, AsyncHTTPTransport\(\)"),
         (library.AsyncClient(), "is a client, not an async transport"),
-        (library.HTTPTransport(), "is a sync transport, and headway schedules async calls"),
+        (library.HTTPTransport(), "is for sync clients, and this is for async ones"),
         (face.AsyncTransport(scheduler), "is headway's already"),
     ):
         with pytest.raises(TypeError, match=said):

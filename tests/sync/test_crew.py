@@ -166,10 +166,21 @@ def test_a_system_without_threads_goes_on_with_those_that_run(
 
     def scarce(thread: threading.Thread) -> None:
         begun.append(thread)
-        if len(begun) > 2:  # that at home, and one
+        if len(begun) > most:  # that at home, which another opens, and one
             raise RuntimeError("can't start new thread")
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", scarce)
+    most = 3
     with Scheduler(concurrency=8) as scheduler:
         assert results(crew_of(scheduler, lambda n: n, range(20))) == list(range(20))
+        most = 0
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            results(crew_of(scheduler, lambda n: n, range(20)))
+
+
+def test_calls_stand_in_the_queue_in_the_order_of_the_items() -> None:
+    order: list[int] = []
+    with Scheduler(concurrency=1) as scheduler:
+        assert results(crew_of(scheduler, order.append, range(300))) == [None] * 300
+    assert order == list(range(300))

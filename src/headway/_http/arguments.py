@@ -3,21 +3,54 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
 from typing import Any
 
 from headway.errors import InvalidArgument
 from headway.kinds._words import shown
 from headway.rates import is_number
+from headway.sync._shell import CommonShell
 
-__all__ = ["check_address", "check_connections", "check_scheduler", "check_transport", "check_unit"]
+__all__ = [
+    "ASYNC",
+    "SYNC",
+    "Names",
+    "check_address",
+    "check_connections",
+    "check_scheduler",
+    "check_transport",
+    "check_unit",
+]
 
 
-def check_scheduler(scheduler: object) -> None:
-    """Raise `InvalidArgument` for what is neither a scheduler nor a view of one."""
+@dataclass(frozen=True)
+class Names:
+    """What things are called on one side of a library: that of async clients, or of sync ones."""
+
+    side: str
+    face: str  # headway's transport
+    base: str  # the class of the library's transports
+    http: str  # the one that opens connections
+    client: str
+
+
+ASYNC = Names("async", "AsyncTransport", "AsyncBaseTransport", "AsyncHTTPTransport", "AsyncClient")
+SYNC = Names("sync", "Transport", "BaseTransport", "HTTPTransport", "Client")
+
+
+def check_scheduler(scheduler: object, names: Names) -> None:
+    """Raise `InvalidArgument` for what is neither a scheduler nor a view of one, or of the other
+    side: an async one for a sync client.
+    """
     if inspect.isclass(scheduler) or not hasattr(scheduler, "_shell"):
         raise InvalidArgument(
             f"scheduler={shown(scheduler)} is not a Scheduler",
-            fix="AsyncTransport(Scheduler(...)), or a view that its with_options() made.",
+            fix=f"{names.face}(Scheduler(...)), or a view that its with_options() made.",
+        )
+    if names is SYNC and not isinstance(scheduler._shell, CommonShell):
+        raise InvalidArgument(
+            "a headway.Scheduler belongs to one event loop, and a sync client is in none",
+            fix="Transport(headway.sync.Scheduler(...)), or AsyncTransport for an AsyncClient.",
         )
 
 
@@ -43,8 +76,8 @@ def check_unit(unit: object) -> None:
         )
 
 
-def check_transport(transport: Any, library: Any, other: str, face: type) -> None:
-    """Raise `InvalidArgument` for no async transport of `library`, and for headway's own."""
+def check_transport(transport: Any, library: Any, other: str, face: type, names: Names) -> None:
+    """Raise `InvalidArgument` for no transport of that side of `library`, and for headway's own."""
     name = library.__name__
     said = f"{type(transport).__module__}.{type(transport).__qualname__}"
     if isinstance(transport, face):
@@ -53,21 +86,23 @@ def check_transport(transport: Any, library: Any, other: str, face: type) -> Non
             "other",
             fix="wrap a transport once, and give the same one to every client.",
         )
-    if isinstance(transport, library.AsyncBaseTransport):
+    if isinstance(transport, getattr(library, names.base)):
         return
+    others = SYNC if names is ASYNC else ASYNC
+    article = "an async" if names is ASYNC else "a sync"
     if inspect.isclass(transport):
         what = f"{transport.__module__}.{transport.__qualname__} is a class"
         fix = f"an instance, {transport.__qualname__}()"
     elif isinstance(transport, library.AsyncClient | library.Client):
-        what = f"{said} is a client, not an async transport of {name}"
-        fix = f"the other way round, AsyncClient(transport=AsyncTransport(scheduler)); {other} "
+        what = f"{said} is a client, not {article} transport of {name}"
+        fix = f"the other way round, {names.client}(transport={names.face}(scheduler)); {other} "
         fix += "for a client of the other library"
-    elif isinstance(transport, library.BaseTransport):
-        what = f"{said} is a sync transport, and headway schedules async calls"
-        fix = f"{name}.AsyncHTTPTransport(), in an AsyncClient"
+    elif isinstance(transport, getattr(library, others.base)):
+        what = f"{said} is for {others.side} clients, and this is for {names.side} ones"
+        fix = f"{name}.{names.http}(), or headway.{name}.{others.face} around it"
     else:
-        what = f"{said} is not an async transport of {name}"
-        fix = f"pass one of {name}'s (AsyncHTTPTransport), or use {other} for a client of the other"
+        what = f"{said} is not {article} transport of {name}"
+        fix = f"pass one of {name}'s ({names.http}), or use {other} for a client of the other"
         fix += " library"
     raise InvalidArgument(what, fix=f"{fix}.")
 

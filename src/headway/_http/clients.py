@@ -10,16 +10,17 @@ __all__ = ["scheduled_client"]
 
 
 def scheduled_client(face: Any, scheduler: Any, scheduling: Any, options: Any) -> Any:
-    """An ``AsyncClient`` of the library of `face`, a transport's class, made with `options`; every
-    transport that it has is wrapped in one `face` with the options `scheduling`.
+    """A client of the library and the side of `face`, a transport's class, made with `options`;
+    each transport that it has is wrapped in one `face` with the options `scheduling`.
     """
-    check_scheduler(scheduler)
+    names = face._names
+    check_scheduler(scheduler, names)
     library = face._library
     most = scheduler._shell.connections
     options.setdefault(
         "limits", library.Limits(max_connections=most, max_keepalive_connections=most)
     )
-    client = library.AsyncClient(**options)
+    client = getattr(library, names.client)(**options)
     wrapped: dict[int, Any] = {}
 
     def under(transport: Any) -> Any:

@@ -53,9 +53,10 @@ class Observer:
             together_unit=self._together_unit,
         )
         if hints:
-            shell.state.observe(hints, flow, now, sent_at)
-            if shell.state.events:
-                shell.poll()
+            with shell.lock:
+                shell.state.observe(hints, flow, now, sent_at)
+                if shell.state.events:
+                    shell.poll()
 
     def dialect(self, url: Any) -> Dialect:
         """The dialect of what answers at `url`."""

@@ -21,7 +21,7 @@ from anyio.lowlevel import current_token
 from headway.kinds._words import redacted
 from headway.providers import InvalidSettings
 
-__all__ = ["Pool"]
+__all__ = ["Pool", "sync_pool"]
 
 # A model may think for minutes, while whatever stands between forgets a silent connection.
 _KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
@@ -89,6 +89,12 @@ class Pool(httpx.AsyncBaseTransport):
         most = self._connections
         limits = httpx.Limits(max_connections=most, max_keepalive_connections=most)
         return httpx.AsyncHTTPTransport(limits=limits, proxy=self.proxy, socket_options=_KEEP_ALIVE)
+
+
+def sync_pool(connections: int | None, url: str) -> httpx.BaseTransport:
+    """The same for threads: httpx's own transport, through the same proxy."""
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+    return httpx.HTTPTransport(limits=limits, proxy=_proxy_of(url), socket_options=_KEEP_ALIVE)
 
 
 def _aiohttp(connections: int | None, proxy: str | None) -> httpx.AsyncBaseTransport:

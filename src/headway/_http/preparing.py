@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from headway._http.bodies import repeatable
+from headway._runtime.calls import check_plain_function
 from headway.errors import InvalidArgument
 from headway.kinds._words import shown
 
@@ -17,18 +18,20 @@ Prepare = Callable[[Any], Awaitable[Any]]
 _FIX = "prepare=an async def that takes the request, or an Auth of the same library."
 
 
-def preparer(prepare: Any, library: Any) -> Prepare | None:
-    """What makes a request of `library` ready, as `prepare` says: a function of it, plain or async,
-    that changes it or returns another; or an `Auth`, whose first step is taken.
+def preparer(prepare: Any, library: Any, *, awaits: bool) -> Prepare | None:
+    """What makes a request of `library` ready, as `prepare` says: a function of it, plain or (where
+    it `awaits`) async, that changes it or returns another; or an `Auth`, whose first step is taken.
 
     Raises `InvalidArgument` for something else.
     """
     if prepare is None:
         return None
     if isinstance(prepare, library.Auth):
-        return _by_flow(prepare, library)
+        return _by_flow(prepare, library) if awaits else _by_sync_flow(prepare, library)
     if inspect.isclass(prepare) or not callable(prepare):
         raise InvalidArgument(f"prepare={shown(prepare)} prepares no request", fix=_FIX)
+    if not awaits:
+        check_plain_function(prepare, "prepare", "prepare= a def that takes the request")
 
     async def prepared(request: Any) -> Any:
         fresh = await _fresh(request, library)
@@ -54,6 +57,17 @@ def _by_flow(auth: Any, library: Any) -> Prepare:
             return await anext(flow)
         finally:
             await flow.aclose()
+
+    return prepared
+
+
+def _by_sync_flow(auth: Any, library: Any) -> Prepare:
+    async def prepared(request: Any) -> Any:
+        flow = auth.sync_auth_flow(await _fresh(request, library))
+        try:
+            return next(flow)
+        finally:
+            flow.close()
 
     return prepared
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
-import anyio
 from anyio.lowlevel import checkpoint
 
 __all__ = ["PAUSE_EVERY", "HeldStream", "PeekedStream"]
@@ -31,13 +31,13 @@ class HeldStream:
         stream: Any,
         end: Callable[[bytes, BaseException | None], None],
         abandon: Callable[[], None],
-        until: float | None = None,
+        limit: Callable[[], AbstractContextManager[Any, bool | None]] | None = None,
     ) -> None:
         self._stream = stream
         self._next: Any = None
         self._end: Callable[[bytes, BaseException | None], None] | None = end
         self._abandon = abandon
-        self._until = until  # the last moment at which it may be read
+        self._limit = limit  # bounds the reading of each chunk
         self._kept = bytearray()
         self._read = 0  # chunks
 
@@ -54,13 +54,10 @@ class HeldStream:
             self._read += 1
             if not self._read % PAUSE_EVERY:
                 await checkpoint()
-            if self._until is None:
+            if self._limit is None:
                 chunk = await self._next()
             else:
-                left = self._until - anyio.current_time()
-                if left <= 0:
-                    raise TimeoutError
-                with anyio.fail_after(left):
+                with self._limit():
                     chunk = await self._next()
         except StopAsyncIteration:
             self._finish(None)

@@ -11,18 +11,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
-
-import anyio
-from anyio.lowlevel import checkpoint
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 from headway._core.queue.credentials import Credential
 from headway._core.queue.job import Job
 from headway._http.arguments import (
-    check_address,
-    check_connections,
+    SYNC,
+    Names,
     check_scheduler,
     check_transport,
     check_unit,
@@ -44,6 +42,7 @@ from headway._http.observer import Observer
 from headway._http.preparing import preparer
 from headway._http.secrets import hidden_in
 from headway._http.streams import PAUSE_EVERY
+from headway._http.times import TimeLimits
 from headway._http.watch import Watch
 from headway._runtime.attempt import Attempt
 from headway._runtime.calls import check_plain_function, checked_tokens, kind_of
@@ -55,6 +54,7 @@ from headway.kinds import Kind, Moves
 from headway.providers import provider_at
 
 if TYPE_CHECKING:
+    from headway import sync
     from headway.scheduler import View
 
 __all__ = ["Face"]
@@ -86,16 +86,21 @@ _HOW_TO_REFUSE = "is_refused=lambda response: ..., or a def that returns True, F
 
 
 class Face(Single):
-    """The transport of one library; a face names the library and its kinds of streams."""
+    """The transport of one library; a face names the library and its kinds of streams.
+
+    What it awaits blocks, in a face for sync clients: its coroutines are run in one step there.
+    """
 
     _library: Any
     _held: Any
     _peeked: Any
     _other: str
+    _times: TimeLimits
+    _names: Names
 
     def __init__(
         self,
-        scheduler: View,
+        scheduler: View | sync.View,
         transport: Any = None,
         *,
         tokens: Callable[[Mapping[str, Any]], float] | None = None,
@@ -103,79 +108,31 @@ class Face(Single):
         is_refused: Callable[[Any], bool | Kind | None] | None = None,
         prepare: Any = None,
     ) -> None:
-        check_scheduler(scheduler)
+        check_scheduler(scheduler, self._names)
         check_unit(together_unit)
         if tokens is not None:
             check_plain_function(tokens, "tokens", _HOW_TO_COUNT)
         if is_refused is not None:
             check_plain_function(is_refused, "is_refused", _HOW_TO_REFUSE)
         self._shell = scheduler._shell
-        self._options = scheduler._options
+        self._options = replace(scheduler._options, blocks=self._names is SYNC)
         # Of a send by itself: its response is no result of the user's, and may be a long stream.
         self._alone = replace(self._options, attempt_timeout=None, usage=_unread, is_refused=None)
-        self._loop: object = None
         self._ours = transport is None
         if transport is None:
             transport = self._open()
-        check_transport(transport, self._library, self._other, Face)
+        check_transport(transport, self._library, self._other, Face, self._names)
         self._transport = transport
         self._estimator = Estimator() if tokens is None else tokens
         self._observe = Observer(self._shell, together_unit)
         self._known: set[tuple[str, Any]] = set()  # hosts, each with the key that talks to it
         self._is_refused = is_refused
-        self._prepare = preparer(prepare, self._library)
+        self._prepare = preparer(prepare, self._library, awaits=self._names is not SYNC)
         self.watch = Watch()
         self._replies = Replies()
         self._shell.serve()
 
-    async def __aenter__(self) -> Self:
-        await self._transport.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None = None,
-        error: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        self.watch.closes(type(self).__module__)
-        await self._transport.__aexit__(kind, error, traceback)
-
-    async def aclose(self) -> None:
-        """Close the wrapped transport and its connections."""
-        self.watch.closes(type(self).__module__)
-        await self._transport.aclose()
-
-    async def warm(self, url: str, connections: int = 1, *, timeout: float = 10) -> None:
-        """Open `connections` (a number) to `url` at once, by HEAD requests that no limit counts.
-
-        The first requests then do not arrive later than the next ones by a TLS handshake. What
-        the server answers is of no interest; raises what the wrapped transport raises, and
-        `TimeoutError` after `timeout` seconds. Raises `InvalidArgument` for values that
-        cannot be meant.
-        """
-        check_address(url, self._library)
-        check_connections(connections, timeout)
-        failures: list[Exception] = []
-
-        async def open_one() -> None:
-            try:
-                response = await self._transport.handle_async_request(
-                    self._library.Request("HEAD", url)
-                )
-                await response.aclose()
-            except Exception as error:
-                failures.append(error)
-                group.cancel_scope.cancel()
-
-        with anyio.fail_after(timeout):
-            async with anyio.create_task_group() as group:
-                for _ in range(connections):
-                    group.start_soon(open_one)
-        if failures:
-            raise failures[0]
-
-    async def handle_async_request(self, request: Any) -> Any:
+    async def _handle(self, request: Any) -> Any:
         """Send `request` when the limits allow it; a response, refusals of the last try included.
 
         Raises what the wrapped transport raised last, and what `Scheduler.submit` raises.
@@ -184,7 +141,7 @@ class Face(Single):
             raise InvalidArgument(
                 f"a request of {type(request).__module__.split('.')[0]} reached a transport of "
                 f"{self._library.__name__}",
-                fix=f"give this client {self._other}.AsyncTransport.",
+                fix=f"give this client {self._other}.{type(self).__name__}.",
             )
         self.watch.sees(request, retries=self._retries)
         shell, options = self._shell, self._options
@@ -192,15 +149,13 @@ class Face(Single):
         talks = request.url.host, options.key if attempt is None else attempt.job.flow.key
         if talks not in self._known:
             self._introduce(*talks)
-        credential = shell.state.refusals.credentials.seen(name_of(request))
+        credential = self._credential(request)
         if shell.memory is not None:
-            shell.memory.recognise(str(credential.name), shell.state, shell.now())
+            with shell.lock:
+                shell.memory.recognise(str(credential.name), shell.state, shell.now())
         try:
             if attempt is None:
-                tokens, estimate = self._cost(request)
-                like = None if estimate is None else estimate.like
-                job = shell.new_job(options, tokens)
-                job.credential, job.estimate = credential, estimate
+                job, like = self._job(request, credential)
                 if shell.unseen:
                     job.needs_no_slot()
                 shell.check_open()
@@ -216,10 +171,7 @@ class Face(Single):
                 return await self._send(attempt, request, like, credential)
             else:
                 attempt.sends_again()
-                tokens, estimate = self._cost(request)
-                like = None if estimate is None else estimate.like
-                job = shell.new_job(options, tokens)
-                job.credential, job.estimate = credential, estimate
+                job, like = self._job(request, credential)
                 call = self._send_further(attempt.further(job), request, like)
             if options.timeout is not None:
                 call = shell.within(job, options.timeout, call)
@@ -235,6 +187,18 @@ class Face(Single):
         except HeadwayError as error:
             error.add_note(_NOT_SENT)
             raise
+
+    def _credential(self, request: Any) -> Credential:
+        shell = self._shell
+        with shell.lock:
+            return shell.state.refusals.credentials.seen(name_of(request))
+
+    def _job(self, request: Any, credential: Credential) -> tuple[Job, Likeness | None]:
+        """A job that sends `request`, and what that has in common with others."""
+        tokens, estimate = self._cost(request)
+        job = self._shell.new_job(self._options, tokens)
+        job.credential, job.estimate = credential, estimate
+        return job, None if estimate is None else estimate.like
 
     def _introduce(self, host: str, key: Any) -> None:
         """Tell the scheduler how the provider at `host`, which jobs of `key` are the first to talk
@@ -274,7 +238,7 @@ class Face(Single):
         assert credential is not None
         if self._prepare is not None:
             request = await self._prepare(request)
-            credential = self._shell.state.refusals.credentials.seen(name_of(request))
+            credential = self._credential(request)
             if attempt.job.credential is not None:
                 attempt.job.credential = credential
         if credential.latch is not None:
@@ -290,7 +254,8 @@ class Face(Single):
         if refusal is not None:
             attempt.refused(refusal, response)
             return self._handed_on(response, refusal)
-        credential.successes += 1
+        with self._shell.lock:
+            credential.successes += 1
         attempt.answered()
         return self._hold(request, like, response, attempt, until)
 
@@ -309,18 +274,14 @@ class Face(Single):
         return self._shell.state.refusals.retry.attempts > 1
 
     def _headers(self, request: Any) -> Awaitable[Any]:
-        if self._ours and self._loop is not (loop := self._shell.loop):
-            if self._loop is not None:  # the connections of another loop are of no use
-                self._transport = self._open()
-            self._loop = loop
         if self._options.attempt_timeout is None:
-            sending: Awaitable[Any] = self._transport.handle_async_request(request)
+            sending: Awaitable[Any] = self._inner().handle_async_request(request)
             return sending
         return self._in_time(request, self._options.attempt_timeout)
 
     async def _in_time(self, request: Any, timeout: float) -> Any:
-        with anyio.fail_after(timeout):
-            return await self._transport.handle_async_request(request)
+        with self._times.fail_after(timeout):
+            return await self._inner().handle_async_request(request)
 
     async def _refusal(
         self,
@@ -357,10 +318,11 @@ class Face(Single):
             if kind is not None:
                 refusal = replace(refusal, kind=kind, typed=True)
         if refusal is not None and refusal.kind.moves is Moves.LATCH:
-            self._replies.keep(credential, response, body, refusal)
-            if job.credential is None:  # else that is learned when its attempt ends
-                state, now = self._shell.state, self._shell.clock()
-                state.refusals.deny(credential, refusal, job.started_at, now)
+            with self._shell.lock:
+                self._replies.keep(credential, response, body, refusal)
+                if job.credential is None:  # else that is learned when its attempt ends
+                    state, now = self._shell.state, self._shell.clock()
+                    state.refusals.deny(credential, refusal, job.started_at, now)
         return refusal
 
     async def _judge(self, response: Any, until: float | None) -> Kind | None:
@@ -379,7 +341,7 @@ class Face(Single):
             rest = stream.__aiter__()
             left = None if until is None else max(0.0, until - self._shell.clock())
             try:
-                with anyio.fail_after(left):
+                with self._times.fail_after(left):
                     async for chunk in rest:
                         chunks.append(chunk)
                         plain += decoder.feed(chunk)
@@ -387,7 +349,7 @@ class Face(Single):
                         if size > _MOST_DECODED:
                             raise TooLarge
                         if not len(chunks) % PAUSE_EVERY:
-                            await checkpoint()
+                            await self._times.checkpoint()
             except TooLarge:
                 response.stream = self._peeked(chunks, rest, stream, None)
                 return None
@@ -403,7 +365,7 @@ class Face(Single):
             await response.aclose()
             raise self._library.DecodingError(f"the answer cannot be decoded: {error}") from error
         except BaseException:
-            with anyio.CancelScope(shield=True):
+            with self._times.shielded():
                 await response.aclose()
             raise
 
@@ -413,7 +375,7 @@ class Face(Single):
         rest = response.stream.__aiter__()
         size = 0
         failure: Exception | None = None
-        with anyio.move_on_after(_PEEK_FOR) as limit:
+        with self._times.move_on_after(_PEEK_FOR) as limit:
             try:
                 async for chunk in rest:
                     chunks.append(chunk)
@@ -423,7 +385,7 @@ class Face(Single):
             except Exception as error:  # the status and the headers have said enough
                 failure = error
             except BaseException:
-                with anyio.CancelScope(shield=True):
+                with self._times.shielded():
                     await response.stream.aclose()
                 raise
         if limit.cancelled_caught:
@@ -465,11 +427,13 @@ class Face(Single):
             if used > _PLAUSIBLE and not is_plausible(
                 used, attempt.job.cost, len(plain) + size_of(request)
             ):
-                shell.state.disbelieve(attempt.job, used, shell.clock())
+                with shell.lock:
+                    shell.state.disbelieve(attempt.job, used, shell.clock())
                 attempt.drained(None)
                 return
             if like is not None and isinstance(self._estimator, Estimator):
-                self._estimator.hear(like, usage)
+                with shell.lock:
+                    self._estimator.hear(like, usage)
             attempt.drained(used)
 
         if read:
@@ -478,14 +442,28 @@ class Face(Single):
         if until is not None and not is_text(response.headers):
             until = None
         response.stream = self._held(
-            response.stream, end, lambda: shell.soon(lambda: attempt.drained(None)), until
+            response.stream,
+            end,
+            lambda: shell.soon(lambda: attempt.drained(None)),
+            None if until is None else partial(self._left, until),
         )
         return response
+
+    def _inner(self) -> Any:
+        """The transport that sends what is sent now."""
+        raise NotImplementedError
 
     def _open(self) -> Any:
         most = self._shell.connections
         limits = self._library.Limits(max_connections=most, max_keepalive_connections=most)
-        return self._library.AsyncHTTPTransport(limits=limits)
+        return getattr(self._library, self._names.http)(limits=limits)
+
+    def _left(self, until: float) -> AbstractContextManager[Any, bool | None]:
+        """Bounds what is read by that moment. Raises `TimeoutError` where it has passed."""
+        left = until - self._shell.clock()
+        if left <= 0:
+            raise TimeoutError
+        return self._times.fail_after(left)
 
     def _until(self, sent_at: float) -> float | None:
         limit = self._options.attempt_timeout
@@ -515,8 +493,9 @@ class Face(Single):
         estimator = self._estimator
         if not isinstance(estimator, Estimator):
             return checked_tokens(estimator(body)), None
-        estimate = estimator.estimate(body, len(content), self._like(body, options.key))
-        return estimate(), estimate
+        with self._shell.lock:
+            estimate = estimator.estimate(body, len(content), self._like(body, options.key))
+            return estimate(), estimate
 
 
 def _decoded(response: Any, raw: bytes) -> bytes:

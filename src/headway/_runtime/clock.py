@@ -12,7 +12,7 @@ from anyio.lowlevel import current_token
 
 from headway._runtime.waiter import Waiter, asyncio_waiters, trio_waiters
 
-__all__ = ["LoopClock", "running_loop"]
+__all__ = ["LoopClock", "is_over", "running_loop"]
 
 
 class LoopClock:
@@ -130,6 +130,17 @@ class LoopClock:
         self._last = now = self.clock()
         self._offset = now - time.monotonic()
         self._moved(now - old)
+
+
+def is_over(loop: Any) -> bool:
+    """Whether `loop`, as `running_loop` names it, has ended."""
+    if isinstance(loop, AbstractEventLoop):
+        return loop.is_closed()
+    try:
+        loop.run_sync_soon(bool)
+    except RuntimeError:
+        return True
+    return False
 
 
 def _no_loop() -> NoReturn:

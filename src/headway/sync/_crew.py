@@ -7,11 +7,11 @@ wants to end.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from functools import partial
 from itertools import count
+from threading import TIMEOUT_MAX, Lock, RLock, Thread, get_ident
 from typing import Any
 
 from headway._core.queue.job import Job
@@ -58,8 +58,9 @@ class Crew:
         self._keeps_errors = keeps_errors
         self._watcher = watcher
         self._context: Context | None = None  # the consumer's; None before the start
-        self._lock = threading.RLock()  # held while a thread begins or ends
-        self._source = threading.Lock()  # held while an item is taken
+        self._lock = RLock()  # held while a thread begins or ends
+        self._source = Lock()  # held by whose turn it is to take an item
+        self._has_turn: set[int] = set()  # the thread
         self._workers = 0
         self._wanting: set[object] = set()  # workers that wait for an item
         self._calling: set[int] = set()  # items whose calls run
@@ -68,6 +69,7 @@ class Crew:
         self._ends = count()
         self._done: dict[int, Outcome[Any, Any]] = {}  # by the place at which they are handed over
         self._news = ThreadWaiter()  # for the consumer
+        self._room = ThreadWaiter()  # for who has the turn, while the queue is full
         self._space = ThreadWaiter()  # for who may take no item before the consumer took a result
         self._over = False  # no more items are taken
         self._stopped = False  # and nobody wants what is on its way
@@ -93,7 +95,11 @@ class Crew:
         self._context = copy_context()
         if self._watcher is not None:
             self._watcher.begin()
-        self._start_worker()
+        try:
+            self._start_worker()
+        except RuntimeError:  # the system has no threads
+            self._end_run()
+            raise
 
     def next(self) -> Outcome[Any, Any] | None:
         """The next outcome, when there is one; None after the last. Raises what ended the run, when
@@ -121,6 +127,7 @@ class Crew:
         for waiter in [*self._waiters]:
             waiter.abandon()
         self._space.set()
+        self._room.set()
         self._news.set()
 
     def end(self) -> None:
@@ -144,9 +151,10 @@ class Crew:
         async def call(item: Any) -> Any:
             if self._stopped:
                 raise Abandoned
-            me = threading.get_ident()
+            me = get_ident()
             self._calling.add(me)
             try:
+                self._pass_on()
                 self._start_worker()
                 return await fn(item)
             finally:
@@ -168,7 +176,7 @@ class Crew:
         assert self._context is not None
         run = self._context.copy().run
         try:
-            threading.Thread(target=run, args=(self._work,), name="headway", daemon=True).start()
+            Thread(target=run, args=(self._work,), name="headway", daemon=True).start()
         except RuntimeError:  # the system has no more
             with self._lock:
                 self._workers -= 1
@@ -190,58 +198,72 @@ class Crew:
                 self._workers -= 1
                 last = not self._workers
             if last:
-                self._shell.run_ended()
-                if self._watcher is not None:
-                    self._watcher.close()
+                self._end_run()
             self._news.set()
 
+    def _end_run(self) -> None:
+        self._shell.run_ended()
+        if self._watcher is not None:
+            self._watcher.close()
+
     def _take(self) -> tuple[int, Any] | None:
-        """The next item with its place; None where there is none, or nobody wants it."""
+        """The next item with its place, and the turn; None where there is none, or nobody wants it.
+
+        Who has the turn stands in the queue next: the calls do in the order of the items.
+        """
         me = object()
         self._wanting.add(me)
+        if self._stopped:
+            self._news.set()
+        self._source.acquire()
+        item = END
         try:
-            if self._stopped:
-                self._news.set()
-            with self._source:
-                while not self._over and self._taken - self._consumed >= window(
-                    most_workers(self._shell, self._workers)
-                ):
-                    self._space.wait()
-                if self._over:
-                    return None
-                item = END
-                try:
-                    item = self._next()
-                finally:
-                    self._over = self._over or item is END
-                if item is END:
-                    return None
-                index = self._taken
-                self._taken = index + 1
+            while not self._over and self._taken - self._consumed >= window(
+                most_workers(self._shell, self._workers)
+            ):
+                self._space.wait()
+            if not self._over:
+                item = self._next()
         finally:
             self._wanting.discard(me)
-        self._start_worker()
+            if item is END:
+                self._over = True
+                self._source.release()
+        if item is END:
+            return None
+        index = self._taken
+        self._taken = index + 1
+        self._has_turn.add(get_ident())
         return index, item
+
+    def _pass_on(self) -> None:
+        """End the turn of this thread, if it has it: its job stands in the queue, or was there."""
+        me = get_ident()
+        if me in self._has_turn:
+            self._has_turn.discard(me)
+            self._source.release()
+            self._start_worker()
 
     def _make(self, index: int, item: Any) -> None:
         """Make the call of one item, and deliver how it ended."""
         args = (item,)
         job: Job | None = None
+        waiter = _Standing(self._pass_on)
         result: Any = None
         failure: Exception | None = None
+        self._waiters.add(waiter)
         try:
-            job = self._shell.job(self._options, args, NO_KWARGS)
-            self._waiters.add(job.waiter)
             if self._stopped:
                 raise Abandoned
-            self._wait_for_room(job.waiter)
-            job.accepted = True
+            self._wait_for_room()
+            job = self._shell.job(self._options, args, NO_KWARGS)
+            job.waiter, job.accepted = waiter, True
             result = drive(self._execute(job, args))
         except Exception as error:
             failure = error
         finally:
-            if job is not None:
-                self._waiters.discard(job.waiter)
+            self._waiters.discard(waiter)
+            self._pass_on()
         if failure is not None and not self._keeps_errors:
             self.stop(failure)
         else:
@@ -258,8 +280,24 @@ class Crew:
         if place == self._consumed:
             self._news.set()
 
-    def _wait_for_room(self, waiter: ThreadWaiter) -> None:
-        while (flag := self._shell.no_room()) is not None:
+    def _wait_for_room(self) -> None:
+        """Wait until the queue has room for another job."""
+        while not self._stopped and (flag := self._shell.no_room()) is not None:
             assert isinstance(flag, CommonFlag)
-            flag.add(waiter)
-            waiter.wait()
+            flag.add(self._room)
+            self._room.wait()
+
+
+class _Standing(ThreadWaiter):
+    """Calls `stands` when its thread waits: its job stands in the queue by then."""
+
+    __slots__ = ("_stands",)
+
+    def __init__(self, stands: Callable[[], None]) -> None:
+        super().__init__()
+        self._stands = stands
+
+    def wait(self, seconds: float = TIMEOUT_MAX) -> None:
+        """Block until it is set, as every `ThreadWaiter`."""
+        self._stands()
+        super().wait(seconds)

@@ -11,6 +11,7 @@ import atexit
 import weakref
 from asyncio import AbstractEventLoop, TimerHandle, get_running_loop, run_coroutine_threadsafe
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from contextlib import suppress
 from threading import Thread, current_thread
 from typing import Any, Protocol
@@ -36,14 +37,29 @@ class Home:
             gone.end()
         self._tenant = weakref.ref(tenant)
         self._context = start_blocking_portal(name="headway")
-        self.portal = self._context.__enter__()
-        self.loop: AbstractEventLoop = self.portal.call(get_running_loop)
         self._timer: TimerHandle | None = None
         self.ended = False
-        self._thread: Thread = self.portal.call(current_thread)
-        _HOMES.add(self)
+        # In a thread: anyio waits for ever for a portal whose start was interrupted.
+        opened = Future[None]()
+        Thread(target=self._open, args=(opened,), daemon=True).start()
+        try:
+            opened.result()
+        except BaseException:
+            self._begin_to_end()
+            raise
         # Garbage is collected in any thread, with any lock held: so nobody waits there.
         weakref.finalize(tenant, self._begin_to_end).atexit = False
+
+    def _open(self, opened: Future[None]) -> None:
+        try:
+            self.portal = self._context.__enter__()
+            self.loop: AbstractEventLoop = self.portal.call(get_running_loop)
+            self._thread: Thread = self.portal.call(current_thread)
+        except Exception as error:
+            opened.set_exception(error)
+        else:
+            _HOMES.add(self)
+            opened.set_result(None)
 
     @property
     def here(self) -> bool:

@@ -71,9 +71,9 @@ class _Run(Single, Iterator[R], Generic[R]):
     def __next__(self) -> R:
         if self._over:
             raise StopIteration
-        if not self._crew.begun:
-            self._crew.start()
         try:
+            if not self._crew.begun:
+                self._crew.start()
             outcome = self._crew.next()
         except BaseException as error:
             self._over = True
