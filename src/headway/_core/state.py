@@ -531,7 +531,7 @@ class SchedulerState:
         self.whole.retune(limits, now)
         for each in self._scopes():
             each.forget_stated(now)
-        self.refusals.why = "set_limits() was called"
+        self.refusals.explain("set_limits() was called")
         self._unblock_all()
         for job in self.waiting.jobs():
             error = self._never_fits(job)

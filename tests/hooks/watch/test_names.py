@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from headway import Scheduler
+from headway import Retry, Scheduler
 from headway.errors import HeadwayError
 from headway.hooks.watch.names import clean_statistics, key_named, safe_names
 
@@ -12,13 +14,32 @@ KEY = "sk-" + "a" * 20
 OTHER = "sk-" + "b" * 20
 
 
-def test_texts_are_made_safe() -> None:
+def test_keys_are_made_safe() -> None:
     scheduler = Scheduler()
     scheduler._shell.state.flow(KEY)
-    scheduler._shell.state.refusals.why = f"\x1b[2J {KEY}"
-    found = clean_statistics(scheduler.statistics())
-    assert found["why"] == r"\x1b[2J ***"
+    found = clean_statistics(scheduler)
     assert [*found["keys"]] == ["***"]
+
+
+PROMPT = "Dear Ms Miller"
+
+
+@pytest.mark.parametrize(
+    ("status", "cause"),
+    [(429, "refused (rate)"), (401, "every call would fail (auth)"), (503, "refused (capacity)")],
+)
+def test_why_quotes_nobody(status: int, cause: str) -> None:
+    async def ask() -> None:
+        error = RuntimeError(f"no answer to: {PROMPT}")
+        error.status_code = status  # type: ignore[attr-defined]
+        raise error
+
+    scheduler = Scheduler(retry=Retry(patience=0))
+    with pytest.raises((RuntimeError, HeadwayError)):
+        asyncio.run(scheduler.submit(ask))
+    assert PROMPT in scheduler.statistics().why
+    assert clean_statistics(scheduler)["why"] == cause
+    assert PROMPT not in str(clean_statistics(scheduler))
 
 
 def test_names_that_look_alike_are_numbered() -> None:

@@ -59,7 +59,8 @@ class Refusals:
     ) -> None:
         self.retry = retry
         self.credentials = Credentials()
-        self.why = ""
+        self.why = ""  # the last change and its cause, with what a server or an error said of it
+        self.cause = ""  # the same without: for those who may not read what was said
         self.quiet = True  # nothing of what `succeeded` looks after is going on
         self._outage = Outage()
         self.hopeless = Hopeless(retry, whole, waiting, counters, events, self._outage)
@@ -99,7 +100,7 @@ class Refusals:
                 self._troubled.discard(limits)
         if self._began is not None and job.started_at >= self._last + CALM:
             refused = MappingProxyType(self._refused)
-            self.why = f"recovered from refusals that began {duration(now - self._began)} ago"
+            self.explain(f"recovered from refusals that began {duration(now - self._began)} ago")
             self._events.append(Recovered(now, self._began, refused))
             self._began, self._refused = None, {}
         self.quiet = self._began is None and not self._troubled
@@ -201,7 +202,11 @@ class Refusals:
         self.credentials.reset()
         self.hopeless.spells.clear()
         self._outage.answered()
-        self.why = "reset() was called"
+        self.explain("reset() was called")
+
+    def explain(self, cause: str, why: str = "") -> None:
+        """The last change had that `cause`, in headway's words; `why` adds those of others."""
+        self.cause, self.why = cause, why or cause
 
     def forget(self, limits: Scope) -> None:
         """`limits` are no longer in force."""
@@ -276,7 +281,8 @@ class Refusals:
             )
             gate.shut_until(now + wait, ajar=ajar)
         until = None if gate.until_slot else gate.opens
-        self.why = f"refused ({kind}): {refusal.message or refusal.status or 'no message'}"
+        said = refusal.message or refusal.status or "no message"
+        self.explain(f"refused ({kind})", f"refused ({kind}): {said}")
         number = sum(self._refused.values())
         self._events.append(
             Refused(
@@ -358,7 +364,8 @@ class Refusals:
         gate.cautious = True
         self._trouble(self._whole, job)
         if began:
-            self.why = f"{self._outage.what}; the last: {self._outage.fault}"
+            what = self._outage.what
+            self.explain(what, f"{what}; the last: {self._outage.fault}")
             self._events.append(Closed(now, kind, gate.opens, self.why))
         if not self.retry.wait_out:
             self.hopeless.fail_all(self._whole, self.hopeless.away(self._whole, now), now)
@@ -427,12 +434,12 @@ class Refusals:
         error = latched(credential, refusal)
         self.credentials.latch(credential, error)
         self._latched_after = self._counters.succeeded
-        self.why = str(error)
+        self.explain(f"every call would fail ({error.kind})", str(error))
         self.hopeless.fail_all_of(credential, error, now)
         return error
 
     def _change(self, scope: Scope, limit: LimitName, value: float, why: str, now: float) -> None:
-        self.why = f"{limit} limit in force {number(value)}: {why}"
+        self.explain(f"{limit} limit in force {number(value)}: {why}")
         self._events.append(LimitChanged(now, scope.key, limit, value, why))
         if (remembered := scope.outdated(limit)) is not None:
             self._events.append(Outdated(now, scope.key, limit, remembered))

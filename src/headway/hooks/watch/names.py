@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import Any
 
-from headway._core.counters import Statistics
 from headway.errors import HeadwayError
 from headway.kinds._words import printable, redacted, shown
 
@@ -17,14 +16,14 @@ def clean(text: str) -> str:
     return printable(redacted(text))
 
 
-def clean_statistics(statistics: Statistics) -> dict[str, Any]:
-    """`statistics` as strict JSON has them, with clean texts: the only ones are what it says why,
-    and the names of keys.
+def clean_statistics(scheduler: Any) -> dict[str, Any]:
+    """The statistics of `scheduler` as strict JSON has them. The names of keys are clean, and `why`
+    quotes nobody: what a server or an error said may hold a prompt.
     """
-    found = statistics.as_dict()
+    found: dict[str, Any] = scheduler.statistics().as_dict()
     names = safe_names(found["keys"])
     found["keys"] = {names[name]: counts for name, counts in found["keys"].items()}
-    found["why"] = clean(found["why"])
+    found["why"] = clean(scheduler._shell.state.refusals.cause)
     return found
 
 

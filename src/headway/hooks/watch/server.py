@@ -198,7 +198,7 @@ class Server:
                 "concurrency": limits.concurrency,
             },
             "figures": dict(self.figures),
-            "statistics": clean_statistics(self._scheduler.statistics()),
+            "statistics": clean_statistics(self._scheduler),
         }
         if isinstance(since, int | float):
             said["history"] = self._history.since(since)
