@@ -79,6 +79,7 @@ bench: $(VENV)/.dev ## The benchmarks: half an hour
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/bulk.py
 	$(BIN)/python benchmarks/pacing.py
+	$(BIN)/python benchmarks/sync.py
 
 # What goes to the registry, as its users get it.
 dist: $(VENV)/.dev ## Build the sdist and the wheel, check both, install the wheel

@@ -14,31 +14,30 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import multiprocessing
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing.connection import Connection
+from functools import partial
 from statistics import median
 
 import httpx
 import httpx2
 import openai
+from _sync_server import LIMIT, PER, serve
 from _table import environment, table, targets
 
 import headway.httpx
 import headway.httpx2
 from headway.sync import Scheduler
+from headway.testing.arrivals import worst_window
 
 MOST = 60.0  # microseconds a call beyond the pool
 LEAST = 0.97  # of the limit
 
-LIMIT, PER = 600, 60.0
 SHAPES = [(1, 64), (64, 64), (64, 8)]  # threads, concurrency
 
 Call = Callable[[int], int]
@@ -105,63 +104,6 @@ def costs(calls: int, rounds: int) -> tuple[list[list[str]], list[tuple[str, flo
 # All at once
 
 
-class Counting(BaseHTTPRequestHandler):
-    """Answers as OpenAI does, and with a 429 what comes beyond `LIMIT` in any `PER` seconds."""
-
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    lock = threading.Lock()
-    times: list[float] = []
-    lately: deque[float] = deque()
-    refused = 0
-
-    def do_POST(self) -> None:
-        """Count a request, and answer it."""
-        self.rfile.read(int(self.headers["content-length"]))
-        with self.lock:
-            now = time.monotonic()
-            while self.lately and self.lately[0] <= now - PER:
-                self.lately.popleft()
-            status = 200 if len(self.lately) < LIMIT else 429
-            if status == 200:
-                self.lately.append(now)
-                self.times.append(now)
-            else:
-                Counting.refused += 1
-        message = {"role": "assistant", "content": "blue"}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        body = json.dumps({"id": "x", "object": "chat.completion", "choices": [choice]}).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
-
-
-def serve(pipe: Connection) -> None:
-    """Serve until the other end says so, and send what was counted."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Counting) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        pipe.send(server.server_port)
-        pipe.recv()
-        pipe.send((Counting.times, Counting.refused))
-        server.shutdown()
-
-
-def most_in(times: list[float], seconds: float) -> int:
-    """The most of `times` in any window of so many seconds."""
-    most = first = 0
-    for last, moment in enumerate(times):
-        while times[first] <= moment - seconds:
-            first += 1
-        most = max(most, last - first + 1)
-    return most
-
-
 def together(seconds: float) -> tuple[list[list[str]], list[tuple[str, float, float]]]:
     """The rows of the second table, and what must hold of it."""
     context = multiprocessing.get_context("spawn")
@@ -210,23 +152,24 @@ def together(seconds: float) -> tuple[list[list[str]], list[tuple[str, float, fl
     ours.send(None)
     times, refused = ours.recv()
     server.join()
+    most_in = partial(worst_window, [(moment, 1.0) for moment in times])
     reached = (len(times) - 1) / (times[-1] - times[0]) * PER / LIMIT
     rows = [
         ["accepted, refused", f"{len(times)}, {refused}"],
         ["of the limit", f"{reached:.2%}"],
-        ["most in a second, in a minute", f"{most_in(times, 1)}, {most_in(times, PER)}"],
+        ["most in a second, in a minute", f"{most_in(1):g}, {most_in(PER):g}"],
         *([f"by {who}", str(count)] for who, count in counts.items()),
     ]
     return rows, [("refused", refused, 0), ("of the limit that is left", 1 - reached, 1 - LEAST)]
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=6_400)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--no-check", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     print(environment("headway", "httpx", "httpx2", "openai"), end="\n\n")
     rows, checks = costs(options.calls, options.rounds)
     headers = ["µs of CPU a call", "pool and semaphore", "headway.sync", "added", "times"]
@@ -235,8 +178,8 @@ def main() -> None:
     print(table(f"Eight threads, two loops and an SDK at {LIMIT}/min", ["", ""], rows))
     lines, met = targets([*checks, *more])
     print(lines)
-    sys.exit(not (met or options.no_check))
+    return not (met or options.no_check)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

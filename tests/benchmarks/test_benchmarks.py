@@ -19,7 +19,7 @@ import pytest
 import sdks  # noqa: F401 - which clients.py measures
 from depth import DEEP
 
-SLOW = {"clients.py", "bulk.py"}
+SLOW = {"clients.py", "bulk.py", "sync.py"}
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 TINY = {
@@ -27,6 +27,7 @@ TINY = {
     "clients.py": ["--requests", "1", "--rounds", "1"],
     "admission.py": ["--short", "120", "--long", "200", "--tasks", "200", "--slices", "1"],
     "memory.py": ["--items", "300", "--peer-items", "200", "--slow", "1", "--leases", "50"],
+    "sync.py": ["--calls", "128", "--rounds", "1", "--seconds", "2"],
     "told_wrong.py": ["--jobs", "8", "--rate", "20/s"],
     "control.py": ["--hours", "0.02", "--seeds", "1"],
     "bulk.py": [
@@ -53,6 +54,7 @@ ROWS = {
         "asyncio: headway",
         "trio: headway",
     ],
+    "sync.py": ["submit, 64 threads, concurrency 8", "map, concurrency 64", "accepted, refused"],
     "told_wrong.py": [
         "fixed window, hint",
         "sliding log, no hint",

@@ -52,8 +52,12 @@ def test_an_async_function_is_told_its_door(fn: Any) -> None:
 
 
 def test_what_was_called_already_is_told() -> None:
-    with pytest.raises(InvalidArgument, match="takes a function and got coroutine"):
+    with pytest.raises(InvalidArgument) as caught:
         check_function(ask(), "submit")
+    assert str(caught.value) == (
+        "submit() takes a plain function and got a coroutine object: ask(...), which is async, was "
+        "called already. Fix: scheduler.aio.submit(...) in async code, or a headway.Scheduler."
+    )
     with pytest.raises(InvalidArgument, match="takes a function and got int: 3"):
         check_function(3, "map")
 

@@ -90,7 +90,10 @@ def test_gather_takes_functions_of_no_arguments() -> None:
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda s: s.gather(ask()), "gather() takes a function and got coroutine"),
+        (
+            lambda s: s.gather(ask()),
+            "gather() takes a plain function and got a coroutine",
+        ),
         (lambda s: s.gather(ask), "ask is async"),
         (lambda s: s.gather([len]), "takes each call as an argument of its own and got a list"),
         (lambda s: s.gather(3), "gather() takes a function and got int"),

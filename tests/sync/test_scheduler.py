@@ -217,7 +217,7 @@ def test_close_waits_for_all_and_ends_the_thread() -> None:
     assert threading.active_count() == before
     scheduler.close()  # again, for nothing
     scheduler.idle()
-    with pytest.raises(SchedulerClosed, match="Fix: make a new Scheduler"):
+    with pytest.raises(SchedulerClosed, match=r"close\(\) was called\. Fix: make a new Scheduler"):
         scheduler.submit(len, "abc")
     Scheduler().close()  # never used
 

@@ -51,6 +51,11 @@ def check_function(fn: object, name: str) -> None:
     else:
         if isinstance(fn, Coroutine):
             fn.close()
+            raise InvalidArgument(
+                f"{name}() takes a plain function and got a coroutine object: "
+                f"{getattr(fn, '__qualname__', 'fn')}(...), which is async, was called already",
+                fix=f"scheduler.aio.{name}(...) in async code, or a headway.Scheduler.",
+            )
         raise InvalidArgument(
             f"{name}() takes a function and got {type(fn).__name__}: {fn!r:.80}",
             fix=f"scheduler.{name}(fn, ...) with the arguments after the function.",

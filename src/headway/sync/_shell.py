@@ -41,6 +41,14 @@ class CommonShell(Shell):
 
     # Jobs
 
+    def check_open(self) -> None:
+        """Before anything new. Raises `SchedulerClosed`."""
+        if self.closed:
+            raise SchedulerClosed(
+                "this Scheduler is closed: close() was called",
+                fix="make a new Scheduler, or close it later.",
+            )
+
     def new_job(self, options: Options, tokens: float | None) -> Job:
         """A new job, which a thread waits for where the `options` say so."""
         with self.lock:
