@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 from crowd import Crowd, Hub
 from inject import Status, settle_down
 
 from headway import Cleared, Cost, InvalidArgument, Limits, QueueFull, Rate, Scheduler
 from headway.events import Ended, Event, Finished
+from headway.httpx import AsyncTransport
 
 pytestmark = pytest.mark.anyio
 
@@ -207,6 +209,55 @@ async def test_where_nothing_may_wait_a_refused_job_does() -> None:
         scheduler.resume()
 
 
+# Under a transport
+
+
+def client(scheduler: Scheduler) -> httpx.AsyncClient:
+    answers = httpx.MockTransport(lambda request: httpx.Response(200))
+    return httpx.AsyncClient(transport=AsyncTransport(scheduler, answers))
+
+
+async def test_a_further_send_is_waited_for_where_nothing_may_wait() -> None:
+    scheduler = Scheduler("60/min", max_queue=0)
+    async with client(scheduler) as http:
+
+        async def twice() -> None:
+            for _ in range(2):
+                await http.get("http://test")
+
+        began = anyio.current_time()
+        await scheduler.submit(twice)
+        assert anyio.current_time() - began == pytest.approx(1, abs=0.1)
+        with pytest.raises(QueueFull):
+            await http.get("http://test")
+
+
+async def test_clear_drops_requests_and_leaves_a_further_send_alone() -> None:
+    scheduler = Scheduler("60/min")
+    async with client(scheduler) as http, anyio.create_task_group() as group:
+        dropped: list[Cleared] = []
+
+        async def request() -> None:
+            try:
+                await http.get("http://test")
+            except Cleared as error:
+                dropped.append(error)
+
+        async def twice() -> None:
+            for _ in range(2):
+                await http.get("http://test")
+
+        group.start_soon(scheduler.submit, twice)
+        await settle_down()
+        group.start_soon(request)
+        await settle_down()
+        assert scheduler.statistics().queued == 2
+        assert scheduler.clear() == 1
+        await scheduler.idle()
+        assert len(dropped) == 1
+        assert scheduler.statistics().sent == 2
+
+
 # record
 
 
@@ -239,6 +290,16 @@ async def test_what_was_used_elsewhere_holds_back_what_waits() -> None:
         scheduler.with_options(key="b").record(tokens=600)
     assert anyio.current_time() - began == pytest.approx(60, rel=0.05)
     assert scheduler.statistics().keys["b"].tokens == 600
+
+
+async def test_a_lease_that_is_dropped_later_takes_nothing_back_of_it() -> None:
+    scheduler = Scheduler("60/min")
+    lease = scheduler.try_lease()
+    assert lease is not None
+    scheduler.record(requests=5)
+    del lease
+    await settle_down()
+    assert scheduler.would_wait() == pytest.approx(6, abs=0.2)
 
 
 async def test_what_was_used_elsewhere_counts_in_quotas() -> None:

@@ -66,7 +66,7 @@ class StateMachine(RuleBasedStateMachine):
     @initialize(
         limits=st.sampled_from(CHOICES),
         keyed=st.booleans(),
-        max_queue=st.sampled_from([INFINITY, INFINITY, 3]),
+        max_queue=st.sampled_from([INFINITY, INFINITY, 3, 0]),
     )
     def begin(self, limits: Limits, keyed: bool, max_queue: float) -> None:
         self.now = 1000.0
