@@ -28,7 +28,7 @@ def scheduled_client(face: Any, scheduler: Any, scheduling: Any, options: Any) -
             return None
         if id(transport) not in wrapped:
             wrapped[id(transport)] = face(scheduler, transport, **scheduling)
-            wrapped[id(transport)].watch.may_be_idle = True
+            wrapped[id(transport)].lookout.may_be_idle = True
         return wrapped[id(transport)]
 
     client._transport = under(client._transport)

@@ -42,12 +42,12 @@ class AsyncFace(Face):
         error: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        self.watch.closes(type(self).__module__)
+        self.lookout.closes(type(self).__module__)
         await self._transport.__aexit__(kind, error, traceback)
 
     async def aclose(self) -> None:
         """Close the wrapped transport and its connections."""
-        self.watch.closes(type(self).__module__)
+        self.lookout.closes(type(self).__module__)
         await self._transport.aclose()
 
     async def warm(self, url: str, connections: int = 1, *, timeout: float = 10) -> None:
@@ -140,12 +140,12 @@ class SyncFace(Face):
         error: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        self.watch.closes(type(self).__module__)
+        self.lookout.closes(type(self).__module__)
         self._transport.__exit__(kind, error, traceback)
 
     def close(self) -> None:
         """Close the wrapped transport and its connections."""
-        self.watch.closes(type(self).__module__)
+        self.lookout.closes(type(self).__module__)
         self._transport.close()
 
     def warm(self, url: str, connections: int = 1, *, timeout: float = 10) -> None:

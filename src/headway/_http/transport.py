@@ -38,12 +38,12 @@ from headway._http.bodies import (
 )
 from headway._http.credentials import Replies, is_challenge, name_of
 from headway._http.decoding import Decoder, InvalidEncoding, TooLarge, decoded
+from headway._http.lookout import Lookout
 from headway._http.observer import Observer
 from headway._http.preparing import preparer
 from headway._http.secrets import hidden_in
 from headway._http.streams import PAUSE_EVERY
 from headway._http.times import TimeLimits
-from headway._http.watch import Watch
 from headway._runtime.attempt import Attempt
 from headway._runtime.calls import check_plain_function, checked_tokens, kind_of
 from headway._runtime.single import Single
@@ -128,7 +128,7 @@ class Face(Single):
         self._known: set[tuple[str, Any]] = set()  # hosts, each with the key that talks to it
         self._is_refused = is_refused
         self._prepare = preparer(prepare, self._library, awaits=self._names is not SYNC)
-        self.watch = Watch()
+        self.lookout = Lookout()
         self._replies = Replies()
         self._shell.serve()
 
@@ -143,7 +143,7 @@ class Face(Single):
                 f"{self._library.__name__}",
                 fix=f"give this client {self._other}.{type(self).__name__}.",
             )
-        self.watch.sees(request, retries=self._retries)
+        self.lookout.sees(request, retries=self._retries)
         shell, options = self._shell, self._options
         attempt = shell.attempt()
         talks = request.url.host, options.key if attempt is None else attempt.job.flow.key

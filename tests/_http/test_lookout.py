@@ -7,7 +7,7 @@ import logging
 import httpx
 import pytest
 
-from headway._http.watch import Watch
+from headway._http.lookout import Lookout
 
 REPEATS = (
     "the SDK above headway's transport repeats requests by itself, in its caller's slot and "
@@ -31,9 +31,9 @@ def request(count: str | None) -> httpx.Request:
 def test_repeats_are_told_once(
     counts: list[str | None], retries: bool, told: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    watch = Watch()
+    lookout = Lookout()
     for count in counts:
-        watch.sees(request(count), retries=retries)
+        lookout.sees(request(count), retries=retries)
     assert caplog.record_tuples == [("headway", logging.WARNING, text) for text in told]
 
 
@@ -43,9 +43,9 @@ def test_repeats_are_told_once(
 def test_a_transport_that_saw_nothing_is_told_when_it_is_closed(
     used: bool, may_be_idle: bool, told: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    watch = Watch()
-    watch.may_be_idle = may_be_idle
+    lookout = Lookout()
+    lookout.may_be_idle = may_be_idle
     if used:
-        watch.sees(request(None), retries=True)
-    watch.closes("headway.httpx")
+        lookout.sees(request(None), retries=True)
+    lookout.closes("headway.httpx")
     assert len(caplog.records) == told

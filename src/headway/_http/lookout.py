@@ -7,12 +7,12 @@ from typing import Any
 
 from headway.kinds._words import with_fix
 
-__all__ = ["Watch"]
+__all__ = ["Lookout"]
 
 logger = logging.getLogger("headway")
 
 
-class Watch:
+class Lookout:
     """Looks for requests that an SDK repeats by itself, and for a client that sends past it all.
 
     `may_be_idle` is for a transport that is one of several of a client: it need not see any.
