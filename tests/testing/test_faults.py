@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import cycle
 from random import Random
 from typing import Any
 
@@ -21,6 +22,12 @@ def drawn(stated: Any, n: int) -> list[Any]:
 
 def test_a_script_is_one_for_each_request() -> None:
     assert drawn([503, None, "cut", Fault(429, 2.0)], 6) == [503, None, "cut", 429, None, None]
+
+
+def test_a_script_may_be_endless_and_what_is_wrong_in_a_list_is_told_at_once() -> None:
+    assert drawn(cycle([503, None]), 5) == [503, None, 503, None, 503]
+    with pytest.raises(InvalidArgument, match="'explode' is no fault"):
+        FakeProvider(faults=[None, "explode"])  # type: ignore[list-item]
 
 
 def test_shares_of_all_requests() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from random import Random
 from typing import Literal, TypeAlias, get_args
@@ -61,12 +61,16 @@ def _read(value: object) -> Fault:
     return value if isinstance(value, Fault) else Fault(value)  # type: ignore[arg-type]  # - checked
 
 
+def _read_line(value: object) -> Fault | None:
+    return None if value is None else _read(value)
+
+
 class Faults:
     """Which request meets which fault: those that are set come first, one for each request, and
     then chance.
 
     `stated` is a share of all requests (they get a 500), a mapping of faults to their shares, or a
-    script: a fault, or None, for each request. Raises `InvalidArgument`.
+    script, which may be endless: a fault, or None, for each request. Raises `InvalidArgument`.
     """
 
     def __init__(
@@ -75,7 +79,8 @@ class Faults:
         random: Random,
     ) -> None:
         self._random = random
-        self._next: deque[Fault | None] = deque()
+        self._next: deque[Fault] = deque()
+        self._script: Iterator[Fault | None] = iter(())
         self._shares: list[tuple[Fault, float]] = []
         if stated is None:
             return
@@ -86,7 +91,9 @@ class Faults:
             self._shares = [(_read(fault), share) for fault, share in given.items()]
             self._check_shares()
         elif isinstance(given, Iterable) and not isinstance(given, str | bytes):
-            self._next += [None if each is None else _read(each) for each in given]
+            lines = map(_read_line, given)
+            # What is wrong in a list is told where it is given.
+            self._script = iter([*lines]) if isinstance(given, Sized) else lines
         else:
             raise InvalidArgument(
                 f"faults={shown(stated)} says nothing of faults",
@@ -116,6 +123,9 @@ class Faults:
         """What the next request meets."""
         if self._next:
             return self._next.popleft()
+        scripted = next(self._script, None)
+        if scripted is not None:
+            return scripted
         drawn = self._random.random() if self._shares else 1.0
         for fault, share in self._shares:
             drawn -= share
