@@ -19,6 +19,7 @@ def arrival(at: float, **said: object) -> Arrival:
 def test_the_worst_window_is_half_open_and_of_any_phase() -> None:
     events = [(0.0, 1.0), (0.9, 2.0), (1.0, 4.0), (1.89, 8.0), (5.0, 1.0)]
     assert worst_window(events, 1.0) == 14.0
+    assert worst_window([(0.0, 1.0), (1.0, 1.0)], 1.0) == 1.0
     assert find_worst_window(events, 1.0) == (14.0, 1, 3)
     assert find_worst_window(events, 100.0) == (16.0, 0, 4)
     assert find_worst_window([], 1.0) == (0.0, -1, -1)

@@ -132,3 +132,19 @@ def test_a_follower_reads_the_machines_clock_on_real_loops_and_in_threads() -> N
     found = [follower.now(), asyncio.run(look()), trio.run(look), follower.now()]
     assert found == sorted(found)
     assert before <= found[0] <= found[-1] <= time.monotonic()
+
+
+def test_a_follower_never_runs_back_between_a_virtual_clock_and_a_thread() -> None:
+    follower = Follower()
+    seen = []
+
+    async def main() -> None:
+        for _ in range(2):
+            seen.append(follower.now())
+            seen.append(await anyio.to_thread.run_sync(follower.now))
+            await anyio.sleep(100)
+
+    with virtual_clock():
+        asyncio.run(main())
+    assert seen == sorted(seen)
+    assert seen[-1] - seen[0] >= 100
