@@ -19,7 +19,9 @@ import headway
 from headway import HeadwayError, events
 from headway.cli import build
 
-TOLD = "\n".join(text_of(page) for page in PAGES)
+# Where people look for an option: not in what is told of the project itself.
+OF_THE_PROJECT = {DOCS / f"{name}.md" for name in ("benchmarks", "changelog", "design", "release")}
+TOLD = "\n".join(text_of(page) for page in PAGES if page not in OF_THE_PROJECT)
 MODULES = sorted(page.stem for page in (DOCS / "api").glob("headway*.rst"))
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
