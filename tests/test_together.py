@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+import respx
 import sdks
 from llmock.pytest_plugin import LLMock
 
@@ -189,3 +190,21 @@ def test_each_client_needs_its_own_kind(caplog: pytest.LogCaptureFixture) -> Non
     ]
     with pytest.raises(ValueError, match="api_key= is empty"):
         sdks.ours.sync_client(sync.Scheduler(), api_key=" ")
+
+
+ANSWER = {"id": "mocked", "object": "chat.completion", "created": 0, "model": "m", "choices": []}
+
+
+async def test_respx_reaches_both_clients() -> None:
+    given: dict[str, Any] = {"api_key": "k", "base_url": "http://fake"}
+    scheduler, threads = Scheduler("600/min"), sync.Scheduler("600/min")
+    one, two = sdks.ours.client(scheduler, **given), sdks.ours.sync_client(threads, **given)
+    with respx.mock as router:
+        route = router.post("http://fake/v1/chat/completions").respond(json=ANSWER)
+        assert (await ask(one)).id == "mocked"
+        assert (await anyio.to_thread.run_sync(ask, two)).id == "mocked"
+    assert route.call_count == 2
+    assert (scheduler.statistics().sent, threads.statistics().sent) == (1, 1)
+    await one.close()
+    two.close()
+    threads.close()
