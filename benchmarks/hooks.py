@@ -1,0 +1,135 @@
+"""What a hook costs a job in CPU time, beside the same job without one: no-op jobs, as in overhead.py.
+
+What reads `statistics()` when it is asked is asked here once a round, as a scrape every few seconds
+would. Spans are kept by the SDK's own batch processor, and dropped where they would be exported.
+What is printed is the median over the rounds, and what it is above that of no hook.
+
+    python benchmarks/hooks.py [--jobs 20000] [--rounds 7] [--concurrency 100]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any, TypeAlias
+
+import structlog
+from _table import environment, table, targets
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from overhead import Job, measure, noop
+from prometheus_client import CollectorRegistry, generate_latest
+
+from headway import Scheduler
+from headway.hooks.opentelemetry import OpenTelemetry, observe
+from headway.hooks.prometheus import SchedulerCollector
+from headway.hooks.structlog import StructLog
+
+MOST = 2.0  # microseconds a job: issue 12
+FREE = ("Prometheus' collector", "OpenTelemetry's observe()", "StructLog")
+
+Made: TypeAlias = tuple[Scheduler, Callable[[], object]]
+"""A scheduler with its hook, and what is done when its jobs have ended."""
+
+
+class Dropping(SpanExporter):
+    """Exports nothing."""
+
+    def export(self, spans: Sequence[Any]) -> SpanExportResult:
+        return SpanExportResult.SUCCESS
+
+
+def without(concurrency: int) -> Made:
+    return Scheduler(concurrency=concurrency), lambda: None
+
+
+def collected(concurrency: int) -> Made:
+    scheduler = Scheduler(concurrency=concurrency)
+    registry = CollectorRegistry()
+    registry.register(SchedulerCollector(scheduler))
+    return scheduler, lambda: generate_latest(registry)
+
+
+def observed(concurrency: int) -> Made:
+    scheduler = Scheduler(concurrency=concurrency)
+    reader = InMemoryMetricReader()
+    observe(scheduler, meter_provider=MeterProvider([reader]))
+    return scheduler, reader.get_metrics_data
+
+
+def logged(concurrency: int) -> Made:
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    return Scheduler(concurrency=concurrency, on_event=StructLog()), lambda: None
+
+
+def listened(concurrency: int) -> Made:
+    return Scheduler(concurrency=concurrency, on_event=lambda event: None), lambda: None
+
+
+def unsampled(concurrency: int) -> Made:
+    return Scheduler(concurrency=concurrency, on_event=OpenTelemetry()), lambda: None
+
+
+def traced(concurrency: int) -> Made:
+    tracers = TracerProvider()
+    tracers.add_span_processor(BatchSpanProcessor(Dropping(), max_queue_size=100_000))
+    reader = InMemoryMetricReader()
+    hook = OpenTelemetry(tracer_provider=tracers, meter_provider=MeterProvider([reader]))
+    return Scheduler(concurrency=concurrency, on_event=hook), tracers.shutdown
+
+
+CONTENDERS: dict[str, Callable[[int], Made]] = {
+    "no hook": without,
+    "Prometheus' collector": collected,
+    "OpenTelemetry's observe()": observed,
+    "StructLog": logged,
+    "a sink that does nothing": listened,
+    "OpenTelemetry(), no SDK": unsampled,
+    "OpenTelemetry(), the SDK's spans and histograms": traced,
+}
+
+
+def cost(make: Callable[[int], Made], jobs: int, concurrency: int) -> float:
+    """Microseconds of CPU a job."""
+    scheduler, end = make(concurrency)
+
+    async def run(job: Job, items: range, concurrency: int) -> int:
+        done = len(await scheduler.map(job, items))
+        end()
+        return done
+
+    return measure(run, noop, jobs, concurrency)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--jobs", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--concurrency", type=int, default=100)
+    parser.add_argument("--no-check", action="store_true", help="print, and hold to no target")
+    options = parser.parse_args(arguments)
+
+    print(environment("headway", "opentelemetry-sdk", "prometheus-client", "structlog"))
+    print(f"{options.jobs:,} jobs, {options.rounds} rounds, concurrency {options.concurrency}\n")
+    spent: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+    for number in range(options.rounds + 1):
+        for name, make in CONTENDERS.items():
+            found = cost(make, max(1, options.jobs if number else options.jobs // 10),
+                         options.concurrency)  # fmt: skip
+            if number:  # the first round does not count
+                spent[name].append(found)
+    typical = {name: median(costs) for name, costs in spent.items()}
+    beside = {name: one - typical["no hook"] for name, one in typical.items()}
+    rows = [[name, f"{one:.2f}", f"{beside[name]:.2f}"] for name, one in typical.items()]
+    print(table("A hook", ["CPU of a no-op job", "median µs", "of the hook"], rows))
+    text, met = targets([(f"µs a job of {name}", beside[name], MOST) for name in FREE])
+    print(text)
+    return 0 if met or options.no_check else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
