@@ -74,6 +74,7 @@ bench: $(VENV)/.dev ## The benchmarks: half an hour
 	$(BIN)/python benchmarks/control.py
 	$(BIN)/python benchmarks/told_wrong.py
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/hooks.py
 	$(BIN)/python benchmarks/clients.py
 	$(BIN)/python benchmarks/admission.py
 	$(BIN)/python benchmarks/memory.py

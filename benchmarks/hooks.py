@@ -1,4 +1,4 @@
-"""What a hook costs a job in CPU time, beside the same job without one: no-op jobs, as in overhead.py.
+"""What a hook costs a job in CPU time, beside the same job without one: no-op jobs.
 
 What reads `statistics()` when it is asked is asked here once a round, as a scrape every few seconds
 would. Spans are kept by the SDK's own batch processor, and dropped where they would be exported.

@@ -24,6 +24,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 TINY = {
     "overhead.py": ["--jobs", "200", "--rounds", "1", "--concurrency", "10"],
+    "hooks.py": ["--jobs", "100", "--rounds", "1", "--concurrency", "10"],
     "clients.py": ["--requests", "1", "--rounds", "1"],
     "admission.py": ["--short", "120", "--long", "200", "--tasks", "200", "--slices", "1"],
     "memory.py": ["--items", "300", "--peer-items", "200", "--slow", "1", "--leases", "50"],
@@ -38,6 +39,7 @@ TINY = {
 }  # fmt: skip
 ROWS = {
     "overhead.py": ["a bare pool", "tasklane", "aiometer", "aiolimiter", "headway map", "lease"],
+    "hooks.py": ["Prometheus' collector", "observe()", "StructLog", "no SDK", "the SDK's spans"],
     "clients.py": [
         "httpx: client.post",
         "httpx2: client.stream, 256 callers queue",

@@ -13,14 +13,17 @@ from headway.events import (
     STATED,
     Closed,
     Event,
+    Finished,
     Forgotten,
     GaveUp,
     Ignored,
     LimitChanged,
     Outdated,
+    Queued,
     Recovered,
     Refused,
     SharedChanged,
+    Started,
 )  # fmt: skip
 from headway.kinds import Retried
 from headway.kinds._words import binds, duration, printable, rate, redacted
@@ -49,6 +52,9 @@ def _clean(record: logging.LogRecord) -> bool:
 
 logger.addFilter(_clean)
 
+# They come with each job: whoever listens pays for finding out that they are told nobody.
+_EACH_JOB = {Queued, Started, Finished}
+
 _GAVE_UP_EVERY = 60.0  # seconds
 _FOLLOWED_EVERY = 60.0
 
@@ -63,6 +69,8 @@ class Log:
         self._followed_at = float("-inf")
 
     def __call__(self, event: Event) -> None:
+        if type(event) in _EACH_JOB:
+            return
         if isinstance(event, Refused):
             if event.episode == 1:
                 self._began(event)
