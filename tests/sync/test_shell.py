@@ -200,3 +200,21 @@ async def test_several_tasks_wait_for_the_end_on_their_own_loops() -> None:
             async with scheduler.aio.lease():
                 await scheduler._inner.idle()
         await scheduler._inner.idle()
+
+
+def test_several_threads_may_close_it_and_wait_for_it() -> None:
+    scheduler = Scheduler(concurrency=1)
+    held, begun = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        held.wait(5)
+
+    with ThreadPoolExecutor(8) as threads:
+        running = threads.submit(scheduler.submit, hold)
+        assert begun.wait(5)
+        ends = [threads.submit(end) for end in (scheduler.close, scheduler.idle) * 3]
+        held.set()
+        for job in [running, *ends]:
+            job.result(5)
+    assert scheduler.statistics().succeeded == 1

@@ -20,6 +20,7 @@ from headway import (
     Statistics,
     View,
     Wait,
+    sync,
 )
 from headway.events import Event
 from headway.kinds import Binds
@@ -206,3 +207,20 @@ async def control(scheduler: Scheduler) -> None:
     assert_type(statistics.recent.share(Kind.RATE), float)
     assert_type(statistics.binds, Binds)
     statistics.queued = 5  # type: ignore[misc]
+
+
+def count(question: str) -> int:
+    return len(question)
+
+
+def threads(scheduler: sync.Scheduler) -> None:
+    with scheduler as same:
+        assert_type(same, sync.Scheduler)
+    assert_type(scheduler.submit(count, "why?"), int)
+    scheduler.submit(count, 3)  # type: ignore[arg-type]
+    assert_type(list(scheduler.map(count, ["why?"])), list[int])
+    for outcome in scheduler.as_completed(count, ["why?"]):
+        assert_type(outcome, Outcome[str, int])
+    with scheduler.with_options(key="a").lease() as lease:
+        assert_type(lease, sync.Lease)
+    assert_type(scheduler.aio, View)

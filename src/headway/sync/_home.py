@@ -8,6 +8,7 @@ is for: closed, collected as garbage, or at the end of the process.
 from __future__ import annotations
 
 import atexit
+import os
 import weakref
 from asyncio import AbstractEventLoop, TimerHandle, get_running_loop, run_coroutine_threadsafe
 from collections.abc import Callable, Coroutine
@@ -91,11 +92,6 @@ class Home:
             self.portal.call(self.portal.stop, True)
         self._context.__exit__(None, None, None)
 
-    def forget(self) -> None:
-        """The process was forked: the thread is the parent's, and nobody may wait for it here."""
-        _HOMES.discard(self)
-        _OF_PARENT.append(self)
-
     def _set_timer(self, moment: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -113,6 +109,16 @@ class Home:
 
 _HOMES: set[Home] = set()
 _OF_PARENT: list[Home] = []  # kept: a portal that is collected as garbage waits for its thread
+
+
+def _forked() -> None:
+    """The threads are the parent's, and nobody may wait for them here."""
+    _OF_PARENT.extend(_HOMES)
+    _HOMES.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 @atexit.register

@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, suppress
 from typing import Any
 
@@ -37,6 +38,7 @@ class CommonShell(Shell):
         self._home: Home | None = None
         self._pid = os.getpid()
         self._to_serve = False  # the loop at home will serve the ports
+        self._closing = threading.Lock()  # held by who ends what is at home
         _ALL.add(self)
 
     # Jobs
@@ -238,11 +240,8 @@ class CommonShell(Shell):
 
     def forked(self) -> None:
         """This is a process that was forked: another thread of the parent's may hold the lock."""
-        self.lock = threading.RLock()
-        home, self._home = self._home, None
-        self._loop = self._leader = None
-        if home is not None:
-            home.forget()
+        self.lock, self._closing = threading.RLock(), threading.Lock()
+        self._home = self._loop = self._leader = None
 
     def close(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Await `close` at home, then end what is there. Who waits for anything after that gets a
@@ -250,18 +249,25 @@ class CommonShell(Shell):
         """
         self._check_away()
         self.closed = True
-        try:
-            self.at_home(close)
-        finally:
-            self.end()
+        with self._closing:
+            try:
+                self.at_home(close)
+            finally:
+                self.end()
 
     def at_home(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Await `work` at home, where anything was begun. Raises `WrongLoop` where that would wait
         for itself.
         """
         self._check_away()
-        if self._home is not None and not self._home.ended:
-            self._home.portal.call(work)
+        home = self._home
+        if home is None or home.ended:
+            return
+        try:
+            home.portal.call(work)
+        except (CancelledError, RuntimeError):
+            if not home.ended:  # else another thread has closed it, and there is nothing left
+                raise
 
     def _check_away(self) -> None:
         if self._home is not None and self._home.here:
