@@ -34,6 +34,7 @@ async def test_every_transport_of_a_client_is_under_the_limits(where: str, site:
     assert site.requests[0].headers["x-a"] == "b"
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])  # on real time: a real socket
 @pytest.mark.parametrize("how", ["argument", "environment"])
 async def test_a_proxy_is_under_the_limits_too(
     how: str, site: Site, monkeypatch: pytest.MonkeyPatch
