@@ -88,7 +88,7 @@ def test_runs(environment: None, tmp_path: Path) -> None:
         [sys.executable, "-W", "error", "-c", program, *FILES],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr
