@@ -55,6 +55,10 @@ class Host(Protocol):
         """Start what may start, and tell what happened."""
         ...
 
+    def tell(self) -> None:
+        """Tell what happened."""
+        ...
+
     def refusal(self, error: Exception) -> Refusal:
         """What `error` says."""
         ...
@@ -205,8 +209,10 @@ class Attempt:
         state = shell.state
         with shell.lock:
             state.finish(job, used, shell.clock())
-            if shell.parked or state.events or shell.idle is not None or shell.memory is not None:
+            if shell.parked or shell.idle is not None or shell.memory is not None:
                 shell.poll()
+            elif state.events:
+                shell.tell()
 
     async def again(self, result: object) -> bool:
         """Whether the job is queued again, whose function got nothing but a refusal, `result`."""

@@ -434,10 +434,15 @@ class Shell(LoopClock):
         if self._ports.owners or self._ports.busy:
             self.serve_ports()
         if state.events:
-            if self.around is not None:
-                self.around.tell(state.events)
-            self._sinks.hand(state.events)
-            state.events.clear()
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell the events."""
+        events = self.state.events
+        if self.around is not None:
+            self.around.tell(events)
+        self._sinks.hand(events)
+        events.clear()
 
     def serve_ports(self) -> None:
         """Ask those who decide limits elsewhere for what is wanted of them."""
