@@ -125,13 +125,13 @@ class Scheduler(View):
             memory=None if memory is None else Memory(memory),
         )
         super().__init__(shell, Options(is_refused=is_refused))
-        if shell.around is not None:
-            shell.around.attach(self)
         if shared is not None:
             from headway.shared.sharing import Sharing
 
             check_shared(eager=eager)
             Sharing(shell, shared, self._limits, self._adopt)
+        if shell.around is not None:
+            shell.around.attach(self)
 
     def _adopt(self, limits: Limits) -> None:
         """Put in force what another worker has stated of the limits that are shared."""

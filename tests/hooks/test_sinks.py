@@ -158,3 +158,24 @@ async def test_what_the_fix_for_a_slow_sink_says_works() -> None:
     assert await Scheduler("100/s", on_event=events.put).submit(ask, 1) == 1
     await turn()
     assert [type(events.get_nowait()) for _ in range(3)] == [Queued, Started, Finished]
+
+
+async def test_events_are_told_once_though_a_sink_raised_an_exit() -> None:
+    class Quit(BaseException):
+        pass
+
+    def leave(event: Event) -> None:
+        if isinstance(event, Finished) and event.job == 1:
+            raise Quit
+
+    seen: list[Event] = []
+    scheduler = Scheduler("100/s", concurrency=1, on_event=[leave, seen.append])
+    assert await scheduler.submit(ask, 1) == 1
+    await turn()
+    with pytest.raises(Quit):
+        await scheduler.submit(ask, 2)
+    assert await scheduler.submit(ask, 3) == 3
+    await turn()
+    told = [(type(event), getattr(event, "job", 0)) for event in seen]
+    assert len(told) == len(set(told))
+    assert [job for kind, job in told if kind is Finished] == [1, 2, 3]

@@ -441,8 +441,10 @@ class Shell(LoopClock):
         events = self.state.events
         if self.around is not None:
             self.around.tell(events)
-        self._sinks.hand(events)
-        events.clear()
+        try:
+            self._sinks.hand(events)
+        finally:
+            events.clear()
 
     def serve_ports(self) -> None:
         """Ask those who decide limits elsewhere for what is wanted of them."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from headway.events import Event
-from headway.kinds._words import duration, with_fix
+from headway.kinds._words import duration, shown, with_fix
 
 __all__ = ["Sink", "Sinks"]
 
@@ -85,10 +85,10 @@ class Sinks:
             self._slow.add(number)
             logger.warning(
                 with_fix(
-                    "on_event=%r is slow: it took %s for the last %d events, and the event loop "
+                    "on_event=%s is slow: it took %s for the last %d events, and the event loop "
                     "stood still meanwhile. This is told once",
                     "on_event=queue.put of a queue.SimpleQueue, and a thread that does the work",
-                ), self._sinks[number], duration(seconds), events,
+                ), shown(self._sinks[number]), duration(seconds), events,
             )  # fmt: skip
 
     def _tell(self, number: int, event: Event) -> None:
