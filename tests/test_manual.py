@@ -23,7 +23,11 @@ from headway.cli import build
 # Where people look for an option: not in what is told of the project itself.
 OF_THE_PROJECT = {DOCS / f"{name}.md" for name in ("benchmarks", "changelog", "design", "release")}
 TOLD = "\n".join(text_of(page) for page in PAGES if page not in OF_THE_PROJECT)
-MODULES = sorted(page.stem for page in (DOCS / "api").glob("headway*.rst"))
+MODULES = [
+    module
+    for page in sorted((DOCS / "api").glob("headway*.rst"))
+    for module in re.findall(r"automodule:: (\S+)", text_of(page))
+]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
