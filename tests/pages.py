@@ -29,6 +29,11 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text_of(page), re.M | re.S)
 
 
+def languages(page: Path) -> set[str]:
+    """What the code blocks of `page` say that they are of; "" where one says nothing."""
+    return set(re.findall(r"^ *```(.*)$", text_of(page), re.M)[::2])
+
+
 def file_name(block: str, number: int) -> str:
     """The name of the file that `block` says to save it in, or one by its `number`."""
     found = re.match(r"# (\w+\.py)\n", block)

@@ -16,7 +16,7 @@ from llmock.pytest_plugin import LLMock
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
-from pages import DOCS, PAGES, ROOT, blocks, file_name, name_of, printed_by, text_of
+from pages import DOCS, PAGES, ROOT, blocks, file_name, languages, name_of, printed_by, text_of
 
 import headway
 import headway.bulk
@@ -101,6 +101,24 @@ def test_runs(environment: None, tmp_path: Path) -> None:
         if said is not None and text != said
     ]
     assert wrong == []
+
+
+def test_every_block_runs() -> None:
+    """But for code of others and what is done by hand; two pages have tests of their own."""
+    others = {
+        "README.md": {"bash"},  # make
+        "docs/release.md": {"bash"},
+        "docs/watching.md": {"console"},  # screens
+        "docs/coming-from/bottleneck.md": {"js"},
+        "docs/coming-from/cookbook.md": {"console"},
+        "docs/coming-from/litellm-router.md": {"py"},
+        "docs/coming-from/p-queue.md": {"js"},
+        "docs/rows.md": {"py"},  # tests/rows/test_page.py
+        "docs/testing.md": {"py"},  # tests/testing/test_plugin.py
+    }
+    run = {"python", "python cell", "sh", "text"}
+    found = {name_of(page): languages(page) - run for page in PAGES}
+    assert {page: left for page, left in found.items() if left} == others
 
 
 def test_cells_run_in_a_kernel() -> None:
