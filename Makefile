@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 # Processes that run the tests: one more than there are cores pays, for some of the tests wait.
 WORKERS ?= 3
-# What is installed for the tests; CI adds engines, which are large.
+# What is installed for the tests; CI adds engines and frameworks, which are large.
 EXTRAS ?= dev
 BIN := $(VENV)/bin
 # Each process that starts would compile everything anew.

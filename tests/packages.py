@@ -1,5 +1,5 @@
-"""Packages of the extras dev and engines that only tests want: without one of them its tests are
-skipped, and fail with CI=true, where nothing is to be skipped in silence.
+"""Packages of the extras dev, engines and frameworks that only tests want: without one of them its
+tests are skipped, and fail with CI=true, where nothing is to be skipped in silence.
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ def of_dev(name: str) -> Any:
 def of_engines(name: str) -> Any:
     """The same of a package that ``pip install -e '.[engines]'`` installs: they are large."""
     return _of(name, "engines")
+
+
+def of_frameworks(name: str) -> Any:
+    """The same of a package that ``pip install -e '.[frameworks]'`` installs: there are many."""
+    return _of(name, "frameworks")
 
 
 def _of(name: str, extra: str) -> Any:
