@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import httpx
 import pytest
 from commands import headway, ids_of, write_requests
 from echo import Echo, echo
+from llmock.pytest_plugin import LLMock
 from packages import of_dev
 
 __all__ = ["echo"]
@@ -111,6 +113,34 @@ def example(name: str) -> ModuleType:
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+def test_a_script(echo: Echo, capsys: pytest.CaptureFixture[str]) -> None:
+    example("script").main(["why?", "how?"])
+    assert capsys.readouterr().out == "why?\n    WHY?\nhow?\n    HOW?\n"
+    assert echo.keys == {"Bearer a-key"}
+
+
+@pytest.mark.anyio
+async def test_a_stream(
+    llmock: LLMock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOGETHER_BASE_URL", f"{llmock.url}/together")
+    llmock.fail(503, retry_after=0).reply("It scatters light.")
+    await example("stream").main("Why is the sky blue?")
+    assert capsys.readouterr().out == "It scatters light.\n"
+    assert [request.status for request in llmock.requests] == [503, 200]
+
+
+def test_a_table(echo: Echo, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "words.csv").write_text("id,text\n1,good night\n2,refuse\n", "utf-8")
+    monkeypatch.setattr("sys.argv", ["table.py", "words.csv", "answers.csv"])
+    runpy.run_path(str(EXAMPLES / "table.py"), run_name="__main__")
+    with (folder / "answers.csv").open(newline="") as file:
+        answers = {row["text"]: row for row in csv.DictReader(file)}
+    assert answers["good night"]["answer"] == "TRANSLATE INTO FRENCH: GOOD NIGHT"
+    assert answers["good night"]["error"] == ""
+    assert "no Translate into French: refuse" in answers["refuse"]["error"]
 
 
 @pytest.mark.anyio
