@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncIterator
 from typing import Any
@@ -271,3 +272,28 @@ def test_a_map_is_no_call_and_no_items() -> None:
             assert "coroutine object" not in str(caught.value)
 
     run("asyncio", main)
+
+
+@pytest.mark.parametrize("name", ["map", "as_completed"])
+def test_a_run_that_nobody_awaited_is_told(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    gc.collect()  # those of other tests
+    caplog.clear()
+    getattr(Scheduler(), name)(answer, [1])
+    gc.collect()
+    (said,) = caplog.messages
+    assert said.startswith(f"a {name}() was never awaited nor entered, and nothing was called. Fix")
+    assert f"`async with scheduler.{name}(fn, items) as" in said
+
+
+def test_a_run_that_was_closed_or_refused_was_not_forgotten(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gc.collect()  # those of other tests
+    caplog.clear()
+    Scheduler().map(answer, [1]).close()
+    with pytest.raises(InvalidArgument):
+        Scheduler().map(answer, 7)  # type: ignore[arg-type, call-overload]
+    with pytest.raises(InvalidArgument):
+        aiter(Scheduler().as_completed(answer, [1]))  # type: ignore[arg-type]
+    gc.collect()
+    assert caplog.messages == []

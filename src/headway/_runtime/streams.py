@@ -5,6 +5,7 @@ A stream needs child tasks, and child tasks need a scope: so these are awaited, 
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import (
     AsyncIterator,
@@ -36,6 +37,8 @@ from headway.errors import AlreadyUsed, InvalidArgument
 from headway.kinds._words import with_fix
 
 __all__ = ["AsCompleted", "Map", "Outcome", "carry", "gather", "length", "over"]
+
+logger = logging.getLogger("headway")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -84,6 +87,7 @@ class _ManyCalls(Single, Generic[R]):
         deliver = self._deliver if self._watcher is None else self._watched
         self._run = Workers(shell, options, execute, items, deliver)
         self._group: TaskGroup | None = None
+        self._tried = False  # to use it: else it was forgotten
 
     def _watched(
         self, index: int, item: Any, job: Job | None, result: Any, error: Exception | None
@@ -126,6 +130,7 @@ class _ManyCalls(Single, Generic[R]):
             raise self._run.error  # an exit or an interrupt that the body has not seen
 
     async def _start(self) -> None:
+        self._tried = True
         if self._group is not None:
             raise AlreadyUsed(
                 f"this {self._name}() has been used already", fix=f"call {self._name}() again."
@@ -151,11 +156,20 @@ class _ManyCalls(Single, Generic[R]):
                 self._watcher.close()
 
     def __aiter__(self) -> NoReturn:
+        self._tried = True
         raise InvalidArgument(
             f"{self._name}() starts tasks that must end somewhere, so it cannot be looped over "
             "as it is",
             fix=f"{self._fix}.",
         )
+
+    def __del__(self) -> None:
+        if not getattr(self, "_tried", True):  # absent where an argument was wrong
+            logger.warning(
+                with_fix("a %s() was never awaited nor entered, and nothing was called", "%s."),
+                self._name,
+                self._fix,
+            )
 
 
 class _Stream(AsyncIterator[R]):
@@ -230,6 +244,7 @@ class Map(_ManyCalls[R], Coroutine[Any, Any, list[R]]):
 
     def close(self) -> None:
         """End it, where it has begun."""
+        self._tried = True
         if self._collecting is not None:
             self._collecting.close()
 
