@@ -362,3 +362,12 @@ def test_a_wall_that_was_chance_is_forgotten() -> None:
     sender.run(0.5)
     sender.refuse()  # of the plateau, and the gate's probe passed each time
     assert not sender.rate.walled
+
+
+def test_a_gate_of_other_limits_shows_nothing_of_new_ones() -> None:
+    """The limits have changed while it was shut, and its probes are refused: nothing was sent."""
+    control = RateControl()
+    control.cut(10.9, 10.9, probe=True, window=(0.0, 1.5, 60.0))
+    control.sent(0.1, 13.0, binding=True)
+    control.cut(13.0, 13.0, probe=True, window=(0.0017, 3.6, 60.0))
+    assert control.factor > 0.5

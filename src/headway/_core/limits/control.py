@@ -314,11 +314,13 @@ class RateControl:
         """The probe of a gate is refused: what the last cycle showed held for this long too."""
         if self._fallback:
             self.plateau, self._fallback = self._fallback, 0.0
+        if not self._walled_at:  # what opened the gate was of other limits
+            self._wall_since, self._walled_at = sent_at, self.factor
         self._strikes += 1
         if self._strikes >= _IN_A_ROW:
             self._walls = True
             self.walled = self.walled or sent_at - self._wall_since >= _WALL
-            self._known = self._known or filled < INFINITY
+            self._known = self._known or _LEAST_FOUND * self._walled_at <= filled < INFINITY
             self._lower_to_measure(0.0)
         if self._known:
             self.plateau = max(min(self.plateau, filled), _LEAST_FOUND * self.plateau)
@@ -334,9 +336,12 @@ class RateControl:
 
     def _lower_to_measure(self, more: float) -> None:
         taken, time = self._whole
-        if taken >= _AT_ONCE * self._unit and time > 0:
+        if taken >= _AT_ONCE * self._unit > 0 and time > 0:
             measure = (taken + _SLACK * self._unit) / (time + more)
             self.plateau = min(self.plateau, max(measure, _LOWEST_IN_WALL * self._walled_at))
+            if self.plateau < _LEAST_FOUND * self._walled_at and self.ceiling < INFINITY:
+                # No window of a stated rate holds so little: the server was ill, and may be well.
+                self._former, self._hold = self._walled_at, HOLD
 
     def _is_near(self) -> bool:
         return self.plateau > _NEAR * self.ceiling
