@@ -38,7 +38,7 @@ ASYNC = Names("async", "AsyncTransport", "AsyncBaseTransport", "AsyncHTTPTranspo
 SYNC = Names("sync", "Transport", "BaseTransport", "HTTPTransport", "Client")
 
 
-def check_scheduler(scheduler: object, names: Names) -> None:
+def check_scheduler(scheduler: Any, names: Names) -> None:
     """Raise `InvalidArgument` for what is neither a scheduler nor a view of one, or of the other
     side: an async one for a sync client.
     """

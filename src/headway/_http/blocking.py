@@ -41,17 +41,17 @@ class BlockingStream(BothStream):
     def __init__(self, stream: Any, request: Any) -> None:
         self._stream = stream
         self._request = request
-        self._next: Callable[[], bytes] | None = None
+        self._parts: Iterator[bytes] | None = None
 
     def __aiter__(self) -> BlockingStream:
         return self
 
     async def __anext__(self) -> bytes:
         with bounded(self._request):
-            if self._next is None:
-                self._next = iter(self._stream).__next__
+            if self._parts is None:
+                self._parts = iter(self._stream)
             try:
-                return self._next()
+                return next(self._parts)
             except StopIteration:
                 raise StopAsyncIteration from None
 

@@ -69,8 +69,8 @@ def ctl(
     """
     try:
         which, do = _read(words or [])
-        given = dict(zip(_OF_SET, (requests, tokens, input_tokens, output_tokens, concurrency),
-                         strict=True))  # fmt: skip
+        values = (requests, tokens, input_tokens, output_tokens, concurrency)
+        given: dict[str, Any] = dict(zip(_OF_SET, values, strict=True))
         what = _limits(given) if do == "set" else {}
         if do != "set" and any(value is not None for value in given.values()):
             name = next(name for name, value in given.items() if value is not None)

@@ -72,9 +72,11 @@ class Entrance(Protocol):
 
     def begin(self, asked: FakeRequest) -> Visit:
         """Decide what becomes of a request that arrives now. `end` it in any case."""
+        ...
 
     def end(self, visit: Visit, status: int | None = None) -> None:
         """Note that a request has ended: with a whole answer of that `status`, or without."""
+        ...
 
 
 class Window(NamedTuple):

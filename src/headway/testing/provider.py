@@ -274,8 +274,8 @@ def _check_latency(latency: object) -> None:
         _check_span(latency)
 
 
-def _check_span(latency: object) -> None:
-    span = latency if isinstance(latency, tuple) else (latency, latency)
+def _check_span(latency: Any) -> None:
+    span: tuple[Any, ...] = latency if isinstance(latency, tuple) else (latency, latency)
     if len(span) != 2 or not (all(map(_is_time, span)) and span[0] <= span[1]):
         raise InvalidArgument(
             f"latency={shown(latency)} is no time that an answer can take",
