@@ -208,3 +208,14 @@ async def test_respx_reaches_both_clients() -> None:
     await one.close()
     two.close()
     threads.close()
+
+
+async def test_a_client_that_asked_nothing_closes_in_silence(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A worker of a web server that nobody called ends, too."""
+    async with sdks.ours.client(Scheduler(), api_key="k"):
+        pass
+    with sync.Scheduler() as threads, sdks.ours.sync_client(threads, api_key="k"):
+        pass
+    assert caplog.messages == []

@@ -69,6 +69,7 @@ def client(
     if "http_client" not in options:
         pool = Pool(scheduler._shell.connections, options["base_url"] or _SDK_URL)
         transport = AsyncTransport(scheduler, pool, tokens=tokens, together_unit=together_unit)
+        transport.lookout.may_be_idle = True  # nothing bypasses it: this client has no mounts
         options["http_client"] = together.DefaultAsyncHttpxClient(transport=transport)
     return together.AsyncTogether(**options)
 
@@ -91,6 +92,7 @@ def sync_client(
     if "http_client" not in options:
         pool = sync_pool(scheduler._shell.connections, options["base_url"] or _SDK_URL)
         transport = Transport(scheduler, pool, tokens=tokens, together_unit=together_unit)
+        transport.lookout.may_be_idle = True
         options["http_client"] = together.DefaultHttpxClient(transport=transport)
     return together.Together(**options)
 
