@@ -1,16 +1,26 @@
 """Bulk runs: a file of requests in, a file of answers out."""
 
 from headway import _show_under
-from headway.bulk.input.check import Check, check
-from headway.bulk.input.formats import BadLine, Request
-from headway.bulk.input.lines import InvalidInput
-from headway.bulk.input.source import Shape, Shard, Source, open_source
-from headway.bulk.options import RunOptions
-from headway.bulk.output.paths import InvalidOutput
-from headway.bulk.record.status import Progress, Stop
-from headway.bulk.run import run
-from headway.prices import InvalidPrices, Prices
-from headway.providers import PROVIDERS, Endpoint, InvalidSettings, find_endpoint
+from headway.errors import MissingExtra
+
+try:
+    from headway.bulk.input.check import Check, check
+    from headway.bulk.input.formats import BadLine, Request
+    from headway.bulk.input.lines import InvalidInput
+    from headway.bulk.input.source import Shape, Shard, Source, open_source
+    from headway.bulk.options import RunOptions
+    from headway.bulk.output.paths import InvalidOutput
+    from headway.bulk.record.status import Progress, Stop
+    from headway.bulk.run import run
+    from headway.prices import InvalidPrices, Prices
+    from headway.providers import PROVIDERS, Endpoint, InvalidSettings, find_endpoint
+except ModuleNotFoundError as error:
+    if error.name is None or error.name.partition(".")[0] == "headway":
+        raise
+    raise MissingExtra(
+        f"bulk runs, and headway.rows, need {error.name}, which is not installed",
+        fix="install it with: pip install 'headway[cli]'",
+    ) from error
 
 __all__ = [
     "PROVIDERS",

@@ -5,16 +5,9 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from headway.bulk.output.paths import InvalidOutput
-from headway.errors import MissingExtra
+from filelock import FileLock, Timeout
 
-try:
-    from filelock import FileLock, Timeout
-except ImportError as error:  # pragma: no cover - needs an environment without the extra
-    raise MissingExtra(
-        "bulk runs lock their output with filelock, which is not installed",
-        fix="install it with: pip install 'headway[cli]'",
-    ) from error
+from headway.bulk.output.paths import InvalidOutput
 
 __all__ = ["Busy", "FileLock", "acquire"]
 

@@ -20,18 +20,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
+import msgspec
+
 from headway.bulk.input.formats import with_members
 from headway.bulk.input.lines import undecodable
-from headway.errors import MissingExtra
 from headway.estimate import COUNT_NAMES, USAGE_NAMES, Tokens, used_by
-
-try:
-    import msgspec
-except ImportError as error:  # pragma: no cover - needs an environment without the extra
-    raise MissingExtra(
-        "bulk runs read their files with msgspec, which is not installed",
-        fix="install it with: pip install 'headway[cli]'",
-    ) from error
 
 if TYPE_CHECKING:
     from headway.bulk.input.formats import Request
