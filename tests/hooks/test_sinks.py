@@ -56,11 +56,20 @@ async def test_no_sink_runs_in_the_task_that_polls(anyio_backend_name: str) -> N
     assert task() not in tasks
 
 
-async def test_a_sink_that_raises_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("a bug of the sink's"),
+        asyncio.CancelledError(),  # of a future that it looked at
+    ],
+)
+async def test_a_sink_that_raises_is_told_of_once(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
     seen: list[Event] = []
 
     def broken(event: Event) -> None:
-        raise KeyError("a bug of the sink's")
+        raise error
 
     scheduler = Scheduler(concurrency=1, on_event=(broken, seen.append))
     with caplog.at_level(logging.ERROR, "headway"):

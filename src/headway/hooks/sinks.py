@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
@@ -70,7 +71,7 @@ class Sinks:
                 for event in events:
                     try:
                         sink(event)
-                    except Exception:
+                    except (Exception, CancelledError):  # of what it looked at: nobody cancels it
                         self._tell(number, event)
                     except BaseException as error:
                         self.keep(error)
