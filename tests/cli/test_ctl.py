@@ -89,7 +89,7 @@ def test_with_several_it_lists_them() -> None:
         (("set", "--concurrency", "0"), "--concurrency is a whole number from 1, or none. Fix:"),
         (("set", "--concurrency", "many"), "--concurrency is a whole number from 1, or none."),
         (("clear", "--key", "x"), "no job had the key 'x'. Fix: one of: none yet."),
-        (("nobody",), "nothing that is watched is called nobody. Fix: one of: w ("),
+        (("stop", "drain"), "nothing that is watched is called stop. Fix: one of: w ("),
     ],
 )
 def test_bad_usage_is_2(arguments: tuple[str, ...], message: str) -> None:
@@ -97,6 +97,14 @@ def test_bad_usage_is_2(arguments: tuple[str, ...], message: str) -> None:
         result = headway("ctl", *arguments)
     assert result.exit_code == 2
     assert said(result).startswith(f"headway: {message}")
+
+
+def test_a_word_alone_may_be_a_name_or_what_to_do() -> None:
+    with watch(Scheduler(), "w"):
+        assert said(headway("ctl", "stop")) == (
+            f"headway: nothing that is watched is called stop. Fix: one of: w ({os.getpid()}); or "
+            "to do: list, status, pause, resume, set, drain, clear."
+        )
 
 
 def test_what_is_dropped_is_counted() -> None:

@@ -147,7 +147,8 @@ def _asked(which: str | None, do: str, what: dict[str, Any], as_json: bool) -> s
     from headway.cli.watched import facts, key_lines, limit_lines
     from headway.hooks.watch.client import ask, choose
 
-    found = choose(which)
+    also = f"; or to do: {', '.join(_DO)}" if do == "status" else ""
+    found = choose(which, also=also)
     status = found.status if do == "status" else ask(found.path, do, **what)
     if as_json:
         return json.dumps(status)

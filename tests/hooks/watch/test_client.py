@@ -21,6 +21,10 @@ from headway.hooks.watch.client import ask, choose, look
 from headway.hooks.watch.listeners import UnixListener
 from headway.hooks.watch.protocol import line
 
+# What the statistics of a version could be that knew nothing of sharing.
+COUNTED = {**Scheduler().statistics().as_dict()}
+del COUNTED["shared"]
+
 
 @pytest.fixture(autouse=True)
 def made(folder: Path) -> Path:
@@ -141,6 +145,11 @@ def test_another_version_says_which_is_older(
         (b"", "was asked too much at once, or is about to end"),
         (line({"version": 1}), "gave a reply without statistics"),
         (line({"version": 1, "statistics": 3}), "gave a reply without statistics"),
+        (line({"version": 1, "statistics": {}}), "gave a reply without limits. Fix: restart that"),
+        (
+            line({"version": 1, "limits": {}, "statistics": COUNTED}),
+            "gave a reply without shared, requests, tokens, input_tokens, output_tokens, concurr",
+        ),
         (line({"version": 1, "error": {"what": "no", "fix": "yes"}}), "no. Fix: yes"),
     ],
 )

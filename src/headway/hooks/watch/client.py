@@ -6,15 +6,24 @@ import socket
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from headway._core.counters import Statistics
 from headway.errors import HeadwayError
 from headway.hooks.watch.folders import is_ours, watch_folders
 from headway.hooks.watch.listeners import connect, pid_of
-from headway.hooks.watch.protocol import MOST_REPLY, VERSION, line, program, raise_error, read
+from headway.hooks.watch.protocol import (
+    LIMITS,
+    MOST_REPLY,
+    VERSION,
+    line,
+    program,
+    raise_error,
+    read,
+)
 from headway.kinds._words import printable
 
 __all__ = ["NoReply", "Target", "ask", "choose", "look"]
@@ -22,6 +31,7 @@ __all__ = ["NoReply", "Target", "ask", "choose", "look"]
 _PATIENCE = 6.0  # seconds for a reply: longer than the server takes for a change
 _GLANCE = 2.0  # seconds, where all are asked
 _AT_ONCE = 16
+_STATISTICS = tuple(each.name for each in fields(Statistics))
 
 HOW_TO = "headway.watch(scheduler) in the program; headway run is watched by itself"
 
@@ -80,9 +90,25 @@ def ask(path: Path, do: str, *, seconds: float = _PATIENCE, **what: Any) -> dict
         ) from None
     _check_version(reply, who)
     raise_error(reply)
-    if not isinstance(reply.get("statistics"), dict):
-        raise NoReply(f"process {who} gave a reply without statistics")
+    if lacks := _lacking(reply):
+        raise NoReply(
+            f"process {who} gave a reply without {', '.join(lacks)}",
+            fix=f"restart that program with headway {program()}.",
+        )
     return reply
+
+
+def _lacking(reply: Mapping[str, Any]) -> list[str]:
+    """What a status has and `reply` does not: another version may have forgotten it."""
+    statistics, limits = reply.get("statistics"), reply.get("limits")
+    if not isinstance(statistics, dict):
+        return ["statistics"]
+    if not isinstance(limits, dict):
+        return ["limits"]
+    return [
+        *(each for each in _STATISTICS if each not in statistics),
+        *(each for each in LIMITS if each not in limits),
+    ]
 
 
 def look(*, since: Mapping[Path, float] | None = None) -> tuple[list[Target], list[str]]:
@@ -99,10 +125,11 @@ def look(*, since: Mapping[Path, float] | None = None) -> tuple[list[Target], li
     return sorted(found, key=lambda each: (each.name, len(each.pid), each.pid)), problems
 
 
-def choose(which: str | None) -> Target:
+def choose(which: str | None, *, also: str = "") -> Target:
     """The scheduler that has the name, or the process, `which`: None for the only one.
 
-    Raises `HeadwayError` where there is none or more than one, with those that there are.
+    Raises `HeadwayError` where there is none or more than one, with those that there are, and what
+    `also` could have been meant by a name that is none.
     """
     found, problems = look()
     wanted = [each for each in found if which in (None, each.pid, each.path.stem)]
@@ -118,7 +145,7 @@ def choose(which: str | None) -> Target:
         raise HeadwayError(f"{len(wanted)} could be meant: {listed}", fix="give one by its number.")
     raise HeadwayError(
         "; ".join([f"nothing that is watched is called {printable(which or '')}", *problems]),
-        fix=f"one of: {listed}.",
+        fix=f"one of: {listed}{also}.",
     )
 
 

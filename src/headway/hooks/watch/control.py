@@ -13,13 +13,12 @@ import anyio
 
 from headway.errors import HeadwayError
 from headway.hooks.watch.names import key_named
+from headway.hooks.watch.protocol import LIMITS
 from headway.kinds._words import shown
 
 __all__ = ["change", "hand", "is_at_work", "take_no_more"]
 
 logger = logging.getLogger("headway")
-
-_LIMITS = ("requests", "tokens", "input_tokens", "output_tokens", "concurrency")
 
 
 def is_at_work(scheduler: Any) -> bool:
@@ -92,7 +91,7 @@ async def _close(scheduler: Any) -> None:
 
 def _limits(request: Mapping[str, Any]) -> dict[str, Any]:
     """The limits that a ``set`` names, as `set_limits` takes them; ``null`` is no limit."""
-    found = {name: request[name] for name in _LIMITS if name in request}
+    found = {name: request[name] for name in LIMITS if name in request}
     if not found:
         raise HeadwayError(
             "nothing to set was named", fix="name a limit, such as --requests 300/min."

@@ -16,8 +16,8 @@ from headway.errors import HeadwayError
 from headway.kinds._words import printable
 
 __all__ = [
-    "CHANGES", "MOST_REPLY", "MOST_REQUEST", "VERSION", "error", "line", "program", "raise_error",
-    "read",
+    "CHANGES", "LIMITS", "MOST_REPLY", "MOST_REQUEST", "VERSION", "error", "line", "program",
+    "raise_error", "read",
 ]  # fmt: skip
 
 VERSION = 1
@@ -27,6 +27,9 @@ MOST_REPLY = 16 * 1024 * 1024
 
 CHANGES = ("pause", "resume", "set", "drain", "clear")
 """What may be asked for beside ``status``."""
+
+LIMITS = ("requests", "tokens", "input_tokens", "output_tokens", "concurrency")
+"""What a ``set`` may name, and a status says."""
 
 
 @cache
