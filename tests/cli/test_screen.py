@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -92,5 +93,26 @@ def test_several_are_chosen_paused_and_drained() -> None:
                 assert drained == []
                 app.simulate_key("d")
                 await until(app, lambda: drained == ["two"])
+
+    run(work)
+
+
+def test_a_long_name_leaves_room_for_what_tells_two_apart() -> None:
+    async def work() -> None:
+        name = "a-worker-whose-name-has-no-end-" * 2
+        with watch(Scheduler(), name), watch(Scheduler(), name):
+            async with top((80, 24)) as app:
+                await until(app, lambda: len(app.found) == 2)
+                await until(app, lambda: f"a-worker-whose-name-has…  {os.getpid()}-2" in shown(app))
+
+    run(work)
+
+
+def test_ctrl_c_ends_it_as_q_does() -> None:
+    async def work() -> None:
+        app = Top()
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.press("ctrl+c")
+            await until(app, lambda: not app.is_running)
 
     run(work)

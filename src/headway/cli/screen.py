@@ -25,6 +25,7 @@ __all__ = ["Top"]
 _EVERY = 1.0  # seconds between two looks
 _AGAIN = 3.0  # seconds in which d is pressed a second time
 _ALL = "all"
+_NAME = 24  # columns: the number of the process and its state have to be seen beside it
 _NOBODY = """\
 Nothing is watched here.
 
@@ -34,7 +35,7 @@ A bulk run is seen by itself:    headway run requests.jsonl
 This page looks again every second."""
 _HELP = (
     "up, down: choose a process. page up, page down: scroll. p: pause, and go on. d, twice: drain. "
-    "q: quit."
+    "q, Ctrl-C: quit."
 )
 
 
@@ -54,6 +55,7 @@ class Top(App[None]):
         Binding("pagedown", "page(1)", show=False, priority=True),
         ("question_mark", "keys", "help"),
         ("q", "quit", "quit"),
+        Binding("ctrl+c", "quit", show=False, priority=True),
     ]
     ENABLE_COMMAND_PALETTE = False
     TITLE = "headway top"
@@ -219,4 +221,6 @@ class Top(App[None]):
 
 def _cells(name: str, pid: str, state: str, counts: Iterable[float]) -> list[Text]:
     numbers = [Text(words.count(count), justify="right") for count in counts]
-    return [Text(name), Text(pid), Text(state), *numbers]
+    said = Text(name)
+    said.truncate(_NAME, overflow="ellipsis")
+    return [said, Text(pid), Text(state), *numbers]
