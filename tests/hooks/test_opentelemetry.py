@@ -18,6 +18,7 @@ from telemetry import Telemetry, id_of, parent_of, telemetry, told
 import headway
 from headway import (
     AlreadyUsed,
+    Cleared,
     Cost,
     DeadlineExceeded,
     InvalidArgument,
@@ -54,7 +55,7 @@ async def test_a_job_is_a_span_with_its_attempts_as_children(telemetry: Telemetr
         "headway.job.key": "llama",
         "headway.job.priority": 2,
         "headway.job.attempts": 2,
-        "headway.job.outcome": "ok",
+        "headway.job.outcome": "succeeded",
         "headway.job.waited": pytest.approx(told(job)["headway.job.waited"]),
     }
     assert told(first) == {
@@ -117,7 +118,7 @@ async def test_a_failure_says_what_it_was_and_no_secret(telemetry: Telemetry) ->
         await scheduler.submit(refuse_once(404, f"no such model, {secret}"), 1)
     job, attempt = telemetry.one("headway.job"), telemetry.one("headway.attempt")
     assert told(job)["error.type"] == told(attempt)["error.type"] == "permanent"
-    assert told(job)["headway.job.outcome"] == "permanent"
+    assert told(job)["headway.job.outcome"] == "failed"
     assert told(attempt)["http.response.status_code"] == 404
     (event,) = attempt.events
     assert event.name == "exception"
@@ -157,8 +158,9 @@ async def test_a_job_that_is_latched_in_the_queue_ends(telemetry: Telemetry) -> 
     results = await scheduler.map(deny, range(3), return_exceptions=True)
     assert [type(each) for each in results] == [Failed, Latched, Latched]
     spans = telemetry.ended("headway.job")
-    assert sorted(told(span)["headway.job.outcome"] for span in spans)[0] == "auth"
-    assert len(spans) == 1 + sum(told(span)["headway.job.outcome"] == "latched" for span in spans)
+    kinds = [told(span)["error.type"] for span in spans]
+    assert sorted(kinds) == ["auth", *["latched"] * (len(spans) - 1)]
+    assert {told(span)["headway.job.outcome"] for span in spans} == {"failed"}
 
 
 async def test_what_a_job_used_is_told_by_the_names_of_genai(telemetry: Telemetry) -> None:
@@ -192,7 +194,7 @@ def test_what_a_loop_leaves_is_ended_with_the_next_one(telemetry: Telemetry) -> 
     loop.close()
     assert asyncio.run(scheduler.submit(ask, 3)) == 3
     outcomes = [told(span)["headway.job.outcome"] for span in telemetry.ended("headway.job")]
-    assert outcomes == ["cancelled", "cancelled", "ok"]
+    assert outcomes == ["cancelled", "cancelled", "succeeded"]
     for task in tasks:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         task.get_coro().close()  # type: ignore[union-attr]
@@ -240,12 +242,41 @@ async def test_jobs_have_histograms_of_how_long_they_took_and_waited(telemetry: 
     view = scheduler.with_options(key="llama")
     await view.map(anyio.sleep, [2.0, 2.0])
     await scheduler.with_options(key="other").submit(anyio.sleep, 1.0)
-    labels = (("headway.job.key", "llama"), ("headway.job.outcome", "ok"))
+    labels = (("headway.job.key", "llama"), ("headway.job.outcome", "succeeded"))
     took, waited = (telemetry.points(f"headway.job.{name}") for name in ("duration", "waited"))
     assert set(took) == {labels, labels[1:]}
     assert took[labels].sum == pytest.approx(4.0, abs=0.1)
     assert waited[labels].count == 2
     assert len(took[labels].explicit_bounds) == 16
+
+
+async def test_a_histogram_and_the_counter_name_an_outcome_alike(telemetry: Telemetry) -> None:
+    scheduler = Scheduler(concurrency=1, on_event=telemetry.hook(max_keys=0))
+
+    async def drop() -> None:
+        with pytest.raises(Cleared):
+            await scheduler.submit(anyio.sleep, 2)
+
+    with pytest.raises(Failed):
+        await scheduler.submit(refuse_once(404), 1)
+    with pytest.raises(DeadlineExceeded):
+        await scheduler.with_options(timeout=1).submit(anyio.sleep, 2)
+    with anyio.move_on_after(1):
+        await scheduler.submit(anyio.sleep, 2)
+    async with anyio.create_task_group() as group, scheduler.lease():
+        group.start_soon(drop)
+        await anyio.sleep(1)
+        scheduler.clear()
+    counted = telemetry.points("headway.jobs")
+    took = telemetry.points("headway.job.duration")
+    sums: dict[str, int] = {}
+    for labels, point in took.items():
+        outcome = dict(labels)["headway.job.outcome"]
+        sums[outcome] = sums.get(outcome, 0) + point.count
+    assert sums == {dict(labels)["headway.job.outcome"]: p.value for labels, p in counted.items()}
+    assert sums == {"succeeded": 1, "failed": 1, "timed_out": 1, "cancelled": 2}
+    failed = (("error.type", "permanent"), ("headway.job.outcome", "failed"))
+    assert took[failed].count == 1
 
 
 async def test_the_metrics_of_statistics_are_read_when_they_are_collected(

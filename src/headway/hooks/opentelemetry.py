@@ -11,8 +11,9 @@ are read of `statistics()`, which cost a job nothing.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from headway._core.queue.job import Job
@@ -51,6 +52,15 @@ _ATTRIBUTES = {
 
 # Seconds: a job waits for minutes where a limit is tight, and answers are quick where it is not.
 _BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+
+_OUTCOMES: Mapping[Ended | Kind, str] = MappingProxyType(
+    {
+        Ended.OK: "succeeded",
+        Ended.CANCELLED: "cancelled",
+        Ended.CLEARED: "cancelled",
+        Ended.TIMED_OUT: "timed_out",
+    }
+)  # all others failed
 
 _ATTEMPT = context.create_key("headway-attempt")
 
@@ -208,7 +218,7 @@ class OpenTelemetry(Hook):
     def _measure(self, job: Job, event: Finished) -> None:
         attributes = {
             "headway.scheduler.name": self._name,
-            "headway.job.outcome": event.outcome.value,
+            **_ended_by(event.outcome),
         }
         if self._keys.knows(key := str(job.flow.key)):
             attributes["headway.job.key"] = key
@@ -246,10 +256,16 @@ class _Trace:
             {
                 "headway.job.attempts": job.attempts,
                 "headway.job.waited": job.waited,
-                "headway.job.outcome": outcome.value,
+                **_ended_by(outcome),
             }
         )
         _end(self.span, outcome, refusal)
+
+
+def _ended_by(outcome: Ended | Kind) -> dict[str, str]:
+    """How a job ended, in the word that `statistics()` counts it by; and by what it failed."""
+    said = {"headway.job.outcome": _OUTCOMES.get(outcome, "failed")}
+    return said if outcome is Ended.OK else {**said, "error.type": outcome.value}
 
 
 def _end(span: Span, outcome: Ended | Kind, refusal: Refusal | None) -> None:
