@@ -83,11 +83,13 @@ bench: $(VENV)/.dev ## The benchmarks: half an hour
 	$(BIN)/python benchmarks/sync.py
 
 # What goes to the registry, as its users get it.
-dist: $(VENV)/.dev ## Build the sdist and the wheel, check both, install the wheel
+dist: $(VENV)/.dev ## Build the sdist and the wheel, check both, install and try the wheel
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/python -m twine check --strict dist/*
 	rm -rf build/wheel && $(PYTHON) -m venv build/wheel
+	build/wheel/bin/python -m pip install --quiet dist/*.whl
+	build/wheel/bin/python -W error tests/smoke.py
 	build/wheel/bin/python -m pip install --quiet "$$(echo dist/*.whl)[cli]"
 	build/wheel/bin/headway --version
 
