@@ -11,7 +11,7 @@ import anyio
 import pytest
 import trio
 
-from headway import InvalidArgument, Scheduler
+from headway import InvalidArgument, Scheduler, sync
 from headway.testing import NoRealSockets, NothingWakes, VirtualLoop, virtual_backend, virtual_clock
 from headway.testing.clock import BACKENDS, Follower
 
@@ -148,3 +148,9 @@ def test_a_follower_never_runs_back_between_a_virtual_clock_and_a_thread() -> No
         asyncio.run(main())
     assert seen == sorted(seen)
     assert seen[-1] - seen[0] >= 100
+
+
+def test_the_threads_of_a_sync_scheduler_keep_real_time_on_which_nothing_jumps() -> None:
+    with virtual_clock() as clock, sync.Scheduler("1000/s") as scheduler:
+        assert [*scheduler.map(abs, [-1, -2, -3])] == [1, 2, 3]
+    assert (clock.loops, clock.elapsed) == (0, 0.0)

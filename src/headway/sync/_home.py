@@ -10,7 +10,13 @@ from __future__ import annotations
 import atexit
 import os
 import weakref
-from asyncio import AbstractEventLoop, TimerHandle, get_running_loop, run_coroutine_threadsafe
+from asyncio import (
+    AbstractEventLoop,
+    SelectorEventLoop,
+    TimerHandle,
+    get_running_loop,
+    run_coroutine_threadsafe,
+)
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
@@ -37,7 +43,10 @@ class Home:
         for gone in [home for home in _HOMES if not home._thread.is_alive()]:
             gone.end()
         self._tenant = weakref.ref(tenant)
-        self._context = start_blocking_portal(name="headway")
+        # A loop that is named keeps the machine's time, as `wake_at` does, whoever patches asyncio.
+        self._context = start_blocking_portal(
+            name="headway", backend_options={"loop_factory": SelectorEventLoop}
+        )
         self._timer: TimerHandle | None = None
         self.ended = False
         # In a thread: anyio waits for ever for a portal whose start was interrupted.
