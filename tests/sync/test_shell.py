@@ -160,6 +160,37 @@ def test_a_sink_cannot_wait_for_itself() -> None:
     scheduler._shell.end()
 
 
+@pytest.mark.parametrize("door", ["submit", "lease", "map", "gather"])
+def test_a_sink_cannot_wait_for_a_permit(door: str) -> None:
+    failed: list[BaseException] = []
+    told = threading.Event()
+    doors = {
+        "submit": lambda: scheduler.submit(len, "a"),
+        "lease": lambda: scheduler.lease().__enter__(),
+        "map": lambda: list(scheduler.map(len, ["a"])),
+        "gather": lambda: scheduler.gather(list),
+    }
+
+    def sink(event: object) -> None:
+        if not told.is_set():
+            try:
+                doors[door]()
+            except WrongLoop as error:
+                failed.append(error)
+            told.set()
+
+    scheduler = Scheduler(concurrency=1, on_event=sink)
+    with scheduler.lease():
+        assert scheduler.try_lease() is None
+        assert told.wait(5)
+    assert str(failed[0]) == (
+        "a sink of events made a call that has to wait, in the thread that wakes those who wait. "
+        "Fix: make the call in a thread of yours."
+    )
+    scheduler.close()
+    assert_idle(scheduler)
+
+
 def test_an_exit_of_a_sink_is_raised_in_a_call() -> None:
     def sink(event: object) -> None:
         raise SystemExit(4)

@@ -90,6 +90,7 @@ class Crew:
     def start(self) -> None:
         """Start the first thread. Raises `SchedulerClosed` and `WrongLoop`."""
         self._shell.check_open()
+        self._shell.check_may_wait()
         self._shell.now()
         self._shell.run_began()
         self._context = copy_context()

@@ -80,6 +80,7 @@ class CommonShell(Shell):
         try:
             while job.status == QUEUED:
                 if of_thread is not None:
+                    self.check_may_wait()
                     if not self._is_parked(job, of_thread):
                         break
                     late = INFINITY if job.deadline is None else job.deadline - self.clock()
@@ -269,8 +270,21 @@ class CommonShell(Shell):
             if not home.ended:  # else another thread has closed it, and there is nothing left
                 raise
 
+    def check_may_wait(self) -> None:
+        """Before a thread waits for a permit. Raises `WrongLoop` at home, which wakes who waits."""
+        if self._at_home:
+            raise WrongLoop(
+                "a sink of events made a call that has to wait, in the thread that wakes those who "
+                "wait",
+                fix="make the call in a thread of yours.",
+            )
+
+    @property
+    def _at_home(self) -> bool:
+        return self._home is not None and self._home.here
+
     def _check_away(self) -> None:
-        if self._home is not None and self._home.here:
+        if self._at_home:
             raise WrongLoop(
                 "a sink of events asked to wait until all is done, which is told to sinks too",
                 fix="wait in a thread of yours.",
