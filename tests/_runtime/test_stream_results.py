@@ -53,6 +53,24 @@ def test_a_failure_carries_the_results_so_far(items: Any, count: str, backend: s
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_a_stream_tells_how_many_its_consumer_has_taken(backend: str) -> None:
+    async def main() -> None:
+        made = Scheduler(concurrency=9).map(answer, [1, 13, 2, 4])
+        with pytest.raises(Boom) as caught:  # noqa: PT012 - a stream is entered and looped over
+            async with made as results:
+                async for _ in results:
+                    pass
+        assert caught.value.results_so_far == {2: 2}  # type: ignore[attr-defined]
+        assert caught.value.__notes__ == [
+            "headway: 2 of 4 items were done. `results_so_far` of this error, and of the run, has "
+            "the results that were not taken yet (the first 1 were), by the index of the item: to "
+            "go on, run the others."
+        ]
+
+    run(backend, main)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_it_goes_on_with_the_others(backend: str) -> None:
     async def main() -> None:
         scheduler, items, results = Scheduler(concurrency=9), [1, 13, 2, 4], {}

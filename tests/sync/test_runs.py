@@ -193,8 +193,12 @@ def test_a_run_that_fails_keeps_the_results_so_far(length: bool) -> None:
         assert (
             done == {0: 0, 1: 1} if length else {**done, **dict(enumerate(taken))} == {0: 0, 1: 1}
         )
+        note = caught.value.__notes__[0]
         if length:
-            assert caught.value.__notes__[0].startswith("headway: 2 of 5 items were done. ")
+            assert note.startswith("headway: 2 of 5 items were done. ")
+        else:
+            assert note.startswith("headway: 2 items were done. ")
+            assert (f"not taken yet (the first {len(taken)} were)" in note) == bool(taken)
 
 
 def test_a_run_shows_how_far_it_is() -> None:

@@ -270,7 +270,7 @@ class Map(_ManyCalls[R], Coroutine[Any, Any, list[R]]):
     def _carry(self, error: BaseException) -> None:
         if self._carries is not error:
             self._carries = error
-            carry(error, self.results_so_far, self._total)
+            carry(error, self.results_so_far, self._total, taken=self._run.consumed)
 
     def _take(self) -> R:
         if self._run.error is not None:
@@ -328,18 +328,27 @@ def length(items: object) -> int | None:
     return len(items) if isinstance(items, Sized) else None
 
 
-def carry(error: BaseException, done: dict[int, Any], total: int | None) -> None:
+def carry(error: BaseException, done: dict[int, Any], total: int | None, *, taken: int = 0) -> None:
     """Let `error`, which ends a run of `total` calls, carry the results of what was `done`, by the
-    index of the item, and say so.
+    index of the item, and say so; its consumer has `taken` so many more, of the first items.
     """
     with suppress(AttributeError):  # one that takes no attributes
         cast("Any", error).results_so_far = done
-        if done:
-            items = f"{len(done)}" if total is None else f"{len(done)} of {total}"
-            error.add_note(
-                f"headway: {items} items were done. `results_so_far` of this error, and of the "
-                "run, has their results by the index of the item: to go on, run the others."
+        count = taken + len(done)
+        if not count:
+            return
+        items = f"{count}" if total is None else f"{count} of {total}"
+        were = "item was" if items == "1" else "items were"
+        has = "has their results by the index of the item"
+        if taken:
+            has = (
+                "has the results that were not taken yet (the first "
+                f"{taken} were), by the index of the item"
             )
+        error.add_note(
+            f"headway: {items} {were} done. `results_so_far` of this error, and of the run, "
+            f"{has}: to go on, run the others."
+        )
 
 
 def over(shell: Shell, options: Options, fn: Callable[..., Awaitable[Any]], name: str) -> Execute:

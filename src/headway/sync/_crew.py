@@ -137,6 +137,11 @@ class Crew:
         self._until_ended()
 
     @property
+    def consumed(self) -> int:
+        """How many outcomes the consumer has taken."""
+        return self._consumed
+
+    @property
     def waiting(self) -> list[Outcome[Any, Any]]:
         """What the consumer has not taken."""
         return [*self._done.values()]

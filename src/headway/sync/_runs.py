@@ -158,7 +158,8 @@ class Map(_Run[R]):
         return dict(sorted({**self._taken, **waiting}.items()))
 
     def _ended(self, error: BaseException) -> None:
-        carry(error, self.results_so_far, self._total)
+        lost = self._crew.consumed if self._total is None else 0
+        carry(error, self.results_so_far, self._total, taken=lost)
 
     def _shown(self, outcome: Outcome[Any, Any]) -> R:
         result: R = _result(outcome)
