@@ -51,6 +51,27 @@ def test_an_async_function_is_told_its_door(fn: Any) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("submit", "scheduler.submit(fn, ...) with the arguments after the function."),
+        ("map", "scheduler.map(fn, items)."),
+        ("gather", "gather(lambda: ask(a), lambda: ask(b)): each call as a function of no "
+         "arguments."),
+        ("limit", "@scheduler.limit on the line above a def."),
+    ],
+)  # fmt: skip
+def test_what_is_no_function_is_told_what_to_give(name: str, fix: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        check_function(3, name)
+    assert str(caught.value) == f"{name}() takes a function and got int: 3. Fix: {fix}"
+
+
+def test_an_async_function_is_told_its_decorator() -> None:
+    with pytest.raises(InvalidArgument, match=r"Fix: @scheduler\.aio\.limit in async code"):
+        check_function(ask, "limit")
+
+
 def test_what_was_called_already_is_told() -> None:
     with pytest.raises(InvalidArgument) as caught:
         check_function(ask(), "submit")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -260,6 +261,10 @@ class Client:
         return question
 
 
+def lines() -> Iterator[int]:
+    yield 1
+
+
 def test_a_limited_function_is_submitted() -> None:
     assert Client().ask("why") == "why"
     assert Client.scheduler.statistics().sent == 1
@@ -276,6 +281,7 @@ async def ask_later() -> None: ...
         (ask_later, "ask_later is async, and a headway.sync.Scheduler calls plain functions"),
         (staticmethod(abs), "@limit got a staticmethod"),
         (5, "limit() takes a function and got int"),
+        (lines, "@limit takes a function that returns, and lines is a generator"),
     ],
 )
 def test_what_cannot_be_limited(fn: Any, text: str) -> None:

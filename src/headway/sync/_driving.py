@@ -13,11 +13,18 @@ from typing import Any, TypeVar
 
 from headway.errors import InvalidArgument
 
-__all__ = ["awaitable", "check_function", "drive"]
+__all__ = ["awaitable", "check_function", "check_not_generator", "drive"]
 
 R = TypeVar("R")
 
 _ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+# What to give instead, where that is no function with its arguments after it.
+_FIXES = {
+    "gather": "gather(lambda: ask(a), lambda: ask(b)): each call as a function of no arguments.",
+    "limit": "@scheduler.limit on the line above a def.",
+    "map": "scheduler.map(fn, items).",
+    "as_completed": "scheduler.as_completed(fn, items).",
+}
 _LATER = (CoroutineType, AsyncGeneratorType, GeneratorType)
 
 
@@ -58,13 +65,26 @@ def check_function(fn: object, name: str) -> None:
             )
         raise InvalidArgument(
             f"{name}() takes a function and got {type(fn).__name__}: {fn!r:.80}",
-            fix=f"scheduler.{name}(fn, ...) with the arguments after the function.",
+            fix=_FIXES.get(
+                name, f"scheduler.{name}(fn, ...) with the arguments after the function."
+            ),
         )
     if is_async:
         called = getattr(fn, "__qualname__", type(fn).__qualname__)
+        door = f"scheduler.aio.{name}({called}, ...)" if name != "limit" else "@scheduler.aio.limit"
         raise InvalidArgument(
             f"{called} is async, and a headway.sync.Scheduler calls plain functions",
-            fix=f"scheduler.aio.{name}({called}, ...) in async code, or a headway.Scheduler.",
+            fix=f"{door} in async code, or a headway.Scheduler.",
+        )
+
+
+def check_not_generator(fn: object) -> None:
+    """Raise `InvalidArgument` where `fn`, which is to be wrapped, is a generator function."""
+    if inspect.isgeneratorfunction(fn):
+        raise InvalidArgument(
+            f"@limit takes a function that returns, and {fn.__qualname__} is a generator: it would "
+            "run when its slot is given back already",
+            fix="`with scheduler.lease():` inside of it.",
         )
 
 

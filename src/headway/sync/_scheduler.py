@@ -22,7 +22,7 @@ from headway.errors import InvalidArgument
 from headway.events import Kind
 from headway.hooks.sinks import Sink
 from headway.rates import ConcurrencyLike, Limits, RateLike, Shared
-from headway.sync._driving import awaitable, check_function, drive
+from headway.sync._driving import awaitable, check_function, check_not_generator, drive
 from headway.sync._lease import Lease
 from headway.sync._runs import AsCompleted, Map, check_sync_items, gather
 from headway.sync._shell import CommonShell
@@ -95,10 +95,12 @@ class View(Single):
 
         It keeps its signature, types, name and docstring, and may be a method; then `tokens=` of
         the options, where that is a function, is called with the object too. A call raises what
-        `submit` raises. `InvalidArgument` for what is no plain function.
+        `submit` raises. `InvalidArgument` for what is no plain function, and for a generator, which
+        takes a lease inside.
         """
         check_wrapped(fn, "limit")
         check_function(fn, "limit")
+        check_not_generator(fn)
         self._check_options("limit")
 
         @wraps(fn)
