@@ -93,6 +93,16 @@ def test_the_ietf_form_states_every_limit(name: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("rate", [Rate(120, per=60), Rate(0.5, per=1)])
+def test_the_ietf_policy_of_a_bucket_is_its_rate(rate: Rate) -> None:
+    account = Account(Limits(rate), "gcra", 1, 0.0)
+    assert account.enter(0.0, Cost()) is None
+    (hint,) = limits_from(headers_of(DIALECTS["ietf"], account.counted, 0.0, WALL), wall_time=WALL)
+    assert (hint.limit, hint.per) in [(120, 60), (1, 2)]
+    assert hint.limit / hint.per == rate.limit / rate.per
+    assert hint.remaining == 0
+
+
 @pytest.mark.parametrize("name", sorted(DIALECTS))
 def test_a_dialect_is_known_by_its_address(name: str) -> None:
     host = FakeProvider("600/min", dialect=name).base_url.split("/")[2]

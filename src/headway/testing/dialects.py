@@ -260,12 +260,15 @@ def _three(
 def _ietf(counted: list[Counted], now: float) -> dict[str, str]:
     policies, states = [], []
     for each in counted:
-        algorithm, unit = each.algorithm, "" if each.what == "requests" else ';qu="tokens"'
-        name = f'"{each.what}-{each.rate.span:g}"'
-        left = max(0, math.floor(algorithm.limit - algorithm.used(now)))
-        window = max(1, round(each.rate.span))
-        policies.append(f"{name};q={math.floor(algorithm.limit)}{unit};w={window}")
-        states.append(f"{name};r={left};t={_up(algorithm.full_in(now))}")
+        rate, algorithm = each.rate, each.algorithm
+        unit = "" if each.what == "requests" else ';qu="tokens"'
+        name = f'"{each.what}-{rate.span:g}"'
+        # Of a bucket too the policy is its rate: what it holds at once is no limit of a window.
+        most = max(1.0, rate.share)
+        left = max(0.0, 1 - algorithm.used(now) / algorithm.limit)
+        window = max(1, round(most * rate.per / rate.limit))
+        policies.append(f"{name};q={math.floor(most)}{unit};w={window}")
+        states.append(f"{name};r={math.floor(most * left)};t={_up(algorithm.full_in(now))}")
     if not policies:
         return {}
     return {"ratelimit-policy": ", ".join(policies), "ratelimit": ", ".join(states)}
