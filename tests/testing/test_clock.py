@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -73,12 +74,20 @@ def test_a_real_socket_is_an_error_and_no_timeout(backend: Any, address: str) ->
     )
 
 
-def test_what_would_hang_says_where() -> None:
+@pytest.mark.parametrize("others", [False, True], ids=["alone", "beside a thread"])
+def test_what_would_hang_says_where(others: bool) -> None:
     async def stuck() -> None:
         await asyncio.Event().wait()
 
-    with virtual_clock(), pytest.raises(NothingWakes) as caught:
-        asyncio.run(stuck())
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    if others:
+        thread.start()
+    try:
+        with virtual_clock(), pytest.raises(NothingWakes) as caught:
+            asyncio.run(stuck())
+    finally:
+        done.set()
     assert str(caught.value).startswith(
         "every task waits, no timer is set, and nothing else could wake one: Task-"
     )

@@ -40,6 +40,7 @@ Backend: TypeAlias = Literal["asyncio", "trio"]
 BACKENDS: tuple[Backend, Backend] = ("asyncio", "trio")
 
 _BEGINS = 1_000.0  # seconds, on the clock of a virtual loop of asyncio's
+_PATIENCE = 1.0  # real seconds: threads that were there before the loop have mostly other work
 
 
 class NoRealSockets(HeadwayError, RuntimeError):
@@ -57,8 +58,11 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> Any:
         if timeout is None:  # no timer at all: only a thread or a file can wake the loop
-            self.loop._check_wakeable(len(self.get_map()))
-            return super().select(None)
+            patience = self.loop._patience(len(self.get_map()))
+            ready = super().select(patience)
+            if not ready and patience is not None:
+                self.loop._nothing_wakes()
+            return ready
         ready = super().select(0)
         if not ready and timeout > 0:
             self.loop.now += timeout
@@ -78,14 +82,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         selector.loop = self
         super().__init__(selector)
         self._own_files = len(selector.get_map())
+        self._older = {*threading.enumerate()}
 
     def time(self) -> float:
         """The virtual time, in seconds."""
         return self.now
 
-    def _check_wakeable(self, files: int) -> None:
-        if files > self._own_files or threading.active_count() > 1:
-            return
+    def _patience(self, files: int) -> float | None:
+        """Real seconds for which something could still wake a task; None for ever."""
+        others = {*threading.enumerate()} - {threading.current_thread()}
+        if files > self._own_files or others - self._older:
+            return None
+        return _PATIENCE if others else 0.0
+
+    def _nothing_wakes(self) -> NoReturn:
         waiting = [task for task in asyncio.all_tasks(self) if not task.done()]
         raise NothingWakes(
             "every task waits, no timer is set, and nothing else could wake one: "
