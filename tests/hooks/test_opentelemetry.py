@@ -361,6 +361,12 @@ async def test_without_an_sdk_nothing_happens() -> None:
     assert await scheduler.map(ask, range(3)) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("name", ["", None, 3])
+async def test_a_name_that_is_none_is_told_where_it_is_given(name: Any) -> None:
+    with pytest.raises(InvalidArgument, match=r"is no name of a scheduler. Fix: a text, such as"):
+        OpenTelemetry(name=name)
+
+
 async def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     monkeypatch.delitem(sys.modules, "headway.hooks.opentelemetry")

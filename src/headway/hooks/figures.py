@@ -19,7 +19,7 @@ from headway.hooks.around import HasStatistics
 from headway.kinds import Binds, Kind
 from headway.kinds._words import shown
 
-__all__ = ["FIGURES", "Figure", "Keys", "Measurement", "Schedulers", "version"]
+__all__ = ["FIGURES", "Figure", "Keys", "Measurement", "Schedulers", "check_name", "version"]
 
 logger = logging.getLogger("headway")
 
@@ -221,6 +221,14 @@ class Keys:
         return {key: of for key, of in statistics.keys.items() if self.knows(key)}
 
 
+def check_name(name: object) -> None:
+    """Raise `InvalidArgument` for what is no name of a scheduler."""
+    if not isinstance(name, str) or not name:
+        raise InvalidArgument(
+            f"name={shown(name)} is no name of a scheduler", fix='a text, such as "together".'
+        )
+
+
 class Schedulers:
     """Schedulers by name, and what their statistics say. What those of one raise is told once, and
     leaves it alone out.
@@ -236,10 +244,7 @@ class Schedulers:
 
         Raises `InvalidArgument` for what has no statistics, and a name or a number that is none.
         """
-        if not isinstance(name, str) or not name:
-            raise InvalidArgument(
-                f"name={shown(name)} is no name of a scheduler", fix='a text, such as "together".'
-            )
+        check_name(name)
         if not callable(getattr(scheduler, "statistics", None)) or isinstance(scheduler, type):
             raise InvalidArgument(
                 f"{shown(scheduler)} is no scheduler: it has no statistics()",

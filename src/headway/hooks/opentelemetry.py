@@ -21,7 +21,15 @@ from headway.errors import AlreadyUsed, MissingExtra
 from headway.events import Ended, Event, Finished, Retrying
 from headway.hints import Refusal
 from headway.hooks.around import HasStatistics, Hook
-from headway.hooks.figures import FIGURES, Figure, Keys, Measurement, Schedulers, version
+from headway.hooks.figures import (
+    FIGURES,
+    Figure,
+    Keys,
+    Measurement,
+    Schedulers,
+    check_name,
+    version,
+)
 from headway.kinds import Kind
 from headway.kinds._words import redacted
 from headway.rates import Cost
@@ -102,6 +110,7 @@ class OpenTelemetry(Hook):
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
     ) -> None:
+        check_name(name)
         self._name = name
         self._keys = Keys(max_keys)
         self._max_keys = max_keys
