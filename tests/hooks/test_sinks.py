@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -39,6 +40,29 @@ async def test_every_sink_gets_every_event_in_order() -> None:
             Queued, Started, Finished,
         ]  # fmt: skip
     assert sorted(one, key=lambda event: event.at) == one
+
+
+@pytest.mark.parametrize("door", ["submit", "map", "lease", "try_lease"])
+@pytest.mark.parametrize("limits", [{}, {"concurrency": 1}, {"requests": "100/s"}])
+async def test_a_call_that_starts_at_once_is_told_of_before_it_ends(limits: Any, door: str) -> None:
+    told: list[type[Event]] = []
+    meanwhile: list[list[type[Event]]] = []
+
+    async def call(n: int) -> None:
+        await turn()
+        meanwhile.append(told.copy())
+
+    scheduler = Scheduler(**limits, on_event=lambda event: told.append(type(event)))
+    if door == "submit":
+        await scheduler.submit(call, 1)
+    elif door == "map":
+        await scheduler.map(call, [1])
+    else:
+        lease = scheduler.lease() if door == "lease" else scheduler.try_lease()
+        assert lease is not None
+        async with lease:
+            await call(1)
+    assert meanwhile == [[Queued, Started]]
 
 
 async def test_no_sink_runs_in_the_task_that_polls(anyio_backend_name: str) -> None:

@@ -160,6 +160,8 @@ class Shell(LoopClock):
             now = self.now()
         try:
             if state.submit(job, now):
+                if state.events:
+                    self._tell_of(job)
                 return True
         except QueueFull:
             self._ports.serve()
@@ -173,6 +175,14 @@ class Shell(LoopClock):
                 raise
         return job.status == STARTED
 
+    def _tell_of(self, job: Job) -> None:
+        """Tell the events of `job`, which holds its permit: its end, which polls, may be far."""
+        try:
+            self.tell()
+        except BaseException:  # of a listener's
+            Attempt(self, job).never_sent()
+            raise
+
     def enter_at_once(self, job: Job) -> bool:
         """Submit `job`, which is new, where it may start at once and no other goes before it; else
         it is as if it had never been. Raises `NeverFits`, `Latched` and `WrongLoop`.
@@ -180,10 +190,13 @@ class Shell(LoopClock):
         self.now()
         self.poll()  # others whose time has come
         try:
-            return self.state.submit(job, self.clock(), max_queue=0)
+            held = self.state.submit(job, self.clock(), max_queue=0)
         except (QueueFull, Unavailable):
             self.serve_ports()
             return False
+        if held and self.state.events:
+            self._tell_of(job)
+        return held
 
     async def wait(self, job: Job) -> None:
         """Wait for the permit of `job`. Raises the scheduler's reason for ending it, if any."""
