@@ -37,7 +37,7 @@ def test_they_are_values() -> None:
 
 def test_an_end_is_its_word() -> None:
     assert [*map(str, Ended)] == [
-        "ok", "cancelled", "timed_out", "unavailable", "latched", "never_fits",
+        "ok", "cancelled", "timed_out", "unavailable", "latched", "never_fits", "cleared",
     ]  # fmt: skip
     assert not set(Ended) & {str(kind) for kind in Kind}  # an outcome is one or the other
 
