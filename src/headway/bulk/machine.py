@@ -92,6 +92,6 @@ async def prepare(prices: Prices, provider: str, url: str) -> None:
         codecs.lookup(name)
     await anyio.to_thread.run_sync(prices.cost, provider, "gpt-4o", 1, 1)
     parts = urlsplit(url)
-    with suppress(OSError, UnicodeError, ValueError):
+    with suppress(Exception):
         port = parts.port or (443 if parts.scheme == "https" else 80)
         await anyio.getaddrinfo(parts.hostname or "", port, type=socket.SOCK_STREAM)
