@@ -24,7 +24,7 @@ def test_without_a_process_it_says_how_to_be_found() -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == (
         "nothing is watched here. Fix: headway.watch(scheduler) in the program; headway run is "
-        "watched by itself\n"
+        "watched by itself.\n"
     )
     assert headway("ctl", "list", "--json").stdout == "[]\n"
     result = headway("ctl", "pause")

@@ -132,7 +132,7 @@ def _limits(given: dict[str, Any]) -> dict[str, Any]:
 
 def _listed(as_json: bool) -> str:
     from headway.cli.watched import line
-    from headway.hooks.watch.client import HOW_TO, look
+    from headway.hooks.watch.client import NOTHING, look
 
     found, problems = look()
     for each in problems:
@@ -140,7 +140,7 @@ def _listed(as_json: bool) -> str:
     if as_json:
         return json.dumps([each.status for each in found])
     lines = [f"{each}: {line(each.status)}" for each in found]
-    return "\n".join(lines) or f"nothing is watched here. Fix: {HOW_TO}"
+    return "\n".join(lines) or NOTHING
 
 
 def _asked(which: str | None, do: str, what: dict[str, Any], as_json: bool) -> str:

@@ -48,14 +48,14 @@ def _print(path: "Path | None") -> None:
     from rich.console import Console
 
     from headway.cli.watched import drawn
-    from headway.hooks.watch.client import HOW_TO, look
+    from headway.hooks.watch.client import NOTHING, look
     from headway.hooks.watch.history import Moment
 
     found, problems = look(since={})
     for each in problems:
         say(f"headway: {each}")
     if not found:
-        tell(f"nothing is watched here. Fix: {HOW_TO}")
+        tell(NOTHING)
     console = Console(highlight=False, markup=False, emoji=False)
     for one in found:
         if path in (None, one.path):

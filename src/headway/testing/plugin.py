@@ -44,10 +44,14 @@ def headway_clock(request: pytest.FixtureRequest) -> Generator[VirtualClock]:
     clock = request.node.stash[_CLOCK]
     yield clock
     if iscoroutinefunction(getattr(request.node, "obj", None)) and not clock.loops:
+        from headway.kinds._words import with_fix
+
         pytest.fail(
-            "headway_clock has no hold on this test: its event loop began before the test did (a "
-            "fixture or a loop of a wider scope), or by a factory of its own. Fix: give the test "
-            "a loop of its own, or headway.testing.VirtualLoop as the factory."
+            with_fix(
+                "headway_clock has no hold on this test: its event loop began before the test did "
+                "(a fixture or a loop of a wider scope), or by a factory of its own",
+                "give the test a loop of its own, or headway.testing.VirtualLoop as the factory.",
+            )
         )
 
 

@@ -24,16 +24,19 @@ from headway.hooks.watch.protocol import (
     raise_error,
     read,
 )
-from headway.kinds._words import printable
+from headway.kinds._words import printable, with_fix
 
-__all__ = ["NoReply", "Target", "ask", "choose", "look"]
+__all__ = ["NOTHING", "NoReply", "Target", "ask", "choose", "look"]
 
 _PATIENCE = 6.0  # seconds for a reply: longer than the server takes for a change
 _GLANCE = 2.0  # seconds, where all are asked
 _AT_ONCE = 16
 _STATISTICS = tuple(each.name for each in fields(Statistics))
 
-HOW_TO = "headway.watch(scheduler) in the program; headway run is watched by itself"
+_NOTHING = "nothing is watched here"
+_HOW_TO = "headway.watch(scheduler) in the program; headway run is watched by itself."
+
+NOTHING = with_fix(_NOTHING, _HOW_TO)
 
 
 class NoReply(HeadwayError):
@@ -139,7 +142,7 @@ def choose(which: str | None, *, also: str = "") -> Target:
     if not found:
         if problems:
             raise NoReply("; ".join(problems))
-        raise HeadwayError("nothing is watched here", fix=f"{HOW_TO}.")
+        raise HeadwayError(_NOTHING, fix=_HOW_TO)
     listed = ", ".join(str(each) for each in wanted or found)
     if wanted:
         raise HeadwayError(f"{len(wanted)} could be meant: {listed}", fix="give one by its number.")
