@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ for name in list(os.environ):
     ):
         del os.environ[name]
 os.environ["TERM"] = "xterm"
+
+# A shell's background job ignores Ctrl-C, and so does all that it starts; tests send some of it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What processes of a user share lies in the user's state folder: the tests are no user's.
 _state = tempfile.TemporaryDirectory()
