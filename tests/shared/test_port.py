@@ -220,7 +220,7 @@ def test_few_slots_go_round(run: Run) -> None:
         ]
         mean = sum(busy) / 16
         assert mean * 16 > 0.92 * 4 * (seconds - 1)
-        within = depth(35, 25) / 100  # a quarter over a minute
+        within = depth(50, 25) / 100  # a quarter over a minute, and half of one tells less
         assert max(abs(each - mean) for each in busy) <= within * mean
 
     run(main)
