@@ -211,7 +211,7 @@ def test_few_slots_go_round(run: Run) -> None:
     async def main() -> None:
         crowd = Crowd(16, concurrency=4)
         began = anyio.current_time()
-        seconds = depth(33, 61)
+        seconds = 61
         await crowd.backlogged(seconds, job=(0.4, 0.6))
         check(crowd)
         busy = [
@@ -220,8 +220,7 @@ def test_few_slots_go_round(run: Run) -> None:
         ]
         mean = sum(busy) / 16
         assert mean * 16 > 0.92 * 4 * (seconds - 1)
-        within = depth(50, 25) / 100  # a quarter over a minute, and half of one tells less
-        assert max(abs(each - mean) for each in busy) <= within * mean
+        assert max(abs(each - mean) for each in busy) <= 0.25 * mean
 
     run(main)
 
@@ -280,9 +279,12 @@ def test_the_urgent_goes_first_wherever_it_waits(run: Run) -> None:
 
 def test_calls_are_few(run: Run) -> None:
     async def main() -> None:
-        slow = Crowd(4, requests="10/min", concurrency=100)
+        slow = Crowd(4, requests="10/min")
         await slow.backlogged(60)
-        assert len(slow.hub.calls) / 4 / 60 <= 1.25  # some after each start, for its slot
+        assert len(slow.hub.calls) / 4 / 60 <= 1.05
+        both = Crowd(4, requests="10/min", concurrency=100)
+        await both.backlogged(60)
+        assert len(both.hub.calls) / 4 / 60 <= 1.25  # some after each start, for its slot
         alone = Crowd(1, concurrency=64)
         await alone.backlogged(5)
         assert len(alone.hub.calls) <= 0.1 * len(alone.starts())
