@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import random
+import select
 import shutil
 import signal
 import socket
@@ -244,9 +245,16 @@ def behind_tls(port: int, folder: Path) -> Iterator[tuple[int, Path]]:
             except (ssl.SSLError, OSError):
                 return
             with inner, socket.create_connection(("127.0.0.1", port)) as outer:
-                while asked := inner.recv(65536):
-                    outer.sendall(asked)
-                    inner.sendall(outer.recv(65536))
+                while True:
+                    ready, _, _ = select.select([inner, outer], [], [])
+                    for source, sink in ((inner, outer), (outer, inner)):
+                        if source in ready:
+                            if not (data := source.recv(65536)):
+                                return
+                            # `select` does not see what TLS has taken from the socket already.
+                            while source is inner and inner.pending():
+                                data += inner.recv(65536)
+                            sink.sendall(data)
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Relay) as server:
         server.daemon_threads = True
