@@ -65,10 +65,11 @@ class Scheduler(View):
     `eager` lets a short run spend at once what the headers say remains, instead of pacing it
     evenly.
 
-    It belongs to the event loop that uses it, and may move to another while it is idle. Nothing
-    runs in the background. With nothing stated at all it finds the limits: it starts slowly, reads
-    them from the headers where a transport of `headway.httpx` sees any, and else follows the
-    refusals. Raises `InvalidLimit` for values that cannot be meant.
+    It belongs to the event loop that uses it, and may move to another while it is idle. A forked
+    process makes its own, for there every call raises `WrongLoop`, unless `shared` makes it another
+    worker. Nothing runs in the background. With nothing stated at all it finds the limits: it
+    starts slowly, reads them from the headers where a transport of `headway.httpx` sees any, and
+    else follows the refusals. Raises `InvalidLimit` for values that cannot be meant.
     """
 
     _shell_type = Shell
@@ -145,7 +146,11 @@ class Scheduler(View):
         return self._limits
 
     def statistics(self) -> Statistics:
-        """What is queued, in flight, sent, refused; what binds now, until when, and why."""
+        """What is queued, in flight, sent, refused; what binds now, until when, and why.
+
+        Raises `WrongLoop` in a forked process, as all calls do.
+        """
+        self._shell.check_process()
         return self._shell.state.statistics(self._shell.time())
 
     def set_limits(
@@ -234,12 +239,16 @@ class Scheduler(View):
         """Take no new jobs, and wait until those that are queued and in flight have ended.
 
         A `map`, `as_completed` or `gather` that has begun goes on to its end. A paused scheduler
-        starts again, for else they never would. From inside a job it would wait for itself.
+        starts again, for else they never would. From inside a job it would wait for itself. In a
+        forked process there is nothing to wait for.
         """
-        self._shell.now()
-        self._shell.closed = True
-        self.resume()
         shell = self._shell
+        if shell.of_parent:
+            shell.closed = True
+            return
+        shell.now()
+        shell.closed = True
+        self.resume()
         await shell.drained()
         if shell.memory is not None:
             shell.memory.save(shell.state, shell.time())

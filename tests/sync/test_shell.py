@@ -82,7 +82,6 @@ def told_in_a_fork(scheduler: Scheduler) -> bool:
     try:
         scheduler.submit(len, "a")
     except WrongLoop as error:
-        scheduler.statistics()
         scheduler.close()
         return "was made in the process that this one was forked from" in error.what
     return False

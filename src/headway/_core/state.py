@@ -540,12 +540,17 @@ class SchedulerState:
 
     def abandon(self, now: float) -> None:
         """Forget all that waits and all that is in flight: their event loop is gone."""
+        self.abandoned = 0  # what waits is to be taken out, though it was disowned
         for job in self.waiting.jobs():
             self.cancel(job, now)
-        self.abandoned = self._numbers
+        self.disown()
         self.counters.in_flight = 0
         for flow in self.flows.values():
             flow.counts.in_flight = 0
+
+    def disown(self) -> None:
+        """The ends of all jobs that there are count for nothing from now on."""
+        self.abandoned = self._numbers
 
     def shift(self, seconds: float) -> None:
         """Move to another clock, which shows `seconds` more; nothing may be pending."""

@@ -54,6 +54,12 @@ class LoopClock:
             pass
         return max(self._last, time.monotonic() + self._offset)
 
+    def leave_loop(self) -> None:
+        """Belong to no loop any more: it is one of the process that this one was forked from."""
+        self._loop, self._current = _Parents(), _no_loop
+        self._left.clear()
+        self._tasks.clear()
+
     @property
     def loop(self) -> object:
         """The event loop that it belongs to; None before the first."""
@@ -143,8 +149,14 @@ def is_over(loop: Any) -> bool:
     return False
 
 
-def _no_loop() -> NoReturn:
+def _no_loop(*_: object) -> NoReturn:
     raise RuntimeError
+
+
+class _Parents:
+    """In place of a loop of the process that this one was forked from: it calls nothing here."""
+
+    call_soon = call_soon_threadsafe = staticmethod(_no_loop)
 
 
 def running_loop() -> tuple[

@@ -9,8 +9,10 @@ per job, and nothing to start or to stop.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -54,7 +56,7 @@ from headway.kinds._words import duration, with_fix
 from headway.providers import Provider, dialect_at
 from headway.rates import UNKNOWN_ENFORCEMENT, Limiter
 
-__all__ = ["Shell"]
+__all__ = ["Shell", "of_another_process"]
 
 INFINITY = float("inf")
 _CONNECTIONS = 100  # of httpx's and the SDKs' own clients
@@ -118,6 +120,8 @@ class Shell(LoopClock):
         self._armed = INFINITY  # what the leader sleeps to
         self._room: Flag | None = None
         self.idle: Flag | None = None  # for those that wait until all has ended
+        self.of_parent = False  # a copy in a forked process, which was not used there
+        _SHELLS.add(self)
         self.share(shared)
 
     # A job's way
@@ -141,7 +145,8 @@ class Shell(LoopClock):
         return Job(flow, options.priority, cost, None, True)
 
     def check_open(self) -> None:
-        """Before anything new. Raises `SchedulerClosed`."""
+        """Before anything new. Raises `SchedulerClosed`, and `WrongLoop` in a forked process."""
+        self.check_process()
         if self.closed:
             raise SchedulerClosed(
                 "this Scheduler is closed: aclose() was called",
@@ -326,6 +331,7 @@ class Shell(LoopClock):
         slot that its own attempt holds: until the last of them has ended, see `unseen`, no send
         that is part of no attempt needs a slot.
         """
+        self.check_process()
         if not self.served:
             self.served = True
             admitted = sum(job.slots for job in self.parked if job.status == STARTED)
@@ -464,9 +470,32 @@ class Shell(LoopClock):
         self._ports.serve()
 
     def check_loop(self) -> None:
-        """Before a change from outside. Raises `WrongLoop` where another loop's jobs wait."""
+        """Before a change from outside. Raises `WrongLoop` where another loop's jobs wait, and in a
+        forked process.
+        """
+        self.check_process()
         if self.parked:
             self.now()
+
+    def check_process(self) -> None:
+        """Raise `WrongLoop` in a process that was forked from that of this scheduler, where limits
+        that are shared do not make it another worker.
+        """
+        if self.of_parent and self.leave is None:
+            raise of_another_process()
+
+    def forked(self) -> None:
+        """This is a process that was forked: what has begun is the parent's, as are the threads,
+        of which another may hold the lock.
+        """
+        self.of_parent = True
+        self.lock = threading.RLock()
+        self.leave_loop()
+        self.parked.clear()
+        self._ports.forget()
+        self.memory = None  # the parent writes it
+        self._leader = self._room = self.idle = None
+        self.state.disown()
 
     def repoll(self) -> None:
         """`poll` for a change that may come from outside the loop, while nothing waits."""
@@ -630,7 +659,9 @@ class Shell(LoopClock):
         self.poll()
 
     def _check_idle(self, *, lost: bool) -> None:
-        if lost:
+        self.check_process()
+        if lost or self.of_parent:
+            self.of_parent = False
             self.parked.clear()
             self._ports.forget()
             self.runs = self.unseen = 0
@@ -653,6 +684,28 @@ class Shell(LoopClock):
             self.memory.begin(self.state, now)
         self._wake_at = self._armed = INFINITY
         self._leader = self._room = self.idle = None
+
+
+def of_another_process() -> WrongLoop:
+    """What a scheduler raises in a process that was forked from its own."""
+    return WrongLoop(
+        "this Scheduler was made in the process that this one was forked from: both would send up "
+        "to the whole limits",
+        fix="make one in each process, after the fork, with its share of the limits or with "
+        "shared=.",
+    )
+
+
+_SHELLS: weakref.WeakSet[Shell] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for shell in [*_SHELLS]:
+        shell.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def _shown(error: Exception) -> Exception:

@@ -7,7 +7,6 @@ who sleeps until the moment that a poll named, is the event loop at `Home`.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
@@ -21,7 +20,7 @@ from headway._core.state import SchedulerState
 from headway._runtime.attempt import Attempt
 from headway._runtime.calls import Options
 from headway._runtime.clock import running_loop
-from headway._runtime.shell import INFINITY, Shell
+from headway._runtime.shell import INFINITY, Shell, of_another_process
 from headway.errors import SchedulerClosed, WrongLoop
 from headway.providers import Provider
 from headway.sync._home import Home
@@ -36,15 +35,14 @@ class CommonShell(Shell):
     def __init__(self, state: SchedulerState, **options: Any) -> None:
         super().__init__(state, **options)
         self._home: Home | None = None
-        self._pid = os.getpid()
         self._to_serve = False  # the loop at home will serve the ports
         self._closing = threading.Lock()  # held by who ends what is at home
-        _ALL.add(self)
 
     # Jobs
 
     def check_open(self) -> None:
-        """Before anything new. Raises `SchedulerClosed`."""
+        """Before anything new. Raises `SchedulerClosed`, and `WrongLoop` in a forked process."""
+        self.check_process()
         if self.closed:
             raise SchedulerClosed(
                 "this Scheduler is closed: close() was called",
@@ -222,13 +220,7 @@ class CommonShell(Shell):
 
     def _bind(self) -> None:
         with self.lock:
-            if self._pid != os.getpid():
-                raise WrongLoop(
-                    "this Scheduler was made in the process that this one was forked from: both "
-                    "would send up to the whole limits",
-                    fix="make one in each process, after the fork, with its share of the limits or "
-                    "with shared=.",
-                )
+            self.check_process()
             if self._home is not None:
                 return
             old = self.time()
@@ -239,17 +231,26 @@ class CommonShell(Shell):
             self._moved(now - old)
             self._leader: Any = _Leader(self)
 
+    def check_process(self) -> None:
+        """Raise `WrongLoop` in a process that was forked from that of this scheduler."""
+        if self.of_parent:
+            raise of_another_process()
+
     def forked(self) -> None:
-        """This is a process that was forked: another thread of the parent's may hold the lock."""
-        self.lock, self._closing = threading.RLock(), threading.Lock()
-        self._home = self._loop = self._leader = None
+        """This is a process that was forked: the threads are the parent's, and what they hold."""
+        super().forked()
+        self._closing = threading.Lock()
+        self._home = None
 
     def close(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Await `close` at home, then end what is there. Who waits for anything after that gets a
-        `SchedulerClosed`. Raises `WrongLoop` where it would wait for itself.
+        `SchedulerClosed`. In a forked process nothing is there. Raises `WrongLoop` where it would
+        wait for itself.
         """
         self._check_away()
         self.closed = True
+        if self.of_parent:
+            return
         with self._closing:
             try:
                 self.at_home(close)
@@ -258,8 +259,9 @@ class CommonShell(Shell):
 
     def at_home(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Await `work` at home, where anything was begun. Raises `WrongLoop` where that would wait
-        for itself.
+        for itself, and in a forked process.
         """
+        self.check_process()
         self._check_away()
         home = self._home
         if home is None or home.ended:
@@ -336,15 +338,3 @@ class _Locked:
                 raised = None
             except BaseException as error:
                 raised = error
-
-
-_ALL: weakref.WeakSet[CommonShell] = weakref.WeakSet()
-
-
-def _forked() -> None:
-    for shell in [*_ALL]:
-        shell.forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
