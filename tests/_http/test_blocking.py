@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import httpx
+import pytest
 
 from headway._http.blocking import BlockingStream, BlockingTransport, BothStream
+from headway.httpx import Transport
+from headway.sync import Scheduler
 from headway.sync._driving import drive
 
 
@@ -55,3 +58,14 @@ def test_answers_get_streams_of_both_sides() -> None:
     assert isinstance(response.stream, Both)
     whole = drive(transport.handle_async_request(httpx.Request("POST", "http://server/")))
     assert isinstance(whole.stream, httpx.ByteStream)
+
+
+def test_the_end_of_an_iterator_that_a_mock_raises_is_its_clients() -> None:
+    answers = iter([httpx.Response(200)])
+    with Scheduler() as scheduler:
+        transport = Transport(scheduler, httpx.MockTransport(lambda _: next(answers)))
+        with httpx.Client(transport=transport) as http:
+            assert http.get("http://server/").status_code == 200
+            with pytest.raises(StopIteration):
+                http.get("http://server/")
+        assert scheduler.statistics().in_flight == 0

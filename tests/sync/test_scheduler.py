@@ -80,6 +80,51 @@ def test_a_refused_call_is_tried_again_and_a_failure_is_its_own() -> None:
         assert scheduler.statistics().failed == 1
 
 
+@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration])
+def test_the_end_of_an_iterator_that_a_function_raises_is_its_callers(kind: type) -> None:
+    error: Exception = kind("mine")
+    asked: list[object] = []
+
+    def call(*_: object) -> Any:
+        raise error
+
+    def refused(result: object) -> bool:
+        asked.append(result)
+        return result is error and len(asked) == 1  # the first is tried again
+
+    def inside(scheduler: Scheduler) -> None:
+        with scheduler.lease():
+            raise error
+
+    with Scheduler(retry=Retry(base=0.001), is_refused=refused) as scheduler:
+        for attempt in (
+            lambda: scheduler.submit(call),
+            lambda: scheduler.limit(call)(),
+            lambda: scheduler.gather(call),
+            lambda: scheduler.with_options(timeout=10).submit(call),
+            lambda: scheduler.with_options(tokens=call).submit(len, "a"),
+            lambda: scheduler.with_options(usage=call).submit(len, "a"),
+            lambda: inside(scheduler),
+        ):
+            with pytest.raises(kind, match="mine") as raised:
+                attempt()
+            assert raised.value is error
+        assert asked[:2] == [error, error]
+        assert "headway: tried 2 times" in error.__notes__[0]
+        assert scheduler.gather(call, return_exceptions=True) == [error]
+        assert [o.error for o in scheduler.as_completed(call, [1])] == [error]
+        assert scheduler.statistics().in_flight == 0
+
+
+def test_a_map_does_not_end_in_silence_where_a_call_raises_the_end_of_an_iterator() -> None:
+    with Scheduler(concurrency=1) as scheduler:
+        run = scheduler.map(lambda items: next(iter(items)), [[1], [2], [], [4]])
+        with pytest.raises(RuntimeError, match="a call raised StopIteration, which would end") as e:
+            list(run)
+        assert isinstance(e.value.__cause__, StopIteration)
+        assert run.results_so_far == {0: 1, 1: 2}
+
+
 def test_options_and_predicates_of_the_user_hold() -> None:
     def refused(result: object) -> Kind | None:
         return Kind.PERMANENT if result == "no" else None

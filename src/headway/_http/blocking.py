@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from headway._http.times import bounded
+from headway._runtime.calls import Stopped
 from headway.sync._driving import drive
 
 __all__ = ["BlockingStream", "BlockingTransport", "BothStream"]
@@ -70,7 +71,10 @@ class BlockingTransport:
     async def handle_async_request(self, request: Any) -> Any:
         """Send `request`. Raises what the transport raises."""
         with bounded(request):
-            response = self.inner.handle_request(request)
+            try:
+                response = self.inner.handle_request(request)
+            except StopIteration as error:
+                raise Stopped(error) from error
         if not hasattr(response.stream, "__aiter__"):
             response.stream = self._both(response.stream, request)
         return response

@@ -15,6 +15,7 @@ from headway.rates import is_number
 
 __all__ = [
     "Options",
+    "Stopped",
     "check_async_function",
     "check_awaitable",
     "check_callable",
@@ -43,6 +44,23 @@ class Options:
     usage: Callable[[Any], float | None] | None = None
     is_refused: Callable[[Any], bool | Kind | None] | None = None  # of results: the scheduler's own
     blocks: bool = False  # it is a thread that waits for its calls, and no task
+
+
+class Stopped(RuntimeError):
+    """A function of the user's raised `error`, a StopIteration: no coroutine can, and what loops
+    over results would take it for their end. Whoever hands it to a plain caller raises `error`.
+    """
+
+    def __init__(self, error: StopIteration) -> None:
+        super().__init__("a call raised StopIteration, which would end the loop over its results")
+        self.error = error
+        self.__cause__ = error
+
+    def stopped(self) -> StopIteration:
+        """The error, with the notes that this one has got."""
+        for note in getattr(self, "__notes__", ()):
+            self.error.add_note(note)
+        return self.error
 
 
 def check_callable(fn: object, name: str) -> None:

@@ -28,6 +28,7 @@ from headway._core.state import SchedulerState
 from headway._runtime.attempt import ATTEMPT, Attempt
 from headway._runtime.calls import (
     Options,
+    Stopped,
     check_awaitable,
     checked_tokens,
     checked_usage,
@@ -130,7 +131,11 @@ class Shell(LoopClock):
         """A new job with `options`, for a call of these arguments."""
         tokens = options.tokens
         if callable(tokens):
-            tokens = checked_tokens(tokens(*args, **kwargs))
+            try:
+                tokens = tokens(*args, **kwargs)
+            except StopIteration as error:
+                raise Stopped(error) from error
+            tokens = checked_tokens(tokens)
         return self.new_job(options, tokens)
 
     def new_job(self, options: Options, tokens: float | None) -> Job:
@@ -710,6 +715,8 @@ if hasattr(os, "register_at_fork"):
 
 def _shown(error: Exception) -> Exception:
     """`error` as the caller sees it."""
+    if isinstance(error, StopIteration):  # of a predicate
+        return Stopped(error)
     if not isinstance(error, _RefusedResult):
         return error
     refused = Refused(error.refusal.message, error.result)

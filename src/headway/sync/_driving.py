@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 from typing import Any, TypeVar
 
+from headway._runtime.calls import Stopped
 from headway.errors import InvalidArgument
 
 __all__ = ["awaitable", "check_function", "check_not_generator", "drive"]
@@ -33,11 +34,16 @@ def drive(call: Awaitable[R]) -> R:
     raises, and `InvalidArgument` where it awaits what only an event loop can go on with.
     """
     made: Any = call
+    raised: Stopped | None = None
     try:
         made.send(None)
     except StopIteration as end:
         result: R = end.value
         return result
+    except Stopped as error:
+        raised = error
+    if raised is not None:
+        raise raised.stopped()
     made.close()
     raise InvalidArgument(
         "something that has to be awaited was given to headway.sync, whose callers are plain "
@@ -94,7 +100,10 @@ def awaitable(fn: Callable[..., R]) -> Callable[..., Coroutine[Any, Any, R]]:
     """
 
     async def call(*args: Any, **kwargs: Any) -> R:
-        result = fn(*args, **kwargs)
+        try:
+            result = fn(*args, **kwargs)
+        except StopIteration as error:
+            raise Stopped(error) from error
         if isinstance(result, _LATER):
             _refuse(fn, result)
         return result

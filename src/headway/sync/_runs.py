@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from headway._runtime.calls import Options, check_items
+from headway._runtime.calls import Options, Stopped, check_items
 from headway._runtime.checks import check_flag
 from headway._runtime.progress import watch
 from headway._runtime.single import Single
@@ -78,8 +78,10 @@ class _Run(Single, Iterator[R], Generic[R]):
         except BaseException as error:
             self._over = True
             self._crew.stop()
+            if isinstance(error, StopIteration):
+                error = Stopped(error)
             self._ended(error)
-            raise
+            raise error
         if outcome is None:
             self._over = True
             raise StopIteration
@@ -211,7 +213,11 @@ def gather(
     if callable(options.tokens):
         options = replace(options, tokens=None)  # there are no arguments to ask it about
     run = Map[Any](shell, options, _made, calls, progress, return_exceptions=return_exceptions)
-    return [*run]
+    try:
+        return [*run]
+    except Stopped as error:
+        raised = error
+    raise raised.stopped()
 
 
 def _made(call: Callable[[], Any]) -> Any:

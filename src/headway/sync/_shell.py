@@ -18,10 +18,11 @@ from typing import Any
 from headway._core.queue.job import FAILED, QUEUED, Job
 from headway._core.state import SchedulerState
 from headway._runtime.attempt import Attempt
-from headway._runtime.calls import Options
+from headway._runtime.calls import Options, Stopped
 from headway._runtime.clock import running_loop
 from headway._runtime.shell import INFINITY, Shell, of_another_process
 from headway.errors import SchedulerClosed, WrongLoop
+from headway.hints import Refusal
 from headway.providers import Provider
 from headway.sync._home import Home
 from headway.sync._waiters import CommonFlag, LoopWaiter, ThreadWaiter, TimeOver
@@ -117,6 +118,10 @@ class CommonShell(Shell):
                 job.error = error
                 if job.waiter is not None:
                     job.waiter.set()
+
+    def refusal(self, error: Exception) -> Refusal:
+        """What `error` says, by the user's predicate first."""
+        return super().refusal(error.error if isinstance(error, Stopped) else error)
 
     # What changes the state, under the lock
 
