@@ -191,7 +191,7 @@ class SharedChanged(Event):
 
 @dataclass(frozen=True, slots=True)
 class Ignored(Event):
-    """A server stated a limit that cannot be meant: `what` says which. Each is told once."""
+    """A server stated what cannot be meant, a limit or usage: `what` says it. Each is told once."""
 
     key: Hashable
     what: str

@@ -10,6 +10,7 @@ from anyio import create_task_group, current_time, sleep
 from sites import Site
 
 from headway import Scheduler
+from headway.events import Event, Ignored
 
 pytestmark = pytest.mark.anyio
 
@@ -91,3 +92,34 @@ async def test_each_class_is_followed_in_the_headers(names: str, what: str, site
     factors = {each.what: each.factor for each in scheduler.statistics().limits}
     assert factors.pop(what) == pytest.approx(0.5, abs=0.01)  # type: ignore[call-overload]
     assert set(factors.values()) == {1.0}
+
+
+async def test_headers_count_what_a_body_does_not(site: Site) -> None:
+    """`InvokeModel` of Mistral's and Cohere's models, over plain HTTP."""
+    counts = {
+        "x-amzn-bedrock-input-token-count": "40",
+        "x-amzn-bedrock-output-token-count": "7",
+        "x-amzn-bedrock-cache-read-input-token-count": "1000",
+    }
+    scheduler = Scheduler("600/min", tokens="100k/min")
+    url = "https://bedrock-runtime.us-east-1.amazonaws.com/model/mistral.m/invoke"
+    await ask(site, scheduler, server(site, {}, counts), 1, url)
+    figures = scheduler.statistics()
+    assert (figures.input_tokens, figures.cached_tokens, figures.output_tokens) == (40, 1000, 7)
+
+
+async def test_a_usage_that_contradicts_itself_is_told(site: Site) -> None:
+    events: list[Event] = []
+    usage = {
+        "prompt_tokens": 100,
+        "completion_tokens": 5,
+        "total_tokens": 105,
+        "cached_tokens": 900,
+    }
+    async with Scheduler("600/min", input_tokens="1M/min", on_event=events.append) as scheduler:
+        await ask(
+            site, scheduler, server(site, usage), 2, "https://llm.example/v1/chat/completions"
+        )
+    assert scheduler.statistics().cached_tokens == 0
+    (event,) = [each for each in events if isinstance(each, Ignored)]
+    assert event.what == "an answer says of its usage: 900 of 100 tokens were cached"

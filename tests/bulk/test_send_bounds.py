@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -168,3 +169,13 @@ async def test_what_cannot_be_decoded_is_a_row(run: Run) -> None:
     progress, server, row = await run(streamed(Body(b"no gzip"), content_encoding="gzip"))
     assert (server.sent, progress.failed) == (1, {"invalid_answer": 1})
     assert row["error"]["message"].startswith("the answer cannot be decompressed: ")
+
+
+async def test_a_usage_that_cannot_be_meant_is_told(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    usage = b'{"choices": [{"finish_reason": "stop"}], "usage": {"total_tokens": -11}}'
+    with caplog.at_level(logging.WARNING, "headway"):
+        _, _, row = await run(lambda: httpx.Response(200, content=usage))
+    assert row["error"] is None
+    assert "an answer says of its usage: total_tokens is -11" in caplog.text

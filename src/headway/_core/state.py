@@ -700,6 +700,10 @@ class SchedulerState:
         odd = f"an answer says that it used {count(used)} tokens"
         self._tell_odd(job.limits or self.whole, odd, now)
 
+    def doubt(self, flow: Flow, odd: str, now: float) -> None:
+        """Tell that an answer to a job of `flow` says of its usage what cannot be meant, `odd`."""
+        self._tell_odd(flow.limits or self.whole, f"an answer says of its usage: {odd}", now)
+
     def _tell_odd(self, scope: Scope, odd: str, now: float) -> None:
         if odd not in scope.odd and len(scope.odd) < _MOST_ODD:
             scope.odd.add(odd)

@@ -48,7 +48,15 @@ from headway._runtime.attempt import Attempt
 from headway._runtime.calls import check_plain_function, checked_tokens, kind_of
 from headway._runtime.single import Single
 from headway.errors import HeadwayError, InvalidArgument, Latched
-from headway.estimate import Estimate, Estimator, Likeness, is_plausible, likeness_of, usage_in
+from headway.estimate import (
+    Estimate,
+    Estimator,
+    Likeness,
+    is_plausible,
+    likeness_of,
+    said_by_headers,
+    said_in,
+)
 from headway.hints import HANDED_ON, Refusal, refusal_from_response
 from headway.kinds import Kind, Moves
 from headway.providers import provider_at
@@ -419,9 +427,13 @@ class Face(Single):
             if events and (refusal := error_in_stream(plain)) is not None:
                 attempt.refused_inside(refusal)
                 return
-            usage = usage_in(plain)
-            used = None if usage is None else usage.cost
-            if usage is None or used is None:
+            usage = said_in(plain)
+            if usage.used is None and not usage.odd:
+                usage = said_by_headers(response.headers)
+            if usage.odd:
+                shell.doubt(attempt.job.flow, usage.odd)
+            used = usage.cost
+            if used is None:
                 attempt.drained(None)
                 return
             if used > _PLAUSIBLE and not is_plausible(

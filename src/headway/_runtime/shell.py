@@ -46,7 +46,7 @@ from headway.errors import (
     Unavailable,
     WrongLoop,
 )
-from headway.estimate import used_by
+from headway.estimate import said_by
 from headway.events import Kind
 from headway.hints import Refusal, carries_headers, classify, limits_of_result
 from headway.hooks.around import Hook, around
@@ -264,8 +264,10 @@ class Shell(LoopClock):
                 if attempt is not None and attempt.is_refused(result):
                     used: float | None = None  # not for the user's function
                 elif usage is None:
-                    said = used_by(result)
+                    said = said_by(result)
                     used = None if said is None else said.cost
+                    if said is not None and said.odd:
+                        self.doubt(job.flow, said.odd)
                     if (
                         used is None
                         and job.charges is not None
@@ -327,6 +329,11 @@ class Shell(LoopClock):
                     "usage=, a function of the result that returns the tokens it used",
                 ), type(result).__name__,
             )  # fmt: skip
+
+    def doubt(self, flow: Flow, odd: str) -> None:
+        """Tell that an answer to a job of `flow` says of its usage what cannot be meant, `odd`."""
+        with self.lock:
+            self.state.doubt(flow, odd, self.clock())
 
     def serve(self) -> None:
         """A transport serves this shell from now on: it must see which attempt a send is part of.

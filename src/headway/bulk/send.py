@@ -171,6 +171,8 @@ class Sender:
             self._observe(response.headers, url, self._flow, sent_at)
             found = _read(response, self._shell.clock() - sent_at)
             if isinstance(found, Answered):
+                if found.tokens.odd:
+                    self._shell.doubt(self._flow, found.tokens.odd)
                 return found
             error = found
         elif response.status_code < 400:

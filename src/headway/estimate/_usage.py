@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from inspect import iscoroutinefunction
 from itertools import islice
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
+from headway.kinds._words import number, shown
 from headway.rates import Cost
 
 __all__ = [
@@ -19,6 +20,9 @@ __all__ = [
     "USAGE_NAMES",
     "Tokens",
     "of_attributes",
+    "said_by",
+    "said_by_headers",
+    "said_in",
     "tokens_of",
     "usage_in",
     "used_by",
@@ -29,8 +33,8 @@ _PARSED = 32  # objects of one answer that are read for its usage
 _USAGE = re.compile(rb'"usage(?:_?[mM]etadata)?"(?=\s*:\s*\{)')
 
 _EVENT = re.compile(rb'"bytes"\s*:\s*"([A-Za-z0-9+/=]+)"')
-_NUMBER = re.compile(rb"\s*:\s*(\d{1,13})(?![\d.eE])")
-_PART = re.compile(rb'"tokenCount"\s*:\s*(\d{1,13})(?![\d.eE])')
+_NUMBER = re.compile(rb"\s*:\s*(-?\d{1,20})(?![\d.eE])")
+_PART = re.compile(rb'"tokenCount"\s*:\s*(-?\d{1,20})(?![\d.eE])')
 
 _DECODE = json.JSONDecoder().raw_decode
 
@@ -45,6 +49,12 @@ def usage_in(answer: bytes) -> Tokens | None:
     (Anthropic's streams give the prompt's part in the first one); None where there is none that
     can be read, or where one of Anthropic's streams was not read to its last.
     """
+    said = said_in(answer)
+    return None if said.used is None else said
+
+
+def said_in(answer: bytes) -> Tokens:
+    """`usage_in`, and what it says that cannot be meant."""
     at, last, said = _usage_before(answer, len(answer))
     if last is None:
         last, said = _meta_in(answer)
@@ -55,17 +65,32 @@ def usage_in(answer: bytes) -> Tokens | None:
         if begun >= 0:
             first_at, first, _ = _usage_before(answer, answer.find(b"\n", begun) + 1)
             if first is None or first_at == at:
-                return None  # what follows the beginning, and counts the answer, was not read
+                return _NOTHING  # what follows the beginning, and counts the answer, was not read
             said = tokens_of({**first, **last})
         elif said.read is None:
             first = _object_after(answer, answer.find(b'"usage"'), len(b'"usage"'))
             said = tokens_of({**(first or {}), **last})
-    return None if said.used is None else said
+    return said
+
+
+def said_by_headers(headers: Mapping[str, str]) -> Tokens:
+    """What the headers of an answer of Bedrock's say, of whose bodies some say nothing."""
+    if headers.get(_HEADERS["inputTokens"]) is None:
+        return _NOTHING
+    said = {name: _whole(headers.get(header)) for name, header in _HEADERS.items()}
+    return tokens_of(said)
+
+
+def _whole(text: str | None) -> int | None:
+    try:
+        return None if text is None else int(text[:20])
+    except ValueError:
+        return None
 
 
 class Tokens(NamedTuple):
     """Counts; None where the answer does not say. `cached` are part of `read`, and so are those of
-    which nobody says what they are, `either`.
+    which nobody says what they are, `either`. `odd` says what of it cannot be meant.
     """
 
     read: int | None = None
@@ -73,6 +98,7 @@ class Tokens(NamedTuple):
     total: int | None = None
     cached: int = 0
     either: int = 0
+    odd: str = ""
 
     @property
     def used(self) -> int | None:
@@ -97,6 +123,13 @@ class Tokens(NamedTuple):
 # Anthropic's, Bedrock's, Gemini's as JSON and in its SDK, Cohere's, LangChain's, LiteLLM's,
 # Pydantic AI's, CrewAI's and smolagents' (`token_usage`), AutoGen's (`models_usage`).
 USAGE_NAMES = ("usage", "usage_metadata", "usageMetadata", "meta")  # of a body
+_HEADERS = {  # of `InvokeModel`, whatever the model; what is cached is counted apart
+    "inputTokens": "x-amzn-bedrock-input-token-count",
+    "outputTokens": "x-amzn-bedrock-output-token-count",
+    "cacheReadInputTokens": "x-amzn-bedrock-cache-read-input-token-count",
+    "cacheWriteInputTokens": "x-amzn-bedrock-cache-write-input-token-count",
+}
+_METADATA = "ResponseMetadata"  # of boto3, with the headers
 _METRICS = "amazon-bedrock-invocationMetrics"  # of the last event of a stream of Bedrock's
 _PLACES = (*USAGE_NAMES, _METRICS, "response_metadata", "llm_output", "token_usage", "models_usage")
 # Of answers that say it themselves: Ollama's, Titan's, Llama's on Bedrock, llama.cpp's.
@@ -113,7 +146,9 @@ _OF_PARTS = (*_PARTS_READ, *_PARTS_WRITTEN)
 _HOLDERS = ("raw", "_raw_response", "context_wrapper")
 _ANSWERS = "raw_responses"  # OpenAI Agents', one for each call
 _FLAT = "additional_kwargs"  # LlamaIndex's
-_NAMES = frozenset({*_PLACES, *_BARE_READ, *_BARE_WRITTEN, _PARTS, *_HOLDERS, _ANSWERS, _FLAT})
+_NAMES = frozenset(
+    {*_PLACES, *_BARE_READ, *_BARE_WRITTEN, _PARTS, *_HOLDERS, _ANSWERS, _FLAT, _METADATA}
+)
 _INSIDE = ("tokens", "billed_units", "token_usage", "usage")  # one level down
 _READ_APART = (
     "input_tokens", "inputTokens", "promptTokenCount", "prompt_token_count", "inputTokenCount",
@@ -159,6 +194,12 @@ def used_by(result: object) -> Tokens | None:
     """The tokens that `result`, an answer of any SDK's or the like as a mapping, says it used;
     None where it says nothing. Of a list, Gemini's stream alone is read.
     """
+    said = said_by(result)
+    return None if said is None or (said.used is None and said.written is None) else said
+
+
+def said_by(result: object) -> Tokens | None:
+    """`used_by`, and what it says that cannot be meant."""
     kind: Any = type(result)
     if kind in _PLAIN:
         return _by_chunks(result) if kind is list else None
@@ -177,7 +218,7 @@ def _by_chunks(result: Any) -> Tokens | None:
         return None
     name, first = result[-1].get("responseId"), result[0]
     whole = name is not None and type(first) is dict and first.get("responseId") == name
-    return used_by(result[-1]) if whole else None
+    return said_by(result[-1]) if whole else None
 
 
 def _said_by(get: _Read) -> Tokens | None:
@@ -209,12 +250,17 @@ def _said_inside(get: _Read) -> Tokens | None:
         said = [_said_openly(_reader(each)) or _NOTHING for each in answers]
         read, written, used = (_sum(column) for column in list(zip(*said, strict=True))[:3])
         if used:
-            return Tokens(read, written, used, sum(each.cached for each in said))
+            odd = "; ".join(filter(None, (each.odd for each in said)))
+            return Tokens(read, written, used, sum(each.cached for each in said), odd=odd)
+    metadata = get(_METADATA)
+    if type(metadata) is dict and isinstance(headers := metadata.get("HTTPHeaders"), Mapping):
+        return _says(said_by_headers(headers))
     return _says(tokens_of(get(_FLAT)))
 
 
 def _says(tokens: Tokens) -> Tokens | None:
-    return None if tokens.used is None and tokens.written is None else tokens
+    nothing = tokens.used is None and tokens.written is None and not tokens.odd
+    return None if nothing else tokens
 
 
 def _called(method: Any) -> object:
@@ -224,15 +270,17 @@ def _called(method: Any) -> object:
 
 def _bare(get: _Read) -> Tokens:
     """The counts that stand in an answer itself, or in each of its parts."""
-    read, written = _first(get, _BARE_READ), _first(get, _BARE_WRITTEN)
+    odd: list[str] = []
+    read, written = _first(get, _BARE_READ, odd), _first(get, _BARE_WRITTEN, odd)
     parts = get(_PARTS)
     if type(parts) is list and parts and _first(_reader(parts[0]), _OF_PARTS) is not None:
         readers = [_reader(part) for part in parts]
         if read is None:
-            read = _sum(_first(each, _PARTS_READ) for each in readers)
+            read = _sum(_first(each, _PARTS_READ, odd) for each in readers)
         if written is None:
-            written = _sum(_first(each, _PARTS_WRITTEN) for each in readers)
-    return Tokens(read, written, None if read is None or written is None else read + written)
+            written = _sum(_first(each, _PARTS_WRITTEN, odd) for each in readers)
+    total = None if read is None or written is None else read + written
+    return Tokens(read, written, total, odd="; ".join(odd))
 
 
 def _sum(counts: Iterable[int | None]) -> int | None:
@@ -255,38 +303,32 @@ def tokens_of(usage: object) -> Tokens:
         if type(read) is type(written) is int and read >= 0 <= written and total == read + written:
             return Tokens(read, written, total)
     get = _reader(usage)
-    read, written, total = _first(get, _READ), _first(get, _WRITTEN), _first(get, _TOTAL)
-    if read is None and written is None and total is None:
+    said = _flat(get)
+    if said.read is None and said.written is None and not said.odd:
         inner = (get(name) for name in _INSIDE)
-        found = [_flat(part) for part in inner if type(part) not in _PLAIN]
+        found = [_flat(_reader(part)) for part in inner if type(part) not in _PLAIN]
         most = max(found, key=lambda each: each.used or 0, default=_NOTHING)
         cached = most.cached or min(_first(get, _CACHED) or 0, most.read or 0)  # Cohere's, beside
         return most._replace(cached=cached) if cached else most
-    return _counted(get, read, written, total)
+    return said
 
 
-def _flat(usage: object) -> Tokens:
-    get = _reader(usage)
-    read, written, total = _first(get, _READ), _first(get, _WRITTEN), _first(get, _TOTAL)
-    return _counted(get, read, written, total)
-
-
-def _counted(
-    get: Callable[[str], Any], read: int | None, written: int | None, total: int | None
-) -> Tokens:
+def _flat(get: _Read) -> Tokens:
+    odd: list[str] = []
+    read = _first(get, _READ, odd)
+    written, total = _first(get, _WRITTEN, odd), _first(get, _TOTAL, odd)
+    if total is not None and total < (read or 0) + (written or 0):
+        odd.append(f"{number(total)} in all is less than its parts")
     if read is not None:
-        beside = 0
-        if _first(get, _READ_TOO) is not None:
-            beside = sum(_first(get, (name,)) or 0 for name in _READ_TOO)
-        if beside and (beside > read or _first(get, ("prompt_tokens",)) is None):
-            read += beside
-    thought = _first(get, _THOUGHT)
+        read += _beside(get, read, odd)
+    thought = _first(get, _THOUGHT, odd)
     if thought is not None:
         written = (written or 0) + thought
     elif written is not None:
         # Where no total tells, they are taken to be left out: too much rather than too little.
         reasoned = max(
-            _first(get, _REASONING[:-1]) or 0, _inside(get, _WRITTEN_DETAILS, _REASONING) or 0
+            _first(get, _REASONING[:-1], odd) or 0,
+            _inside(get, _WRITTEN_DETAILS, _REASONING, odd) or 0,
         )
         written += reasoned if reasoned > written or total is None else 0
     either = 0
@@ -299,11 +341,22 @@ def _counted(
         total = max(total, read + (written or 0))
     elif read is not None and written is not None:
         total = read + written
-    cached = _inside(get, _READ_DETAILS, _CACHED_INSIDE)
+    cached = _inside(get, _READ_DETAILS, _CACHED_INSIDE, odd)
     if cached is None:
-        cached = _first(get, _CACHED) or 0
-    # More than the whole prompt is a contradiction, and then nothing is taken to be free.
-    return Tokens(read, written, total, cached if cached <= (read or 0) else 0, either)
+        cached = _first(get, _CACHED, odd) or 0
+    if cached > (read or 0):  # then nothing is taken to be free
+        if read is not None:
+            odd.append(f"{number(cached)} of {number(read)} tokens were cached")
+        cached = 0
+    return Tokens(read, written, total, cached, either, "; ".join(dict.fromkeys(odd)))
+
+
+def _beside(get: _Read, read: int, odd: list[str]) -> int:
+    """What was read beyond the `read` that is stated."""
+    if _first(get, _READ_TOO, odd) is None:
+        return 0
+    beside = sum(_first(get, (name,)) or 0 for name in _READ_TOO)
+    return beside if beside > read or _first(get, ("prompt_tokens",)) is None else 0
 
 
 _Read = Callable[[str], Any]
@@ -389,20 +442,30 @@ def _of_model(of_class: frozenset[str], model: Any) -> _Read:
     return lambda name: get(name) if name in own or name in extra or name in of_class else None
 
 
-def _first(get: Callable[[str], Any], names: Iterable[str]) -> int | None:
-    for value in map(get, names):
+def _first(
+    get: Callable[[str], Any], names: Sequence[str], odd: list[str] | None = None
+) -> int | None:
+    """The first of these that is a count; a number that is none is a remark in `odd`."""
+    for name in names:
+        value = get(name)
         if value is None:  # as most are
             continue
         if type(value) is float and value.is_integer():
             value = int(value)
         if type(value) is int and 0 <= value <= _LARGEST:
             return value
+        if odd is not None and (type(value) is int or type(value) is float):
+            odd.append(f"{name} is {shown(value)}")
     return None
 
 
-def _inside(get: Callable[[str], Any], places: Iterable[str], names: Iterable[str]) -> int | None:
+def _inside(
+    get: Callable[[str], Any], places: Sequence[str], names: Sequence[str], odd: list[str]
+) -> int | None:
     for details in map(get, places):
-        if type(details) not in _PLAIN and (count := _first(_reader(details), names)) is not None:
+        if type(details) in _PLAIN:
+            continue
+        if (count := _first(_reader(details), names, odd)) is not None:
             return count
     return None
 
@@ -452,7 +515,7 @@ def _metrics_in(answer: bytes) -> Tokens | None:
     return None
 
 
-def _bare_in(answer: bytes) -> Tokens | None:
+def _bare_in(answer: bytes) -> Tokens:
     """The counts that stand in an answer itself, or in the last part of a stream."""
     counts: dict[str, Any] = {}
     for name in (*_BARE_READ, *_BARE_WRITTEN):
@@ -462,10 +525,9 @@ def _bare_in(answer: bytes) -> Tokens | None:
                 counts[name] = int(number[1])
                 break
     if not counts:
-        return None
+        return _NOTHING
     counts[_PARTS] = [{"tokenCount": int(each)} for each in _PART.findall(answer)]
-    said = _bare(counts.get)
-    return None if said.used is None else said
+    return _bare(counts.get)
 
 
 def _object_after(text: bytes, start: int, length: int) -> dict[str, Any] | None:

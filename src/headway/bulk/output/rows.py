@@ -24,7 +24,7 @@ import msgspec
 
 from headway.bulk.input.formats import with_members
 from headway.bulk.input.lines import undecodable
-from headway.estimate import COUNT_NAMES, USAGE_NAMES, Tokens, used_by
+from headway.estimate import COUNT_NAMES, USAGE_NAMES, Tokens, said_by
 
 if TYPE_CHECKING:
     from headway.bulk.input.formats import Request
@@ -307,4 +307,4 @@ def bill_in(body: Any) -> tuple[str | None, Tokens]:
     """The model that answered and the tokens it used, by the members of a body."""
     named = (body.model, body.modelVersion)
     model = next((name for name in named if isinstance(name, str)), None)
-    return model, used_by(body) or Tokens()
+    return model, said_by(body) or Tokens()
