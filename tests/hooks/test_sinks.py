@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
+from threading import RLock
 from typing import Any
 
 import anyio
@@ -15,6 +16,7 @@ import trio
 from headway import Scheduler
 from headway.events import Event, Finished, Queued, Started
 from headway.hooks import sinks
+from headway.hooks.log import Log
 
 pytestmark = pytest.mark.anyio
 
@@ -212,3 +214,93 @@ async def test_events_are_told_once_though_a_sink_raised_an_exit() -> None:
     told = [(type(event), getattr(event, "job", 0)) for event in seen]
     assert len(told) == len(set(told))
     assert [job for kind, job in told if kind is Finished] == [1, 2, 3]
+
+
+class Bench:
+    """Sinks, and what they asked the event loop to call."""
+
+    def __init__(self, *given: sinks.Sink) -> None:
+        self.events: list[Event] = []
+        self.calls: list[Any] = []
+        self.sinks = sinks.Sinks(given, None, self.events, RLock(), self.calls.append)
+
+    def turn(self) -> None:
+        calls, self.calls[:] = [*self.calls], []
+        for call in calls:
+            call()
+
+
+async def test_what_comes_while_the_sinks_are_to_be_called_goes_with_it() -> None:
+    told: list[Event] = []
+
+    def sink(event: Event) -> None:
+        told.append(event)
+        if event.at == 2:
+            bench.events.append(Event(3))  # of a call that it made
+
+    bench = Bench(sink)
+    for _ in range(2):
+        assert not bench.sinks.underway
+        bench.events.append(Event(1))
+        bench.sinks.hand()
+        assert bench.sinks.underway
+        bench.events.append(Event(2))
+        assert len(bench.calls) == 1
+        bench.turn()
+    assert told == [Event(1), Event(2), Event(3)] * 2
+    assert not bench.calls
+
+
+async def test_events_come_after_an_interrupt_between_two_sinks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted() -> float:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    told: list[Event] = []
+    bench = Bench(told.append)
+    monkeypatch.setattr(sinks.time, "perf_counter", interrupted)
+    bench.events.append(Event(1))
+    bench.sinks.hand()
+    with pytest.raises(KeyboardInterrupt):
+        bench.turn()
+    bench.events.append(Event(2))
+    assert not bench.sinks.underway
+    bench.sinks.hand()
+    bench.turn()
+    assert told[-1] == Event(2)
+
+
+async def test_the_log_is_not_told_of_each_job() -> None:
+    class Counting(Log):
+        def __call__(self, event: Event) -> None:
+            logged.append(type(event))
+            super().__call__(event)
+
+    logged: list[type[Event]] = []
+    seen: list[Event] = []
+    scheduler = Scheduler(on_event=[Counting(), seen.append])
+    await scheduler.map(ask, range(5))
+    await turn()
+    assert len(seen) >= 15
+    assert not {Queued, Started, Finished} & {*logged}
+
+
+def test_events_of_a_loop_that_ended_come_in_the_next() -> None:
+    seen: list[Event] = []
+    scheduler = Scheduler("100/s", on_event=seen.append)
+    for number in (1, 2):
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(scheduler.submit(ask, number))
+        loop.call_soon(loop.stop)
+        loop.run_forever()  # one turn, and none for the sinks
+        assert task.result() == number
+        loop.close()
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(scheduler.submit(ask, 3))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert [(type(event), getattr(event, "job", 0)) for event in seen] == [
+        (kind, number) for number in (1, 2, 3) for kind in (Queued, Started, Finished)
+    ]

@@ -26,6 +26,7 @@ from headway._core.queue.waiting import Waiting
 from headway._core.refusals.hopeless import too_late
 from headway._core.refusals.refusals import Refusals
 from headway._core.refusals.retry import Delay, GiveUp, Retry, Verdict
+from headway._core.tracing import finished, queued, started
 from headway.errors import (
     Cleared,
     DeadlineExceeded,
@@ -35,17 +36,7 @@ from headway.errors import (
     QueueFull,
     Unavailable,
 )
-from headway.events import (
-    Ended,
-    Event,
-    Finished,
-    Forgotten,
-    Ignored,
-    Kind,
-    Queued,
-    Retrying,
-    Started,
-)
+from headway.events import Ended, Event, Forgotten, Ignored, Kind, Retrying
 from headway.hints import LimitHint, Refusal
 from headway.kinds import Retried
 from headway.kinds._words import count, duration
@@ -161,7 +152,7 @@ class SchedulerState:
             and not self.refusals.credentials.latched
         ):
             if self._tracing:
-                self._queued(job, now)
+                self.events.append(queued(now, job))
             self._start(job, now)
             return True
         try:
@@ -221,7 +212,7 @@ class SchedulerState:
         if not self.refusals.quiet:
             self.refusals.succeeded(job, now)
         if self._tracing:
-            self._ended(job, Ended.OK, used or 0.0, now)
+            self.events.append(finished(now, job, Ended.OK, used or 0.0))
 
     def learn(
         self, job: Job, refusal: Refusal, now: float, random: float, used: float | None = None
@@ -591,9 +582,7 @@ class SchedulerState:
             own.take(job, now)
         job.limits = own
         if self._tracing:
-            self.events.append(
-                Started(now, job.number, job.flow.key, job.attempts, waited, job.cost)
-            )
+            self.events.append(started(now, job, waited))
 
     def _end_attempt(self, job: Job) -> None:
         job.status = DONE
@@ -723,7 +712,7 @@ class SchedulerState:
 
     def _queued(self, job: Job, now: float) -> None:
         if self._tracing:
-            self.events.append(Queued(now, job.number, job.flow.key, job.priority))
+            self.events.append(queued(now, job))
 
     def _gone(self, job: Job, now: float) -> None:
         """Count `job`, which was taken out: by its own deadline, or by whoever cancelled it."""
@@ -737,9 +726,7 @@ class SchedulerState:
 
     def _ended(self, job: Job, outcome: Ended | Kind, tokens: float, now: float) -> None:
         if self._tracing:
-            self.events.append(
-                Finished(now, job.number, job.flow.key, job.attempts, outcome, tokens)
-            )
+            self.events.append(finished(now, job, outcome, tokens))
 
     def _unblock_all(self) -> None:
         for flow in self.flows.values():

@@ -21,6 +21,7 @@ from headway._core.state import SchedulerState
 from headway._runtime.waiter import Flag
 from headway.hints import Refusal, method_of
 from headway.hooks.around import Around
+from headway.hooks.sinks import Sinks
 from headway.kinds import Retried
 
 __all__ = ["ATTEMPT", "Attempt"]
@@ -35,6 +36,11 @@ class Host(Protocol):
     clock: Callable[[], float]
     parked: dict[Job, None]  # those who wait
     idle: Flag | None  # for those that wait until all has ended, None where nobody does
+
+    @property
+    def sinks(self) -> Sinks:
+        """Who is told of events."""
+        ...
 
     @property
     def lock(self) -> AbstractContextManager[object, bool | None]:
@@ -211,7 +217,7 @@ class Attempt:
             state.finish(job, used, shell.clock())
             if shell.parked or shell.idle is not None or shell.memory is not None:
                 shell.poll()
-            elif state.events:
+            elif state.events and not shell.sinks.underway:
                 shell.tell()
 
     async def again(self, result: object) -> bool:

@@ -105,7 +105,7 @@ class Shell(LoopClock):
         listening = [sink for sink in sinks if not isinstance(sink, Hook)]
         if not any(isinstance(sink, Log) for sink in listening):
             listening.insert(0, Log())
-        self._sinks = Sinks(listening, self.next_turn)
+        self.sinks = Sinks(listening, self.around, state.events, self.lock, self.next_turn)
         self._ports = Ports(self.spawn, self._owner_answered, self._owner_failed)
         self._flows_of: dict[Owner, Flow] = {}  # the keys whose limits owners decide
         self.leave: Callable[[], Awaitable[None]] | None = None  # gives back what is shared
@@ -170,14 +170,15 @@ class Shell(LoopClock):
             now = self.now()
         try:
             if state.submit(job, now):
-                if state.events:
+                if state.events and not self.sinks.underway:
                     self._tell_of(job)
                 return True
         except QueueFull:
             self._ports.serve()
             raise
         full = state.whole.in_flight >= state.whole.capacity and job.slots
-        if not full or state.events or state.refusals.hopeless.ended:
+        untold = state.events and not self.sinks.underway
+        if not full or untold or state.refusals.hopeless.ended:
             try:
                 self.poll()
             except BaseException:  # of a listener's
@@ -464,18 +465,12 @@ class Shell(LoopClock):
             self.idle = None
         if self._ports.owners or self._ports.busy:
             self.serve_ports()
-        if state.events:
+        if state.events and not self.sinks.underway:
             self.tell()
 
     def tell(self) -> None:
         """Tell the events."""
-        events = self.state.events
-        if self.around is not None:
-            self.around.tell(events)
-        try:
-            self._sinks.hand(events)
-        finally:
-            events.clear()
+        self.sinks.hand()
 
     def serve_ports(self) -> None:
         """Ask those who decide limits elsewhere for what is wanted of them."""
@@ -696,6 +691,7 @@ class Shell(LoopClock):
             self.memory.begin(self.state, now)
         self._wake_at = self._armed = INFINITY
         self._leader = self._room = self.idle = None
+        self.sinks.moved()
 
 
 def of_another_process() -> WrongLoop:

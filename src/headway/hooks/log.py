@@ -13,17 +13,14 @@ from headway.events import (
     STATED,
     Closed,
     Event,
-    Finished,
     Forgotten,
     GaveUp,
     Ignored,
     LimitChanged,
     Outdated,
-    Queued,
     Recovered,
     Refused,
     SharedChanged,
-    Started,
 )  # fmt: skip
 from headway.kinds import Retried
 from headway.kinds._words import binds, duration, printable, rate, redacted
@@ -52,15 +49,18 @@ def _clean(record: logging.LogRecord) -> bool:
 
 logger.addFilter(_clean)
 
-# They come with each job: whoever listens pays for finding out that they are told nobody.
-_EACH_JOB = {Queued, Started, Finished}
-
 _GAVE_UP_EVERY = 60.0  # seconds
 _FOLLOWED_EVERY = 60.0
 
 
 class Log:
     """A listener for ``on_event=`` that writes to the logger ``headway``."""
+
+    # None that comes with each job: whoever listens to those would pay for this too.
+    wants = frozenset(
+        {Closed, Forgotten, GaveUp, Ignored, LimitChanged, Outdated, Recovered, Refused,
+         SharedChanged}
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._gave_up_at = float("-inf")
@@ -69,8 +69,6 @@ class Log:
         self._followed_at = float("-inf")
 
     def __call__(self, event: Event) -> None:
-        if type(event) in _EACH_JOB:
-            return
         if isinstance(event, Refused):
             if event.episode == 1:
                 self._began(event)

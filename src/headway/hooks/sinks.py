@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 import time
 from asyncio import CancelledError
-from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import TypeAlias
 
 from headway.events import Event
+from headway.hooks.around import Around
+from headway.hooks.log import Log
 from headway.kinds._words import duration, shown, with_fix
 
 __all__ = ["Sink", "Sinks"]
@@ -30,31 +32,50 @@ Sink: TypeAlias = Callable[[Event], object]
 
 
 class Sinks:
-    """The sinks of one scheduler. `next_turn` has the event loop call a function soon."""
+    """The sinks of one scheduler, which holds `lock` while it adds to `events`. `next_turn` has the
+    event loop call a function soon.
+    """
 
     def __init__(
-        self, sinks: Iterable[Sink], next_turn: Callable[[Callable[[], object]], object]
+        self,
+        sinks: Iterable[Sink],
+        around: Around | None,
+        events: list[Event],
+        lock: AbstractContextManager[object],
+        next_turn: Callable[[Callable[[], object]], object],
     ) -> None:
         self._sinks = tuple(sinks)
+        self._wants = [sink.wants if isinstance(sink, Log) else None for sink in self._sinks]
+        self._around = around
+        self._events = events
+        self._lock = lock
         self._next_turn = next_turn
-        self._waiting: deque[Event] = deque()
+        self._waiting: list[Event] = []
         self._called = False  # the loop will call `deliver`
+        self.underway = False  # what is added to `events` is delivered without being handed on
         self._failed: set[int] = set()  # sinks that have raised
         self._slow: set[int] = set()  # sinks that were told to be slow
         self._behind = [0.0] * len(self._sinks)  # seconds that each has taken beyond what it may
         self._exit: BaseException | None = None  # what one raised that is no `Exception`
 
-    def hand(self, events: Iterable[Event]) -> None:
-        """Hand `events` on. Raises what a sink has raised that is no `Exception`: an exit, say,
-        which the event loop itself could not pass to anybody.
+    def hand(self) -> None:
+        """Hand the events on, with the lock held. Raises what a sink has raised that is no
+        `Exception`: an exit, say, which the event loop itself could not pass to anybody.
         """
-        self._waiting += events
+        if self._around is not None:
+            self._around.tell(self._events)
+        self._take()
         if self._waiting and not self._called:
-            self._called = True
-            self._next_turn(self.deliver)
+            self._call_soon()
         if self._exit is not None:
             error, self._exit = self._exit, None
             raise error
+
+    def moved(self) -> None:
+        """The event loop is another: the one before may have ended with events on their way."""
+        self._called = self.underway = False
+        if self._waiting or self._events:
+            self._call_soon()
 
     def keep(self, error: BaseException) -> None:
         """Raise `error`, of a sink's, in the next `hand`: nobody could be told of it here."""
@@ -62,20 +83,47 @@ class Sinks:
 
     def deliver(self) -> None:
         """Call every sink with what waits."""
-        self._called = False
-        waiting = self._waiting
-        while waiting:
-            events = [waiting.popleft() for _ in range(len(waiting))]  # other threads add to it
-            for number, sink in enumerate(self._sinks):
-                began = time.perf_counter()
-                for event in events:
-                    try:
-                        sink(event)
-                    except (Exception, CancelledError):  # of what it looked at: nobody cancels it
-                        self._tell(number, event)
-                    except BaseException as error:
-                        self.keep(error)
-                self._took(number, time.perf_counter() - began, len(events))
+        try:
+            while events := self._next():
+                for number, wants in enumerate(self._wants):
+                    wanted = events if wants is None else [e for e in events if type(e) in wants]
+                    if wanted:
+                        self._call(number, wanted)
+        except BaseException:  # an interrupt, between two sinks
+            self._called = self.underway = False
+            raise
+
+    def _call(self, number: int, events: list[Event]) -> None:
+        sink = self._sinks[number]
+        began = time.perf_counter()
+        for event in events:
+            try:
+                sink(event)
+            except (Exception, CancelledError):  # of what it looked at: nobody cancels it
+                self._tell(number, event)
+            except BaseException as error:
+                self.keep(error)
+        self._took(number, time.perf_counter() - began, len(events))
+
+    def _call_soon(self) -> None:
+        self._called = True
+        self.underway = self._around is None  # which is told of each at once
+        self._next_turn(self.deliver)
+
+    def _next(self) -> list[Event]:
+        """What waits; where that is nothing, what comes next has to be handed on."""
+        with self._lock:
+            if self.underway:
+                self._take()
+            events = self._waiting
+            self._waiting = []
+            if not events:
+                self._called = self.underway = False
+            return events
+
+    def _take(self) -> None:
+        self._waiting += self._events
+        self._events.clear()
 
     def _took(self, number: int, seconds: float, events: int) -> None:
         """The sink of that number took so many seconds for so many events."""

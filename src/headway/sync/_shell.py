@@ -183,7 +183,7 @@ class CommonShell(Shell):
             try:
                 self.poll()
             except BaseException as error:  # a sink's exit: for a caller, not for the loop here
-                self._sinks.keep(error)
+                self.sinks.keep(error)
 
     def soon(self, callback: Callable[[], object]) -> None:
         """Have `callback` called at home, under the lock."""
