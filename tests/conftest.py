@@ -12,6 +12,7 @@ from typing import Any
 import certifi
 import pytest
 from clocks import VIRTUAL
+from compiled import compile_all
 from depth import depth
 from hypothesis import HealthCheck, settings
 from sites import site
@@ -56,6 +57,12 @@ settings.load_profile("headway")
 
 # What pytest collects and imports stays: each of Python's collections would go through all of it.
 gc.disable()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """What all processes of pytest-xdist would compile at the same time is compiled before."""
+    compile_all()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,50 @@
+"""What a fresh checkout lacks, compiled before the workers of pytest-xdist start.
+
+To rewrite the assertions of all tests takes 14 s of CPU, and each worker would do it for all of
+them at the same time. Here each core does a part of them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from importlib.util import module_from_spec
+from multiprocessing import get_context
+from pathlib import Path
+from py_compile import compile as compile_file
+
+_HERE = Path(__file__).parent
+_SOURCE = _HERE.parent / "src"
+
+
+def compile_all() -> None:
+    """Compile each file of the tests and of the source that was never compiled."""
+    if sys.dont_write_bytecode:
+        return
+    every = sorted(_HERE.rglob("test_*.py")), sorted(_SOURCE.rglob("*.py"))
+    tests = [each for each in every[0] if not is_compiled(each, "-pytest-*")]
+    source = [each for each in every[1] if not is_compiled(each, "")]
+    if tests or source:
+        with ProcessPoolExecutor(os.cpu_count(), get_context("fork")) as processes:
+            both = processes.map(rewrite, tests), processes.map(compile_file, source)
+            for each in both:
+                list(each)
+
+
+def is_compiled(file: Path, kind: str) -> bool:
+    """Whether an interpreter like this one has kept what it made of `file`; pytest has its own."""
+    name = f"{file.stem}.{sys.implementation.cache_tag}{kind}.pyc"
+    return any(file.parent.glob(f"__pycache__/{name}"))
+
+
+def rewrite(file: Path) -> None:
+    """Let pytest's import hook rewrite `file` and keep the result, without running it."""
+    found = (each.find_spec(file.stem, [str(file.parent)]) for each in sys.meta_path)
+    spec = next(each for each in found if each is not None)
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    module.__dict__["__builtins__"] = {}  # a file begins with an import, and cannot
+    with suppress(ImportError):
+        spec.loader.exec_module(module)
