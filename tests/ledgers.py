@@ -29,7 +29,7 @@ def a_call(limits: Limits, name: str = "a", n: int = 1, **said: Any) -> dict[str
     """A call of the worker `name` that states `limits`, and `said` beyond it."""
     rates, budgets, slots = terms_of(limits)
     return {
-        "id": name, "n": n, "sent": 0.0, "epoch": "", "fresh": "born", "version": 0,
+        "id": name, "n": n, "sent": 0.0, "epoch": "", "was": "", "fresh": "born", "version": 0,
         "stated": stated(limits), "set": 0, "rates": rates, "budgets": budgets, "slots": slots,
         "need": 0, "costs": [[0.0, 0.0] for _ in budgets], "weight": 1.0, "priority": 0.0,
         "held": 0, "use": 0, "want": 0, "unsure": 0.0, "refunds": [], "overs": [], "renews": [],

@@ -30,13 +30,13 @@ def a_call(worker: str = "a", n: int = 1, **said: Any) -> dict[str, Any]:
     limits = said.pop("limits", STATED[0])
     rates, budgets, slots = _TERMS[limits]
     call = {
-        "id": worker, "n": n, "sent": float(n), "epoch": "", "fresh": f"{worker}{n}", "version": 0,
-        "stated": _TEXTS[limits], "set": 0, "rates": rates, "budgets": budgets, "slots": slots,
+        "id": worker, "n": n, "sent": float(n), "epoch": "", "was": "",
+        "fresh": f"{worker}{n}", "version": 0, "stated": _TEXTS[limits], "set": 0,
+        "rates": rates, "budgets": budgets, "slots": slots,
         "need": 1, "costs": [[100.0, 120.0] for _ in budgets], "weight": 1.0, "priority": 0.0,
         "held": 0, "use": 0, "want": 1, "unsure": 0.001, "refunds": [], "overs": [], "renews": [],
         "declared": [], "strays": 0, "silent": 0.0, "gate": 0.0, "opens": 0, "gen": 0,
-        "numbers": [], "cut": 0,
-        "blob": "", "bye": 0,
+        "numbers": [], "cut": 0, "blob": "", "bye": 0,
     }  # fmt: skip
     return {**call, **said}
 
@@ -71,9 +71,12 @@ class _Worker:
         numbers = [chance.choice([0.0, 0.5, 0.9]), chance.choice([0, 0, 0, 3.5, 9])]
         numbers += [chance.choice([0.0, 0.7]) for _ in budgets]
         cut = chance.random() < 0.01
+        was = ""
+        if chance.random() < 0.004:  # a call of it was not answered
+            was, self.name, self.n = self.name, f"{chance.getrandbits(40):x}", 1
         self.last = a_call(
             self.name, self.n, limits=self.limits, sent=self.clock + now, epoch=self.epoch,
-            fresh=f"{chance.getrandbits(32):x}", version=self.version,
+            fresh=f"{chance.getrandbits(32):x}", version=self.version, was=was,
             set=int(restates), need=chance.choice([0, 1, 1, 3, 12, 60, 60]),
             costs=costs,
             weight=chance.choice([1.0, 1.0, 2.5]), priority=chance.choice([0.0, 0.0, -1, 2.5]),

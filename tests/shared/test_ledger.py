@@ -300,6 +300,67 @@ def strays_are_paid(ledger: Step = step) -> None:
     assert book("a", need=1)["count"] == 1
 
 
+def one_that_was_cut_off_freezes_nobody(ledger: Step = step) -> None:
+    book = Book(Limits("100/s", concurrency=2), ledger)
+    for name in "abab":
+        book(name, need=1, want=1)
+        book.wait(0.5)
+    book("a", need=1, want=1, strays=1, silent=0.4)
+    book.wait(0.05)
+    assert book("b", need=1, want=1)["count"] == 1
+    # Nobody was heard: others have gone on too, and have not said so yet.
+    book.wait(2.1)
+    book("a", need=1, want=1, strays=1, silent=2.0)
+    book.wait(0.45)
+    assert book("b", need=1, want=1)["count"] == 0
+    book.wait(0.3)
+    assert book("b", need=1, want=1)["count"] == 1
+
+
+def who_could_not_be_heard_is_not_forgotten(ledger: Step = step) -> None:
+    book = Book(Limits(concurrency=4), ledger)
+    for name in "ab":
+        book(name, want=2)
+    book.wait(60)
+    assert book("a", held=2, use=2, want=4)["held"] == 2
+    book.wait(1.4)
+    assert book("a", held=2, use=2, want=4)["held"] == 2
+    book.wait(0.2)
+    assert book("a", held=2, use=2, want=4)["held"] == 4
+
+
+def what_has_run_out_is_not_held(ledger: Step = step) -> None:
+    book = Book(Limits(concurrency=4), ledger)
+    book("a", want=4)
+    for _ in range(6):
+        book.wait(1)
+        book("b", want=4)
+    assert book("a", held=4, use=1, want=4)["held"] == 1
+
+
+def another_name_takes_over(ledger: Step = step) -> None:
+    book = Book(Limits(concurrency=4), ledger)
+    book("a", want=4)
+    book.seen["c"] = book.seen["a"]
+    assert book("c", was="a", held=3, use=1, want=3)["held"] == 3
+    assert book("b", want=1, need=1)["held"] == 1
+    book.seen["d"] = book.seen["a"]
+    assert book("d", was="gone", held=3, use=0, want=0)["held"] == 0
+
+
+def turns_are_taken_as_of_now(ledger: Step = step) -> None:
+    book = Book(Limits(concurrency=4), ledger)
+    held = dict.fromkeys("abc", 0)
+    used = []
+    for _ in range(60):
+        for name in held:
+            book.wait(0.08)
+            reply = book(name, want=9, held=held[name], use=held[name])
+            held[name] = min(reply["held"], reply["target"])
+            used.append(sum(held.values()))
+    assert sum(used[30:]) > 0.95 * 4 * len(used[30:])
+
+
 def a_lost_call_freezes(ledger: Step = step) -> None:
     book = Book(Limits("10/s", concurrency=2), ledger)
     book("a", need=1)
@@ -345,6 +406,8 @@ CHECKS: list[Check] = [
     a_start_is_as_early_as_its_pace, the_urgent_goes_first, the_urgent_gets_slots_first,
     idle_ones_bank_nothing, the_head_is_not_starved, a_gate_is_kept, strays_are_paid,
     a_lost_call_freezes, an_unsure_clock_is_allowed_for, control_has_one_chief,
+    one_that_was_cut_off_freezes_nobody, who_could_not_be_heard_is_not_forgotten,
+    what_has_run_out_is_not_held, another_name_takes_over, turns_are_taken_as_of_now,
 ]  # fmt: skip
 
 
@@ -380,7 +443,7 @@ MUTANTS = table(
     ("refunds to all", tokens_of_one_second, "if entry[0] == refund[1] and", "if"),
     ("repeats applied", a_repeat_changes_nothing, 'call["n"] <= worker["n"]', "False"),
     ("repeats refund twice", tokens_of_one_second, 'call["n"] <= worker["n"]', "False"),
-    ("no time to live", the_dead_are_forgotten, 'workers[name]["expires"] < now', "False"),
+    ("no time to live", the_dead_are_forgotten, '["expires"], state["grace"]) < now', "[0]) < 0"),
     ("time goes back", time_never_goes_back, "if now < at:", "if False:"),
     ("jumps are time", a_jump_is_no_time, "now > expected + _JUMP", "False"),
     ("no slack", starts_of_a_second, 'rate["clearance"] + slack', 'rate["clearance"]'),
@@ -398,6 +461,15 @@ MUTANTS = table(
     ("no gate", a_gate_is_kept, 'if state["gate"] > now:', "if False:"),
     ("never opened", a_gate_is_kept, 'state["gate"] = 0.0', "pass"),
     ("strays are free", strays_are_paid, 'if call["strays"] > 0:', "if False:"),
+    ("none freezes", one_that_was_cut_off_freezes_nobody, 'if now < state["grace"]:', "if False:"),
+    ("one freezes all", one_that_was_cut_off_freezes_nobody, 'if now < state["grace"]:',
+     "if not state.update(grace=now + 1.5):"),
+    ("silence says nothing", who_could_not_be_heard_is_not_forgotten,
+     "if now > heard + 2 * BEAT:", "if False:"),
+    ("held for ever", what_has_run_out_is_not_held, ' if known else call["use"]', ""),
+    ("two of one", another_name_takes_over, "del workers[before]", "pass"),
+    ("turns as of the last call", turns_are_taken_as_of_now,
+     ' + worker["held"] * (now - worker["at"]) /', " + 0.0 /"),
     ("replicas are trusted", a_lost_call_freezes, "worker is not None and call", "False and call"),
     ("sure of all clocks", an_unsure_clock_is_allowed_for, "slack = max(slack, min(", "(min("),
     ("any chief", control_has_one_chief, 'elif chief == call["id"] and', "elif"),
@@ -405,8 +477,7 @@ MUTANTS = table(
     ("a chief for ever", control_has_one_chief, "if other is None or (", "if False and ("),
     ("slots beyond those free", slots_of_four, 'worker["held"], free)', 'worker["held"], 99)'),
     ("slots cut from here", slots_of_four,
-     'worker["held"] = max(call["held"], call["use"])',
-     'worker["held"] = min(max(call["held"], call["use"]), worker["target"])'),
+     'max(call["held"], call["use"]) if known', 'min(call["held"], worker["target"]) if known'),
 )  # fmt: skip
 
 

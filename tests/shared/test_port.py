@@ -11,6 +11,8 @@ import pytest
 from crowd import Crowd, Hub, Worker, check, most_in_flight, rate_of
 from depth import depth
 
+from headway import Rate
+
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 
 
@@ -110,6 +112,102 @@ def test_what_happens_while_it_is_away_is_a_choice(
                 await worker.backlog(6)
         end = anyio.current_time()
         assert least <= rate_of(crowd, end - 4, end - 1.5) <= most
+
+    run(main)
+
+
+def test_lost_calls_cost_their_repeats(both: Run) -> None:
+    async def main() -> None:
+        crowd = Crowd(8, Hub(1, lost=0.02), requests="100/s", concurrency=100)
+        began = anyio.current_time()
+        await crowd.backlogged(9)
+        check(crowd)
+        assert rate_of(crowd, began + 1, began + 9) > 92  # 95 with none lost
+
+    both(main)
+
+
+def test_one_that_is_cut_off_uses_no_slot_that_others_have_got(both: Run) -> None:
+    async def main() -> None:
+        crowd = Crowd(4, concurrency=8)
+        cut = anyio.current_time() + 3
+
+        async def trouble() -> None:
+            line = crowd.workers[0].line
+            await anyio.sleep(3)
+            line.cut = True
+            await anyio.sleep(10)
+            line.cut = False
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(trouble)
+            await crowd.backlogged(16)
+        check(crowd)
+        others = [span for worker in crowd.workers[1:] for span in worker.spans]
+        assert most_in_flight([each for each in others if each[0] < cut + 6]) == 8
+        own = [at for at, _ in crowd.workers[0].starts]
+        assert sum(cut + 1 < at < cut + 3 for at in own) > 10  # it goes on for as long as it may
+        assert not any(cut + 5 < at < cut + 10 for at in own)
+        assert sum(cut + 11 < at < cut + 13 for at in own) > 10
+
+    both(main)
+
+
+def test_slots_that_nobody_lacked_are_no_reason_to_stop(run: Run) -> None:
+    async def main() -> None:
+        hub = Hub(5)
+        crowd = Crowd(4, hub, requests="20/s", concurrency=100)
+        end = anyio.current_time() + 14
+
+        async def trouble() -> None:
+            await anyio.sleep(2)
+            hub.away = True
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(trouble)
+            await crowd.backlogged(14)
+        check(crowd)
+        assert rate_of(crowd, end - 6, end) > 8  # half of an equal part each
+
+    run(main)
+
+
+def test_what_is_in_flight_over_an_outage_keeps_its_slots(run: Run) -> None:
+    async def main() -> None:
+        hub = Hub(5)
+        crowd = Crowd(3, hub, concurrency=6)
+
+        async def trouble() -> None:
+            await anyio.sleep(2)
+            hub.away = True
+            await anyio.sleep(7)
+            hub.away = False
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(trouble)
+            await crowd.backlogged(25, job=(6, 9))
+        assert crowd.in_flight() == 6
+        assert len(crowd.starts()) > 14
+
+    run(main)
+
+
+def test_what_was_said_while_it_was_away_is_said_again(run: Run) -> None:
+    async def main() -> None:
+        hub = Hub(5)
+        crowd = Crowd(2, hub, requests="10/s")
+
+        async def trouble() -> None:
+            await anyio.sleep(2)
+            hub.away = True
+            crowd.workers[0].scheduler.set_limits("50/s")
+            await anyio.sleep(11)
+            hub.away = False
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(trouble)
+            await crowd.backlogged(16)
+        assert crowd.workers[1].scheduler.limits.requests == (Rate(50, per=1),)
 
     run(main)
 

@@ -81,7 +81,11 @@ function L.step(state, call, raw)
     if state == nil then
         state = L.born(call, raw)
     end
+    local heard = state.at
     local now = L.advance(state, call, raw)
+    if now > heard + 2 * BEAT then
+        state.grace = now + BEAT + COLD
+    end
     local workers = state.workers
     local worker = workers[call.id]
     if worker ~= nil and call.n <= worker[N] then
@@ -162,7 +166,7 @@ function L.born(call, raw)
         epoch = call.fresh, at = 0, offset = -raw, version = 0, stated = '',
         rates = {}, tats = {}, budgets = {}, slots = 0, gate = 0, frozen = 0,
         gen = 0, chief = '', numbers = {}, blob = '', clock = 0, slot_clock = 0,
-        reserved = '', thaws = 0, workers = {},
+        reserved = '', grace = 0, workers = {},
     }
     L.restate(state, call, 0)
     L.chill(state, 0, LEAD + L.slack(state))
@@ -181,7 +185,7 @@ end
 function L.expire(state, now)
     local workers = state.workers
     for name, worker in pairs(workers) do
-        if worker[ENDS] < now then
+        if max(worker[ENDS], state.grace) < now then
             workers[name] = nil
         end
     end
@@ -258,6 +262,11 @@ end
 function L.enter(state, call, now)
     local workers = state.workers
     local name = call.id
+    local before = workers[call.was] ~= nil and call.was or name
+    local known = workers[before] ~= nil or call.epoch ~= state.epoch
+    if before ~= name then
+        workers[before] = nil
+    end
     local worker = workers[name]
     if worker ~= nil and call.n > worker[N] + 1 and call.epoch == state.epoch then
         L.chill(state, now, BEAT + COLD)
@@ -292,7 +301,7 @@ function L.enter(state, call, now)
     worker[NEED], worker[PRIORITY] = call.need, call.priority
     worker[WEIGHT], worker[UNSURE] = call.weight, call.unsure
     worker[USE], worker[WANT] = call.use, max(call.want, call.use)
-    worker[HELD] = max(call.held, call.use)
+    worker[HELD] = known and max(call.held, call.use) or call.use
     return worker
 end
 
@@ -300,9 +309,8 @@ function L.settle(state, call, now)
     local since = now - LATE
     if call.strays > 0 then
         since = min(since, now - call.silent)
-        if now > state.thaws then
-            state.thaws = now + COLD + BEAT
-            state.frozen = max(state.frozen, now + COLD)
+        if now < state.grace then
+            state.frozen = max(state.frozen, state.grace - BEAT)
         end
         local slack = L.slack(state)
         state.frozen = max(state.frozen, now) + L.interval(state, slack)
@@ -399,7 +407,7 @@ function L.share_slots(state, name, worker, reply, now)
     for _, each in pairs(workers) do
         taken = taken + each[HELD]
     end
-    local target = L.targets(state, capacity)[name]
+    local target = L.targets(state, capacity, now)[name]
     worker[TARGET] = target
     local free = capacity - taken
     if state.frozen > now then
@@ -428,7 +436,7 @@ function L.share_slots(state, name, worker, reply, now)
     end
 end
 
-function L.targets(state, capacity)
+function L.targets(state, capacity, now)
     local workers = state.workers
     local targets = {}
     local left = capacity
@@ -475,7 +483,7 @@ function L.targets(state, capacity)
             left = left - given
             active = rest
             if given == 0 then
-                L.by_turns(workers, targets, active, left)
+                L.by_turns(workers, targets, active, left, now)
                 left = 0
             end
         end
@@ -483,11 +491,11 @@ function L.targets(state, capacity)
     return targets
 end
 
-function L.by_turns(workers, targets, active, left)
+function L.by_turns(workers, targets, active, left, now)
     local ranks = {}
     for _, name in ipairs(active) do
         local worker = workers[name]
-        local had = worker[SLOT_CLOCK]
+        local had = worker[SLOT_CLOCK] + worker[HELD] * (now - worker[AT]) / worker[WEIGHT]
         if worker[HELD] > targets[name] then
             had = had - TENURE / worker[WEIGHT]
         end

@@ -58,7 +58,10 @@ def step(state: State | None, call: Call, raw: float) -> tuple[State, Reply]:
     """
     if state is None:
         state = _born(call, raw)
+    heard = state["at"]
     now = _advance(state, call, raw)
+    if now > heard + 2 * BEAT:
+        state["grace"] = now + BEAT + _COLD  # nobody could reach it, maybe
     workers = state["workers"]
     worker = workers.get(call["id"])
     if worker is not None and call["n"] <= worker["n"]:
@@ -130,7 +133,7 @@ def _born(call: Call, raw: float) -> State:
         "epoch": call["fresh"], "at": 0.0, "offset": -raw, "version": 0, "stated": "",
         "rates": [], "tats": [], "budgets": [], "slots": 0, "gate": 0.0, "frozen": 0.0,
         "gen": 0, "chief": "", "numbers": [], "blob": "", "clock": 0.0, "slot_clock": 0.0,
-        "reserved": "", "thaws": 0.0, "workers": {},
+        "reserved": "", "grace": 0.0, "workers": {},
     }  # fmt: skip
     _restate(state, call, 0.0)
     _chill(state, 0.0, LEAD + _slack(state))
@@ -149,9 +152,10 @@ def _chill(state: State, now: float, seconds: float) -> None:
 
 
 def _expire(state: State, now: float) -> None:
+    """Forget the workers that are silent, but for those that could not be heard."""
     workers = state["workers"]
     for name in sorted(workers):
-        if workers[name]["expires"] < now:
+        if max(workers[name]["expires"], state["grace"]) < now:
             del workers[name]
     if state["reserved"] != "" and state["reserved"] not in workers:
         state["reserved"] = ""
@@ -223,6 +227,10 @@ def _enter(state: State, call: Call, now: float) -> State:
     """The record of the caller, with what the call says of it."""
     workers = state["workers"]
     name = call["id"]
+    before = call["was"] if call["was"] in workers else name
+    known = before in workers or call["epoch"] != state["epoch"]
+    if before != name:
+        del workers[before]
     worker: State | None = workers.get(name)
     if worker is not None and call["n"] > worker["n"] + 1 and call["epoch"] == state["epoch"]:
         _chill(state, now, BEAT + _COLD)  # a replica has taken over that had not heard of all
@@ -255,7 +263,7 @@ def _enter(state: State, call: Call, now: float) -> State:
     worker["need"], worker["priority"] = call["need"], call["priority"]
     worker["weight"], worker["unsure"] = call["weight"], call["unsure"]
     worker["use"], worker["want"] = call["use"], max(call["want"], call["use"])
-    worker["held"] = max(call["held"], call["use"])
+    worker["held"] = max(call["held"], call["use"]) if known else call["use"]
     return worker
 
 
@@ -263,13 +271,12 @@ def _settle(state: State, call: Call, now: float) -> None:
     """Give back what was reserved and not used where it was charged; charge what was used more."""
     since = now - _LATE
     if call["strays"] > 0:
-        # It went on without the ledger, and so may have others, who will say so soon. They kept a
-        # part of the pace, and what nobody else used of it meanwhile pays. Their newest starts may
-        # all have come at once: nothing is granted for as long as those take.
+        # It went on without the ledger. It kept a part of the pace, and what nobody else used of it
+        # meanwhile pays. Its newest start may have come just now: nothing is granted for as long as
+        # that takes. Where the ledger heard nobody, others went on too, and say so soon.
         since = min(since, now - call["silent"])
-        if now > state["thaws"]:
-            state["thaws"] = now + _COLD + BEAT
-            state["frozen"] = max(state["frozen"], now + _COLD)
+        if now < state["grace"]:
+            state["frozen"] = max(state["frozen"], state["grace"] - BEAT)
         slack = _slack(state)
         state["frozen"] = max(state["frozen"], now) + _interval(state, slack)
         for index in range(len(state["tats"])):
@@ -354,7 +361,7 @@ def _share_slots(state: State, name: str, worker: State, reply: Reply, now: floa
     taken = 0
     for each in workers:
         taken += workers[each]["held"]
-    target = _targets(state, capacity)[name]
+    target = _targets(state, capacity, now)[name]
     worker["target"] = target
     free = capacity - taken
     if state["frozen"] > now:
@@ -377,7 +384,7 @@ def _share_slots(state: State, name: str, worker: State, reply: Reply, now: floa
         reply["short"] = 1
 
 
-def _targets(state: State, capacity: float) -> dict[str, float]:
+def _targets(state: State, capacity: float, now: float) -> dict[str, float]:
     """The slots that each worker should have: the highest waiting priority first, equal ones by
     weight and no more than they want, what is left over by turns.
     """
@@ -417,19 +424,21 @@ def _targets(state: State, capacity: float) -> dict[str, float]:
             left -= given
             active = rest
             if given == 0:
-                _by_turns(workers, targets, active, left)
+                _by_turns(workers, targets, active, left, now)
                 left = 0
     return targets
 
 
-def _by_turns(workers: State, targets: dict[str, float], active: list[str], left: float) -> None:
-    """One slot more for `left` of the `active` workers: for those that had the least of them so
-    far, and whoever holds one keeps it for its tenure.
+def _by_turns(
+    workers: State, targets: dict[str, float], active: list[str], left: float, now: float
+) -> None:
+    """One slot more for `left` of the `active` workers: for those that had the least of them until
+    now, and whoever holds one keeps it for its tenure.
     """
     ranks = []
     for name in active:
         worker = workers[name]
-        had = worker["slot_clock"]
+        had = worker["slot_clock"] + worker["held"] * (now - worker["at"]) / worker["weight"]
         if worker["held"] > targets[name]:
             had -= _TENURE / worker["weight"]
         ranks.append([had, name])

@@ -45,6 +45,7 @@ _MEMORY = 0.8  # of the mean cost
 _MORE = 1.2  # of the mean cost: what is granted and not used is given back
 _FIRST = 1e9  # no priority is above it
 _TOO_LONG = 4.0  # seconds without a reply after which the ledger may have forgotten the worker
+_TAIL = 0.5  # seconds in which what is in flight ends, before others get its slot
 _SPARE = 8  # starts for jobs that have not come yet
 _MOST = 100_000  # starts that are asked for at once
 _DUST = 1e-6
@@ -249,7 +250,9 @@ class SharedPort(Port):
         "_strayed_at",
         "_strays",
         "_target",
+        "_tried_at",
         "_upper",
+        "_was",
         "_why",
         "adopt",
         "away",
@@ -310,11 +313,12 @@ class SharedPort(Port):
     def begin_anew(self) -> None:
         """Be a worker that the ledger has never heard of, and that holds nothing."""
         self._id, self._n = _new_id(), 0
+        self._was = ""  # what it was called before, as the ledger may know it
         self._often = 0.0  # starts a second, lately
         self._paid = -INFINITY  # the pace of its own calls: GCRA
         self.version = 0
         self._call: dict[str, Any] | None = None
-        self._called_at = self._failed_at = self._heard_at = -INFINITY
+        self._called_at = self._tried_at = self._failed_at = self._heard_at = -INFINITY
         self._samples: deque[_Sample] = deque(maxlen=_SAMPLES)
         self._lower = self._upper = 0.0
         self._starts: deque[_Starts] = deque()
@@ -502,7 +506,7 @@ class SharedPort(Port):
             return -INFINITY
         if now - since > _CALM:
             return INFINITY
-        if slots and self._has_slots and self.scope.in_flight >= min(self._held, self._target):
+        if slots and self._has_slots and self.scope.in_flight >= self._slots_away(now):
             return INFINITY
         for budget, terms in zip(self._budgets, self.terms[1], strict=True):
             part = terms["share"] / (2 * self.live)
@@ -511,6 +515,13 @@ class SharedPort(Port):
             if held and held + budget.needs(cost) > part:
                 return float(now - lately[0][0] + terms["width"] * GRID)
         return self._next_away
+
+    def _slots_away(self, now: float) -> int:
+        """How many slots it may use: others get what it held once the ledger has forgotten it."""
+        if self.live == 1 or now + self._upper <= self._expires - _TAIL:
+            return min(self._held, self._target)
+        total = self.terms[2]
+        return total // (2 * self.live) if 2 * self.scope.elsewhere < total else 0
 
     def _take_away(self, job: Asker, now: float) -> None:
         self._next_away = now + 2 * self.live * self._interval()
@@ -570,7 +581,7 @@ class SharedPort(Port):
     def due_at(self, now: float) -> float:
         """When the next call is due, infinity for never; what happens may make it sooner."""
         if self._call is not None:  # the same one again
-            return self._failed_at + _SOON
+            return max(self._failed_at, self._tried_at + _SOON)
         soonest = max(self._called_at + _LEAST, self._paid - _BURST)
         if self._changed() or self._news:
             return soonest
@@ -633,6 +644,7 @@ class SharedPort(Port):
 
     def begin(self, now: float) -> dict[str, Any]:
         """The call to make now: the last one again where that was not answered."""
+        self._tried_at = now
         if self._call is not None:
             return self._call
         self._drop_late(now)
@@ -664,8 +676,9 @@ class SharedPort(Port):
         ]
         self._call = {
             "id": self._id, "n": self._n, "sent": now, "epoch": self._epoch,
-            "fresh": uuid.uuid4().hex, "version": self.version, "stated": self._stated,
-            "set": 1 if self._restate else 0, "rates": rates, "budgets": budgets, "slots": slots,
+            "was": self._was, "fresh": uuid.uuid4().hex, "version": self.version,
+            "stated": self._stated, "set": 1 if self._restate else 0,
+            "rates": rates, "budgets": budgets, "slots": slots,
             "need": need, "costs": costs, "weight": self.weight,
             "priority": max(-_FIRST, min(_FIRST, self._priority)),
             "held": max(0, self._held), "use": in_flight, "want": want,
@@ -757,7 +770,7 @@ class SharedPort(Port):
             for budget in self._budgets:
                 budget.grants.clear()
             self._gen = self.version = 0  # they begin anew there
-        self._epoch = reply["epoch"]
+        self._epoch, self._was = reply["epoch"], ""
         self._heard_at = now
         if self.away_since is not None:
             self.happened.append(("back", f"after {now - self.away_since:.1f} s"))
@@ -842,20 +855,45 @@ class SharedPort(Port):
             self._published = self._numbers_now()
 
     def unanswered(self, why: str, now: float) -> None:
-        """The last call got no reply: it is made again, with the same number."""
+        """The last call got no reply: it is made again, with the same number. A single one that
+        is lost is no sign that others are.
+        """
         if self._call is not None and now - max(self._call["sent"], self._failed_at) > _TOO_LONG:
             # It was not the store that gave no reply: this process stood still, and the ledger
             # has given to others what it held.
             self._held = min(self._held, self.scope.in_flight)
             self._starts.clear()
+        again = self._failed_at >= self._called_at
+        at_once = self.away == "open" or not self.was_reached
         self._failed_at = now
-        if self.away_since is None:
+        if self.away_since is None and (again or at_once):
             self.away_since = now
+            # Anywhere in its turn, or all of them would start one at once.
+            turn = 2 * self.live * self._interval()
+            self._next_away = max(self._next_away, now + turn * _share_of(self._id))
             self.happened.append(("lost", why))
         if self._call is not None and now - self._call["sent"] > _TOO_LONG:
-            # A repeated call is known for as long as its worker is: this is another worker.
-            self._call = None
-            self._id, self._n = _new_id(), 0
+            self._say_again(self._call)
+
+    def _say_again(self, call: Mapping[str, Any]) -> None:
+        """Drop a `call` that nobody may know any more, and say what it said in the next one.
+
+        A repeated call is known for as long as its worker is: this is another worker. Nothing is
+        given back twice, and what was used is told twice rather than never.
+        """
+        self._call = None
+        if not self._was:
+            self._id, self._n, self._was = _new_id(), 0, self._id
+        for index, amount in call["overs"]:
+            self.charge(index, amount)
+        if call["strays"]:
+            self._strays += call["strays"]
+            self._strayed_at = call["sent"] - call["silent"]
+        self._restate = self._restate or bool(call["set"])
+        self._opens = self._opens or bool(call["opens"])
+        self._news = self._news or self._restate or self._opens
+        if call["cut"]:
+            self._published = []
 
     def refused(self, error: HeadwayError) -> None:
         """No call can be answered until somebody mends it: jobs fail with `error`."""
@@ -894,6 +932,7 @@ class SharedPort(Port):
     def shift(self, seconds: float) -> None:
         """Move to another clock, which shows `seconds` more."""
         self._called_at += seconds
+        self._tried_at += seconds
         self._heard_at += seconds
         self._failed_at += seconds
         self._paid += seconds
@@ -914,6 +953,11 @@ class SharedPort(Port):
 def _new_id() -> str:
     """A name that no other worker has, and that tells people which process it is."""
     return f"{socket.gethostname()[:40]}:{os.getpid()}:{uuid.uuid4().hex[:16]}"
+
+
+def _share_of(name: str) -> float:
+    """A number from 0 to 1 that is as random as a name of `_new_id`."""
+    return int(name[-8:], 16) / 16**8
 
 
 def _cut(before: list[float], after: list[float]) -> bool:
