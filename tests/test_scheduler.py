@@ -928,7 +928,7 @@ async def test_what_a_job_raised_before_it_failed_in_the_queue_is_not_lost() -> 
     for error in tried:
         (note,) = error.__notes__
         assert "down" in note
-        assert "patience=1 seconds is over" in note
+        assert "patience=1 second is over" in note
     assert all("down" in str(error) for error in never)
 
     async def wrong_key() -> None:

@@ -180,8 +180,13 @@ def test_a_sync_client_is_scheduled_from_any_thread(llmock: LLMock, monkeypatch:
 
 
 def test_each_client_needs_its_own_kind(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(InvalidArgument, match="belongs to one event loop"):
+    with pytest.raises(InvalidArgument, match="belongs to one event loop") as caught:
         sdks.ours.sync_client(Scheduler(), api_key="k")
+    assert caught.value.fix == (
+        "sync_client(headway.sync.Scheduler(...)), or client(scheduler) in async code."
+    )
+    with pytest.raises(InvalidArgument, match=r"is not a Scheduler\. Fix: client"):
+        sdks.ours.client("600/min", api_key="k")
     sdks.ours.sync_client(sync.Scheduler(), api_key="k", http_client=httpx.Client()).close()
     assert caplog.messages == [
         "the http_client= of headway.together.sync_client has a transport of its own, so its calls "

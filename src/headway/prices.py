@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headway.errors import InvalidArgument, MissingExtra
-from headway.kinds._words import shown, size
+from headway.kinds._words import a, shown, size
 from headway.providers import provider_named
 from headway.rates import is_number
 
@@ -331,4 +331,4 @@ def _read_price(path: Path, model: str, entry: object) -> Price:
 def _kind(value: object) -> str:
     names = {list: "a list", str: "text", bool: "true or false", int: "a number",
              float: "a number", type(None): "null"}  # fmt: skip
-    return names.get(type(value), f"a {type(value).__name__}")
+    return names.get(type(value), a(type(value).__name__))

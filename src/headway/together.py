@@ -64,7 +64,7 @@ def client(
     Raises `InvalidSettings` when there is no key, or one that no header can carry, or an address
     that is not an http one or ends in ``/v1``; `MissingExtra` (at import) without the SDK.
     """
-    check_scheduler(scheduler, ASYNC)
+    check_scheduler(scheduler, ASYNC, "client")
     _settle_options(scheduler, AsyncTransport, options)
     if "http_client" not in options:
         pool = Pool(scheduler._shell.connections, options["base_url"] or _SDK_URL)
@@ -87,7 +87,7 @@ def sync_client(
     The arguments are those of `client`, and so is what it raises; a client given as ``http_client``
     needs a `headway.httpx.Transport`. Close it with ``with`` or ``client.close()``.
     """
-    check_scheduler(scheduler, SYNC)
+    check_scheduler(scheduler, SYNC, "sync_client", "client(scheduler) in async code")
     _settle_options(scheduler, Transport, options)
     if "http_client" not in options:
         pool = sync_pool(scheduler._shell.connections, options["base_url"] or _SDK_URL)

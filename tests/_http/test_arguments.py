@@ -41,6 +41,11 @@ def test_a_sync_client_needs_a_scheduler_for_threads() -> None:
         "a headway.Scheduler belongs to one event loop, and a sync client is in none. Fix: "
         "Transport(headway.sync.Scheduler(...)), or AsyncTransport for an AsyncClient."
     )
+    with pytest.raises(InvalidArgument) as caught:
+        check_scheduler(None, SYNC)
+    assert caught.value.fix == (
+        "Transport(headway.sync.Scheduler(...)), or a view that its with_options() made."
+    )
 
 
 @pytest.mark.parametrize("value", [None, "600/min", Scheduler, object()])

@@ -107,6 +107,15 @@ def test_one_transport_serves_two_loops_after_one_another(site: Site, llmock: LL
     gc.collect()  # nobody could close what the first loop left
 
 
+def test_what_is_no_scheduler_is_told_by_the_door(site: Site) -> None:
+    with pytest.raises(
+        InvalidArgument, match=r"Fix: sync_client\(headway\.sync\.Scheduler\(\.\.\.\)\)"
+    ):
+        site.face.sync_client(Scheduler())
+    with pytest.raises(InvalidArgument, match=r"Fix: client\(Scheduler\(\.\.\.\)\), or a view"):
+        site.face.client(None)
+
+
 def test_every_transport_of_a_sync_client_is_under_the_limits(site: Site) -> None:
     def handle(request: Any) -> Any:
         return site.library.Response(200, content=b"ok")

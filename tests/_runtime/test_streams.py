@@ -709,7 +709,7 @@ async def test_submit_is_refused_where_map_would_wait() -> None:
         await scheduler.submit(double, 0)
         group.start_soon(scheduler.submit, double, 1)
         await settle_down()
-        with pytest.raises(QueueFull, match=r"1 jobs are waiting.*use map\(\)"):
+        with pytest.raises(QueueFull, match=r"1 job is waiting.*use map\(\)"):
             await scheduler.submit(double, 2)
         assert await scheduler.map(double, [3]) == [6]
 

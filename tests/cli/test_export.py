@@ -13,7 +13,7 @@ def test_rows_that_are_none(tmp_path: Path) -> None:
     result = headway("export", str(path))
     assert result.exit_code == 1
     table = path.with_suffix(".csv")
-    left = "1 lines were damaged, no rows or there twice, and are left out"
+    left = "1 line was damaged, no row or there twice, and is left out"
     assert f"{table}: 0 rows; {left}" in said(result)
     result = headway("export", str(path))
     assert result.exit_code == 2

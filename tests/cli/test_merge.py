@@ -46,4 +46,4 @@ def test_what_was_damaged_is_said(tmp_path: Path) -> None:
     path = Path(paths[1])
     path.write_bytes(path.read_bytes().replace(b'"no"', b'"ja"', 1))
     result = headway("merge", *paths, "--partial", "-o", str(tmp_path / "all.jsonl"))
-    assert "1 were damaged or there twice, and are left out, 1 lines have no row" in said(result)
+    assert "1 was damaged or there twice, and is left out, 1 line has no row" in said(result)

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import headway
 from headway import Rate
 from headway.kinds._words import (
+    a,
+    agreed,
     binds,
     count,
+    counted,
     duration,
     money,
     number,
     percent,
+    plural,
     rate,
     short,
     size,
     stated,
+    times,
 )
 
 
@@ -102,3 +110,53 @@ def test_any_number_is_written(value: float) -> None:
     for write in (count, duration, money, number, percent, rate, short, size):
         assert len(write(value)) < 420
     assert len(rate(value, 60)) < 420
+
+
+@pytest.mark.parametrize(
+    ("n", "said", "verbs"),
+    [
+        (0, "0 rows", "are were have wait"),
+        (1, "1 row", "is was has waits"),
+        (1.5, "2 rows", "are were have wait"),
+        (12_345, "12,345 rows", "are were have wait"),
+    ],
+)
+def test_what_is_counted_stands_in_the_right_form(n: float, said: str, verbs: str) -> None:
+    assert counted(n, "row") == said
+    assert plural(n, "row") == said.partition(" ")[2]
+    forms = " ".join(agreed(n, verb) for verb in ("are", "were", "have", "wait"))
+    assert forms == verbs
+    assert counted(n, "row", "were") == f"{said} {agreed(n, 'were')}"
+
+
+def test_times_and_articles() -> None:
+    assert [times(n) for n in (1, 2, 1000)] == ["once", "2 times", "1,000 times"]
+    named = ["int", "str", "Iterable", "Retry", "object", "UUID"]
+    assert [a(name) for name in named] == [
+        "an int", "a str", "an Iterable", "a Retry", "an object", "a UUID",
+    ]  # fmt: skip
+
+
+# A number that is written by hand before a plural noun reads "1 requests" one day.
+_NOUNS = (
+    "requests|tokens|rows|jobs|calls|files|lines|workers|attempts|times|shards|answers|models"
+    "|bytes|seconds"
+)
+_BY_HAND = re.compile(rf"\}}(?: (?!of|has)[a-z]+)? (?:{_NOUNS})\b")
+_ARTICLE = re.compile(r"\b(?:a|an) \{[^}]*__name__")
+_RIGHT = {  # those that are never one, and what is no message
+    "{len(hooks)} hooks", "{_TOKENS_PER_SECOND} tokens", "{self._alike} requests",
+    "{damaged + whole:,} rows", "{limit} lines", "{text} ", "{what} is {seconds:g} seconds",
+    "{self._library.__name__}", "_MOMENT_FOLLOWS", "{count(n)} times",
+}  # fmt: skip
+
+
+def test_no_message_writes_a_count_or_an_article_by_hand() -> None:
+    root = Path(headway.__file__).parent
+    found = [
+        f"{path.relative_to(root)}: {line.strip()}"
+        for path in sorted(root.rglob("*.py"))
+        for line in path.read_text("utf-8").splitlines()
+        if (_BY_HAND.search(line) or _ARTICLE.search(line)) and not any(r in line for r in _RIGHT)
+    ]
+    assert found == []

@@ -85,7 +85,7 @@ async def test_too_many_tokens_and_too_many_at_once() -> None:
     async with anyio.create_task_group() as group:
         for _ in range(3):
             group.start_soon(sent, crowded, 0.0, 1)
-    with pytest.raises(AssertionError, match=r"^1 requests came while 2 were in flight, which is"):
+    with pytest.raises(AssertionError, match=r"^1 request came while 2 were in flight, which is"):
         crowded.assert_within_limits()
     assert crowded.in_flight_peak == 2
 
@@ -127,7 +127,7 @@ async def test_a_rate_that_was_not_reached_is_told_for_each_limit() -> None:
     with pytest.raises(AssertionError, match=r"^nothing arrived; 95% was to be reached"):
         provider.assert_rate_at_least()
     await sent(provider, 2.0, 1)
-    with pytest.raises(AssertionError, match=r"^1 requests were taken in at one moment: no rate"):
+    with pytest.raises(AssertionError, match=r"^1 request was taken in at one moment: no rate"):
         provider.assert_rate_at_least()
     await sent(provider, 2.0, 10)
     with pytest.raises(AssertionError) as caught:

@@ -39,7 +39,7 @@ from headway.errors import (
 from headway.events import Ended, Event, Forgotten, Ignored, Kind, Retrying
 from headway.hints import LimitHint, Refusal
 from headway.kinds import Retried
-from headway.kinds._words import count, duration
+from headway.kinds._words import count, counted, duration, times
 from headway.rates import Cost, Enforcement, Limits, TokenClass
 
 __all__ = ["SchedulerState"]
@@ -167,8 +167,8 @@ class SchedulerState:
             if self._goes_first(job, now):
                 return True
             raise QueueFull(
-                f"{self.waiting.size} jobs are waiting, which is max_queue: more are submitted "
-                "than the limits let through"
+                f"{counted(self.waiting.size, 'job', 'are')} waiting, which is max_queue: more are "
+                "submitted than the limits let through"
                 if max_queue
                 else "max_queue=0 lets no job wait, and this one cannot start at once",
                 fix="submit later, use map() (it waits for room), or raise max_queue.",
@@ -686,7 +686,7 @@ class SchedulerState:
 
     def disbelieve(self, job: Job, used: float, now: float) -> None:
         """Tell that an answer to `job` says it used what it cannot have."""
-        odd = f"an answer says that it used {count(used)} tokens"
+        odd = f"an answer says that it used {counted(used, 'token')}"
         self._tell_odd(job.limits or self.whole, odd, now)
 
     def doubt(self, flow: Flow, odd: str, now: float) -> None:
@@ -747,10 +747,9 @@ def _used_of(mean: float | None, kind: TokenClass) -> float:
 
 
 def _cleared(job: Job) -> Cleared:
-    tries = "once" if job.attempts == 1 else f"{job.attempts} times"
     return Cleared(
         "clear() was called while this job was queued: it was dropped, "
-        f"{f'tried {tries} before' if job.attempts else 'never tried'}",
+        f"{f'tried {times(job.attempts)} before' if job.attempts else 'never tried'}",
         fix="submit it again, where it is still wanted.",
     )
 

@@ -38,19 +38,21 @@ ASYNC = Names("async", "AsyncTransport", "AsyncBaseTransport", "AsyncHTTPTranspo
 SYNC = Names("sync", "Transport", "BaseTransport", "HTTPTransport", "Client")
 
 
-def check_scheduler(scheduler: Any, names: Names) -> None:
+def check_scheduler(scheduler: Any, names: Names, door: str = "", other: str = "") -> None:
     """Raise `InvalidArgument` for what is neither a scheduler nor a view of one, or of the other
-    side: an async one for a sync client.
+    side: an async one for a sync client. `door` is what it was given to, by default the transport,
+    and `other` what async code calls instead.
     """
+    made = "Scheduler(...)" if names is ASYNC else "headway.sync.Scheduler(...)"
     if inspect.isclass(scheduler) or not hasattr(scheduler, "_shell"):
         raise InvalidArgument(
             f"scheduler={shown(scheduler)} is not a Scheduler",
-            fix=f"{names.face}(Scheduler(...)), or a view that its with_options() made.",
+            fix=f"{door or names.face}({made}), or a view that its with_options() made.",
         )
     if names is SYNC and not isinstance(scheduler._shell, CommonShell):
         raise InvalidArgument(
             "a headway.Scheduler belongs to one event loop, and a sync client is in none",
-            fix="Transport(headway.sync.Scheduler(...)), or AsyncTransport for an AsyncClient.",
+            fix=f"{door or names.face}({made}), or {other or 'AsyncTransport for an AsyncClient'}.",
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from headway._http.arguments import check_scheduler
+from headway._http.arguments import SYNC, check_scheduler
 
 __all__ = ["scheduled_client"]
 
@@ -14,7 +14,10 @@ def scheduled_client(face: Any, scheduler: Any, scheduling: Any, options: Any) -
     each transport that it has is wrapped in one `face` with the options `scheduling`.
     """
     names = face._names
-    check_scheduler(scheduler, names)
+    if names is SYNC:
+        check_scheduler(scheduler, names, "sync_client", "client(scheduler) in async code")
+    else:
+        check_scheduler(scheduler, names, "client")
     library = face._library
     most = scheduler._shell.connections
     options.setdefault(

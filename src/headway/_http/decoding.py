@@ -12,6 +12,8 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any, Protocol
 
+from headway.kinds._words import times
+
 __all__ = ["Decoder", "InvalidEncoding", "TooLarge", "decoded"]
 
 _PIECE = 65_536
@@ -48,7 +50,7 @@ class Decoder:
         names = [name.strip().lower() for name in encodings.split(",")]
         stages = [stage for name in reversed(names) if (stage := _stage(name)) is not None]
         if len(stages) > _MOST_ENCODINGS:
-            raise InvalidEncoding(f"it is encoded {len(stages)} times")
+            raise InvalidEncoding(f"it is encoded {times(len(stages))}")
         self._stages = stages
         self._most = most
         self._given = [0] * len(stages)

@@ -10,7 +10,7 @@ from typing import Any, TypeGuard, cast
 
 from headway.errors import InvalidArgument
 from headway.kinds import Kind
-from headway.kinds._words import shown
+from headway.kinds._words import a, shown
 from headway.rates import is_number
 
 __all__ = [
@@ -91,7 +91,7 @@ def check_wrapped(fn: object, name: str) -> None:
     """Raise `InvalidArgument` where `fn`, which is to be wrapped, binds to nothing by itself."""
     if isinstance(fn, classmethod | staticmethod):
         raise InvalidArgument(
-            f"@{name} got a {type(fn).__name__}, which is no function by itself",
+            f"@{name} got {a(type(fn).__name__)}, which is no function by itself",
             fix=f"@{type(fn).__name__} above @{name}, so that the function is wrapped first.",
         )
 

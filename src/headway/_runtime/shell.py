@@ -53,7 +53,7 @@ from headway.hooks.around import Hook, around
 from headway.hooks.log import Log, logger
 from headway.hooks.sinks import Sink, Sinks
 from headway.kinds import Retried
-from headway.kinds._words import duration, with_fix
+from headway.kinds._words import a, agreed, duration, plural, times, with_fix
 from headway.providers import Provider, dialect_at
 from headway.rates import UNKNOWN_ENFORCEMENT, Limiter
 
@@ -325,10 +325,10 @@ class Shell(LoopClock):
             self._usage_unknown = True
             logger.warning(
                 with_fix(
-                    "a limit of tokens holds, and a %s does not say how many it used: attempts "
+                    "a limit of tokens holds, and %s does not say how many it used: attempts "
                     "count as what they reserved. This is told once",
                     "usage=, a function of the result that returns the tokens it used",
-                ), type(result).__name__,
+                ), a(type(result).__name__),
             )  # fmt: skip
 
     def doubt(self, flow: Flow, odd: str) -> None:
@@ -380,10 +380,10 @@ class Shell(LoopClock):
             result = await call
             job.deadline = None  # what goes on of it, a lease or a stream, is under no timeout
             return result
-        tries = "once" if job.attempts == 1 else f"{job.attempts} times"
         raise DeadlineExceeded(
-            f"timeout={timeout:g} seconds are over: this job waited {duration(job.waited)} for its "
-            f"permits and was {f'tried {tries}' if job.attempts else 'never tried'}",
+            f"timeout={timeout:g} {plural(timeout, 'second')} {agreed(timeout, 'are')} over: this "
+            f"job waited {duration(job.waited)} for its permits and was "
+            f"{f'tried {times(job.attempts)}' if job.attempts else 'never tried'}",
             fix="a longer timeout=, a higher priority=, or fewer jobs at a time.",
         ) from job.last_error
 
@@ -610,11 +610,11 @@ class Shell(LoopClock):
 
     def _final(self, job: Job, error: Exception, verdict: GiveUp) -> Exception:
         """`error`, the last that `job` raised, with a note that says why it is the last."""
-        tries = "once" if job.attempts == 1 else f"{job.attempts} times"
         final = _shown(error)
         spent = self.clock() - job.submitted_at
         final.add_note(
-            f"headway: tried {tries} in {duration(spent)}, and not again: {verdict.reason}."
+            f"headway: tried {times(job.attempts)} in {duration(spent)}, and not again: "
+            f"{verdict.reason}."
         )
         note_given_up(final, verdict)
         return final

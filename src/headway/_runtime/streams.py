@@ -34,7 +34,7 @@ from headway._runtime.shell import Shell
 from headway._runtime.single import Single
 from headway._runtime.workers import END, Execute, Workers
 from headway.errors import AlreadyUsed, InvalidArgument
-from headway.kinds._words import with_fix
+from headway.kinds._words import a, with_fix
 
 __all__ = ["AsCompleted", "Map", "Outcome", "carry", "gather", "length", "over"]
 
@@ -410,7 +410,7 @@ def _check_call(call: object) -> None:
     many = isinstance(call, Iterable) and not isinstance(call, str | bytes | Awaitable)
     if many and not callable(call):
         raise InvalidArgument(
-            f"gather() takes each call as an argument of its own and got a {type(call).__name__}",
+            f"gather() takes each call as an argument of its own and got {a(type(call).__name__)}",
             fix="gather(*calls).",
         )
     check_callable(call, "gather")

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import anyio
 
 from headway.errors import HeadwayError
+from headway.kinds._words import agreed, counted
 from headway.prices import Prices
 
 resource: Any
@@ -58,8 +59,8 @@ def connections_for(wanted: int) -> int:
         return wanted
     if soft <= used + _SPARE:
         raise TooFewDescriptors(
-            f"this process may open {soft:,} files, {used:,} of them are open, and a run needs "
-            f"{_SPARE + 1} more",
+            f"this process may open {counted(soft, 'file')}, {used:,} of them "
+            f"{agreed(used, 'are')} open, and a run needs {_SPARE + 1} more",
             fix=f"raise the limit: ulimit -n {used + wanted + _SPARE}",
         )
     return int(soft) - used - _SPARE

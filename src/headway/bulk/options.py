@@ -8,7 +8,7 @@ from typing import Literal
 
 from headway.bulk.input.source import Shape, Shard
 from headway.errors import InvalidLimit
-from headway.kinds._words import shown
+from headway.kinds._words import a, shown
 from headway.prices import Prices
 
 __all__ = ["MAX_ANSWER", "TIMEOUT", "RunOptions"]
@@ -108,7 +108,7 @@ class RunOptions:
     def _check(self, name: str, kind: type, fix: str) -> None:
         value = getattr(self, name)
         if not isinstance(value, kind):
-            raise InvalidLimit(f"{name}={shown(value)} is not a {kind.__name__}", fix=f"{fix}.")
+            raise InvalidLimit(f"{name}={shown(value)} is not {a(kind.__name__)}", fix=f"{fix}.")
 
     def _check_count(self, name: str, of: str) -> None:
         value = getattr(self, name)

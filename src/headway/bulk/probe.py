@@ -19,7 +19,7 @@ import httpx
 from headway.errors import HeadwayError
 from headway.hints import GENERIC, LimitHint, limits_from, message_in, refusal_from_response
 from headway.kinds import Kind, Moves
-from headway.kinds._words import duration, stated
+from headway.kinds._words import counted, duration, stated
 from headway.providers import provider_named
 
 __all__ = ["Found", "ProbeFailed", "describe", "probe"]
@@ -326,7 +326,7 @@ _LANES = {
 
 def describe(found: Found) -> str:
     """`found` as text: the limits, the `Scheduler(...)` and the flags that fit, what is unknown."""
-    lines = [f"{found.model} at {found.provider}, {found.calls} calls of one token:", ""]
+    lines = [f"{found.model} at {found.provider}, {counted(found.calls, 'call')} of one token:", ""]
     if not found.limits:
         lines.append("  No header states a limit.")
     lines += [f"  {_NAMES[hint.what]:<13}  {_limit(hint)}" for hint in found.limits]

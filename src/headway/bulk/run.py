@@ -49,7 +49,7 @@ from headway.bulk.send import (
     tokens_used,
 )  # fmt: skip
 from headway.errors import HeadwayError, InvalidArgument, Latched
-from headway.kinds._words import shown, with_fix
+from headway.kinds._words import a, shown, with_fix
 from headway.providers import Endpoint, find_endpoint, record_of
 from headway.scheduler import Scheduler
 
@@ -247,7 +247,7 @@ def _check_parts(
     for name, given, kind, fix in kinds:
         if not isinstance(given, kind) and (given is not None or name == "scheduler"):
             raise InvalidArgument(
-                f"{name}={shown(given)} is not a {kind.__name__}", fix=f"{name}={fix}."
+                f"{name}={shown(given)} is not {a(kind.__name__)}", fix=f"{name}={fix}."
             )
     if watch is not None:
         check_plain_function(watch, "watch", "watch=print, or a def that takes a Progress")

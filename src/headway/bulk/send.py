@@ -29,6 +29,7 @@ from headway.errors import Cleared, HeadwayError, Latched, NeverFits, Unavailabl
 from headway.estimate import Tokens
 from headway.hints._reply import read_body
 from headway.kinds import Kind, Moves
+from headway.kinds._words import counted
 from headway.providers import Endpoint, provider_named
 
 if TYPE_CHECKING:
@@ -244,7 +245,7 @@ class Sender:
         except TooLarge:
             request_id = response.headers.get("x-request-id")
             raise LargeAnswer(
-                f"the answer is larger than {most:,} bytes. Allow more with --max-answer",
+                f"the answer is larger than {counted(most, 'byte')}. Allow more with --max-answer",
                 Answer(response.status_code, request_id, b""),
                 UNTOLD,
             ) from None

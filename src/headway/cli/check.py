@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from headway.cli.endings import ALL_DONE, SOME_FAILED
 from headway.cli.streams import tell
+from headway.kinds._words import counted
 
 if TYPE_CHECKING:
     from headway.bulk import Check, RunOptions
@@ -34,17 +35,17 @@ def check(source: str, options: "RunOptions") -> int:
 def _described(found: "Check") -> Iterator[str]:
     """What is printed."""
     bad = sum(count for count, _ in found.errors.values())
-    yield f"{found.lines:,} lines: {found.lines - bad:,} can be sent, {bad:,} cannot"
+    yield f"{counted(found.lines, 'line')}: {found.lines - bad:,} can be sent, {bad:,} cannot"
     for name, counts in (("to", found.urls), ("for", found.models)):
         for what, count in sorted(counts.items(), key=lambda item: -item[1])[:_SHOWN]:
             yield f"  {count:>12,} {name} {what}"
         if len(counts) > _SHOWN:
             yield f"  {'':>12} and {len(counts) - _SHOWN:,} more"
     yield (
-        f"about {found.input_tokens:,} tokens to read, and at most {found.max_tokens:,} to write "
-        "where the lines say so"
+        f"about {counted(found.input_tokens, 'token')} to read, and at most {found.max_tokens:,} "
+        "to write where the lines say so"
     )
-    yield f"the largest line has {found.largest_line:,} bytes"
+    yield f"the largest line has {counted(found.largest_line, 'byte')}"
     for code, (count, examples) in sorted(found.errors.items()):
         yield f"{count:,} {code}:"
         for message in examples:

@@ -34,6 +34,7 @@ from headway.bulk.output.replaced import identity_of
 from headway.bulk.record.status import Forecast
 from headway.cli import shards
 from headway.errors import HeadwayError, MissingExtra
+from headway.kinds._words import counted
 from headway.rates import Limits
 from headway.shared.places import forget_here
 
@@ -203,8 +204,8 @@ class _Whole:
         if len(found) > 1:
             few, many = sorted(found)[:2]
             raise InvalidOutput(
-                f"beside {self.output} are results of {few} shards and of {many}, of which one run "
-                "cannot go on with both",
+                f"beside {self.output} are results of {counted(few, 'shard')} and of {many}, of "
+                "which one run cannot go on with both",
                 fix="move those away that are not to be gone on with, each with its .run folder",
             )
         return found.pop() if found else 0

@@ -265,13 +265,16 @@ def summary(progress: Progress) -> Table:
 def _summed_up(progress: Progress) -> Iterator[tuple[str, str]]:
     yield "done", f"{progress.done:,} {_of_total(progress)}"
     if progress.before:
-        yield "before", f"{progress.before:,} lines had their row already"
+        its = "its" if progress.before == 1 else "their"
+        yield "before", f"{words.counted(progress.before, 'line')} had {its} row already"
     if progress.ambiguous:
-        yield "again", f"{progress.ambiguous:,} lines that were in flight at a kill"
+        lines = words.counted(progress.ambiguous, "line")
+        were = words.agreed(progress.ambiguous, "were")
+        yield "again", f"{lines} that {were} in flight at a kill"
     if progress.failed:
         yield "failed", _failures(progress)
     if progress.remaining:
-        yield "not answered", f"{progress.remaining:,} lines have no row"
+        yield "not answered", f"{words.counted(progress.remaining, 'line', 'have')} no row"
     yield from early_ends(progress.reasons)
     yield "refused", _refusals(progress)
     if faults := _faults(progress):
@@ -280,7 +283,7 @@ def _summed_up(progress: Progress) -> Iterator[tuple[str, str]]:
     if cost := _cost(progress):
         yield "cost", cost
     yield "time", words.duration(progress.seconds)
-    yield "rate", f"{progress.sent:,} attempts, {_rate(progress)}"
+    yield "rate", f"{words.counted(progress.sent, 'attempt')}, {_rate(progress)}"
     if progress.output is not None:
         yield "rows", str(progress.output) if progress.rows else "none written"
 
@@ -314,7 +317,9 @@ def _moment(progress: Progress) -> Moment:
 
 
 def _of_total(progress: Progress) -> str:
-    return "lines" if progress.total is None else f"of {progress.total:,} lines"
+    if progress.total is None:
+        return words.plural(progress.done, "line")
+    return f"of {words.counted(progress.total, 'line')}"
 
 
 def _share(progress: Progress) -> str:
@@ -366,7 +371,8 @@ def _cost(progress: Progress) -> str:
     """What was spent, as far as it is known; "" where nothing is."""
     if not progress.cost:
         return ""
-    note = f", {progress.unpriced:,} answers without a known price" if progress.unpriced else ""
+    unpriced = words.counted(progress.unpriced, "answer")
+    note = f", {unpriced} without a known price" if progress.unpriced else ""
     return f"{words.money(progress.cost)}{note}"
 
 

@@ -8,6 +8,7 @@ import typer
 from headway.cli.endings import refused
 from headway.cli.streams import say
 from headway.errors import HeadwayError
+from headway.kinds._words import agreed, counted, plural
 
 __all__ = ["export"]
 
@@ -34,7 +35,10 @@ def export(
         count, strange = write(Path(rows), table, overwrite=overwrite)
     except (HeadwayError, OSError) as error:
         raise refused(error) from None
-    left = f"; {strange:,} lines were damaged, no rows or there twice, and are left out"
-    say(f"{table}: {count:,} rows{left if strange else ''}")
+    left = (
+        f"; {counted(strange, 'line', 'were')} damaged, no {plural(strange, 'row')} or there "
+        f"twice, and {agreed(strange, 'are')} left out"
+    )
+    say(f"{table}: {counted(count, 'row')}{left if strange else ''}")
     if strange:
         raise typer.Exit(1)

@@ -7,6 +7,7 @@ import typer
 from headway.cli.endings import refused
 from headway.cli.streams import say
 from headway.errors import HeadwayError
+from headway.kinds._words import agreed, counted
 
 __all__ = ["merge"]
 
@@ -30,11 +31,13 @@ def merge(
         merged = join(outputs, output, partial=partial, overwrite=overwrite)
     except (HeadwayError, OSError) as error:
         raise refused(error) from None
-    parts = [f"{merged.rows:,} rows", f"{merged.failed:,} of them failed"]
+    parts = [counted(merged.rows, "row"), f"{merged.failed:,} of them failed"]
     if merged.duplicates:
-        parts.append(f"{merged.duplicates:,} have a custom_id that came before")
+        have = agreed(merged.duplicates, "have")
+        parts.append(f"{merged.duplicates:,} {have} a custom_id that came before")
     if merged.damaged:
-        parts.append(f"{merged.damaged:,} were damaged or there twice, and are left out")
+        were, are = agreed(merged.damaged, "were"), agreed(merged.damaged, "are")
+        parts.append(f"{merged.damaged:,} {were} damaged or there twice, and {are} left out")
     if merged.missing:
-        parts.append(f"{merged.missing:,} lines have no row")
+        parts.append(f"{counted(merged.missing, 'line', 'have')} no row")
     say(f"{output}: {', '.join(parts)}")

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import re
 
-__all__ = ["BINDS", "HIDDEN", "binds", "count", "duration", "money", "number", "percent",
-           "printable", "rate", "redacted", "short", "shown", "size", "stated",
-           "with_fix"]  # fmt: skip
+__all__ = ["BINDS", "HIDDEN", "a", "agreed", "binds", "count", "counted", "duration", "money",
+           "number", "percent", "plural", "printable", "rate", "redacted", "short", "shown", "size",
+           "stated", "times", "with_fix"]  # fmt: skip
 
 HIDDEN = "***"
 """What stands in the place of a secret."""
@@ -97,6 +97,35 @@ def count(n: float) -> str:
     return f"{n:,.0f}" if _finite(n) else "?"
 
 
+def plural(n: float, noun: str) -> str:
+    """`noun`, a regular one, as it stands after `n`: ``"row"``, ``"rows"``."""
+    return noun if n == 1 else f"{noun}s"
+
+
+_OF_ONE = {"are": "is", "were": "was", "have": "has"}
+
+
+def agreed(n: float, verb: str) -> str:
+    """`verb`, given in the plural, as it stands after `n` of something: ``"is"``, ``"are"``."""
+    return _OF_ONE.get(verb, f"{verb}s") if n == 1 else verb
+
+
+def counted(n: float, noun: str, verb: str = "") -> str:
+    """`n`, a whole number, of what `noun` says: ``"1 row"``, ``"12,345 rows were"``."""
+    said = f"{count(n)} {plural(n, noun)}"
+    return f"{said} {agreed(n, verb)}" if verb else said
+
+
+def times(n: int) -> str:
+    """``"once"``, ``"3 times"``."""
+    return "once" if n == 1 else f"{count(n)} times"
+
+
+def a(noun: str) -> str:
+    """`noun`, which may be the name of a type, with its article: ``"an int"``, ``"a Retry"``."""
+    return f"{'an' if noun[:1] in 'aeioAEIO' else 'a'} {noun}"
+
+
 def short(n: float) -> str:
     """A large number in three digits: ``"1.25M"``, ``"45k"``, ``"0.5"``."""
     if not _finite(n):
@@ -126,7 +155,7 @@ def size(n: float) -> str:
     for factor, unit in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if n >= factor:
             return f"{n / factor:.1f}".removesuffix(".0") + f" {unit}"
-    return f"{n:.0f} byte{'' if n == 1 else 's'}"
+    return counted(n, "byte")
 
 
 def percent(share: float) -> str:

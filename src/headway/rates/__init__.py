@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from headway.errors import InvalidLimit
-from headway.kinds._words import shown, stated
+from headway.kinds._words import plural, shown, stated
 from headway.rates._cost import Cost, is_number
 from headway.rates._shared import Away, Shared
 
@@ -144,7 +144,7 @@ class Rate:
         if self.per != _DAY or not self.is_quota:
             raise InvalidLimit(
                 f"resets={shown(resets)} is for a quota of a day, and this rate is over "
-                f"{self.span:g} seconds",
+                f"{self.span:g} {plural(self.span, 'second')}",
                 fix='Rate(1000, per=86_400, resets="00:00"), or leave it out.',
             )
         if not isinstance(resets, str) or _time_of_day(resets) is None:
@@ -348,7 +348,7 @@ class Limits:
                         weights = f"input={rate.input:g}, output={rate.output:g}"
                         raise InvalidLimit(
                             f"tokens=TokenRate({rate.limit:g}, {weights}) and {kind}= limit the "
-                            f"same tokens twice over {rate.span:g} seconds",
+                            f"same tokens twice over {rate.span:g} {plural(rate.span, 'second')}",
                             fix="state the one that holds, the smaller.",
                         )
 
@@ -416,7 +416,8 @@ def _read_token_rates(kind: TokenClass, value: object) -> tuple[Rate, ...]:
         for other in rates[:number]:
             if _counts(rate) == _counts(other):
                 raise InvalidLimit(
-                    f"{kind}= is limited twice over {rate.span:g} seconds: {other} and {rate}",
+                    f"{kind}= is limited twice over {rate.span:g} "
+                    f"{plural(rate.span, 'second')}: {other} and {rate}",
                     fix="state the one that holds, the smaller.",
                 )
     return rates

@@ -14,7 +14,7 @@ from headway._runtime.progress import watch
 from headway._runtime.single import Single
 from headway._runtime.streams import Outcome, carry, length
 from headway.errors import AlreadyUsed, InvalidArgument
-from headway.kinds._words import with_fix
+from headway.kinds._words import a, with_fix
 from headway.sync._crew import Crew
 from headway.sync._driving import awaitable, check_function
 from headway.sync._shell import CommonShell
@@ -233,7 +233,7 @@ def _check_call(call: object) -> None:
         )
     if isinstance(call, Iterable) and not callable(call):
         raise InvalidArgument(
-            f"gather() takes each call as an argument of its own and got a {type(call).__name__}",
+            f"gather() takes each call as an argument of its own and got {a(type(call).__name__)}",
             fix="gather(*calls).",
         )
     check_function(call, "gather")

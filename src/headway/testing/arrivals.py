@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
+from headway.kinds._words import plural
 from headway.rates import Cost
 from headway.testing.account import Account, What
 from headway.testing.answers import FakeAnswer, FakeRequest
@@ -112,7 +113,7 @@ def listed(arrivals: Iterable[Arrival], began: float) -> str:
     """`arrivals`, one a line, with the seconds since `began`; of many the first and the last."""
     lines = [
         f"  {each.at - began:10.3f} s  {_how(each)}  {each.method} {each.path}"
-        f"{f'  {each.tokens:g} tokens' if each.tokens else ''}"
+        + (f"  {each.tokens:g} {plural(each.tokens, 'token')}" if each.tokens else "")
         for each in arrivals
     ]
     if len(lines) > _SHOWN:

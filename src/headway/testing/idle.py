@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from headway.errors import InvalidArgument
-from headway.kinds._words import binds, shown
+from headway.kinds._words import agreed, binds, counted, shown
 
 __all__ = ["assert_idle"]
 
@@ -30,6 +30,7 @@ def assert_idle(scheduler: Any) -> None:
         if each.queued or each.in_flight
     ]
     held = f", held back by {binds(now.binds)}" if now.queued and now.binds else ""
+    in_flight = f"{now.in_flight} {agreed(now.in_flight, 'are')}"
     raise AssertionError(
-        "\n".join([f"{now.queued} jobs wait{held}, and {now.in_flight} are in flight", *keys])
+        "\n".join([f"{counted(now.queued, 'job', 'wait')}{held}, and {in_flight} in flight", *keys])
     )

@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 
 from headway.errors import InvalidArgument
-from headway.kinds._words import percent, shown
+from headway.kinds._words import agreed, counted, percent, shown
 from headway.rates import TOKEN_CLASSES, Limits, is_number
 from headway.testing.account import What, counted_by
 from headway.testing.arrivals import Arrival, find_worst_window, listed
@@ -62,7 +62,7 @@ class Seen:
         __tracebackhide__ = True
         if refused := self.refusals:
             raise AssertionError(
-                f"{len(refused)} of {len(self.arrivals)} requests were refused under "
+                f"{len(refused)} of {counted(len(self.arrivals), 'request', 'were')} refused under "
                 f"{self._stated()}:\n{listed(refused, self._began())}"
             )
 
@@ -86,7 +86,8 @@ class Seen:
         beyond = [each for each in self.arrivals if each.refused_by == "concurrency"]
         if beyond:
             raise AssertionError(
-                f"{len(beyond)} requests came while {self.limits.concurrency} were in flight, "
+                f"{counted(len(beyond), 'request')} came while {self.limits.concurrency} "
+                f"{agreed(self.limits.concurrency or 0, 'were')} in flight, "
                 f"which is the limit:\n{listed(beyond, self._began())}"
             )
 
@@ -103,12 +104,12 @@ class Seen:
         }
         if lost:
             raise AssertionError(
-                f"{len(lost)} of {len(lost) + len(done)} requests were never answered; the last "
-                f"try of each:\n{listed(lost.values(), self._began())}"
+                f"{len(lost)} of {counted(len(lost) + len(done), 'request', 'were')} never "
+                f"answered; the last try of each:\n{listed(lost.values(), self._began())}"
             )
         if count is not None and len(self.answered) != count:
             raise AssertionError(
-                f"{len(self.answered)} requests were answered, not {count}, of "
+                f"{counted(len(self.answered), 'request', 'were')} answered, not {count}, of "
                 f"{len(self.arrivals)} that arrived"
             )
 
@@ -131,7 +132,8 @@ class Seen:
             taken = [each for each in arrivals if not each.refused]
             seconds = taken[-1].at - taken[0].at if taken else 0.0
             if not seconds:
-                said.append(f"{len(taken)} requests were taken in at one moment: no rate")
+                were = counted(len(taken), "request", "were")
+                said.append(f"{were} taken in at one moment: no rate")
                 continue
             reached = {
                 str(each): sum(each.amount(arrival.cost) for arrival in taken[:-1])
@@ -141,7 +143,7 @@ class Seen:
             if max(reached.values()) >= share:
                 return
             used = ", ".join(f"{percent(part)} of {name}" for name, part in reached.items())
-            said.append(f"{len(taken)} requests in {seconds:.3f} s used {used}")
+            said.append(f"{counted(len(taken), 'request')} in {seconds:.3f} s used {used}")
         raise AssertionError(
             f"{'; '.join(said) or 'nothing arrived'}; {percent(share)} was to be reached"
         )

@@ -10,6 +10,7 @@ from world import STATUS, World
 from headway import DeadlineExceeded, Kind, Latched, Limits, Retry, Unavailable
 from headway._core.limits.eager import Eager
 from headway._core.queue.job import FAILED, QUEUED, STARTED, Job
+from headway._core.refusals.hopeless import too_late
 from headway._core.refusals.retry import Delay, GiveUp
 from headway.events import Closed
 from headway.hints import Refusal
@@ -320,3 +321,10 @@ def test_the_gate_of_a_key_ends_no_deadline_of_another() -> None:
     _, (_, last) = world.run(0.0)
     world.refuse(last, Kind.RATE, 5.0)  # of the whole: the other is still on the watch
     assert other.status == FAILED
+
+
+def test_a_timeout_that_is_over_is_not_over_in_0_s() -> None:
+    assert too_late(5.0, 3.0, 3.0).what == (
+        "nothing can be sent for 5 s, and this job's timeout is over"
+    )
+    assert too_late(5.0, 4.0, 3.0).what.endswith("this job's timeout is over in 1 s")

@@ -483,7 +483,7 @@ def test_a_shard_that_holds_rows_of_others(tmp_path: Path) -> None:
         shard(tmp_path, 1, [(2, None)], 1),
         shard(tmp_path, 2, [(3, None)], 1),
     ]
-    with pytest.raises(InvalidOutput, match="has 2 rows for 1 lines: it holds those of others"):
+    with pytest.raises(InvalidOutput, match="has 2 rows for 1 line: it holds those of others"):
         merge(shards, tmp_path / "all.jsonl")
 
 

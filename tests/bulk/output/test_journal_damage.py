@@ -305,7 +305,7 @@ def test_marks_that_mean_nothing_are_told(
     ("change", "says"),
     [
         (lambda lines: lines[:5], "has 5 rows, and had 40 when its run was done"),
-        (lambda lines: [*lines, lines[3]], "holds 1 lines that are not as the run wrote them, or"),
+        (lambda lines: [*lines, lines[3]], "holds 1 line other than the run wrote, or there twice"),
         (
             lambda lines: [lines[0].replace(b"answer 1 ", b"answer 7 "), *lines[1:]],
             "are there twice, the first after 0 bytes. Fix: run that shard again, which mends it, "

@@ -81,7 +81,7 @@ def test_a_shard_that_is_not_done_is_merged_in_part(tmp_path: Path) -> None:
 def test_a_damaged_row_is_left_out_with_partial_alone(tmp_path: Path) -> None:
     outputs = [shard(tmp_path, 0, [1, 2, 3]), shard(tmp_path, 1, [4, 5, 6])]
     outputs[1].write_bytes(outputs[1].read_bytes().replace(b'"q5"', b'"q0"'))
-    with pytest.raises(InvalidOutput, match="holds 1 lines that are not as the run wrote them"):
+    with pytest.raises(InvalidOutput, match="holds 1 line other than the run wrote"):
         merge(outputs, tmp_path / "all.jsonl")
     found = merge(outputs, tmp_path / "all.jsonl", partial=True)
     assert (found.rows, found.damaged, found.missing) == (5, 1, 1)

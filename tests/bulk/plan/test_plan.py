@@ -308,7 +308,7 @@ def test_tokens_as_earlier_runs_used_them() -> None:
     found = plan(lines(10, model="new", max_tokens=20), Limits(concurrency=4), calibration=known)
     assert found.input_tokens == pytest.approx(10 * 400 * 2000 / 8000)
     assert found.output_tokens == pytest.approx(10 * 20)
-    assert found.assumed[1] == "1 models are new: they count as the others, on average."
+    assert found.assumed[1] == "1 model is new: it counts as the others, on average."
 
 
 def test_costs_and_what_has_no_price() -> None:

@@ -199,7 +199,7 @@ def test_errors_are_grouped_with_their_first_examples(tmp_path: Path) -> None:
     assert "timeout 1 1 no answer within N s" in said
     assert "y" * 2000 + " … (3,000 more)" in said
     assert "y" * 2001 not in said
-    assert "1 lines of the error file are no rows" in said
+    assert "1 line of the error file is no row" in said
     assert "7 failed" in said
 
 

@@ -13,7 +13,7 @@ from headway._core.limits.scope import Scope
 from headway._core.queue.credentials import Credential
 from headway._core.queue.job import FAILED, Job
 from headway._core.refusals.outage import Outage
-from headway._core.refusals.retry import Retry
+from headway._core.refusals.retry import Retry, spent
 from headway._core.refusals.spell import CALM, Spell
 from headway.errors import Cleared, DeadlineExceeded, Latched, Unavailable
 from headway.events import Closed, Event
@@ -216,7 +216,7 @@ class Hopeless:
         """Why nobody is tried again, in words."""
         return (
             f"nothing was let through for {duration(now - spell.since)}, and "
-            f"patience={self._retry.patience:g} seconds is over"
+            f"{spent(self._retry)} is over"
         )
 
     def _unavailable(self, spell: Spell, now: float) -> Unavailable:
@@ -227,7 +227,7 @@ class Hopeless:
             )
         return Unavailable(
             f"the provider asks to wait {duration(spell.asked_until - now)} more, which is beyond "
-            f"patience={self._retry.patience:g} seconds",
+            f"{spent(self._retry)}",
             fix="submit again then, or raise Retry(patience=...).",
         )
 
@@ -272,7 +272,9 @@ def too_late(seconds: float, deadline: float, now: float, limit: str = "") -> De
         if limit
         else (f"nothing can be sent for {wait}")
     )
+    left = duration(max(0.0, deadline - now))
+    over = "is over" if left == "0 s" else f"is over in {left}"
     return DeadlineExceeded(
-        f"{held}, and this job's timeout is over in {duration(max(0.0, deadline - now))}",
+        f"{held}, and this job's timeout {over}",
         fix="a longer timeout=, or submit again later.",
     )

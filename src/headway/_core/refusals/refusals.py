@@ -14,7 +14,7 @@ from headway._core.queue.credentials import TRIES, Credential, Credentials
 from headway._core.queue.job import Job
 from headway._core.refusals.hopeless import LATER, Hopeless, latched
 from headway._core.refusals.outage import Outage
-from headway._core.refusals.retry import Delay, GiveUp, Retry, RetryBudget, Verdict
+from headway._core.refusals.retry import Delay, GiveUp, Retry, RetryBudget, Verdict, spent
 from headway._core.refusals.spell import CALM
 from headway.errors import Latched, Unavailable
 from headway.events import (
@@ -30,7 +30,7 @@ from headway.events import (
 )  # fmt: skip
 from headway.hints import Refusal
 from headway.kinds import Binds, LimitName, Moves, Retried
-from headway.kinds._words import duration, number
+from headway.kinds._words import duration, number, times
 
 if TYPE_CHECKING:
     from headway._core.counters import Counters
@@ -381,7 +381,7 @@ class Refusals:
             if job.failures <= TRIES:
                 wait = max(0.0, credential.next_at - now)
                 return Delay(wait + self.retry.backoff(job.failures, random))
-            reason = f"refused ({kind}) {job.failures} times, though the same key works elsewhere"
+            reason = f"refused ({kind}) {times(job.failures)}, though the same key works elsewhere"
             self.give_up(job, kind, reason, now)
             return GiveUp(reason)
         return GiveUp(f"{kind} errors are not retried")
@@ -407,7 +407,7 @@ class Refusals:
         return GiveUp(self.hopeless.nothing_passes(spell, now), INFINITY)
 
     def _outage_lasts(self, now: float) -> str:
-        return f"{self._outage.so_far(now)}, and patience={self.retry.patience:g} seconds is over"
+        return f"{self._outage.so_far(now)}, and {spent(self.retry)} is over"
 
     def _deny(self, job: Job, refusal: Refusal, now: float) -> None:
         """The credential of `job` is refused: that of its request, else that of its key."""

@@ -15,11 +15,11 @@ from typing import TypeAlias
 
 from headway.errors import InvalidLimit
 from headway.kinds import Kind, Moves, Retried
-from headway.kinds._words import duration, shown
+from headway.kinds._words import duration, plural, shown
 from headway.rates import is_number
 
 __all__ = ["Delay", "Failure", "GiveUp", "Retry", "RetryBudget", "Verdict", "given_up",
-           "note_given_up", "spread"]  # fmt: skip
+           "note_given_up", "spent", "spread"]  # fmt: skip
 
 INFINITY = float("inf")
 
@@ -189,6 +189,11 @@ _DEFAULTS = {"base": 0.5, "cap": 60.0, "patience": 120.0, "budget": 0.2}
 
 
 _GIVEN_UP = "__headway_given_up__"
+
+
+def spent(retry: Retry) -> str:
+    """The patience of `retry`, which is over, in words."""
+    return f"patience={retry.patience:g} {plural(retry.patience, 'second')}"
 
 
 def note_given_up(error: BaseException, verdict: GiveUp) -> None:

@@ -48,6 +48,7 @@ from headway.bulk.output.strangers import (
     is_own_folder,
     refuse_inputs,
 )
+from headway.kinds._words import counted
 
 __all__ = ["Journal", "finished_rows", "journal_header", "run_folder", "trace_file"]
 
@@ -360,7 +361,7 @@ class Journal:
                     elif is_foreign(line):
                         raise InvalidOutput(
                             f"{self._rows_path} holds a line that no run has written, after "
-                            f"{offset:,} bytes",
+                            f"{counted(offset, 'byte')}",
                             fix="take it out of the file, or give another file with -o",
                         )
                     else:

@@ -25,6 +25,7 @@ from headway.bulk.output.strangers import (
     refuse_inputs,
 )
 from headway.bulk.output.table import is_table
+from headway.kinds._words import counted
 
 __all__ = ["Merged", "check_target", "merge"]
 
@@ -90,8 +91,8 @@ def merge(
             damaged += len(broken)
             if broken and not partial:
                 raise InvalidOutput(
-                    f"{part.path} holds {len(broken):,} lines that are not as the run wrote them, "
-                    f"or are there twice, the first after {broken[0]:,} bytes",
+                    f"{part.path} holds {counted(len(broken), 'line')} other than the run "
+                    f"wrote, or there twice, the first after {counted(broken[0], 'byte')}",
                     fix="run that shard again, which mends it, or merge the others with --partial",
                 )
             for row in in_order:
@@ -124,19 +125,21 @@ def _missing(part: _Part, rows: int, *, partial: bool) -> int:
         if rows < part.finished and partial:
             return part.finished - rows
         raise InvalidOutput(
-            f"{part.path} has {rows:,} rows, and had {part.finished:,} when its run was done",
+            f"{part.path} has {counted(rows, 'row')}, and had {part.finished:,} when its run was "
+            "done",
             fix="run that shard again, which sends what is gone, or merge what is there with "
             "--partial",
         )
     left = 0 if part.finished is not None else part.lines - rows
     if left < 0 and limit is None:
         raise InvalidOutput(
-            f"{part.path} has {rows:,} rows for {part.lines:,} lines: it holds those of others",
+            f"{part.path} has {counted(rows, 'row')} for {counted(part.lines, 'line')}: it holds "
+            "those of others",
             fix="run that shard anew with --overwrite",
         )
     if left > 0 and not partial:
         raise InvalidOutput(
-            f"{part.path} has rows for {rows:,} of its {part.lines:,} lines",
+            f"{part.path} has rows for {rows:,} of its {counted(part.lines, 'line')}",
             fix="run that shard to its end first, or merge what is there with --partial",
         )
     return max(0, left)

@@ -280,15 +280,18 @@ def _assumed(
 ) -> Iterator[str]:
     if known.models:
         rows = sum(use.rows for use in known.models.values())
-        yield f"Tokens are as earlier runs used them ({words.count(rows)} answers)."
+        yield f"Tokens are as earlier runs used them ({words.counted(rows, 'answer')})."
         if estimates.others:
-            yield f"{estimates.others:,} models are new: they count as the others, on average."
+            are = words.counted(estimates.others, "model", "are")
+            they = "it counts" if estimates.others == 1 else "they count"
+            yield f"{are} new: {they} as the others, on average."
     else:
         yield "The input is estimated: a token for 4 bytes of the request."
         if estimates.stated:
             yield "Answers count as long as their max_tokens: the cost and the time are at most so."
         if estimates.guessed:
-            yield f"{estimates.guessed:,} requests state no max_tokens: {UNKNOWN_ANSWER} a piece."
+            state = words.counted(estimates.guessed, "request", "state")
+            yield f"{state} no max_tokens: {UNKNOWN_ANSWER} a piece."
         yield "For better numbers run some of it first: headway run … --limit 100."
     if stated is not None:
         yield f"A call takes {words.duration(stated)}."

@@ -6,7 +6,17 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from headway.kinds._words import binds, duration, money, number, percent, rate, short, with_fix
+from headway.kinds._words import (
+    binds,
+    counted,
+    duration,
+    money,
+    number,
+    percent,
+    rate,
+    short,
+    with_fix,
+)
 
 if TYPE_CHECKING:
     from headway.bulk.plan.plan import Plan
@@ -20,7 +30,7 @@ _WORTH = 0.98  # a change that leaves more of the time than this changes nothing
 def describe(plan: Plan) -> str:
     """`plan` as text for a terminal."""
     done = plan.simulation
-    lines = [f"{done.calls:,} requests would take {duration(done.seconds)}.", ""]
+    lines = [f"{counted(done.calls, 'request')} would take {duration(done.seconds)}.", ""]
     if done.calls and done.seconds:
         lines.append(f"  rate       {rate(done.calls / done.seconds, 60)}")
         mean = done.busy / done.seconds
@@ -75,7 +85,10 @@ def _cost(plan: Plan) -> str:
         return with_fix("unknown: no price is known for these models", "--prices FILE")
     known = money(plan.cost)
     if plan.unpriced:
-        return f"{known}, and {plan.unpriced:,} requests of models without a price (--prices FILE)"
+        return (
+            f"{known}, and {counted(plan.unpriced, 'request')} of models without a price "
+            "(--prices FILE)"
+        )
     return known
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from headway.kinds import Kind
+from headway.kinds._words import counted
 
 __all__ = ["CUT_OFF", "FILTERED", "Forecast", "Progress", "Stop", "early_ends"]
 
@@ -104,7 +105,7 @@ def early_ends(reasons: Mapping[str, float]) -> Iterator[tuple[str, str]]:
 
 
 def _answers(count: float) -> str:
-    return f"{count:,.0f} answer was" if count == 1 else f"{count:,.0f} answers were"
+    return counted(count, "answer", "were")
 
 
 class Forecast:

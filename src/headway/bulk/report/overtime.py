@@ -18,7 +18,17 @@ from headway.bulk.report.charts import (
 )
 from headway.bulk.report.measured import Content, Measured
 from headway.kinds import Kind
-from headway.kinds._words import BINDS, binds, count, duration, money, number, percent, short
+from headway.kinds._words import (
+    BINDS,
+    binds,
+    count,
+    counted,
+    duration,
+    money,
+    number,
+    percent,
+    short,
+)
 
 __all__ = ["flow", "latency", "tokens", "unmeasured"]
 
@@ -79,7 +89,7 @@ def _refused(run: Measured) -> Chart | None:
     ]  # fmt: skip
     return plot(
         "refused", axis, series, short, title="Refused or failed attempts, a second",
-        label=f"{count(sum(sums.refused.values()))} attempts were refused or failed",
+        label=f"{counted(sum(sums.refused.values()), 'attempt', 'were')} refused or failed",
         keys=legend((s, count(sums.refused[k])) for k, s in zip(kinds, series, strict=True)),
         unit="/s", height=110, solid=True,
     )  # fmt: skip

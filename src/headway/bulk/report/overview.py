@@ -7,7 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from headway.bulk.report.measured import Content, Measured
-from headway.kinds._words import count, duration, money, number, percent, rate, short
+from headway.kinds._words import (
+    agreed,
+    count,
+    counted,
+    duration,
+    money,
+    number,
+    percent,
+    plural,
+    rate,
+    short,
+)
 
 __all__ = ["cards", "footer", "header", "lead", "progress"]
 
@@ -49,8 +60,10 @@ class _Lead(Content):
 def lead(run: Measured) -> Content:
     """The headline: how far it came, how fast, for how much, and what held it back."""
     sums = run.sums
+    of_all = sums.answered if sums.total is None else sums.total
     of = f" of {sums.total:,}" if sums.total is not None else ""
-    parts = [(f"{count(sums.answered)}{of} rows", True), (" were answered", False)]
+    noun, verb = plural(of_all, "row"), agreed(sums.answered, "were")
+    parts = [(f"{count(sums.answered)}{of} {noun}", True), (f" {verb} answered", False)]
     if sums.failed:
         parts.append((f", {count(sums.failed)} failed", False))
     if sums.left:
@@ -62,12 +75,15 @@ def lead(run: Measured) -> Content:
             parts.append((f" over {sums.sessions:,} sessions", False))
     parts.append((". ", False))
     if sums.sent:
-        parts.append((f"It sent {number(sums.rate)} requests a second", False))
+        rate = number(sums.rate)
+        noun = "request" if rate == "1" else "requests"
+        parts.append((f"It sent {rate} {noun} a second", False))
         if sums.reached is not None:
             parts += [(", ", False), (f"{percent(sums.reached)} of the limit", True)]
         parts.append((". ", False))
     if sums.input + sums.output:
-        parts.append((f"It used {short(sums.input + sums.output)} tokens", False))
+        used = sums.input + sums.output
+        parts.append((f"It used {short(used)} {plural(used, 'token')}", False))
         if sums.money != "unknown":
             parts += [(", for ", False), (sums.money.replace("≥", "at least"), True)]
         parts.append((". ", False))
@@ -114,7 +130,7 @@ def cards(run: Measured) -> Content:
 
 
 def _without_price(models: int) -> str:
-    return "one model without a price" if models == 1 else f"{models:,} models without a price"
+    return f"{counted(models, 'model')} without a price"
 
 
 def _codes(codes: Mapping[str, int]) -> str:
@@ -161,7 +177,9 @@ def footer(run: Measured) -> Content:
     if any(b - a for a, b, _ in axis.gaps):
         said.append("Grey bands (⋯) are where the run was not running; that time is cut out.")
     if trace.ignored:
-        said.append(f"{trace.ignored:,} lines of the trace could not be read, as after a kill.")
+        said.append(
+            f"{counted(trace.ignored, 'line')} of the trace could not be read, as after a kill."
+        )
     if run.redact:
         said.append("Prompts, answers, messages and ids were left out.")
     version = trace.sessions[-1].info.version if trace.sessions else ""

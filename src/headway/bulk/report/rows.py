@@ -9,7 +9,7 @@ from headway.bulk.record.status import early_ends
 from headway.bulk.report.charts import Bar, bars
 from headway.bulk.report.failures import OTHER, Example, Failures, Group
 from headway.bulk.report.measured import Content, Measured
-from headway.kinds._words import count, duration, money, percent, short
+from headway.kinds._words import count, counted, duration, money, percent, short
 
 __all__ = ["attempts", "errors", "models", "sessions"]
 
@@ -30,7 +30,7 @@ def attempts(run: Measured) -> Content:
     rows = sum(counts.values()) + unmeasured
     shown: list[tuple[str, float, str]] = []
     for n in sorted(counts):
-        name = "never sent" if n == 0 else "1 attempt" if n == 1 else f"{n} attempts"
+        name = counted(n, "attempt") if n else "never sent"
         if len(shown) == 9 and len(counts) > 10:
             more = sum(c for k, c in counts.items() if k >= n)
             shown.append((f"{n} and more", more, f"{count(more)} · {percent(more / rows)}"))
@@ -94,7 +94,7 @@ def models(run: Measured) -> Content:
         rest.add(use)
     shown = [(name or "(no model named)", use) for name, use in ordered[:_MODELS]]
     if rest.rows:
-        shown.append((f"{len(ordered) - _MODELS:,} other models", rest))
+        shown.append((f"{counted(len(ordered) - _MODELS, 'other model')}", rest))
     return _Models(tuple(
         _Model(name[:120], count(use.rows),
                "unknown price" if use.cost is None else money(use.cost),
@@ -139,7 +139,8 @@ def errors(run: Measured) -> Content:
     failures, sums = run.failures, run.sums
     early = tuple(f"{said}." for _, said in early_ends(sums.reasons))
     unreadable = failures.unreadable if failures else 0
-    torn = (f"{unreadable:,} lines of the error file are no rows",) if unreadable else ()
+    no_rows = "is no row" if unreadable == 1 else "are no rows"
+    torn = (f"{counted(unreadable, 'line')} of the error file {no_rows}",) if unreadable else ()
     if not sums.failed:
         return _Errors(early, none="No row failed.", notes=torn)
     if failures is None:
@@ -151,7 +152,8 @@ def errors(run: Measured) -> Content:
         )
     hidden = failures.groups[_GROUPS:]
     more = sum(group.count for group in hidden)
-    smaller = (f"and {more:,} rows in {len(hidden):,} smaller groups",) if hidden else ()
+    groups = counted(len(hidden), "smaller group")
+    smaller = (f"and {counted(more, 'row')} in {groups}",) if hidden else ()
     return _Errors(early, codes=_codes(failures, redact=run.redact), notes=(*smaller, *torn))
 
 
