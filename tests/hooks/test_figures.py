@@ -148,3 +148,19 @@ def test_what_is_removed_must_be_there() -> None:
 
 def test_the_version_is_that_of_the_package() -> None:
     assert version() == headway.__version__
+
+
+async def test_a_key_that_looks_like_a_credential_is_hidden_and_told_apart() -> None:
+    first, second = f"sk-{'a' * 20}", f"sk-{'b' * 20}"
+    scheduler = Scheduler()
+    for key, jobs in ((first, 1), (second, 2), (("tenant", first), 3)):
+        for _ in range(jobs):
+            await scheduler.with_options(key=key).submit(anyio.sleep, 0)
+    assert of(scheduler, "key.requests") == {
+        ("one", "***"): 1, ("one", "*** (2)"): 2, ("one", "('tenant', '***')"): 3,
+    }  # fmt: skip
+    keys = Keys(3)
+    assert [keys.name_of(key) for key in (second, first, "chat", second)] == [
+        "***", "*** (2)", "chat", "***",
+    ]  # fmt: skip
+    assert keys.name_of("another") is None

@@ -250,6 +250,21 @@ async def test_jobs_have_histograms_of_how_long_they_took_and_waited(telemetry: 
     assert len(took[labels].explicit_bounds) == 16
 
 
+async def test_a_key_that_looks_like_a_credential_stands_nowhere(telemetry: Telemetry) -> None:
+    first, second = f"sk-{'a' * 20}", f"sk-{'b' * 20}"
+    scheduler = Scheduler(on_event=telemetry.hook(max_keys=2))
+    for key in (second, first, f"sk-{'c' * 20}"):
+        await scheduler.with_options(key=key).submit(ask, 1)
+    spans = [told(each)["headway.job.key"] for each in telemetry.ended("headway.job")]
+    assert spans == ["***", "*** (2)", "***"]
+    named = {
+        dict(labels).get("headway.job.key") for labels in telemetry.points("headway.job.duration")
+    }
+    assert named == {"***", "*** (2)", None}
+    named = {dict(labels)["headway.job.key"] for labels in telemetry.points("headway.key.requests")}
+    assert named == {"***", "*** (2)"}
+
+
 async def test_a_histogram_and_the_counter_name_an_outcome_alike(telemetry: Telemetry) -> None:
     scheduler = Scheduler(concurrency=1, on_event=telemetry.hook(max_keys=0))
 

@@ -11,7 +11,7 @@ from hook import refuse_once
 from packages import of_dev
 
 from headway import Kind, MissingExtra, Scheduler
-from headway.events import Closed, Recovered
+from headway.events import Closed, Recovered, SharedChanged
 from headway.hooks.structlog import StructLog
 
 testing = of_dev("structlog.testing")
@@ -44,6 +44,15 @@ def test_texts_hold_no_secret_and_no_line_break_and_mappings_are_plain() -> None
     assert lines[0]["reason"] == lines[0]["event"] == "wrong key: ***\\nnext line"
     assert lines[1]["event"] == "recovered after 7.5 s: refused 7 rate"
     assert type(lines[1]["refused"]) is dict
+
+
+def test_a_key_that_looks_like_a_credential_is_hidden() -> None:
+    secret = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789"
+    with testing.capture_logs() as lines:
+        log = StructLog()
+        for key in (secret, ("tenant", 3, secret), 7, None):
+            log(SharedChanged(5.0, key, "memory", "away", "no reply"))
+    assert [line["key"] for line in lines] == ["***", ("tenant", 3, "***"), 7, None]
 
 
 @pytest.mark.anyio

@@ -11,6 +11,7 @@ import pytest
 from crowd import Crowd, Hub, Worker, check, most_in_flight, rate_of
 
 from headway import InvalidLimit, Limits, Rate, Unavailable
+from headway.shared.sharing import _name_of
 from headway.testing.arrivals import worst_window
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
@@ -229,6 +230,16 @@ def test_keys_with_limits_of_their_own_are_shared(both: Run) -> None:
         assert sorted(hub.kept) == ["limits", "limits/str:'a'", "limits/str:'b'"]
 
     both(main)
+
+
+def test_no_credential_is_in_the_name_of_a_keys_limits() -> None:
+    first, second = f"sk-{'a' * 20}", f"sk-{'b' * 20}"
+    one, other = _name_of(first), _name_of(("tenant", second))
+    assert one.startswith("str:'***'")
+    assert other.startswith("tuple:('tenant', '***')")
+    assert one != _name_of(second)
+    assert one == _name_of(first)
+    assert _name_of("chat") == "str:'chat'"
 
 
 # Who it is

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 from headway._core.limits.scope import Scope
+from headway.kinds._words import shown
 from headway.rates import is_number
 
 __all__ = ["Earlier"]
@@ -38,7 +39,7 @@ class Earlier:
         kept = self._kept.pop(scope.key)
         if isinstance(kept, Mapping) and scope.restore(kept, wall, now, recent=self._is_recent):
             return None
-        whose = "" if scope.key is None else f" of key {scope.key!r:.80}"
+        whose = "" if scope.key is None else f" of key {shown(scope.key)}"
         return f"what was remembered of a quota{whose} is of another, or cannot be meant: not used"
 
     def snapshot(self, scopes: Iterable[Scope], wall: float, now: float) -> dict[str, Any]:

@@ -77,13 +77,13 @@ def read_keys(keys: KeyLimits | None) -> Callable[[Hashable], Limits | None]:
         _check_hashable(key, InvalidLimit)
         if key in table or isinstance(limits, list | tuple):
             raise InvalidLimit(
-                f"two limits for key {key!r}: a key has one Limits, which holds all its rates",
-                fix=f'keys={{{key!r}: Limits(["10/s", "300/min"])}}.',
+                f"two limits for key {shown(key)}: a key has one Limits, which holds all its rates",
+                fix=f'keys={{{shown(key)}: Limits(["10/s", "300/min"])}}.',
             )
         if not isinstance(limits, Limits):
             raise InvalidLimit(
-                f"keys={{{key!r}: {limits!r}}}: the limits of a key are a Limits",
-                fix=f'keys={{{key!r}: Limits("600/min", concurrency=8)}}.',
+                f"keys={{{shown(key)}: {limits!r}}}: the limits of a key are a Limits",
+                fix=f'keys={{{shown(key)}: Limits("600/min", concurrency=8)}}.',
             )
         table[key] = _check_own(key, limits)
     return table.get
@@ -103,7 +103,8 @@ def _limits_of(keys: Callable[[Any], object], key: Hashable) -> Limits | None:
         return None
     if not isinstance(limits, Limits):
         raise InvalidLimit(
-            f"keys= returned {shown(limits)} for key {key!r}: the limits of a key are a Limits",
+            f"keys= returned {shown(limits)} for key {shown(key)}: the limits of a key are a "
+            "Limits",
             fix='return Limits("600/min", concurrency=8), or None where the key has none.',
         )
     return _check_own(key, limits)
@@ -112,9 +113,9 @@ def _limits_of(keys: Callable[[Any], object], key: Hashable) -> Limits | None:
 def _check_own(key: Hashable, limits: Limits) -> Limits:
     if limits.shared:
         raise InvalidLimit(
-            f"the limits of key {key!r} hold an AsyncLimiter, which can be a limit of the whole "
-            "only",
-            fix=f'state the key\'s rate as text, keys={{{key!r}: Limits("600/min")}}.',
+            f"the limits of key {shown(key)} hold an AsyncLimiter, which can be a limit of the "
+            "whole only",
+            fix=f'state the key\'s rate as text, keys={{{shown(key)}: Limits("600/min")}}.',
         )
     return limits
 
@@ -133,14 +134,14 @@ def read_weights(weights: Mapping[Any, float] | None) -> Mapping[Hashable, float
     for key, weight in given.items():
         if not (is_number(weight) and 0 < weight < math.inf):
             raise InvalidLimit(
-                f"the weight of key {key!r} is {shown(weight)}, not a finite number above 0: keys "
-                "share in proportion to their weights",
+                f"the weight of key {shown(key)} is {shown(weight)}, not a finite number above 0: "
+                "keys share in proportion to their weights",
                 fix="weights={'chat': 8}.",
             )
         if not 1e-9 <= weight <= 1e9:
             raise InvalidLimit(
-                f"the weight of key {key!r} is {weight:g}, and weights are between 1e-9 and 1e9: "
-                "keys share in proportion to their weights",
+                f"the weight of key {shown(key)} is {weight:g}, and weights are between 1e-9 and "
+                "1e9: keys share in proportion to their weights",
                 fix="weights={'chat': 8}.",
             )
     return dict(given)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -16,8 +17,9 @@ from typing import Any, TypeAlias
 from headway._core.counters import KeyStatistics, LimitStatistics, Statistics
 from headway.errors import InvalidArgument
 from headway.hooks.around import HasStatistics
+from headway.hooks.log import cleaned
 from headway.kinds import Binds, Kind
-from headway.kinds._words import shown
+from headway.kinds._words import shown, unlike
 
 __all__ = ["FIGURES", "Figure", "Keys", "Measurement", "Schedulers", "check_name", "version"]
 
@@ -196,8 +198,11 @@ class Measurement:
 
 
 class Keys:
-    """Which keys get metrics of their own: the first `most` that are seen, for every label value
-    is a series for ever. Raises `InvalidArgument` for what is no number from 0.
+    """Which keys get metrics of their own, and under which name: the first `most` that are seen,
+    for every label value is a series for ever. What looks like a credential is hidden in a name,
+    and names that are alike by that are numbered.
+
+    Raises `InvalidArgument` for what is no number from 0.
     """
 
     def __init__(self, most: int) -> None:
@@ -208,17 +213,22 @@ class Keys:
                 fix="max_keys=100, or 0 for none.",
             )
         self._most = most
-        self._known: set[str] = set()
+        self._names: dict[str, str] = {}  # by key
+        self._lock = threading.Lock()  # a scrape and a job may see the same new one
 
-    def knows(self, key: str) -> bool:
-        """Whether `key` is one of them."""
-        if len(self._known) < self._most:
-            self._known.add(key)
-        return key in self._known
+    def name_of(self, key: str) -> str | None:
+        """The name of `key`, None where it is not one of them."""
+        name = self._names.get(key)
+        if name is None and len(self._names) < self._most:
+            with self._lock:
+                name = self._names.get(key) or unlike(cleaned(key), self._names.values())
+                self._names[key] = name
+        return name
 
     def of(self, statistics: Statistics) -> Mapping[str, KeyStatistics]:
-        """The figures of those keys."""
-        return {key: of for key, of in statistics.keys.items() if self.knows(key)}
+        """The figures of those keys, by their names."""
+        named = ((self.name_of(key), of) for key, of in statistics.keys.items())
+        return {name: of for name, of in named if name is not None}
 
 
 def check_name(name: object) -> None:
@@ -239,8 +249,8 @@ class Schedulers:
         self._keys: dict[str, Keys] = {}
         self._failed: set[str] = set()
 
-    def put(self, name: str, scheduler: HasStatistics, max_keys: int) -> None:
-        """Read `scheduler` under `name` from now on, in place of one of that name.
+    def put(self, name: str, scheduler: HasStatistics, max_keys: int) -> Keys:
+        """Read `scheduler` under `name` from now on, in place of one of that name; its keys.
 
         Raises `InvalidArgument` for what has no statistics, and a name or a number that is none.
         """
@@ -250,9 +260,10 @@ class Schedulers:
                 f"{shown(scheduler)} is no scheduler: it has no statistics()",
                 fix="a headway.Scheduler, or a headway.sync.Scheduler.",
             )
-        self._keys[name] = Keys(max_keys)
+        keys = self._keys[name] = Keys(max_keys)
         self._by_name[name] = scheduler
         self._failed.discard(name)
+        return keys
 
     def remove(self, name: str) -> None:
         """Read the scheduler of `name` no more. Raises `InvalidArgument` where there is none."""

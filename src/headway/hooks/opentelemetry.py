@@ -30,6 +30,7 @@ from headway.hooks.figures import (
     check_name,
     version,
 )
+from headway.hooks.log import cleaned
 from headway.kinds import Kind
 from headway.kinds._words import redacted
 from headway.rates import Cost
@@ -136,12 +137,8 @@ class OpenTelemetry(Hook):
                 "this OpenTelemetry() is of another scheduler already",
                 fix='one for each, with a name: on_event=OpenTelemetry(name="together").',
             )
-        observe(
-            scheduler,
-            name=self._name,
-            max_keys=self._max_keys,
-            meter_provider=self._meter_provider,
-        )
+        schedulers = _instruments(self._meter_provider).schedulers
+        self._keys = schedulers.put(self._name, scheduler, self._max_keys)
         self._attached = True
 
     def begin(self, job: Job) -> None:
@@ -156,7 +153,8 @@ class OpenTelemetry(Hook):
             },
         )
         if job.flow.key is not None:
-            span.set_attribute("headway.job.key", str(job.flow.key))
+            key = str(job.flow.key)
+            span.set_attribute("headway.job.key", self._keys.name_of(key) or cleaned(key))
         self._traces[job.number] = _Trace(job, span)
 
     def enter(self, job: Job) -> None:
@@ -229,7 +227,7 @@ class OpenTelemetry(Hook):
             "headway.scheduler.name": self._name,
             **_ended_by(event.outcome),
         }
-        if self._keys.knows(key := str(job.flow.key)):
+        if (key := self._keys.name_of(str(job.flow.key))) is not None:
             attributes["headway.job.key"] = key
         self._duration.record(max(0.0, event.at - job.submitted_at), attributes)
         self._waited.record(job.waited, attributes)

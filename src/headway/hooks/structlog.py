@@ -46,4 +46,6 @@ def _plain(value: object) -> object:
     """`value` as any renderer takes it, and as a log may hold it."""
     if isinstance(value, str):
         return cleaned(value)
+    if isinstance(value, tuple):  # a key
+        return tuple(map(_plain, value))
     return dict(value) if isinstance(value, Mapping) else value

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 
 __all__ = ["BINDS", "HIDDEN", "a", "agreed", "binds", "count", "counted", "duration", "money",
            "number", "percent", "plural", "printable", "rate", "redacted", "short", "shown", "size",
-           "stated", "times", "with_fix"]  # fmt: skip
+           "stated", "times", "unlike", "with_fix"]  # fmt: skip
 
 HIDDEN = "***"
 """What stands in the place of a secret."""
@@ -212,6 +213,15 @@ def printable(text: str) -> str:
     return "".join(
         char if char == "\n" or char.isprintable() else ascii(char)[1:-1] for char in text
     )
+
+
+def unlike(wanted: str, taken: Collection[str]) -> str:
+    """`wanted`, with a number where it is one of `taken`: what is hidden looks alike."""
+    said, number = wanted, 1
+    while said in taken:
+        number += 1
+        said = f"{wanted} ({number})"
+    return said
 
 
 def shown(value: object) -> str:

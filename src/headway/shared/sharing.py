@@ -13,7 +13,7 @@ from headway._core.queue.job import Flow
 from headway._runtime.shell import Shell
 from headway.errors import InvalidArgument
 from headway.events import SharedChanged
-from headway.kinds._words import shown
+from headway.kinds._words import redacted, shown
 from headway.rates import Limits, Shared
 from headway.shared.owner import SharedOwner
 from headway.shared.places import open_store
@@ -120,8 +120,9 @@ def _size(flow: Flow) -> int:
 
 
 def _name_of(key: Hashable) -> str:
-    """A name for the ledger of `key`, by what it is in every process."""
+    """A name for the ledger of `key`, by what it is in every process, without a credential."""
     text = f"{type(key).__name__}:{key!r}"
-    if len(text) <= _LONGEST and text.isprintable():
+    said = redacted(text)
+    if len(text) <= _LONGEST and text.isprintable() and said == text:
         return text
-    return text[:_LONGEST] + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return said[:_LONGEST] + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -25,7 +25,7 @@ def assert_idle(scheduler: Any) -> None:
     if not (now.queued or now.in_flight):
         return
     keys = [
-        f"  key {key!r}: {each.queued} queued, {each.in_flight} in flight"
+        f"  key {shown(key)}: {each.queued} queued, {each.in_flight} in flight"
         for key, each in now.keys.items()
         if each.queued or each.in_flight
     ]

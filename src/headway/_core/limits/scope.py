@@ -29,7 +29,7 @@ from headway._core.limits.steer import (
 from headway.errors import NeverFits
 from headway.hints import LimitHint
 from headway.kinds import Binds, LimitName
-from headway.kinds._words import count
+from headway.kinds._words import count, shown
 from headway.rates import (
     LATENESS,
     UNKNOWN_ENFORCEMENT,
@@ -295,7 +295,7 @@ class Scope:
                 continue  # it is the server's own to say so
             counted = cost if budget.plain else budget.weigh(cost)
             if counted > budget.rate.limit:
-                whose = "" if self.key is None else f" of key {self.key!r}"
+                whose = "" if self.key is None else f" of key {shown(self.key)}"
                 what = budget.kind.replace("_", " ")
                 raise NeverFits(
                     f"an attempt of {count(counted)} {what} is larger than the whole limit{whose} "

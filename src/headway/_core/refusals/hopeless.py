@@ -19,7 +19,7 @@ from headway.errors import Cleared, DeadlineExceeded, Latched, Unavailable
 from headway.events import Closed, Event
 from headway.hints import Refusal
 from headway.kinds import Binds, Kind, LimitName, Moves
-from headway.kinds._words import duration
+from headway.kinds._words import duration, shown
 
 if TYPE_CHECKING:
     from headway._core.counters import Counters
@@ -253,7 +253,7 @@ def latched(credential: Credential, refusal: Refusal) -> Latched:
 
 def _named(binds: Binds, scope: Scope, cost: float, now: float) -> str:
     """The limit of `scope` that `binds`, for an attempt of `cost` tokens; "" for no limit's."""
-    whose = "" if scope.key is None else f" of key {scope.key!r:.80}"
+    whose = "" if scope.key is None else f" of key {shown(scope.key)}"
     if binds in (Binds.REQUESTS, Binds.TOKENS, Binds.INPUT_TOKENS, Binds.OUTPUT_TOKENS):
         return f"the limit of {binds.replace('_', ' ')}{whose}"
     quota, _ = scope.spent_until(cost, now)

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable
 from typing import Any
 
 from headway.errors import HeadwayError
-from headway.kinds._words import printable, redacted, shown
+from headway.kinds._words import printable, redacted, shown, unlike
 
 __all__ = ["clean", "clean_statistics", "key_named", "safe_names"]
 
@@ -32,13 +32,8 @@ def safe_names(names: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     taken: set[str] = set()
     for name in names:
-        wanted = said = clean(name)
-        number = 1
-        while said in taken:
-            number += 1
-            said = f"{wanted} ({number})"
-        taken.add(said)
-        found[name] = said
+        found[name] = unlike(clean(name), taken)
+        taken.add(found[name])
     return found
 
 
