@@ -233,7 +233,8 @@ def refusal_from_parts(
         kind = Kind.TRANSIENT
     final = _NOT_AGAIN if advice == "false" and HANDED_ON not in headers else ""
     wait, odd = find_wait(headers, error, kind, wall_time, typed=typed)
-    per = _long_period(error, limits) if kind is Kind.QUOTA or kind.cuts else None
+    of_windows = kind.cuts is not None and not (typed and kind is Kind.CONCURRENCY)
+    per = _long_period(error, limits) if kind is Kind.QUOTA or of_windows else None
     if per is not None and wait is None and _long_period(error, []) is None:
         # Headers alone say so. Where they name an end that cannot be meant, the rest is no fact.
         clock = Clock(wall_time, headers.get("date"))

@@ -11,8 +11,9 @@
    full in a minute.
 
 Within one source the longest of several values holds. For a refusal that is not about a limit
-(503, 500) the headers of limits in 4 and 6 are not asked: they speak of something else. Moments
-are read against the answer's own ``Date``.
+(503, 500) the headers of limits in 4 and 6 are not asked: they speak of something else. Nor are
+they for one that says it is about concurrency: a slot comes free when a call ends, and no window's
+end brings one. Moments are read against the answer's own ``Date``.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def find_wait(
     clock = Clock(wall_time, headers.get("date"))
     about_limits = kind is None or kind.cuts is not None
     limit_hit = kind if typed else None
+    of_windows = about_limits and limit_hit is not Kind.CONCURRENCY  # what headers of limits say
     wait = _retry_after(headers, clock, odd)
     if wait is not None:
         return wait, _said(odd)
@@ -88,10 +90,14 @@ def find_wait(
         messages = []
     wait = _longest(_in_body(delays, clock, odd))
     if wait is None:
-        wait = _longest(_named_moments(headers, said, about_limits, clock, odd))
+        wait = _longest(
+            _named_moments(
+                headers, said, clock, odd, about_limits=about_limits, of_windows=of_windows
+            )
+        )
     if wait is None:
         wait = _longest(_in_message(message, clock, odd) for message in messages)
-    if wait is None and about_limits and messages:
+    if wait is None and of_windows and messages:
         wait = _longest(_full_again(headers, limit_hit, clock, odd))
     return wait, _said(odd)
 
@@ -137,9 +143,11 @@ def _in_body(waits: Iterable[BodyWait], clock: Clock, odd: list[str]) -> Iterato
 def _named_moments(
     headers: Mapping[str, str],
     said: Iterable[ErrorBody],
-    about_limits: bool,
     clock: Clock,
     odd: list[str],
+    *,
+    about_limits: bool,
+    of_windows: bool,
 ) -> Iterator[float | None]:
     if not about_limits:
         return
@@ -147,7 +155,10 @@ def _named_moments(
         yield from _in_body((wait for wait in error.waits if wait.unit == "moment"), clock, [])
         if error.headers:
             yield _retry_after(error.headers, clock, odd)
-            yield _bare_reset(error.headers, clock, odd)
+            if of_windows:
+                yield _bare_reset(error.headers, clock, odd)
+    if not of_windows:
+        return
     yield _bare_reset(headers, clock, odd)
     for name, value, remaining in other_resets(headers):
         if not read_number(remaining):

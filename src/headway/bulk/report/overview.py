@@ -130,7 +130,7 @@ def cards(run: Measured) -> Content:
 
 
 def _without_price(models: int) -> str:
-    return f"{counted(models, 'model')} without a price"
+    return f"{'one model' if models == 1 else counted(models, 'model')} without a price"
 
 
 def _codes(codes: Mapping[str, int]) -> str:
