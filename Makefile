@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 # Each process that starts would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-deep peers lint ruff mypy pyright coverage docs bench dist clean
+.PHONY: help demo test test-deep peers lint ruff mypy pyright coverage docs bench wheel try dist clean
 
 help: ## These lines
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -82,15 +82,25 @@ bench: $(VENV)/.dev ## The benchmarks: half an hour
 	$(BIN)/python benchmarks/pacing.py
 	$(BIN)/python benchmarks/sync.py
 
+# What a user gets without an extra: the wheel, with anyio alone. CI does it each time.
+wheel: $(VENV)/.dev ## Build the wheel, install it where nothing else is, and try it
+	rm -rf dist build/wheel
+	$(BIN)/python -m build --wheel
+	$(MAKE) --no-print-directory try
+
+try:
+	$(PYTHON) -m venv --without-pip build/wheel
+	$(BIN)/python -m pip --python build/wheel/bin/python install --quiet dist/*.whl
+	build/wheel/bin/python -W error -c "import headway"
+	build/wheel/bin/python -W error tests/smoke.py
+
 # What goes to the registry, as its users get it.
 dist: $(VENV)/.dev ## Build the sdist and the wheel, check both, install and try the wheel
-	rm -rf dist
+	rm -rf dist build/wheel
 	$(BIN)/python -m build
 	$(BIN)/python -m twine check --strict dist/*
-	rm -rf build/wheel && $(PYTHON) -m venv build/wheel
-	build/wheel/bin/python -m pip install --quiet dist/*.whl
-	build/wheel/bin/python -W error tests/smoke.py
-	build/wheel/bin/python -m pip install --quiet "$$(echo dist/*.whl)[cli]"
+	$(MAKE) --no-print-directory try
+	$(BIN)/python -m pip --python build/wheel/bin/python install --quiet "$$(echo dist/*.whl)[cli]"
 	build/wheel/bin/headway --version
 
 clean: ## Remove the environments and what was built

@@ -24,7 +24,7 @@ async def test_it_says_what_is_left_of_which_key() -> None:
         with pytest.raises(AssertionError) as caught:
             assert_idle(scheduler)
     assert str(caught.value) == (
-        "2 jobs wait, held back by the limit on requests in flight, and 1 are in flight\n"
+        "2 jobs wait, held back by the limit on requests in flight, and 1 is in flight\n"
         "  key 'chat': 2 queued, 1 in flight"
     )
     assert_idle(scheduler)
@@ -34,7 +34,7 @@ async def test_a_slot_that_was_never_given_back() -> None:
     scheduler = Scheduler("600/min")
     lease = scheduler.lease()
     await lease.__aenter__()
-    with pytest.raises(AssertionError, match=r"^0 jobs wait, and 1 are in flight"):
+    with pytest.raises(AssertionError, match=r"^0 jobs wait, and 1 is in flight"):
         assert_idle(scheduler)
     await lease.__aexit__(None, None, None)
     assert_idle(scheduler)

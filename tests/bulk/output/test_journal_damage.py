@@ -308,7 +308,7 @@ def test_marks_that_mean_nothing_are_told(
         (lambda lines: [*lines, lines[3]], "holds 1 line other than the run wrote, or there twice"),
         (
             lambda lines: [lines[0].replace(b"answer 1 ", b"answer 7 "), *lines[1:]],
-            "are there twice, the first after 0 bytes. Fix: run that shard again, which mends it, "
+            "or there twice, the first after 0 bytes. Fix: run that shard again, which mends it, "
             "or merge the others with --partial",
         ),
     ],
