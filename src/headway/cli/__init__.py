@@ -12,6 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
+from headway.cli import garbage
 from headway.cli import streams as _streams
 from headway.cli.endings import BAD_USAGE, CANNOT_WRITE
 from headway.errors import MissingExtra
@@ -26,6 +27,7 @@ _EXTRA = ("filelock", "genai_prices", "httpx", "msgspec", "rich", "textual", "ty
 
 def main() -> None:
     """Run the command line and exit."""
+    garbage.hold()
     _streams.prepare()
     try:
         _run()

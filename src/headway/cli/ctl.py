@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from headway.cli import garbage
 from headway.cli.endings import refused
 from headway.cli.streams import say, tell
 from headway.errors import HeadwayError, InvalidLimit
@@ -134,6 +135,7 @@ def _listed(as_json: bool) -> str:
     from headway.cli.watched import line
     from headway.hooks.watch.client import NOTHING, look
 
+    garbage.collect()
     found, problems = look()
     for each in problems:
         say(f"headway: {each}")
@@ -147,6 +149,7 @@ def _asked(which: str | None, do: str, what: dict[str, Any], as_json: bool) -> s
     from headway.cli.watched import facts, key_lines, limit_lines
     from headway.hooks.watch.client import ask, choose
 
+    garbage.collect()
     also = f"; or to do: {', '.join(_DO)}" if do == "status" else ""
     found = choose(which, also=also)
     status = found.status if do == "status" else ask(found.path, do, **what)

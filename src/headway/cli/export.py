@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from headway.cli import garbage
 from headway.cli.endings import refused
 from headway.cli.streams import say
 from headway.errors import HeadwayError
@@ -30,6 +31,7 @@ def export(
     """Write the answers of a run as a table, in the order of its input."""
     from headway.bulk.output.table import export as write
 
+    garbage.collect()
     table = Path(rows).with_suffix(".csv") if output is None else Path(output)
     try:
         count, strange = write(Path(rows), table, overwrite=overwrite)

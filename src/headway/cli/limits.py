@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headway.cli import garbage
 from headway.cli.endings import refused
 from headway.cli.streams import tell
 from headway.errors import HeadwayError
@@ -37,6 +38,7 @@ def limits(
     from headway.shared.places import names_here, open_store
     from headway.shared.stores import StoreAway
 
+    garbage.collect()
     if where is None:
         if reset:
             raise refused(

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from headway.cli import garbage
 from headway.cli.endings import refused
 from headway.cli.streams import say
 from headway.errors import HeadwayError
@@ -27,6 +28,7 @@ def merge(
     """Join the results of shards in one file, in the order of the input."""
     from headway.bulk.output.merge import merge as join
 
+    garbage.collect()
     try:
         merged = join(outputs, output, partial=partial, overwrite=overwrite)
     except (HeadwayError, OSError) as error:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from headway.cli import options
+from headway.cli import garbage, options
 from headway.cli.endings import refused
 from headway.cli.streams import tell
 from headway.errors import HeadwayError
@@ -55,6 +55,7 @@ def plan(
     from headway.bulk.plan.text import describe
     from headway.prices import Prices
 
+    garbage.collect()
     try:
         limits = options.limits(rate, tokens, concurrency, input_tokens, output_tokens)
         shape = options.shape(endpoint, model, prompt_column, id_column, template, system, param)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from headway.cli import options
+from headway.cli import garbage, options
 from headway.cli.endings import refused
 from headway.cli.streams import tell
 from headway.errors import HeadwayError
@@ -26,6 +26,8 @@ def probe(
     from headway.bulk.input.formats import resolve_endpoint
     from headway.bulk.probe import describe
     from headway.bulk.probe import probe as ask
+
+    garbage.collect()
 
     async def work() -> str:
         where = options.endpoint(provider, base_url, header)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from headway.cli import garbage
 from headway.cli.endings import refused
 from headway.cli.streams import tell
 from headway.errors import HeadwayError
@@ -27,6 +28,7 @@ def report(
     """Write a page that shows how a run went: one file, for any browser, without a network."""
     from headway.bulk.report import write_report
 
+    garbage.collect()
     try:
         write_report(Path(run), Path(output), redact=redact)
     except (HeadwayError, OSError) as error:

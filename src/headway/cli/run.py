@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headway.cli import options, streams
+from headway.cli import garbage, options, streams
 from headway.cli.endings import (
     BAD_USAGE,
     SOME_FAILED,
@@ -217,6 +217,7 @@ def run(
                 max_answer=MAX_ANSWER if max_answer is None else max_answer,
             )
             if check:
+                garbage.collect()
                 raise typer.Exit(check_input(source, how))
             stated = (rate, tokens, input_tokens, output_tokens, concurrency)
             joins = shared is not None and all(each is None for each in stated)
@@ -346,6 +347,7 @@ def _run(
     shown = display.display(console, as_lines=lines)
     watch_with = partial(_Watch, shown, caught, None if as_json else console)
     progress, code, last = None, SOME_FAILED, ""
+    garbage.collect()
     try:
         with display.logging_to(console), shown:
             caught.undraw = partial(shown.__exit__, None, None, None)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headway.cli import garbage
 from headway.cli.endings import refused
 from headway.cli.streams import say, tell
 from headway.errors import HeadwayError
@@ -40,6 +41,7 @@ def top(
         return
     from headway.cli.screen import Top
 
+    garbage.collect()
     Top(path).run()
 
 
@@ -51,6 +53,7 @@ def _print(path: "Path | None") -> None:
     from headway.hooks.watch.client import NOTHING, look
     from headway.hooks.watch.history import Moment
 
+    garbage.collect()
     found, problems = look(since={})
     for each in problems:
         say(f"headway: {each}")
