@@ -15,7 +15,7 @@ import sdks
 from llmock.pytest_plugin import LLMock
 
 import headway.httpx
-from headway import InvalidArgument, Kind, Scheduler, sync
+from headway import InvalidArgument, Kind, Retry, Scheduler, sync
 from headway._http.pool import Pool
 
 pytestmark = pytest.mark.anyio
@@ -201,11 +201,12 @@ ANSWER = {"id": "mocked", "object": "chat.completion", "created": 0, "model": "m
 
 
 async def test_respx_reaches_both_clients() -> None:
-    given: dict[str, Any] = {"api_key": "k", "base_url": "http://fake"}
-    scheduler, threads = Scheduler("600/min"), sync.Scheduler("600/min")
+    given: dict[str, Any] = {"api_key": "k", "base_url": "http://127.0.0.1:9", "max_retries": 0}
+    once = Retry(attempts=1)  # nobody listens there: what respx does not reach fails at once
+    scheduler, threads = Scheduler("600/min", retry=once), sync.Scheduler("600/min", retry=once)
     one, two = sdks.ours.client(scheduler, **given), sdks.ours.sync_client(threads, **given)
     with respx.mock as router:
-        route = router.post("http://fake/v1/chat/completions").respond(json=ANSWER)
+        route = router.post("http://127.0.0.1:9/v1/chat/completions").respond(json=ANSWER)
         assert (await ask(one)).id == "mocked"
         assert (await anyio.to_thread.run_sync(ask, two)).id == "mocked"
     assert route.call_count == 2

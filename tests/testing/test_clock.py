@@ -163,3 +163,78 @@ def test_the_threads_of_a_sync_scheduler_keep_real_time_on_which_nothing_jumps()
     with virtual_clock() as clock, sync.Scheduler("1000/s") as scheduler:
         assert [*scheduler.map(abs, [-1, -2, -3])] == [1, 2, 3]
     assert (clock.loops, clock.elapsed) == (0, 0.0)
+
+
+def work(begun: threading.Event, go_on: threading.Event) -> str:
+    begun.set()
+    return "done" if go_on.wait(10) else "alone"
+
+
+async def in_asyncios_thread(fn: Callable[..., str], *args: Any) -> str:
+    return await asyncio.wait_for(asyncio.to_thread(fn, *args), 5)
+
+
+async def in_anyios_thread(fn: Callable[..., str], *args: Any) -> str:
+    with anyio.fail_after(5):
+        return await anyio.to_thread.run_sync(fn, *args, abandon_on_cancel=True)
+
+
+async def in_trios_thread(fn: Callable[..., str], *args: Any) -> str:
+    with trio.fail_after(5):
+        return await trio.to_thread.run_sync(fn, *args, abandon_on_cancel=True)
+
+
+THREADS = [
+    ("asyncio", in_asyncios_thread), ("asyncio", in_anyios_thread), ("trio", in_anyios_thread),
+    ("trio", in_trios_thread),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("backend", "in_thread"), THREADS)
+def test_the_clock_does_not_jump_over_a_thread_that_is_awaited(
+    backend: Any, in_thread: Callable[..., Any]
+) -> None:
+    def blocks() -> str:
+        time.sleep(0.02)
+        return "done"
+
+    async def main() -> None:
+        assert await in_thread(blocks) == "done"
+        await anyio.sleep(3600)  # and jumps again
+
+    name, options = virtual_backend(backend)
+    anyio.run(main, backend=name, backend_options=options)
+
+
+@pytest.mark.parametrize(("backend", "in_thread"), THREADS)
+def test_a_thread_that_waits_for_a_task_is_no_deadlock(
+    backend: Any, in_thread: Callable[..., Any]
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    async def main() -> None:
+        async def later() -> None:
+            await anyio.sleep(0.05)
+            go_on.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(later)
+            assert await in_thread(work, begun, go_on) == "done"
+
+    name, options = virtual_backend(backend)
+    anyio.run(main, backend=name, backend_options=options)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_thread_that_is_awaited_for_too_long_is_given_up(backend: Any) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    async def main() -> None:
+        with anyio.move_on_after(0.05) as scope:
+            await anyio.to_thread.run_sync(work, begun, go_on, abandon_on_cancel=True)
+        assert scope.cancelled_caught
+        await anyio.sleep(3600)  # nobody waits for it any more: the clock jumps
+        go_on.set()
+
+    name, options = virtual_backend(backend)
+    anyio.run(main, backend=name, backend_options=options)

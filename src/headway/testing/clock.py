@@ -1,22 +1,25 @@
 """Virtual time: where every task waits, the clock jumps to the next timer.
 
 An hour of limits takes milliseconds. On asyncio it is an event loop, on trio its own ``MockClock``.
-Nothing of the world outside follows: a socket would look slower than every timeout, so opening one
-is an error.
+Work in a thread that a task awaits takes real time, and so does everything meanwhile. Nothing of
+the world outside follows: a socket would look slower than every timeout, so opening one is an
+error.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 import threading
 import time
 from asyncio import BaseEventLoop
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias, TypeVar, TypeVarTuple, Unpack
 from unittest import mock
 from weakref import WeakKeyDictionary
 
@@ -35,6 +38,9 @@ __all__ = [
     "virtual_backend",
     "virtual_clock",
 ]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 Backend: TypeAlias = Literal["asyncio", "trio"]
 BACKENDS: tuple[Backend, Backend] = ("asyncio", "trio")
@@ -64,8 +70,14 @@ class _JumpingSelector(selectors.DefaultSelector):
                 self.loop._nothing_wakes()
             return ready
         ready = super().select(0)
-        if not ready and timeout > 0:
+        if ready or timeout <= 0:
+            return ready
+        if not self.loop._awaits_a_thread():
             self.loop.now += timeout
+            return ready
+        began = time.monotonic()
+        ready = super().select(timeout)
+        self.loop.now += min(time.monotonic() - began, timeout) if ready else timeout
         return ready
 
 
@@ -82,11 +94,33 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         selector.loop = self
         super().__init__(selector)
         self._own_files = len(selector.get_map())
+        self._in_executors = 0  # calls in threads that are awaited
         self._older = {*threading.enumerate()}
 
     def time(self) -> float:
         """The virtual time, in seconds."""
         return self.now
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        """Call ``func(*args)`` in a thread, meanwhile on real time."""
+        future = super().run_in_executor(executor, func, *args)
+        self._in_executors += 1
+        future.add_done_callback(self._left_an_executor)
+        return future
+
+    def _left_an_executor(self, _: object) -> None:
+        self._in_executors -= 1
+
+    def _awaits_a_thread(self) -> bool:
+        """Whether a task waits for what runs in a thread: asyncio's, or anyio's."""
+        if self._in_executors:
+            return True
+        # The loop sees nothing of what anyio does. Its threads name the loop that they work for.
+        if not any(getattr(each, "loop", None) is self for each in threading.enumerate()):
+            return False
+        return any(_is_in(each.get_coro(), _ANYIO_S) for each in asyncio.all_tasks(self))
 
     def _patience(self, files: int) -> float | None:
         """Real seconds for which something could still wake a task; None for ever."""
@@ -116,6 +150,22 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     getaddrinfo = _no_connections
     sock_accept = _no_connections
     sock_connect = _no_connections
+
+
+# The functions that await a thread: the name, and the end of the file.
+_ANYIO_S = ("run_sync_in_worker_thread", "_asyncio.py")
+_TRIO_S = ("to_thread_run_sync", "_threads.py")
+
+
+def _is_in(coroutine: Any, function: tuple[str, str]) -> bool:
+    """Whether `coroutine` awaits, at whatever depth, that `function`."""
+    name, file = function
+    while coroutine is not None:
+        code = getattr(coroutine, "cr_code", None)
+        if code is not None and code.co_name == name and code.co_filename.endswith(file):
+            return True
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+    return False
 
 
 def _where(task: asyncio.Task[Any]) -> str:
@@ -227,8 +277,32 @@ def _trio_clock() -> Any:
     clock = MockClock(autojump_threshold=0)
     start = clock.start_clock
 
+    class Threads(trio.abc.Instrument):
+        """Has the clock follow the real one while a task waits for a thread."""
+
+        def __init__(self) -> None:
+            self._waiting: set[object] = set()
+
+        def before_task_step(self, task: Any) -> None:
+            if task in self._waiting:
+                self._waiting.discard(task)
+                self._follow()
+
+        def after_task_step(self, task: Any) -> None:
+            if _is_in(task.coro, _TRIO_S):
+                self._waiting.add(task)
+                self._follow()
+
+        def task_exited(self, task: Any) -> None:
+            self._waiting.discard(task)
+
+        def _follow(self) -> None:
+            clock.rate = 1.0 if self._waiting else 0.0
+            clock.autojump_threshold = math.inf if self._waiting else 0
+
     def start_without_sockets() -> None:
         start()
+        trio.lowlevel.add_instrument(Threads())
         trio.socket.set_custom_socket_factory(NoSockets())
         trio.socket.set_custom_hostname_resolver(NoSockets())
 
