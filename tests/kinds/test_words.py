@@ -140,9 +140,9 @@ def test_times_and_articles() -> None:
 # A number that is written by hand before a plural noun reads "1 requests" one day.
 _NOUNS = (
     "requests|tokens|rows|jobs|calls|files|lines|workers|attempts|times|shards|answers|models"
-    "|bytes|seconds"
+    "|bytes|seconds|events"
 )
-_BY_HAND = re.compile(rf"\}}(?: (?!of|has)[a-z]+)? (?:{_NOUNS})\b")
+_BY_HAND = re.compile(rf"(?:\}}|%d)(?: (?!of|has)[a-z]+)? (?:{_NOUNS})\b")
 _ARTICLE = re.compile(r"\b(?:a|an) \{[^}]*__name__")
 _RIGHT = {  # those that are never one, and what is no message
     "{len(hooks)} hooks", "{_TOKENS_PER_SECOND} tokens", "{self._alike} requests",

@@ -23,7 +23,7 @@ from headway.events import (
     SharedChanged,
 )  # fmt: skip
 from headway.kinds import Retried
-from headway.kinds._words import binds, duration, printable, rate, redacted
+from headway.kinds._words import binds, counted, duration, printable, rate, redacted
 
 __all__ = ["Log", "cleaned", "logger"]
 
@@ -142,8 +142,8 @@ class Log:
         others = f" ({self._gave_up - 1} more since the last line)" if self._gave_up > 1 else ""
         self._write(
             logging.ERROR, event,
-            "gave up job %d after %d attempts (%s): %s%s",
-            event.job, event.attempts, event.kind, event.reason, others,
+            "gave up job %d after %s (%s): %s%s",
+            event.job, counted(event.attempts, "attempt"), event.kind, event.reason, others,
         )  # fmt: skip
         self._gave_up_at = event.at
         self._gave_up = 0

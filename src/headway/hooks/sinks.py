@@ -17,7 +17,7 @@ from typing import TypeAlias
 from headway.events import Event
 from headway.hooks.around import Around
 from headway.hooks.log import Log
-from headway.kinds._words import duration, shown, with_fix
+from headway.kinds._words import counted, duration, shown, with_fix
 
 __all__ = ["Sink", "Sinks"]
 
@@ -134,10 +134,11 @@ class Sinks:
             self._slow.add(number)
             logger.warning(
                 with_fix(
-                    "on_event=%s is slow: it took %s for the last %d events, and the event loop "
+                    "on_event=%s is slow: it took %s for the last %s, and the event loop "
                     "stood still meanwhile. This is told once",
                     "on_event=queue.put of a queue.SimpleQueue, and a thread that does the work",
-                ), shown(self._sinks[number]), duration(seconds), events,
+                ), shown(self._sinks[number]), duration(seconds),
+                counted(events, "event"),
             )  # fmt: skip
 
     def _tell(self, number: int, event: Event) -> None:
