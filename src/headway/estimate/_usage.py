@@ -12,7 +12,7 @@ from itertools import islice
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
-from headway.kinds._words import number, shown
+from headway.kinds._words import number, plural, shown
 from headway.rates import Cost
 
 __all__ = [
@@ -346,7 +346,7 @@ def _flat(get: _Read) -> Tokens:
         cached = _first(get, _CACHED, odd) or 0
     if cached > (read or 0):  # then nothing is taken to be free
         if read is not None:
-            odd.append(f"{number(cached)} of {number(read)} tokens were cached")
+            odd.append(f"{number(cached)} of {number(read)} {plural(read, 'token')} were cached")
         cached = 0
     return Tokens(read, written, total, cached, either, "; ".join(dict.fromkeys(odd)))
 
