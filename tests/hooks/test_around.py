@@ -8,9 +8,12 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from hook import Recorder, refuse_once
 
 from headway import Cleared, InvalidArgument, QueueFull, Retry, Scheduler
+from headway._core import state
+from headway.events import Event, Finished, Queued, Started
 from headway.hooks.around import Around
 
 pytestmark = pytest.mark.anyio
@@ -125,3 +128,38 @@ def test_what_attach_raises_is_raised() -> None:
         Around(Taken()).attach(object())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="taken"):
         Scheduler(on_event=Taken())
+
+
+async def test_what_no_sink_wants_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ends(Recorder):
+        wants = frozenset({Finished})
+
+    def made(*args: object) -> object:
+        raise AssertionError("nobody wants it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state, "started", made)
+        patch.setattr(state, "queued", made)
+        hook = Ends()
+        assert await Scheduler(concurrency=1, on_event=hook).map(ask, range(3)) == [0, 1, 2]
+        assert await Scheduler("100/s", on_event=Ends()).submit(refuse_once(429), 1) == 1
+    assert [line for line in hook.seen if line.startswith("Fin")] == [
+        f"Finished {number} ok" for number in (1, 2, 3)
+    ]
+    both: list[type[Event]] = []
+    await Scheduler(on_event=[Ends(), lambda event: both.append(type(event))]).submit(ask, 1)
+    for _ in range(3):
+        await checkpoint()
+    assert [kind for kind in both if kind in (Queued, Started, Finished)] == [
+        Queued, Started, Finished,
+    ]  # fmt: skip
+
+
+async def test_the_event_loop_is_not_woken_for_what_the_hook_alone_wants() -> None:
+    hook = Recorder()
+    scheduler = Scheduler(concurrency=1, on_event=hook)
+    calls: list[object] = []
+    scheduler._shell.sinks._next_turn = calls.append
+    assert await scheduler.map(ask, range(3)) == [0, 1, 2]
+    assert "Finished 3 ok" in hook.seen
+    assert calls == []

@@ -106,6 +106,7 @@ async def test_a_job_inside_a_job_is_a_child_of_its_attempt(telemetry: Telemetry
         return await inner.submit(ask, n)
 
     await outer.submit(work, 1)
+    assert trace.get_current_span() is trace.INVALID_SPAN
     jobs = {told(span)["headway.scheduler.name"]: span for span in telemetry.ended("headway.job")}
     attempts = {parent_of(span): id_of(span) for span in telemetry.ended("headway.attempt")}
     assert parent_of(jobs["inner"]) == attempts[id_of(jobs["outer"])]

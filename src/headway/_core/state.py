@@ -54,6 +54,7 @@ _MOST_ODD = 100  # remarks on what servers state that are told, each once
 _MOST_USED = 2e7
 _MOST_PERIODS = 10.0
 
+_OK = Ended.OK  # an enum takes its time to find a member
 _ENDED = {
     DeadlineExceeded: Ended.TIMED_OUT,
     Unavailable: Ended.UNAVAILABLE,
@@ -68,7 +69,8 @@ class SchedulerState:
 
     `keys` gives the limits of a key's own (None: none), `weights` the shares, 1 by default. A job
     that has waited for `aging` seconds goes before those of every priority. With
-    `tracing` every job's `Queued`, `Started` and `Finished` are added to `events` too.
+    `tracing` every job's `Queued`, `Started` and `Finished` are added to `events` too, with
+    `ends_only` its `Finished` alone.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class SchedulerState:
         weights: Mapping[Hashable, float] = MappingProxyType({}),
         max_queue: float = INFINITY,
         tracing: bool = False,
+        ends_only: bool = False,
         eager: bool = False,
         aging: float = INFINITY,
     ) -> None:
@@ -100,6 +103,7 @@ class SchedulerState:
         self._registry = Flows(keys, weights)
         self.flows = self._registry.table
         self._tracing = tracing
+        self._tracing_starts = tracing and not ends_only
         self._numbers = 0
         self.abandoned = 0  # jobs up to this number are nobody's any more: their event loop is gone
         self._seen_at = now
@@ -151,7 +155,7 @@ class SchedulerState:
             and (own is None or _ready_at(own, job, now) <= now)
             and not self.refusals.credentials.latched
         ):
-            if self._tracing:
+            if self._tracing_starts:
                 self.events.append(queued(now, job))
             self._start(job, now)
             return True
@@ -212,7 +216,7 @@ class SchedulerState:
         if not self.refusals.quiet:
             self.refusals.succeeded(job, now)
         if self._tracing:
-            self.events.append(finished(now, job, Ended.OK, used or 0.0))
+            self.events.append(finished(now, job, _OK, used or 0.0))
 
     def learn(
         self, job: Job, refusal: Refusal, now: float, random: float, used: float | None = None
@@ -581,7 +585,7 @@ class SchedulerState:
         if own is not None:
             own.take(job, now)
         job.limits = own
-        if self._tracing:
+        if self._tracing_starts:
             self.events.append(started(now, job, waited))
 
     def _end_attempt(self, job: Job) -> None:
@@ -711,7 +715,7 @@ class SchedulerState:
                 limits.gate.lost(job)
 
     def _queued(self, job: Job, now: float) -> None:
-        if self._tracing:
+        if self._tracing_starts:
             self.events.append(queued(now, job))
 
     def _gone(self, job: Job, now: float) -> None:

@@ -34,6 +34,9 @@ class HasStatistics(Protocol):
 class Hook(ABC):
     """A sink that one scheduler calls around its jobs and attempts. Nothing here may wait."""
 
+    wants: frozenset[type[Event]] | None = None
+    """The events that it is told of, None for all."""
+
     @abstractmethod
     def attach(self, scheduler: HasStatistics) -> None:
         """`scheduler` was made with this hook. Raises what says that it cannot be."""
@@ -78,39 +81,57 @@ class Around:
 
     def begin(self, job: Job) -> None:
         """`job` was accepted."""
-        self._call(self._hook.begin, job)
+        try:
+            self._hook.begin(job)
+        except Exception:
+            self._tell()
 
     def enter(self, job: Job) -> None:
         """An attempt of `job` begins."""
-        self._call(self._hook.enter, job)
+        try:
+            self._hook.enter(job)
+        except Exception:
+            self._tell()
 
     def failed(self, job: Job, refusal: Refusal) -> None:
         """The attempt of `job` ended with `refusal`."""
-        self._call(self._hook.failed, job, refusal)
+        try:
+            self._hook.failed(job, refusal)
+        except Exception:
+            self._tell()
 
     def leave(self, job: Job) -> None:
         """The function of `job` is over."""
-        self._call(self._hook.leave, job)
+        try:
+            self._hook.leave(job)
+        except Exception:
+            self._tell()
 
     def forget(self) -> None:
         """All jobs are gone."""
-        self._call(self._hook.forget)
+        try:
+            self._hook.forget()
+        except Exception:
+            self._tell()
 
     def tell(self, events: Iterable[Event]) -> None:
         """`events` happened."""
+        wants = self._hook.wants
         for event in events:
-            self._call(self._hook, event)
+            if wants is None or type(event) in wants:
+                try:
+                    self._hook(event)
+                except Exception:
+                    self._tell()
 
-    def _call(self, method: Callable[..., object], *args: object) -> None:
-        try:
-            method(*args)
-        except Exception:
-            if not self._failed:
-                self._failed = True
-                logger.exception(
-                    "the hook %s raised; the job goes on, and this is told once",
-                    type(self._hook).__name__,
-                )
+    def _tell(self) -> None:
+        """The hook has just raised."""
+        if not self._failed:
+            self._failed = True
+            logger.exception(
+                "the hook %s raised; the job goes on, and this is told once",
+                type(self._hook).__name__,
+            )
 
 
 def around(sinks: Iterable[Callable[[Event], object]]) -> Around | None:

@@ -57,7 +57,7 @@ class Log:
     """A listener for ``on_event=`` that writes to the logger ``headway``."""
 
     # None that comes with each job: whoever listens to those would pay for this too.
-    wants = frozenset(
+    wants: frozenset[type[Event]] | None = frozenset(
         {Closed, Forgotten, GaveUp, Ignored, LimitChanged, Outdated, Recovered, Refused,
          SharedChanged}
     )  # fmt: skip

@@ -11,8 +11,10 @@ are read of `statistics()`, which cost a job nothing.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -62,6 +64,8 @@ _ATTRIBUTES = {
 # Seconds: a job waits for minutes where a limit is tight, and answers are quick where it is not.
 _BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 
+_OK = Ended.OK  # an enum takes its time to find a member
+
 _OUTCOMES: Mapping[Ended | Kind, str] = MappingProxyType(
     {
         Ended.OK: "succeeded",
@@ -70,8 +74,6 @@ _OUTCOMES: Mapping[Ended | Kind, str] = MappingProxyType(
         Ended.TIMED_OUT: "timed_out",
     }
 )  # all others failed
-
-_ATTEMPT = context.create_key("headway-attempt")
 
 
 def observe(
@@ -103,6 +105,8 @@ class OpenTelemetry(Hook):
     Raises `InvalidArgument` for a name or number that is none.
     """
 
+    wants = frozenset({Retrying, Finished})
+
     def __init__(
         self,
         *,
@@ -127,6 +131,7 @@ class OpenTelemetry(Hook):
             explicit_bucket_boundaries_advisory=_BUCKETS,
         )  # fmt: skip
         self._attached = False
+        self._labels: dict[tuple[Hashable, Ended | Kind], dict[str, str]] = {}  # of known keys
         self._traces: dict[int, _Trace] = {}  # of jobs that have not ended, by number
         self._running: dict[int, _Current] = {}  # what is current while their functions run
 
@@ -145,40 +150,44 @@ class OpenTelemetry(Hook):
         """Begin the span of `job`, a child of the one that is current where it is called."""
         if job.number in self._traces:
             return
-        span = self._tracer.start_span(
-            "headway.job",
-            attributes={
-                "headway.scheduler.name": self._name,
-                "headway.job.priority": job.priority,
-            },
-        )
-        if job.flow.key is not None:
-            key = str(job.flow.key)
-            span.set_attribute("headway.job.key", self._keys.name_of(key) or cleaned(key))
-        self._traces[job.number] = _Trace(job, span)
+        attributes: dict[str, str | float] = {
+            "headway.scheduler.name": self._name,
+            "headway.job.priority": job.priority,
+        }
+        key = job.flow.key
+        if key is not None:
+            attributes["headway.job.key"] = self._keys.name_of(str(key)) or _cleaned(str(key))
+        span = self._tracer.start_span("headway.job", attributes=attributes)
+        recording = span.is_recording()
+        made = recording or (span is not trace.INVALID_SPAN and _is_new(span))
+        self._traces[job.number] = _Trace(job, span if made else None, recording)
 
     def enter(self, job: Job) -> None:
         """Begin the span of an attempt, which is the current one until `leave`."""
         mine = self._traces[job.number]
-        span = self._tracer.start_span(
-            "headway.attempt",
-            context=trace.set_span_in_context(mine.span),
-            attributes={
-                "headway.attempt.number": job.attempts,
-                "headway.attempt.tokens_reserved": float(job.cost),
-            },
-        )
+        if mine.span is None:
+            return
+        attributes: dict[str, float] = {
+            "headway.attempt.number": job.attempts,
+            "headway.attempt.tokens_reserved": float(job.cost),
+        }
         if job.attempts > 1:
-            span.set_attribute("http.request.resend_count", job.attempts - 1)
-        mine.attempt = span
+            attributes["http.request.resend_count"] = job.attempts - 1
         outer = context.get_current()
-        running = self._running[job.number] = _Current(outer)
-        context.attach(context.set_value(_ATTEMPT, running, trace.set_span_in_context(span, outer)))
+        mine.attempt = span = self._tracer.start_span(
+            "headway.attempt",
+            context=trace.set_span_in_context(mine.span, outer),
+            attributes=attributes,
+        )
+        running = self._running[job.number] = _Current(outer, _RUNNING.get())
+        _RUNNING.set(running)
+        context.attach(trace.set_span_in_context(span, outer))
 
     def leave(self, job: Job) -> None:
         """Make current again what was, unless a garbage collector is here in another context."""
         running = self._running.pop(job.number, None)
-        if running is not None and context.get_value(_ATTEMPT) is running:
+        if running is not None and _RUNNING.get() is running:
+            _RUNNING.set(running.before)
             context.attach(running.outer)
 
     def failed(self, job: Job, refusal: Refusal) -> None:
@@ -211,72 +220,90 @@ class OpenTelemetry(Hook):
 
     def __call__(self, event: Event) -> None:
         """End the spans of what `event` says has ended."""
-        if isinstance(event, Retrying):
+        if isinstance(event, Finished):
+            mine = self._traces.pop(event.job, None)
+            if mine is not None:
+                mine.end(event.outcome, event.tokens)
+                self._measure(mine.job, event)
+        elif isinstance(event, Retrying):
             mine = self._traces.get(event.job)
             if mine is not None:
                 mine.end_attempt(event.kind)
-        elif isinstance(event, Finished):
-            mine = self._traces.pop(event.job, None)
-            if mine is not None:
-                mine.span.set_attributes(_usage(event.tokens))
-                mine.end(event.outcome)
-                self._measure(mine.job, event)
 
     def _measure(self, job: Job, event: Finished) -> None:
-        attributes = {
-            "headway.scheduler.name": self._name,
-            **_ended_by(event.outcome),
-        }
-        if (key := self._keys.name_of(str(job.flow.key))) is not None:
-            attributes["headway.job.key"] = key
-        self._duration.record(max(0.0, event.at - job.submitted_at), attributes)
-        self._waited.record(job.waited, attributes)
+        labels = self._labels.get((event.key, event.outcome))
+        if labels is None:
+            labels = {"headway.scheduler.name": self._name, **_ended_by(event.outcome)}
+            if (name := self._keys.name_of(str(event.key))) is not None:
+                labels["headway.job.key"] = name
+                self._labels[event.key, event.outcome] = labels
+        took = event.at - job.submitted_at
+        self._duration.record(took if took > 0 else 0.0, labels)
+        self._waited.record(job.waited, labels)
+
+
+_cleaned = lru_cache(1_000)(cleaned)  # of the keys that have no metrics of their own
+
+
+def _is_new(span: Span) -> bool:
+    """Whether a tracer has begun `span`, and does not go on with the one that is current."""
+    return span.get_span_context() is not trace.get_current_span().get_span_context()
 
 
 @dataclass(slots=True, eq=False)
 class _Current:
-    """While the function of a job runs: the context that was the current one before."""
+    """While the function of a job runs: what was current before."""
 
     outer: context.Context
+    before: _Current | None
+
+
+_RUNNING: ContextVar[_Current | None] = ContextVar("headway_running", default=None)
 
 
 @dataclass(slots=True)
 class _Trace:
-    """The open spans of a job."""
+    """The open spans of a job, None where its tracer makes none."""
 
     job: Job
-    span: Span
+    span: Span | None
+    recording: bool  # whether somebody will see the attributes of `span`
     attempt: Span | None = None
     refusal: Refusal | None = None  # of the attempt
 
     def end_attempt(self, outcome: Ended | Kind) -> None:
-        """Its attempt, where there is one, has ended with `outcome`."""
+        """Its attempt, where there is one, has ended with `outcome`, and will be followed."""
         if self.attempt is not None:
             _end(self.attempt, outcome, self.refusal)
             self.attempt = self.refusal = None
 
-    def end(self, outcome: Ended | Kind) -> None:
-        """It has ended with `outcome`."""
+    def end(self, outcome: Ended | Kind, tokens: float = 0.0) -> None:
+        """It has ended with `outcome`, and used so many tokens."""
+        if self.span is None:
+            return
         job, refusal = self.job, self.refusal
-        self.end_attempt(outcome)
-        self.span.set_attributes(
-            {
-                "headway.job.attempts": job.attempts,
-                "headway.job.waited": job.waited,
-                **_ended_by(outcome),
-            }
-        )
+        if self.attempt is not None:
+            _end(self.attempt, outcome, refusal)
+        if self.recording:
+            self.span.set_attributes(
+                {
+                    "headway.job.attempts": job.attempts,
+                    "headway.job.waited": job.waited,
+                    **_ended_by(outcome),
+                    **_usage(tokens),
+                }
+            )
         _end(self.span, outcome, refusal)
 
 
 def _ended_by(outcome: Ended | Kind) -> dict[str, str]:
     """How a job ended, in the word that `statistics()` counts it by; and by what it failed."""
     said = {"headway.job.outcome": _OUTCOMES.get(outcome, "failed")}
-    return said if outcome is Ended.OK else {**said, "error.type": outcome.value}
+    return said if outcome is _OK else {**said, "error.type": outcome.value}
 
 
 def _end(span: Span, outcome: Ended | Kind, refusal: Refusal | None) -> None:
-    if outcome is not Ended.OK:
+    if outcome is not _OK:
         span.set_attribute("error.type", outcome.value)
         if outcome not in (Ended.CANCELLED, Ended.CLEARED):  # the user's own wish
             span.set_status(StatusCode.ERROR, redacted(refusal.message) if refusal else None)

@@ -15,11 +15,11 @@ from contextlib import AbstractContextManager
 from typing import TypeAlias
 
 from headway.events import Event
-from headway.hooks.around import Around
+from headway.hooks.around import Around, Hook
 from headway.hooks.log import Log
 from headway.kinds._words import counted, duration, shown, with_fix
 
-__all__ = ["Sink", "Sinks"]
+__all__ = ["Sink", "Sinks", "wanted"]
 
 logger = logging.getLogger("headway")
 
@@ -29,6 +29,16 @@ _FOR_AN_EVENT = 0.001
 _MOST_BEHIND = 0.25
 
 Sink: TypeAlias = Callable[[Event], object]
+
+
+def wanted(sinks: Iterable[Sink], *events: type[Event]) -> bool:
+    """Whether one of `sinks` is to be told of one of `events`."""
+    return any(wants is None or not wants.isdisjoint(events) for wants in map(_wants, sinks))
+
+
+def _wants(sink: Sink) -> frozenset[type[Event]] | None:
+    """The events that `sink` is told of; None for all."""
+    return sink.wants if isinstance(sink, Log | Hook) else None
 
 
 class Sinks:
@@ -45,7 +55,13 @@ class Sinks:
         next_turn: Callable[[Callable[[], object]], object],
     ) -> None:
         self._sinks = tuple(sinks)
-        self._wants = [sink.wants if isinstance(sink, Log) else None for sink in self._sinks]
+        self._wants = [_wants(sink) for sink in self._sinks]
+        all_wanted = [one for one in self._wants if one is not None]
+        self._wanted = (
+            frozenset[type[Event]]().union(*all_wanted)
+            if len(all_wanted) == len(self._wants)
+            else None
+        )
         self._around = around
         self._events = events
         self._lock = lock
@@ -122,7 +138,13 @@ class Sinks:
             return events
 
     def _take(self) -> None:
-        self._waiting += self._events
+        wanted = self._wanted
+        if wanted is None:
+            self._waiting += self._events
+        else:
+            for event in self._events:
+                if type(event) in wanted:
+                    self._waiting.append(event)
         self._events.clear()
 
     def _took(self, number: int, seconds: float, events: int) -> None:
