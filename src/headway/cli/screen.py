@@ -7,14 +7,13 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from rich.console import Group
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.widgets import DataTable, Footer, Static
 
-from headway.cli.watched import all_drawn, drawn, rate_now, state
+from headway.cli.watched import moments_of, page, rate_now, state
 from headway.errors import HeadwayError
 from headway.hooks.watch.client import Target, ask, look
 from headway.hooks.watch.history import History, Moment
@@ -26,13 +25,6 @@ _EVERY = 1.0  # seconds between two looks
 _AGAIN = 3.0  # seconds in which d is pressed a second time
 _ALL = "all"
 _NAME = 24  # columns: the number of the process and its state have to be seen beside it
-_NOBODY = """\
-Nothing is watched here.
-
-A program is seen when it says   headway.watch(scheduler)
-A bulk run is seen by itself:    headway run requests.jsonl
-
-This page looks again every second."""
 _HELP = (
     "up, down: choose a process. page up, page down: scroll. p: pause, and go on. d, twice: drain. "
     "q, Ctrl-C: quit."
@@ -40,7 +32,10 @@ _HELP = (
 
 
 class Top(App[None]):
-    """Every scheduler that is watched, or the one at `path` alone; asked once a second."""
+    """Every scheduler that is watched, or the one at `path` alone; asked once a second.
+
+    `first` is what a first look found, and what was wrong with others.
+    """
 
     CSS = """
     #processes { height: auto; max-height: 8; }
@@ -60,8 +55,11 @@ class Top(App[None]):
     ENABLE_COMMAND_PALETTE = False
     TITLE = "headway top"
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(
+        self, path: Path | None = None, first: tuple[list[Target], list[str]] | None = None
+    ) -> None:
         super().__init__()
+        self._first = first
         self.found: list[Target] = []
         self._only = path
         self._histories: dict[Path, History] = {}
@@ -82,7 +80,10 @@ class Top(App[None]):
     def on_mount(self) -> None:
         """Look at once, and then again and again."""
         self.set_interval(_EVERY, self._look)
-        self._look()
+        if self._first is None:
+            self._look()
+        else:
+            self.call_after_refresh(self._see, *self._first)
 
     def _look(self) -> None:
         since = {path: history.last for path, history in self._histories.items()}
@@ -102,9 +103,9 @@ class Top(App[None]):
         self._histories = {p: one for p, one in self._histories.items() if p in paths}
         for each in self.found:
             history = self._histories.setdefault(each.path, History())
-            for moment in each.status.get("history", ()):
+            for moment in moments_of(each.status):
                 if moment[0] > history.last:
-                    history.add(Moment(*moment))
+                    history.add(moment)
         self._fill_table()
         self.draw()
 
@@ -157,19 +158,11 @@ class Top(App[None]):
         if not self._is_up:
             return
         detail = self.query_one("#detail", Static)
-        chosen, width = self.chosen, max(20, self.size.width - 3)
         if not self._looked:
             detail.update("")
-        elif not chosen:
-            detail.update(Text("\n".join([_NOBODY, "", *self._problems])))
-        else:
-            several = [(str(one), one.status, self._moments(one)) for one in chosen]
-            if len(several) == 1:
-                ((title, status, moments),) = several
-                page = drawn(status, moments, width, title=title)
-            else:
-                page = all_drawn(several, width)
-            detail.update(Group(page, *(Text(problem, "yellow") for problem in self._problems)))
+            return
+        several = [(str(one), one.status, self._moments(one)) for one in self.chosen]
+        detail.update(page(several, self._problems, self.size.width))
 
     def on_data_table_row_highlighted(self) -> None:
         """Another one is chosen."""

@@ -13,6 +13,8 @@ from headway.errors import HeadwayError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from headway.hooks.watch.client import Target
+
 __all__ = ["top"]
 
 
@@ -35,33 +37,50 @@ def top(
         path = None if which is None else choose(which).path
     except (HeadwayError, OSError) as error:
         raise refused(error) from None
+    from headway.hooks.watch.client import look
+
+    found, problems = look(since={})
+    found = [each for each in found if path in (None, each.path)]
     streams = (sys.stdin, sys.stdout, sys.stderr)  # textual reads the first and writes the last
-    if not all(stream is not None and stream.isatty() for stream in streams):
-        _print(path)
-        return
-    from headway.cli.screen import Top
-
-    garbage.collect()
-    Top(path).run()
+    if all(stream is not None and stream.isatty() for stream in streams):
+        _show(path, found, problems)
+    else:
+        _print(found, problems)
 
 
-def _print(path: "Path | None") -> None:
-    """One look at the one at `path`, or all, where no terminal is there to draw on."""
+def _show(path: "Path | None", found: "list[Target]", problems: list[str]) -> None:
+    """Draw what was found at once, and have textual go on: to import that takes longer than all
+    the rest.
+    """
+    from rich.console import Console
+    from rich.padding import Padding
+
+    from headway.cli.watched import moments_of, page
+
+    console = Console(stderr=True, markup=False, highlight=False, emoji=False)
+    several = [(str(one), one.status, moments_of(one.status)) for one in found]
+    with console.screen():
+        console.print(Padding(page(several, problems, console.width), (0, 1)))
+        from headway.cli.screen import Top
+
+        garbage.collect()
+        Top(path, (found, problems)).run()
+
+
+def _print(found: "list[Target]", problems: list[str]) -> None:
+    """Print what was found, where no terminal is there to draw on."""
     from rich.console import Console
 
-    from headway.cli.watched import drawn
-    from headway.hooks.watch.client import NOTHING, look
-    from headway.hooks.watch.history import Moment
+    from headway.cli.watched import drawn, moments_of
+    from headway.hooks.watch.client import NOTHING
 
     garbage.collect()
-    found, problems = look(since={})
     for each in problems:
         say(f"headway: {each}")
     if not found:
         tell(NOTHING)
     console = Console(highlight=False, markup=False, emoji=False)
     for one in found:
-        if path in (None, one.path):
-            moments = [Moment(*moment) for moment in one.status.get("history", ())]
-            title, plain = str(one), console.options.ascii_only
-            console.print(drawn(one.status, moments, console.width, title=title, plain=plain))
+        title, plain = str(one), console.options.ascii_only
+        moments = moments_of(one.status)
+        console.print(drawn(one.status, moments, console.width, title=title, plain=plain))

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -17,9 +18,17 @@ from headway.kinds import _words as words
 
 __all__ = [
     "LimitBar", "all_drawn", "bars", "charts_of", "drawn", "facts", "key_lines", "limit_lines",
-    "line", "rate_now", "state",
+    "line", "moments_of", "page", "rate_now", "state",
 ]  # fmt: skip
 
+_NOBODY = """\
+Nothing is watched here.
+
+A program is seen when it says   headway.watch(scheduler)
+A bulk run is seen by itself:    headway run requests.jsonl
+
+This page looks again every second."""
+_MARGIN = 3  # columns of a page for its scroll bar and a blank at each side
 _LATELY = 60.0  # seconds over which a rate is measured
 _NAME = 14  # columns of the names at the left
 _KEYS = 50  # shown at most
@@ -92,6 +101,30 @@ def _so_far(figures: Mapping[str, Any]) -> str:
 def _counts(refused: Mapping[str, int], *retried: Retried) -> str:
     counts = ((kind, refused.get(kind, 0)) for kind in Kind if kind.retried in retried)
     return ", ".join(f"{count:,} {kind}" for kind, count in counts if count)
+
+
+def moments_of(status: Mapping[str, Any]) -> list[Moment]:
+    """The history that came with `status`."""
+    return [Moment(*moment) for moment in status.get("history", ())]
+
+
+def page(
+    several: Sequence[tuple[str, Mapping[str, Any], Sequence[Moment]]],
+    problems: Iterable[str],
+    columns: int,
+) -> Text | Group:
+    """A page of so many columns: one with all that is known, several in a few lines each, and what
+    is wrong with others.
+    """
+    if not several:
+        return Text("\n".join([_NOBODY, "", *problems]))
+    width = max(20, columns - _MARGIN)
+    if len(several) == 1:
+        ((title, status, moments),) = several
+        found = drawn(status, moments, width, title=title)
+    else:
+        found = all_drawn(several, width)
+    return Group(found, *(Text(problem, "yellow") for problem in problems))
 
 
 def rate_now(moments: Sequence[Moment]) -> float:
