@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import tempfile
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from clocks import VIRTUAL
 from compiled import compile_all
 from depth import depth
 from hypothesis import HealthCheck, settings
+from llmock.pytest_plugin import LLMock
 from sites import site
 
 # What the environment of whoever runs the tests holds is none of theirs: a proxy stands between
@@ -82,4 +84,18 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return VIRTUAL[request.param]()
 
 
-__all__ = ["anyio_backend", "site"]
+@pytest.fixture
+def llmock(llmock: LLMock) -> LLMock:
+    """The server of all tests, which has read what those before have sent: a request of a client
+    that was killed waits in a socket, and would count as this test's.
+    """
+    host = llmock.url.removeprefix("http://")
+    for _ in range(2):  # the server accepts in one turn of its loop, and reads in another
+        connection = HTTPConnection(host, timeout=60)
+        connection.request("GET", "/health")
+        assert connection.getresponse().status == 200
+        connection.close()
+    return llmock.reset()
+
+
+__all__ = ["anyio_backend", "llmock", "site"]
