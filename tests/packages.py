@@ -4,10 +4,12 @@ tests are skipped, and fail with CI=true, where nothing is to be skipped in sile
 
 from __future__ import annotations
 
+import gc
 import os
 from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -37,6 +39,18 @@ def _of(name: str, extra: str) -> Any:
     return _Later(name)
 
 
+def imported(name: str) -> ModuleType:
+    """The module of that name. What its import makes stays: no collection goes through it, now or
+    later, which takes a test more than the import.
+    """
+    gc.disable()
+    try:
+        return import_module(name)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 class _Later:
     """A module that is imported when it is first used: each process collects every test."""
 
@@ -45,7 +59,7 @@ class _Later:
 
     @cached_property
     def _module(self) -> Any:
-        return import_module(self._name)
+        return imported(self._name)
 
     def __getattr__(self, member: str) -> Any:
         if member.startswith("_"):  # pytest asks each name of a test's module for some of them

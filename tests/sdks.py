@@ -7,10 +7,10 @@ of pytest-xdist gets them all and the others import none.
 
 from __future__ import annotations
 
-import gc
 import sys
-from importlib import import_module
 from types import ModuleType
+
+from packages import imported
 
 _NAMES = {
     "anthropic": "anthropic",
@@ -24,10 +24,5 @@ def __getattr__(name: str) -> ModuleType:
     if name not in _NAMES:
         raise AttributeError(name)
     if (found := sys.modules.get(_NAMES[name])) is None:
-        gc.disable()  # what an import makes stays, and each collection would go through it
-        try:
-            found = import_module(_NAMES[name])
-        finally:
-            gc.freeze()
-            gc.enable()
+        found = imported(_NAMES[name])
     return found

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 from llmock.pytest_plugin import LLMock
-from packages import of_frameworks
+from packages import imported, of_frameworks
 from pages import DOCS, blocks
 
 # Of the frameworks themselves.
@@ -51,7 +50,7 @@ def run(page: str, why: str = "Why") -> Any:
 @pytest.mark.parametrize("page", PACKAGES)
 def test_a_recipe(page: str, server: LLMock, capsys: pytest.CaptureFixture[str]) -> None:
     of_frameworks(PACKAGES[page])
-    import_module(PACKAGES[page])
+    imported(PACKAGES[page])
     server.reply(REPLY, times=None)
     statistics = run(page).statistics()
     (said,) = blocks(DOCS / "recipes" / f"{page}.md", "text")
