@@ -12,7 +12,7 @@ import anyio
 import pytest
 import trio
 
-from headway import InvalidArgument, Scheduler, sync
+from headway import InvalidArgument, MissingExtra, Scheduler, sync
 from headway.testing import NoRealSockets, NothingWakes, VirtualLoop, virtual_backend, virtual_clock
 from headway.testing.clock import BACKENDS, Follower
 
@@ -110,6 +110,12 @@ def test_a_backend_that_is_none() -> None:
     assert str(caught.value) == (
         '\'curio\' is no event loop that anyio knows. Fix: "asyncio" or "trio".'
     )
+
+
+def test_without_trio_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headway.testing.clock.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"pip install trio$"):
+        virtual_backend("trio")
 
 
 def test_a_follower_goes_on_over_loops_and_never_back() -> None:

@@ -25,7 +25,7 @@ from weakref import WeakKeyDictionary
 
 import anyio
 
-from headway.errors import HeadwayError, InvalidArgument
+from headway.errors import HeadwayError, InvalidArgument, MissingExtra
 from headway.kinds._words import shown
 
 __all__ = [
@@ -248,11 +248,17 @@ def virtual_clock() -> Iterator[VirtualClock]:
 def virtual_backend(name: Backend = "asyncio", /) -> tuple[str, dict[str, Any]]:
     """What anyio's pytest plugin takes for an ``anyio_backend`` on virtual time.
 
-    Raises `InvalidArgument` for a loop that is neither asyncio's nor trio's.
+    Raises `InvalidArgument` for a loop that is neither asyncio's nor trio's, and `MissingExtra`
+    for trio's where it is not installed.
     """
     if name == "asyncio":
         return name, {"loop_factory": VirtualLoop}
     if name == "trio":
+        if not find_spec("trio"):
+            raise MissingExtra(
+                "a virtual clock of trio's needs the package trio, which is not installed",
+                fix="install it with: pip install trio",
+            )
         return name, {"clock": _trio_clock()}
     raise InvalidArgument(
         f"{shown(name)} is no event loop that anyio knows", fix='"asyncio" or "trio".'
