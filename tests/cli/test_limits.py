@@ -45,6 +45,7 @@ def test_names_looks_and_a_reset() -> None:
     assert len(found["workers"]) == 1
     assert headway("acme {1}", "--reset") == "forgotten: 'acme {1}'\n"
     assert headway("acme {1}", "--reset") == "nothing is kept at 'acme {1}'\n"
+    assert headway() == "no limits are shared here\n"
     assert "no worker has shared limits there yet" in headway("acme {1}")
 
 

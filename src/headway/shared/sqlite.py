@@ -79,13 +79,15 @@ class SqliteStore:
 
     @staticmethod
     def names_here() -> list[str]:
-        """The names that have a file in the state folder of the user."""
+        """The names under which something is kept in the state folder of the user."""
         folder = _folder()
         found = []
         for path in sorted(folder.glob("*.db")) if folder.is_dir() else []:
             try:
                 with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-                    row = connection.execute("SELECT said FROM headway_name").fetchone()
+                    row = connection.execute(
+                        "SELECT said FROM headway_name WHERE EXISTS (SELECT * FROM headway)"
+                    ).fetchone()
             except sqlite3.DatabaseError:
                 continue
             if row is not None:
