@@ -240,7 +240,8 @@ WRONG = {
     "key": (
         failed(401, "Invalid API key provided."),
         "the provider refuses the key (status 401). together says: Invalid API key provided. "
-        "Fix: set the right key (TOGETHER_API_KEY for Together AI).",
+        "Fix: set the right key in the variable of its provider (TOGETHER_API_KEY, OPENAI_API_KEY, "
+        "…).",
     ),
     "money": (
         failed(402, "Monthly limit reached", type="credit_limit"),

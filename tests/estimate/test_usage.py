@@ -197,8 +197,8 @@ async def test_a_result_without_usage_is_told_once(caplog: pytest.LogCaptureFixt
         await limited.submit(give, "x")
     assert [record.getMessage() for record in caplog.records] == [
         "a limit of tokens holds, and a str does not say how many it used: attempts count as what "
-        "they reserved. This is told once. Fix: usage=, a function of the result that returns the "
-        "tokens it used"
+        "they reserved. This is told once. Fix: with_options(usage=...), a function of the result "
+        "that returns the tokens it used"
     ]
 
 

@@ -327,7 +327,8 @@ class Shell(LoopClock):
                 with_fix(
                     "a limit of tokens holds, and %s does not say how many it used: attempts "
                     "count as what they reserved. This is told once",
-                    "usage=, a function of the result that returns the tokens it used",
+                    "with_options(usage=...), a function of the result that returns the tokens it "
+                    "used",
                 ), a(type(result).__name__),
             )  # fmt: skip
 

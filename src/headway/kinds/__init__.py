@@ -139,6 +139,7 @@ class Kind(StrEnum):
     AUTH = (
         "auth", "the key is wrong or missing (401)", 401,
         Retried.DOUBTED, Moves.LATCH, None, "green", True,
-        "the provider refuses the key", "set the right key (TOGETHER_API_KEY for Together AI)",
+        "the provider refuses the key",
+        "set the right key in the variable of its provider (TOGETHER_API_KEY, OPENAI_API_KEY, …)",
         "Set {key} to a valid one",
     )  # fmt: skip

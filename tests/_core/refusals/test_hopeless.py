@@ -23,7 +23,11 @@ INFINITY = float("inf")
 @pytest.mark.parametrize(
     ("kind", "fix"),
     [
-        (Kind.AUTH, "set the right key (TOGETHER_API_KEY for Together AI)"),
+        (
+            Kind.AUTH,
+            "set the right key in the variable of its provider (TOGETHER_API_KEY, "
+            "OPENAI_API_KEY, …)",
+        ),
         (Kind.QUOTA, "raise the account's spending limit or add credit"),
     ],
 )
