@@ -101,6 +101,9 @@ def test_runs(environment: None, tmp_path: Path) -> None:
         if said is not None and text != said
     ]
     assert wrong == []
+    # No block does what its own log advises against, but for the one that shows a wrong key.
+    advised = [line for line in done.stderr.splitlines() if " Fix: " in line]
+    assert [line.partition(":")[0] for line in advised] == ["auth"]
 
 
 def test_every_block_runs() -> None:
