@@ -32,22 +32,35 @@ class Hub:
     ) -> None:
         self.random = Random(seed)
         self.faults = (lost, repeated, slow)
-        self.kept: dict[str, bytes] = {}
+        self.kept: dict[str, tuple[bytes, dict[str, bytes]]] = {}  # and each worker's last reply
         self.away = False
         self.offset = self.random.uniform(-1e5, 1e5)  # of its clock
         self.calls: list[tuple[float, str]] = []  # when, and by which worker
 
     def step(self, name: str, call: dict[str, Any]) -> dict[str, Any]:
-        """Step the ledger `name`, as a store that keeps bytes does."""
-        kept = self.kept.get(name)
-        state = None if kept is None else marshal.loads(kept)
+        """Step the ledger `name`, as a store that keeps bytes does. Of the replies, which are most
+        of a state, it reads and writes the caller's alone.
+        """
+        kept, replies = self.kept.get(name, (None, {}))
+        state: Any = None if kept is None else marshal.loads(kept)
+        caller = call["id"]
+        if caller in replies:
+            state["workers"][caller]["reply"] = marshal.loads(replies[caller])
         state, reply = step(state, call, anyio.current_time() + self.offset)
-        self.kept[name] = marshal.dumps(state)
+        workers = state["workers"]
+        replies = {worker: old for worker, old in replies.items() if worker in workers}
+        if caller in workers:
+            replies[caller] = marshal.dumps(workers[caller].pop("reply"))
+        self.kept[name] = marshal.dumps(state), replies
         return reply
 
     def state(self, name: str = "limits") -> Any:
         """The state of a ledger."""
-        return marshal.loads(self.kept[name])
+        kept, replies = self.kept[name]
+        state = marshal.loads(kept)
+        for worker, reply in replies.items():
+            state["workers"][worker]["reply"] = marshal.loads(reply)
+        return state
 
 
 class Line:
@@ -95,6 +108,8 @@ class Line:
         return random.uniform(0.02, 0.2) if random.random() < slow else random.expovariate(2000)
 
     async def _thaw(self) -> None:
+        if self.frozen_until <= anyio.current_time():
+            return
         with anyio.CancelScope(shield=True):  # no timer of a process that stands still goes off
             await anyio.sleep(max(0.0, self.frozen_until - anyio.current_time()))
 

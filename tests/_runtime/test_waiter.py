@@ -74,3 +74,45 @@ async def test_each_is_its_own(make: Callable[[], Callable[[], Waiter]]) -> None
     first.set()
     await first
     assert not second.is_set()
+
+
+@pytest.mark.parametrize(("after", "was_set"), [(2, True), (4, False)])
+async def test_a_wait_may_have_an_end(
+    make: Callable[[], Callable[[], Waiter]], after: float, was_set: bool
+) -> None:
+    waiter = make()()
+    began = anyio.current_time()
+
+    async def later() -> None:
+        await anyio.sleep(after)
+        waiter.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(later)
+        assert await waiter.until(began + 3) is was_set
+        assert anyio.current_time() == pytest.approx(began + min(after, 3))
+
+
+async def test_a_moment_that_has_passed_is_not_waited_for(
+    make: Callable[[], Callable[[], Waiter]],
+) -> None:
+    waiters = make()
+    began = anyio.current_time()
+    assert not await waiters().until(began - 1)
+    waiter = waiters()
+    waiter.set()
+    assert await waiter.until(began - 1)
+    assert anyio.current_time() == began
+
+
+async def test_a_wait_with_an_end_can_be_cancelled_and_leaves_no_timer(
+    make: Callable[[], Callable[[], Waiter]],
+) -> None:
+    waiter = make()()
+    began = anyio.current_time()
+    with anyio.move_on_after(2) as scope:
+        await waiter.until(began + 100)
+    assert scope.cancelled_caught
+    waiter.set()
+    await settle_down()
+    assert anyio.current_time() == pytest.approx(began + 2)

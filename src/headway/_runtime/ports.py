@@ -77,14 +77,13 @@ class Ports:
         """Ask for what is wanted, and stop asking for what is wanted no more."""
         for owner in (*self.owners, *self.busy) if self.busy else self.owners:
             asked = self._asked.get(owner)
-            if not owner.port.wanted:
+            wanted = owner.port.wanted if asked is None else owner.port.nudge()
+            if not wanted:
                 self.busy.pop(owner, None)
                 if asked is not None:
                     self._asked.pop(owner)()
             elif asked is None:
                 self._asked[owner] = self._spawn(partial(self._ask, owner))
-            else:
-                owner.port.nudge()
 
     def forget(self) -> None:
         """The event loop is gone, and the tasks with it."""

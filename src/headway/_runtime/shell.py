@@ -587,8 +587,7 @@ class Shell(LoopClock):
         self._leave(job)
 
     async def _lead(self, job: Job) -> None:
-        with anyio.move_on_after(self._armed - self.clock()):
-            await job.waiter
+        if await job.waiter.until(self._armed):
             return
         self._armed = INFINITY
         if job.waiter.is_set():

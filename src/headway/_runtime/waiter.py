@@ -25,7 +25,11 @@ class Waiter(Protocol):
         """Whether it was set, or its wait was cancelled: it cannot be awaited again."""
         ...
 
-    def __await__(self) -> Generator[Any, Any, None]: ...
+    def __await__(self) -> Generator[Any, Any, object]: ...
+
+    async def until(self, moment: float) -> bool:
+        """Wait for it until the clock of the loop shows `moment`; whether it was set before."""
+        ...
 
 
 class Flag(Protocol):
@@ -44,14 +48,26 @@ class Flag(Protocol):
         ...
 
 
-class _FutureWaiter(Future[None]):
+class _FutureWaiter(Future[bool]):  # whether it was set, and not out of time
     __slots__ = ()
 
     def set(self) -> None:
         if not self.done():
-            self.set_result(None)
+            self.set_result(True)
 
     is_set = Future.done
+
+    async def until(self, moment: float) -> bool:
+        """Wait for it until then: a timer alone, where a scope would cancel the task."""
+        timer = self.get_loop().call_at(moment, self._ring)
+        try:
+            return await self
+        finally:
+            timer.cancel()
+
+    def _ring(self) -> None:
+        if not self.done():
+            self.set_result(False)
 
 
 def asyncio_waiters(loop: AbstractEventLoop) -> Callable[[], Waiter]:
@@ -61,6 +77,7 @@ def asyncio_waiters(loop: AbstractEventLoop) -> Callable[[], Waiter]:
 
 def trio_waiters() -> Callable[[], Waiter]:
     """How to make one for a task of trio's."""
+    from trio import CancelScope
     from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
 
     class TaskWaiter:
@@ -83,6 +100,11 @@ def trio_waiters() -> Callable[[], Waiter]:
             if not self._set:
                 self._task = current_task()
                 yield from wait_task_rescheduled(self._abort).__await__()  # noqa: ASYNC105 - awaited, by yield from
+
+        async def until(self, moment: float) -> bool:
+            with CancelScope(deadline=moment) as scope:
+                await self
+            return not scope.cancelled_caught
 
         def _abort(self, _: object) -> Abort:
             self._task = None

@@ -8,6 +8,8 @@ from typing import Any
 
 import anyio
 
+from headway._runtime.clock import running_loop
+from headway._runtime.waiter import Waiter
 from headway.errors import HeadwayError
 from headway.providers import InvalidSettings
 from headway.shared.port import SharedPort
@@ -37,7 +39,7 @@ class SharedOwner:
         self._tell = tell  # what the port says has happened
         self._pid = os.getpid()
         self._armed = INFINITY  # what it sleeps to
-        self._woken: anyio.Event | None = None
+        self._woken: Waiter | None = None
         port.owner = self
         self._began: float | None = None  # when it first asked, until it is answered
         self._broken_at = -INFINITY
@@ -48,10 +50,12 @@ class SharedOwner:
         """Whether there is anything to ask or to tell."""
         return self.port.due_at(self._clock()) < INFINITY
 
-    def nudge(self) -> None:
-        """Something has changed: the next call may be due sooner."""
-        if self._woken is not None and self.port.due_at(self._clock()) < self._armed:
+    def nudge(self) -> bool:
+        """Something has changed: the next call may be due sooner. Whether any will be due."""
+        due = self.port.due_at(self._clock())
+        if self._woken is not None and due < self._armed:
             self._woken.set()
+        return due < INFINITY
 
     async def ask(self) -> None:
         """Make the next call when it is due, and take the reply.
@@ -111,14 +115,14 @@ class SharedOwner:
 
     async def _until_due(self) -> bool:
         """Sleep until a call is due; False where none will be."""
+        *_, waiters = running_loop()
         while (due := self.port.due_at(now := self._clock())) > now:
             if due == INFINITY:
                 return False
             self._armed = due
-            self._woken = anyio.Event()
+            self._woken = waiters()
             try:
-                with anyio.move_on_after(due - now):
-                    await self._woken.wait()
+                await self._woken.until(due)
             finally:
                 self._woken = None
         return True

@@ -200,8 +200,8 @@ class Asking(Protocol):
         """Whether a call will be due."""
         ...
 
-    def nudge(self) -> None:
-        """The next call may be due sooner."""
+    def nudge(self) -> bool:
+        """The next call may be due sooner. Whether any will be due."""
         ...
 
 
@@ -400,10 +400,9 @@ class SharedPort(Port):
     def wanted(self, starts: int) -> None:
         """What it wants follows from what it holds."""
 
-    def nudge(self) -> None:
-        """Something has changed: the next call may be due sooner."""
-        if self.owner is not None:
-            self.owner.nudge()
+    def nudge(self) -> bool:
+        """Something has changed: the next call may be due sooner. Whether any will be due."""
+        return self.owner is not None and self.owner.nudge()
 
     def _wish(self) -> None:
         if self.on_wish is not None:

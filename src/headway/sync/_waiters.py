@@ -77,7 +77,7 @@ class LoopWaiter:
         except RuntimeError:
             self._lost()
 
-    def __await__(self) -> Generator[Any, Any, None]:
+    def __await__(self) -> Generator[Any, Any, object]:
         return self._inner.__await__()
 
 

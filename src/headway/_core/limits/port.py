@@ -50,8 +50,11 @@ class Port:
     def wanted(self, starts: int) -> None:
         self._wanted = starts
 
-    def nudge(self) -> None:
-        """Its owner is being asked, and something has changed: what is wanted may be due sooner."""
+    def nudge(self) -> bool:
+        """Its owner is being asked, and something has changed: what is wanted may be due sooner.
+        Whether anything is wanted still.
+        """
+        return self.wanted > 0
 
     def ready_at(self, cost: float, now: float, *, slots: bool = True) -> float:
         """The moment from which an attempt of `cost` tokens may start: infinity until more is
