@@ -10,6 +10,7 @@ import heapq
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -27,15 +28,21 @@ UNPACED = 1e-9  # seconds a token: the window binds
 
 def a_call(limits: Limits, name: str = "a", n: int = 1, **said: Any) -> dict[str, Any]:
     """A call of the worker `name` that states `limits`, and `said` beyond it."""
-    rates, budgets, slots = terms_of(limits)
+    text, rates, budgets, slots = _terms(limits)
     return {
         "id": name, "n": n, "sent": 0.0, "epoch": "", "was": "", "fresh": "born", "version": 0,
-        "stated": stated(limits), "set": 0, "rates": rates, "budgets": budgets, "slots": slots,
+        "stated": text, "set": 0, "slots": slots,
+        "rates": [each.copy() for each in rates], "budgets": [each.copy() for each in budgets],
         "need": 0, "costs": [[0.0, 0.0] for _ in budgets], "weight": 1.0, "priority": 0.0,
         "held": 0, "use": 0, "want": 0, "unsure": 0.0, "refunds": [], "overs": [], "renews": [],
         "declared": [], "strays": 0, "silent": 0.0, "gate": 0.0, "opens": 0, "gen": 0,
         "numbers": [], "cut": 0, "blob": "", "bye": 0, **said,
     }  # fmt: skip
+
+
+@cache
+def _terms(limits: Limits) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]], int]:
+    return stated(limits), *terms_of(limits)
 
 
 @dataclass

@@ -72,7 +72,7 @@ def token_servers(rate: Rate) -> dict[str, list[Algorithm]]:
 def refusals(server: Algorithm, arrivals: Iterable[tuple[float, float]]) -> int:
     """How many of the ``(time, cost)``, in order, `server` refuses."""
     admit = server.admit
-    return sum(not admit(arrival, cost) for arrival, cost in arrivals)
+    return [admit(arrival, cost) for arrival, cost in arrivals].count(False)
 
 
 # The driver

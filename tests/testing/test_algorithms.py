@@ -50,6 +50,23 @@ def test_what_it_says_is_so(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MADE)
+def test_it_admits_what_fits_and_counts_it(name: str) -> None:
+    random = Random(6)
+    one, other = MADE[name](), MADE[name]()
+    now, refused = 100.0, 0
+    for _ in range(300):
+        now += random.expovariate(8) if random.random() < 0.95 else 10 * random.random()
+        cost = random.choice([1, 1, 2, 5])
+        fits = other.fits(now, cost)
+        if fits:
+            other.take(now, cost)
+        assert one.admit(now, cost) is fits
+        assert one.used(now) == other.used(now)
+        refused += not fits
+    assert refused > 20
+
+
+@pytest.mark.parametrize("name", MADE)
 def test_a_full_one_takes_its_limit_and_no_more(name: str) -> None:
     server = MADE[name]()
     assert [server.admit(100.8) for _ in range(11)] == [True] * 10 + [False]
