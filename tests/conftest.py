@@ -8,6 +8,7 @@ import signal
 import tempfile
 from http.client import HTTPConnection
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import certifi
@@ -16,6 +17,7 @@ from clocks import VIRTUAL
 from compiled import compile_all
 from depth import depth
 from hypothesis import HealthCheck, settings
+from hypothesis.strategies import text
 from llmock.pytest_plugin import LLMock
 from sites import site
 
@@ -63,8 +65,11 @@ gc.disable()
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes() -> None:
-    """What all processes of pytest-xdist would compile at the same time is compiled before."""
+    """What all processes of pytest-xdist would compile at the same time is compiled before, and
+    the table of all characters, which Hypothesis keeps in a file, worked out while they import.
+    """
     compile_all()
+    Thread(target=text().validate, daemon=True).start()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,13 +6,9 @@ import asyncio
 import contextvars
 import itertools
 import re
-import subprocess
-import sys
-import textwrap
 import traceback
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -51,6 +47,8 @@ from headway.events import Event, Finished, LimitChanged, Queued, Refused, Retry
 pytestmark = pytest.mark.anyio
 
 now = anyio.current_time
+
+pytest_plugins = ["pytester"]
 
 
 @pytest.fixture(autouse=True)
@@ -531,65 +529,60 @@ def test_uvloop() -> None:
     assert counts(scheduler) == (0, 0, 9)
 
 
-def test_under_pytest_asyncio(tmp_path: Path) -> None:
-    (tmp_path / "test_it.py").write_text(
-        textwrap.dedent(
-            """
-            import asyncio
-            import pytest, pytest_asyncio
-            from headway import Scheduler
+def test_under_pytest_asyncio(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import asyncio
+        import pytest, pytest_asyncio
+        from headway import Scheduler
 
-            shared = Scheduler("60000/min", concurrency=4)  # of a module, for all tests
+        shared = Scheduler("60000/min", concurrency=4)  # of a module, for all tests
 
-            async def ask(n):
-                await asyncio.sleep(0)
-                return n
+        async def ask(n):
+            await asyncio.sleep(0)
+            return n
 
-            @pytest_asyncio.fixture
-            async def scheduler():
-                async with Scheduler("60000/min") as scheduler:
-                    yield scheduler
+        @pytest_asyncio.fixture
+        async def scheduler():
+            async with Scheduler("60000/min") as scheduler:
+                yield scheduler
 
-            @pytest.mark.asyncio
-            @pytest.mark.parametrize("n", range(3))
-            async def test_shared(n):
-                assert await shared.map(ask, range(10)) == list(range(10))
-                assert await shared.submit(ask, n) == n
+        @pytest.mark.asyncio
+        @pytest.mark.parametrize("n", range(3))
+        async def test_shared(n):
+            assert await shared.map(ask, range(10)) == list(range(10))
+            assert await shared.submit(ask, n) == n
 
-            @pytest.mark.asyncio
-            async def test_fixture(scheduler):
-                async with scheduler.map(ask, range(5)) as results:
-                    assert [r async for r in results] == list(range(5))
+        @pytest.mark.asyncio
+        async def test_fixture(scheduler):
+            async with scheduler.map(ask, range(5)) as results:
+                assert [r async for r in results] == list(range(5))
 
-            @pytest.mark.asyncio
-            async def test_cancelled():
-                task = asyncio.create_task(shared.submit(asyncio.sleep, 60))
-                await asyncio.sleep(0.02)
-                assert shared.statistics().in_flight == 1
-                task.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await task
-                assert shared.statistics().in_flight == 0
+        @pytest.mark.asyncio
+        async def test_cancelled():
+            task = asyncio.create_task(shared.submit(asyncio.sleep, 60))
+            await asyncio.sleep(0.02)
+            assert shared.statistics().in_flight == 1
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert shared.statistics().in_flight == 0
 
-            @pytest.mark.asyncio
-            async def test_left_behind():
-                task = asyncio.create_task(shared.submit(asyncio.sleep, 60))
-                shared.left = task
-                await asyncio.sleep(0.02)  # the end of the loop cancels it
+        @pytest.mark.asyncio
+        async def test_left_behind():
+            task = asyncio.create_task(shared.submit(asyncio.sleep, 60))
+            shared.left = task
+            await asyncio.sleep(0.02)  # the end of the loop cancels it
 
-            @pytest.mark.asyncio
-            async def test_after_that():
-                assert await shared.gather(ask(1), ask(2)) == [1, 2]
-            """
-        )
+        @pytest.mark.asyncio
+        async def test_after_that():
+            assert await shared.gather(ask(1), ask(2)) == [1, 2]
+        """
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider",
-         "-o", "asyncio_default_fixture_loop_scope=function", "."],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
-    assert "7 passed" in done.stdout
+    done = pytester.runpytest_inprocess(
+        "-q", "-W", "error", "-p", "no:cov", "-o", "asyncio_default_fixture_loop_scope=function"
+    )
+    done.assert_outcomes(passed=7)
 
 
 # A limiter that the application shares
@@ -1018,7 +1011,8 @@ def test_a_loop_that_was_closed_with_jobs_pending_does_not_hold_the_scheduler() 
 
 
 def test_tenants_that_came_once_are_forgotten_with_limits_of_their_own_too() -> None:
-    scheduler = Scheduler(keys=lambda key: Limits("1000/s", concurrency=1))
+    own = Limits("1000/s", concurrency=1)
+    scheduler = Scheduler(keys=lambda key: own)
 
     async def main() -> None:
         for number in range(6_000):

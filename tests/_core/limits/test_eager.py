@@ -122,13 +122,17 @@ async def test_a_short_run_takes_what_the_server_says_remains(
     await sleep(WINDOW - current_time() % WINDOW)  # the beginning of a window
     server = Server(algorithm(), form)
     scheduler = Scheduler(Rate(LIMIT, per=WINDOW), eager=True)
-    async with httpx.AsyncClient(
-        transport=headway.httpx.AsyncTransport(scheduler, server)
-    ) as client:
-        began = current_time()
-        await scheduler.map(lambda n: client.get("https://x.example/"), range(JOBS))
-        assert server.refused == 0
-        assert current_time() - began < ideal / 0.95 + 0.05  # and a round trip
+    transport = headway.httpx.AsyncTransport(scheduler, server)
+
+    async def ask(_: int) -> None:  # without the client, which takes longer than all else
+        response = await transport.handle_async_request(httpx.Request("GET", "https://x.example/"))
+        await response.aread()
+        await response.aclose()
+
+    began = current_time()
+    await scheduler.map(ask, range(JOBS))
+    assert server.refused == 0
+    assert current_time() - began < ideal / 0.95 + 0.05  # and a round trip
 
 
 def hint(remaining: float, reset: float | None = None) -> LimitHint:
