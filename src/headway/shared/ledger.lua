@@ -568,7 +568,7 @@ function L.grant(state, name, worker, call, reply, now)
     end
     local spacing = L.interval(state, slack)
     local opens, binds = L.opens(state, slack)
-    local rank, waiting, weights = L.place(state, name, worker, now)
+    local rank, waiting, weights, least = L.place(state, name, worker, now)
     local segment = LEAD * worker[WEIGHT] / weights
     local each = segment
     if spacing > 0 then
@@ -590,7 +590,8 @@ function L.grant(state, name, worker, call, reply, now)
     if spacing > 0 then
         starts = min(starts, max(1, floor(segment / spacing + DUST)))
     end
-    local place = {segment, weights, rank * LEAD / waiting}
+    local ahead = worker[CLOCK] > least + LEAD / 8 and 2 * waiting or 0
+    local place = {segment, weights, rank * LEAD / waiting, ahead}
     starts = L.with_tokens(state, name, worker, call, reply, starts, place, now)
     if starts == 0 then
         return
@@ -643,7 +644,8 @@ function L.held_back(state, worker, call, reply, now)
 end
 
 function L.place(state, name, worker, now)
-    local rank, waiting, weights = 0, 1, worker[WEIGHT]
+    local rank, waiting, weights, least = 0, 1, worker[WEIGHT], worker[CLOCK]
+    local slots = L.capacity(state)
     for _, other_name in ipairs(sorted(state.workers)) do
         local other = state.workers[other_name]
         if other_name ~= name and L.waiting(other, now) then
@@ -652,9 +654,12 @@ function L.place(state, name, worker, now)
             if L.goes_before(other, other_name, worker, name) then
                 rank = rank + 1
             end
+            if other[PRIORITY] == worker[PRIORITY] and (slots == 0 or other[HELD] > other[USE]) then
+                least = min(least, other[CLOCK])
+            end
         end
     end
-    return rank, waiting, weights
+    return rank, waiting, weights, least
 end
 
 function L.with_tokens(state, name, worker, call, reply, starts, place, now)
@@ -673,6 +678,10 @@ function L.with_tokens(state, name, worker, call, reply, starts, place, now)
     for index = 1, #budgets do
         local budget = budgets[index]
         local head, mean = L.costs(call, budget, index)
+        if place[4] > 0 and L.room_at(budget, place[4] * head) > now then
+            L.deny(worker, reply, now, budget.kind, now + LEAD / 2, now + LEAD / 2)
+            return 0
+        end
         local ready = L.room_at(budget, head)
         if ready > now then
             if budget.kind ~= 'quota' then

@@ -500,7 +500,7 @@ def _grant(state: State, name: str, worker: State, call: Call, reply: Reply, now
         return
     spacing = _interval(state, slack)
     opens, binds = _opens(state, slack)
-    rank, waiting, weights = _place(state, name, worker, now)
+    rank, waiting, weights, least = _place(state, name, worker, now)
     segment = LEAD * worker["weight"] / weights
     each = max(_turn(state, call, segment, spacing), LEAD / waiting)
     turn = opens - LEAD + rank * LEAD / waiting
@@ -511,7 +511,8 @@ def _grant(state: State, name: str, worker: State, call: Call, reply: Reply, now
     starts = call["need"]
     if spacing > 0:
         starts = min(starts, max(1, math.floor(segment / spacing + _DUST)))
-    place = [segment, weights, rank * LEAD / waiting]
+    ahead = 2 * waiting if worker["clock"] > least + LEAD / 8 else 0
+    place = [segment, weights, rank * LEAD / waiting, ahead]
     starts = _with_tokens(state, name, worker, call, reply, starts, place, now)
     if starts == 0:
         return
@@ -570,9 +571,12 @@ def _held_back(state: State, worker: State, call: Call, reply: Reply, now: float
     return False
 
 
-def _place(state: State, name: str, worker: State, now: float) -> tuple[int, int, float]:
-    """How many go before the caller, how many wait with it, and the sum of their weights."""
-    rank, waiting, weights = 0, 1, worker["weight"]
+def _place(state: State, name: str, worker: State, now: float) -> tuple[int, int, float, float]:
+    """How many go before the caller, how many wait with it, the sum of their weights, and the least
+    clock of those that could go as well.
+    """
+    rank, waiting, weights, least = 0, 1, worker["weight"], worker["clock"]
+    slots = _capacity(state)
     for other_name in sorted(state["workers"]):
         other = state["workers"][other_name]
         if other_name != name and _waiting(other, now):
@@ -580,7 +584,11 @@ def _place(state: State, name: str, worker: State, now: float) -> tuple[int, int
             weights += other["weight"]
             if _goes_before(other, other_name, worker, name):
                 rank += 1
-    return rank, waiting, weights
+            if other["priority"] == worker["priority"] and (
+                slots == 0 or other["held"] > other["use"]
+            ):
+                least = min(least, other["clock"])
+    return rank, waiting, weights, least
 
 
 def _with_tokens(
@@ -589,7 +597,8 @@ def _with_tokens(
 ) -> int:  # fmt: skip
     """How many of `starts` there are tokens for; 0 where the caller is told to wait. What the head
     of a queue waits for is reserved for it, or large requests would starve. `place` is the caller's
-    segment, the sum of the weights, and how long after the first it comes.
+    segment, the sum of the weights, how long after the first it comes, and for how many there has
+    to be room, for it has had more than others.
     """
     budgets = state["budgets"]
     segment, weights, behind = place[0], place[1], place[2]
@@ -605,6 +614,10 @@ def _with_tokens(
     for index in range(len(budgets)):
         budget = budgets[index]
         head, mean = _costs(call, budget, index)
+        if place[3] > 0 and _room_at(budget, place[3] * head) > now:
+            # What is given back is whose who comes first: it is left to those who had less.
+            _deny(worker, reply, now, budget["kind"], now + LEAD / 2, now + LEAD / 2)
+            return 0
         ready = _room_at(budget, head)
         if ready > now:
             if budget["kind"] != "quota":
