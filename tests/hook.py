@@ -30,6 +30,9 @@ class Recorder(Hook):
     def enter(self, job: Any) -> None:
         self._say(f"enter {job.number}")
 
+    def send(self, job: Any, number: int) -> None:
+        self._say(f"send {job.number} {number}")
+
     def failed(self, job: Any, refusal: Any) -> None:
         self._say(f"failed {job.number} {refusal.kind} {refusal.status}")
 

@@ -233,11 +233,17 @@ class Face(Single):
         shell, job = self._shell, attempt.job
         if not shell.enter(job):
             await shell.wait(job)
+        around = shell.around
+        if around is not None:
+            around.send(job, attempt.send)
         try:
             return await self._send(attempt, request, like, job.credential)
         except BaseException:
             attempt.cancelled()
             raise
+        finally:
+            if around is not None:
+                around.leave(job)
 
     async def _send(
         self, attempt: Attempt, request: Any, like: Likeness | None, credential: Credential | None

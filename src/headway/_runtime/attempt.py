@@ -90,6 +90,7 @@ class Attempt:
     ended = False
     sent = False  # whether what it has paid for was sent
     method: str | None = None  # of its last send
+    send = 1  # its last send begun: the second is the first further one, whose number this is too
     open = 0  # streams of responses that are neither read to their end nor closed
     refusal: Refusal | None = None  # of the last send, of which the function has made nothing yet
     _response: Any = None  # that carried it
@@ -108,6 +109,7 @@ class Attempt:
         job.needs_no_slot()
         attempt = Attempt(self.shell, job)
         attempt.sent = True
+        attempt.send = self.send = self.send + 1
         attempt._parent = self
         return attempt
 

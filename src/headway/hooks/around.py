@@ -52,12 +52,18 @@ class Hook(ABC):
         """The function of `job` is about to be called, in this task."""
 
     @abstractmethod
+    def send(self, job: Job, number: int) -> None:
+        """`job` is a further send inside an attempt, its send of that `number` (2 for the second).
+        It has its permit and is about to be made, in this task; `leave` follows, and later its end.
+        """
+
+    @abstractmethod
     def failed(self, job: Job, refusal: Refusal) -> None:
         """The attempt of `job` was refused or failed. Whether it is tried again an event tells."""
 
     @abstractmethod
     def leave(self, job: Job) -> None:
-        """The function of `job` is over, in the task that entered it."""
+        """The function of `job`, or its further send, is over, in the task that entered it."""
 
     @abstractmethod
     def forget(self) -> None:
@@ -90,6 +96,13 @@ class Around:
         """An attempt of `job` begins."""
         try:
             self._hook.enter(job)
+        except Exception:
+            self._tell()
+
+    def send(self, job: Job, number: int) -> None:
+        """A further send begins, the one of that `number`."""
+        try:
+            self._hook.send(job, number)
         except Exception:
             self._tell()
 

@@ -98,9 +98,10 @@ class OpenTelemetry(Hook):
     """Spans of jobs and attempts, and metrics, of the scheduler that has it as ``on_event=``.
 
     A job is a span ``headway.job``, from its place in the queue to its end, with a child
-    ``headway.attempt`` for each attempt. How long jobs take and wait is a histogram each. What
-    `observe` does is done too, under `name`, with `max_keys`. The providers are the global ones by
-    default. Each scheduler has one of its own.
+    ``headway.attempt`` for each attempt, and one inside that for each further send of a transport's
+    (an SDK's own retry, a redirect, a second request of a function). How long jobs take and wait is
+    a histogram each. What `observe` does is done too, under `name`, with `max_keys`. The providers
+    are the global ones by default. Each scheduler has one of its own.
 
     Raises `InvalidArgument` for a name or number that is none.
     """
@@ -179,6 +180,24 @@ class OpenTelemetry(Hook):
             context=trace.set_span_in_context(mine.span, outer),
             attributes=attributes,
         )
+        self._make_current(job, span, outer)
+
+    def send(self, job: Job, number: int) -> None:
+        """Begin the span of a further send, a child of what is current inside its attempt."""
+        outer = context.get_current()
+        span = self._tracer.start_span(
+            "headway.attempt",
+            attributes={
+                "headway.attempt.send": number,
+                "headway.attempt.tokens_reserved": float(job.cost),
+            },
+        )
+        if not (span.is_recording() or (span is not trace.INVALID_SPAN and _is_new(span))):
+            return
+        self._traces[job.number] = _Trace(job, None, recording=False, attempt=span, is_send=True)
+        self._make_current(job, span, outer)
+
+    def _make_current(self, job: Job, span: Span, outer: context.Context) -> None:
         running = self._running[job.number] = _Current(outer, _RUNNING.get())
         _RUNNING.set(running)
         context.attach(trace.set_span_in_context(span, outer))
@@ -224,7 +243,8 @@ class OpenTelemetry(Hook):
             mine = self._traces.pop(event.job, None)
             if mine is not None:
                 mine.end(event.outcome, event.tokens)
-                self._measure(mine.job, event)
+                if not mine.is_send:
+                    self._measure(mine.job, event)
         elif isinstance(event, Retrying):
             mine = self._traces.get(event.job)
             if mine is not None:
@@ -263,13 +283,16 @@ _RUNNING: ContextVar[_Current | None] = ContextVar("headway_running", default=No
 
 @dataclass(slots=True)
 class _Trace:
-    """The open spans of a job, None where its tracer makes none."""
+    """The open spans of a job, None where its tracer makes none; of a further send inside an
+    attempt there is that of an attempt alone.
+    """
 
     job: Job
     span: Span | None
     recording: bool  # whether somebody will see the attributes of `span`
     attempt: Span | None = None
     refusal: Refusal | None = None  # of the attempt
+    is_send: bool = False  # a further send
 
     def end_attempt(self, outcome: Ended | Kind) -> None:
         """Its attempt, where there is one, has ended with `outcome`, and will be followed."""
@@ -279,11 +302,13 @@ class _Trace:
 
     def end(self, outcome: Ended | Kind, tokens: float = 0.0) -> None:
         """It has ended with `outcome`, and used so many tokens."""
-        if self.span is None:
-            return
         job, refusal = self.job, self.refusal
         if self.attempt is not None:
+            if self.is_send:
+                self.attempt.set_attributes(_usage(tokens))
             _end(self.attempt, outcome, refusal)
+        if self.span is None:
+            return
         if self.recording:
             self.span.set_attributes(
                 {
