@@ -23,9 +23,11 @@ def compile_all() -> None:
     """Compile each file of the tests and of the source that was never compiled."""
     if sys.dont_write_bytecode:
         return
-    every = sorted(_HERE.rglob("test_*.py")), sorted(_SOURCE.rglob("*.py"))
-    tests = [each for each in every[0] if not is_compiled(each, "-pytest-*")]
-    source = [each for each in every[1] if not is_compiled(each, "")]
+    source = sorted(_SOURCE.rglob("*.py"))
+    # headway is a plugin of pytest's, so that its assertions are rewritten too.
+    tests = [*sorted(_HERE.rglob("test_*.py")), *source]
+    tests = [each for each in tests if not is_compiled(each, "-pytest-*")]
+    source = [each for each in source if not is_compiled(each, "")]
     if tests or source:
         with ProcessPoolExecutor(os.cpu_count(), get_context("fork")) as processes:
             both = processes.map(rewrite, tests), processes.map(compile_file, source)
@@ -41,10 +43,16 @@ def is_compiled(file: Path, kind: str) -> bool:
 
 def rewrite(file: Path) -> None:
     """Let pytest's import hook rewrite `file` and keep the result, without running it."""
-    found = (each.find_spec(file.stem, [str(file.parent)]) for each in sys.meta_path)
+    name, folder = file.stem, file.parent
+    if file.is_relative_to(_SOURCE):
+        parts = file.relative_to(_SOURCE).with_suffix("").parts
+        if name == "__init__":
+            parts, folder = parts[:-1], folder.parent
+        name = ".".join(parts)
+    found = (each.find_spec(name, [str(folder)]) for each in sys.meta_path)
     spec = next(each for each in found if each is not None)
     assert spec.loader is not None
     module = module_from_spec(spec)
-    module.__dict__["__builtins__"] = {}  # a file begins with an import, and cannot
-    with suppress(ImportError):
+    module.__dict__["__builtins__"] = {}  # so it ends at its first import or class
+    with suppress(ImportError, NameError):
         spec.loader.exec_module(module)

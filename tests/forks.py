@@ -189,14 +189,15 @@ class Popen:
 
 def _serve(asked: socket.socket) -> NoReturn:
     """Fork for each line that comes, until nobody asks any more."""
+    gc.disable()  # what is imported stays
     for name in (
         "aiohttp", "anyio._backends._asyncio", "anyio.streams.tls", "genai_prices.data",
         "headway.bulk", "headway.cli.check", "headway.cli.display", "headway.cli.run",
         "httpx_aiohttp", "rich._emoji_codes", "rich.logging", "typer._adapters",
     ):  # fmt: skip
         import_module(name)
-    gc.collect()
     gc.freeze()
+    gc.enable()
     while True:
         data, fds, _, _ = socket.recv_fds(asked, 1 << 20, 4)
         if not data:

@@ -76,13 +76,15 @@ def test_runs(environment: None, tmp_path: Path) -> None:
     for name, block in zip(FILES, BLOCKS, strict=True):
         Path(name).write_text(block, "utf-8")
     program = (
-        "import logging, runpy, sys\n"
+        "import gc, logging, runpy, sys\n"
+        "gc.disable()\n"  # of what is imported nothing is garbage
         "for path in sys.argv[1:]:\n"
         "    runpy.run_path(path, run_name='__main__')\n"
         "    logging.root.handlers.clear()\n"
         "    for path in sys.argv[1:]:\n"
         "        sys.modules.pop(path.removesuffix('.py'), None)\n"
         "    print(end='\\f')\n"
+        "gc.freeze()\n"
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program, *FILES],
