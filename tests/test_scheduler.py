@@ -580,8 +580,9 @@ def test_under_pytest_asyncio(pytester: pytest.Pytester) -> None:
         """
     )
     done = pytester.runpytest_inprocess(
-        "-q", "-W", "error", "-p", "no:cov", "-o", "asyncio_default_fixture_loop_scope=function"
-    )
+        "-q", "-W", "error", "-p", "no:cov", "-p", "no:langsmith_plugin",
+        "-o", "asyncio_default_fixture_loop_scope=function",
+    )  # fmt: skip
     done.assert_outcomes(passed=7)
 
 

@@ -93,7 +93,7 @@ def test_the_fixtures_work_on_both_loops(pytester: pytest.Pytester, mode: str, p
         f"[pytest]\nasyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function\n"
         "filterwarnings = error\n"
     )
-    done = pytester.runpytest_inprocess("-p", "no:cov")
+    done = pytester.runpytest_inprocess("-p", "no:cov", "-p", "no:langsmith_plugin")
     done.assert_outcomes(passed=passed, errors=1)  # the late one is told at its end
     done.stdout.fnmatch_lines(
         ["*headway_clock has no hold on this test: its event loop began before the test did*"]
@@ -103,7 +103,9 @@ def test_the_fixtures_work_on_both_loops(pytester: pytest.Pytester, mode: str, p
 def test_the_tests_of_the_page_pass(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("\n".join(blocks(DOCS / "testing.md", "py")))
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
-    pytester.runpytest_inprocess("-p", "no:cov", "-W", "error").assert_outcomes(passed=3)
+    pytester.runpytest_inprocess(
+        "-p", "no:cov", "-p", "no:langsmith_plugin", "-W", "error"
+    ).assert_outcomes(passed=3)
 
 
 def test_it_registers_itself_and_imports_nothing() -> None:
