@@ -55,8 +55,11 @@ class Steps:
     def idle(self, now: float, wakes_at: float) -> None:
         if self.scheduler is None:
             return
-        stats = self.scheduler._shell.state.statistics(now)
-        if stats.queued > stats.delayed and now + stats.seconds < wakes_at - 1e-6:
+        state = self.scheduler._shell.state
+        if state.waiting.size <= state.waiting.delayed:  # nobody waits for a permit
+            return
+        stats = state.statistics(now)
+        if now + stats.seconds < wakes_at - 1e-6:
             self.lost.append(
                 f"at {now:.4f} nothing is to happen until {wakes_at:.4f}, and a job could start "
                 f"in {stats.seconds:.4f} s: {stats}"
