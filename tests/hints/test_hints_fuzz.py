@@ -215,13 +215,13 @@ PIECES_OF_ONE = ["9", "1m", "a;", '"', "a=1,", " ", "2026-", "Mon, ", ";a", "(",
 PIECES_OF_ONE += [".5s", '%"', ":"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_of_a_huge_header_only_the_start_is_read(name: str) -> None:
-    for piece in PIECES_OF_ONE:
-        value = piece * (MEGABYTES // len(piece))
+@pytest.mark.parametrize("piece", PIECES_OF_ONE)
+def test_of_a_huge_header_only_the_start_is_read(piece: str) -> None:
+    value = piece * (MEGABYTES // len(piece))
+    for name in NAMES:
         cut = {name: value[:MAX_HEADER_CHARS]}
-        assert _read({name: value}, None) == _read(cut, None), piece
-        assert _memory({name: value}, None) < MEGABYTES / 4, piece
+        assert _read({name: value}, None) == _read(cut, None), name
+        assert _memory({name: value}, None) < MEGABYTES / 4, name
 
 
 def test_endless_headers_end() -> None:
