@@ -137,7 +137,8 @@ async def test_a_stream_is_in_flight_until_it_ends(library: ModuleType, end: str
     elif end == "never begun":
         await stream.aclose()
     del response, stream
-    gc.collect()
+    if end == "lost":
+        gc.collect()
     assert (await transport.handle_async_request(request())).status_code == 200
     first = provider.arrivals[0]
     assert first.status == (200 if end == "read" else None)
