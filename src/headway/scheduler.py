@@ -236,7 +236,8 @@ class Scheduler(View):
         await self._shell.drained()
 
     async def aclose(self) -> None:
-        """Take no new jobs, and wait until those that are queued and in flight have ended.
+        """Take no new jobs, and wait until those that are queued and in flight have ended, and what
+        `on_event` names has had every event.
 
         A `map`, `as_completed` or `gather` that has begun goes on to its end. A paused scheduler
         starts again, for else they never would. From inside a job it would wait for itself. In a
@@ -254,6 +255,7 @@ class Scheduler(View):
             shell.memory.save(shell.state, shell.time())
         if shell.leave is not None:
             await shell.leave()
+        await shell.told()
 
     async def __aenter__(self) -> Scheduler:
         self._shell.now()

@@ -222,7 +222,11 @@ class Bench:
     def __init__(self, *given: sinks.Sink) -> None:
         self.events: list[Event] = []
         self.calls: list[Any] = []
-        self.sinks = sinks.Sinks(given, None, self.events, RLock(), self.calls.append)
+        self.sinks = sinks.Sinks(given, None, self.events, RLock(), self._call)
+
+    def _call(self, call: Any) -> bool:
+        self.calls.append(call)
+        return True
 
     def turn(self) -> None:
         calls, self.calls[:] = [*self.calls], []

@@ -85,14 +85,17 @@ class LoopClock:
             return False
         return True
 
-    def next_turn(self, callback: Callable[[], object]) -> None:
-        """Have the loop call `callback` at its next turn; from a task of the loop itself."""
+    def next_turn(self, callback: Callable[[], object]) -> bool:
+        """Have the loop call `callback` at its next turn, from a task of the loop itself; False
+        where it has ended.
+        """
         loop: Any = self._loop
         call = getattr(loop, "call_soon", None) or loop.run_sync_soon
         try:
             call(callback)
         except RuntimeError:
-            self._left.append(callback)
+            return False
+        return True
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], object]:
         """Run `work` as a task of the loop's own, which must raise no `Exception`; what is returned

@@ -473,6 +473,12 @@ class Shell(LoopClock):
         """Tell the events."""
         self.sinks.hand()
 
+    async def told(self) -> None:
+        """Wait until every sink has been told of every event."""
+        flag = self.flag()
+        if self.sinks.when_delivered(flag.set):
+            await flag.wait()
+
     def serve_ports(self) -> None:
         """Ask those who decide limits elsewhere for what is wanted of them."""
         self._ports.serve()
@@ -498,6 +504,7 @@ class Shell(LoopClock):
         """
         self.of_parent = True
         self.lock = threading.RLock()
+        self.sinks.forked(self.lock)
         self.leave_loop()
         self.parked.clear()
         self._ports.forget()

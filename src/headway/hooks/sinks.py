@@ -43,7 +43,7 @@ def _wants(sink: Sink) -> frozenset[type[Event]] | None:
 
 class Sinks:
     """The sinks of one scheduler, which holds `lock` while it adds to `events`. `next_turn` has the
-    event loop call a function soon.
+    event loop call a function soon; it returns False where there is none to do so.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Sinks:
         around: Around | None,
         events: list[Event],
         lock: AbstractContextManager[object],
-        next_turn: Callable[[Callable[[], object]], object],
+        next_turn: Callable[[Callable[[], object]], bool],
     ) -> None:
         self._sinks = tuple(sinks)
         self._wants = [_wants(sink) for sink in self._sinks]
@@ -69,6 +69,7 @@ class Sinks:
         self._waiting: list[Event] = []
         self._called = False  # the loop will call `deliver`
         self.underway = False  # what is added to `events` is delivered without being handed on
+        self._delivered: list[Callable[[], object]] = []  # called when all is delivered
         self._failed: set[int] = set()  # sinks that have raised
         self._slow: set[int] = set()  # sinks that were told to be slow
         self._behind = [0.0] * len(self._sinks)  # seconds that each has taken beyond what it may
@@ -78,20 +79,39 @@ class Sinks:
         """Hand the events on, with the lock held. Raises what a sink has raised that is no
         `Exception`: an exit, say, which the event loop itself could not pass to anybody.
         """
-        if self._around is not None:
-            self._around.tell(self._events)
-        self._take()
-        if self._waiting and not self._called:
-            self._call_soon()
+        self._pass_on()
         if self._exit is not None:
             error, self._exit = self._exit, None
             raise error
 
+    def when_delivered(self, done: Callable[[], object]) -> bool:
+        """Have `done` called when the sinks have all that has happened; False where they have."""
+        with self._lock:
+            self._pass_on()
+            if self._called:
+                self._delivered.append(done)
+            return self._called
+
+    def finish(self) -> None:
+        """Deliver the rest in this thread: there is no event loop any more."""
+        with self._lock:
+            self._pass_on()
+        self.deliver()
+
     def moved(self) -> None:
         """The event loop is another: the one before may have ended with events on their way."""
         self._called = self.underway = False
+        self._delivered.clear()
         if self._waiting or self._events:
             self._call_soon()
+
+    def forked(self, lock: AbstractContextManager[object]) -> None:
+        """This is a process that was forked: the events are its parent's, who holds the lock."""
+        self._lock = lock
+        self._called = self.underway = False
+        self._events.clear()
+        self._waiting.clear()
+        self._delivered.clear()
 
     def keep(self, error: BaseException) -> None:
         """Raise `error`, of a sink's, in the next `hand`: nobody could be told of it here."""
@@ -106,7 +126,7 @@ class Sinks:
                     if wanted:
                         self._call(number, wanted)
         except BaseException:  # an interrupt, between two sinks
-            self._called = self.underway = False
+            self._stop()
             raise
 
     def _call(self, number: int, events: list[Event]) -> None:
@@ -121,10 +141,16 @@ class Sinks:
                 self.keep(error)
         self._took(number, time.perf_counter() - began, len(events))
 
+    def _pass_on(self) -> None:
+        if self._around is not None:
+            self._around.tell(self._events)
+        self._take()
+        if self._waiting and not self._called:
+            self._call_soon()
+
     def _call_soon(self) -> None:
-        self._called = True
-        self.underway = self._around is None  # which is told of each at once
-        self._next_turn(self.deliver)
+        self._called = self._next_turn(self.deliver)
+        self.underway = self._called and self._around is None  # which is told of each at once
 
     def _next(self) -> list[Event]:
         """What waits; where that is nothing, what comes next has to be handed on."""
@@ -134,8 +160,13 @@ class Sinks:
             events = self._waiting
             self._waiting = []
             if not events:
-                self._called = self.underway = False
+                self._stop()
             return events
+
+    def _stop(self) -> None:
+        self._called = self.underway = False
+        while self._delivered:
+            self._delivered.pop()()
 
     def _take(self) -> None:
         wanted = self._wanted

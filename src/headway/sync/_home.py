@@ -76,10 +76,13 @@ class Home:
         """Whether the running code is at home: in this thread."""
         return current_thread() is self._thread
 
-    def soon(self, callback: Callable[[], object]) -> None:
-        """Have the loop call `callback`; nothing happens where it has ended."""
-        with suppress(RuntimeError):
+    def soon(self, callback: Callable[[], object]) -> bool:
+        """Have the loop call `callback`; False where it has ended."""
+        try:
             self.loop.call_soon_threadsafe(callback)
+        except RuntimeError:
+            return False
+        return True
 
     def run(self, work: Coroutine[Any, Any, None]) -> Callable[[], object]:
         """Run `work` as a task of the loop; what is returned cancels it."""

@@ -389,7 +389,8 @@ class Scheduler(View):
         self._shell.at_home(self._inner.idle)
 
     def close(self) -> None:
-        """Take no new jobs, and wait until those that are queued and in flight have ended.
+        """Take no new jobs, and wait until those that are queued and in flight have ended, and what
+        `on_event` names has had every event.
 
         A run that has begun goes on to its end; a paused scheduler starts again. From inside a job
         it would wait for itself. Interrupted, it takes back what is queued. Raises `WrongLoop`

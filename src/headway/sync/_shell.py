@@ -195,10 +195,9 @@ class CommonShell(Shell):
         if self._home is not None:
             self._home.soon(call)
 
-    def next_turn(self, callback: Callable[[], object]) -> None:
-        """Have `callback` called at home."""
-        if self._home is not None:
-            self._home.soon(callback)
+    def next_turn(self, callback: Callable[[], object]) -> bool:
+        """Have `callback` called at home; False where that has ended."""
+        return self._home is not None and self._home.soon(callback)
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], object]:
         """Run `work` as a task at home, each of whose steps is taken under the lock."""
@@ -304,6 +303,7 @@ class CommonShell(Shell):
             self.give_up(job, SchedulerClosed("this Scheduler was closed while this job waited"))
         if self._home is not None and not self._home.ended:
             self._home.end()
+        self.sinks.finish()
 
 
 class _Leader:
