@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from random import Random
 from statistics import fmean
 
@@ -233,10 +234,13 @@ def best_static(algorithm: str, delay: float, sends: int = 18_000) -> float:
     """Successes a second of the fastest even pace of which 10 a second refuse at most a thousandth,
     where requests take `delay` seconds, give or take half.
     """
+    network = Random("static")
+    delays = [delay * network.uniform(0.5, 1.5) for _ in range(sends)]
 
+    @cache
     def accepted(pace: float) -> float:
-        network, refuses = Random("static"), windows(algorithm, 10, 1)
-        arrivals = sorted(n / pace + delay * network.uniform(0.5, 1.5) for n in range(sends))
+        refuses = windows(algorithm, 10, 1)
+        arrivals = sorted(n / pace + each for n, each in enumerate(delays))
         return sum(refuses(arrival, 0) is None for arrival in arrivals) / sends
 
     slow, fast = 7.0, 10.0
