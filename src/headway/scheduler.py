@@ -255,7 +255,7 @@ class Scheduler(View):
             shell.memory.save(shell.state, shell.time())
         if shell.leave is not None:
             await shell.leave()
-        await shell.told()
+        await shell.sinks_told()
 
     async def __aenter__(self) -> Scheduler:
         self._shell.now()

@@ -473,7 +473,7 @@ class Shell(LoopClock):
         """Tell the events."""
         self.sinks.hand()
 
-    async def told(self) -> None:
+    async def sinks_told(self) -> None:
         """Wait until every sink has been told of every event."""
         flag = self.flag()
         if self.sinks.when_delivered(flag.set):
