@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import re
 import subprocess
 import sys
@@ -41,7 +42,11 @@ def modules() -> Iterator[tuple[str, Path]]:
 @cache
 def parsed(path: Path) -> list[ast.AST]:
     """Every node of a file."""
-    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    gc.disable()  # all of them stay, and are many
+    try:
+        return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    finally:
+        gc.enable()
 
 
 def imports(path: Path) -> Iterator[tuple[str, int]]:
@@ -161,9 +166,12 @@ TWICE = {
 }  # fmt: skip
 
 
+NAMING = {"id", "arg", "attr", "name"}  # the fields of a node that hold a name
+
+
 def names(path: Path) -> Iterator[str]:
     for node in parsed(path):
-        for field in ("id", "arg", "attr", "name"):
+        for field in NAMING.intersection(node._fields):
             if isinstance(name := getattr(node, field, None), str):
                 yield name.strip("_")
 
