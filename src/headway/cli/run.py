@@ -235,8 +235,8 @@ def run(
         except HeadwayError as error:
             raise refused(error) from None
         what = (source, output, how, limits, shared, (provider, base_url, header))
-        here = partial(_here, *what, ask_to_end=None if no_watch else caught.drain)
-        begin = here if dask is None else partial(_on_cluster, dask, *what)
+        begin = partial(_here if dask is None else partial(_on_cluster, dask), *what)
+        begin = partial(begin, ask_to_end=None if no_watch else caught.drain)
         raise typer.Exit(_run(begin, source, output, (provider, base_url), as_json, caught))
 
 
@@ -276,8 +276,7 @@ def _here(
         async with scheduler:
             with ExitStack() as stack:
                 if ask_to_end is not None:
-                    name = "standard input" if source == "-" else Path(source).name
-                    watched = let_watch(scheduler, name or "headway run", drain=ask_to_end)
+                    watched = let_watch(scheduler, _name_of(source), drain=ask_to_end)
                     watch.watched = stack.enter_context(watched)
                 stack.enter_context(scope)
                 progress = await bulk.run(
@@ -296,6 +295,11 @@ def _here(
     return anyio.run(work)
 
 
+def _name_of(source: str) -> str:
+    """What a run over `source` is called where it is watched."""
+    return "standard input" if source == "-" else Path(source).name or "headway run"
+
+
 def _on_cluster(
     cluster: str,
     source: str,
@@ -305,25 +309,39 @@ def _on_cluster(
     shared: str | None,
     where: tuple[str | None, str | None, list[str] | None],
     watch_with: "_WatchWith",
+    *,
+    ask_to_end: Callable[[], object] | None,
 ) -> "Progress":
-    """Run in shards on a cluster."""
+    """Run in shards on a cluster; `ask_to_end` is as in `_here`."""
+    from headway import watch as let_watch
     from headway.cli import dask
     from headway.cli.shards import CANCEL, DRAIN
+    from headway.cli.stand_in import StandIn
 
     wanted = [0]
     watch = watch_with(partial(wanted.append, DRAIN), partial(wanted.append, CANCEL))
-    progress = dask.run(
-        cluster,
-        source,
-        output,
-        options=how,
-        limits=limits,
-        patience=_PATIENCE,
-        endpoint=options.endpoint(*where),
-        shared=shared,
-        watch=watch,
-        asked=lambda: max(wanted),
-    )
+    shards = StandIn(limits)
+
+    def see(progress: "Progress") -> None:
+        shards.progress = progress
+        watch(progress)
+
+    with ExitStack() as stack:
+        if ask_to_end is not None:
+            watched = let_watch(shards, _name_of(source), drain=ask_to_end)
+            watch.watched = stack.enter_context(watched)
+        progress = dask.run(
+            cluster,
+            source,
+            output,
+            options=how,
+            limits=limits,
+            patience=_PATIENCE,
+            endpoint=options.endpoint(*where),
+            shared=shared,
+            watch=see,
+            asked=lambda: max(wanted),
+        )
     if watch.unshown is not None:
         raise watch.unshown
     return progress

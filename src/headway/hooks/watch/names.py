@@ -23,7 +23,8 @@ def clean_statistics(scheduler: Any) -> dict[str, Any]:
     found: dict[str, Any] = scheduler.statistics().as_dict()
     names = safe_names(found["keys"])
     found["keys"] = {names[name]: counts for name, counts in found["keys"].items()}
-    found["why"] = clean(scheduler._shell.state.refusals.cause)
+    shell = getattr(scheduler, "_shell", None)  # None for what stands in for several elsewhere
+    found["why"] = "" if shell is None else clean(shell.state.refusals.cause)
     return found
 
 
@@ -41,7 +42,7 @@ def key_named(scheduler: Any, said: str) -> Hashable:
     """The key of jobs that is shown as `said`. Raises `HeadwayError` where none is."""
     names = safe_names(scheduler.statistics().keys)
     inner = next((name for name, safe in names.items() if safe == said), None)
-    for key in scheduler._shell.state.flows:
+    for key in scheduler._shell.state.flows if inner is not None else ():
         if inner in (str(key), f"{key} ({type(key).__name__})"):
             found: Hashable = key
             return found
