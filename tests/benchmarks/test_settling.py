@@ -65,3 +65,10 @@ def test_noise_does_not_bring_the_rate_to_nothing() -> None:
     result = drive(scenario, 1)
     assert result.goodput > 4
     assert math.isclose(result.refused, 0.02, abs_tol=0.01)
+
+
+@pytest.mark.parametrize("stated", [Rate(10, per=1), Rate(600, per=60)], ids=str)
+def test_noise_costs_a_stated_rate_little(stated: Rate) -> None:
+    scenario = Scenario("noise", lambda: Bucket(10, 10), told=Limits(stated), noise=0.02,
+                        seconds=900, skip=200, median=lambda now: 1.0)  # fmt: skip
+    assert drive(scenario, 1).goodput > 7.0

@@ -371,3 +371,57 @@ def test_a_gate_of_other_limits_shows_nothing_of_new_ones() -> None:
     control.sent(0.1, 13.0, binding=True)
     control.cut(13.0, 13.0, probe=True, window=(0.0017, 3.6, 60.0))
     assert control.factor > 0.5
+
+
+def noisy(sender: Sender, refusals: int, apart: float) -> list[float]:
+    """The rate after each of so many refusals, that come whatever the rate is."""
+    found = []
+    for _ in range(refusals):
+        sender.run(apart / sender.rate.factor)
+        found.append(sender.refuse())
+    return found
+
+
+def test_a_stated_rate_that_is_refused_by_chance_is_given_back_and_held() -> None:
+    sender = Sender(RateControl())
+    sender.refuse()
+    first = noisy(sender, 14, 50.0)
+    assert min(first) == pytest.approx(0.895, abs=0.01)
+    assert max(first[8:]) > 0.98
+    assert min(noisy(sender, 100, 50.0)) > 0.96
+
+
+def test_a_limit_below_a_rate_that_is_refused_by_chance_is_followed() -> None:
+    sender = Sender(RateControl())
+    sender.refuse()
+    noisy(sender, 14, 50.0)
+    assert min(noisy(sender, 3, 8.0)) > 0.98  # that may be chance
+    assert noisy(sender, 20, 8.0)[-1] < 0.9
+
+
+def test_walls_are_not_taken_for_chance() -> None:
+    sender = Sender(RateControl())
+    sender.refuse()
+    noisy(sender, 14, 50.0)
+    for _ in range(3):
+        sender.refuse(probe=True)
+    assert noisy(sender, 1, 50.0)[0] < 0.99 * sender.rate.ceiling
+    assert not sender.rate._chance.share
+
+
+def test_a_window_that_was_filled_at_lower_rates_shows_no_limit() -> None:
+    """Back at what is stated after a minute of half of it: the last minute held but half."""
+    sender = Sender(RateControl())
+    sender.rate.restore({"plateau": 0.9, "hold": 10.0, "walled": 0.0})
+    sender.run(120.0)
+    assert not sender.rate.follows
+    assert sender.rate.factor == 1.0
+    sender.now += 20.0
+    sender.rate.cut(sender.now, sender.now, window=(0.55, 60.0, 60.0))
+    assert sender.rate.factor == pytest.approx(0.99)
+    later = Sender(RateControl())
+    later.rate.restore({"plateau": 0.9, "hold": 10.0, "walled": 0.0})
+    later.run(120.0)
+    later.now += 70.0
+    later.rate.cut(later.now, later.now, window=(0.55, 60.0, 60.0))
+    assert later.rate.factor == pytest.approx(0.55)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from headway._core.limits.chance import Chance
 from headway.rates import is_number
 
 __all__ = ["HOLD", "LONGEST_HOLD", "RateControl", "number_in"]
@@ -79,11 +80,11 @@ class RateControl:
     """
 
     __slots__ = (
-        "_at", "_before", "_bound", "_calm", "_cut_at", "_early", "_fallback", "_fell_at",
-        "_former", "_full_until", "_grown", "_hold", "_known", "_proven", "_refused_probe",
-        "_searching", "_short", "_since", "_strikes", "_taken", "_time", "_unit", "_unsettled",
-        "_wall_since", "_walled_at", "_walls", "_whole", "ceiling", "factor", "follows", "found",
-        "plateau", "walled",
+        "_at", "_before", "_bound", "_calm", "_chance", "_cut_at", "_early", "_fallback",
+        "_fell_at", "_former", "_full_until", "_grown", "_hold", "_known", "_proven",
+        "_refused_probe", "_searching", "_short", "_since", "_strikes", "_taken", "_time", "_unit",
+        "_unsettled", "_wall_since", "_walled_at", "_walls", "_whole", "ceiling", "factor",
+        "follows", "found", "plateau", "walled",
     )  # fmt: skip
 
     def __init__(self, factor: float = 1.0, ceiling: float = 1.0) -> None:
@@ -122,6 +123,7 @@ class RateControl:
         self._taken = self._time = 0.0
         self._before = self._whole = (0.0, 0.0)
         self._unit = 0.0  # what the newest attempt took
+        self._chance = Chance()  # of which refusals are about no limit
 
     def sent(self, units: float, now: float, *, binding: bool) -> float:
         """An attempt of `units` (of seconds at the base) starts; `binding` says whether the rate,
@@ -161,7 +163,7 @@ class RateControl:
                 factor *= 1.0 + step * math.exp(min(over / seconds, 60.0))
         if factor >= self.ceiling:
             factor = self.ceiling
-            if not self._searching and self._grown >= 2 * self._hold:
+            if not self._searching and self._grown >= 2 * self._hold and not self._chance.share:
                 self.plateau = self._proven = factor
                 self.follows = False
         self.factor = factor
@@ -197,6 +199,12 @@ class RateControl:
         filled, seen, span = window or (INFINITY, 0.0, 0.0)
         if not followed:  # nothing was counted but in windows
             taken, time = filled * span if span else INFINITY, seen
+        held = self.plateau
+        if not probe and self._is_chance(taken):
+            self._short = 0
+            self._taken, self._time = after, late
+            self._since, self._cut_at = sent_at, now
+            return False
         short = followed and taken < _SOON * self._unit
         if short or probe:
             self._whole = self._whole[0] + taken, self._whole[1] + time
@@ -205,16 +213,12 @@ class RateControl:
         if probe or (short and self._walls):
             self._follow_wall(sent_at, filled)
         else:
-            if self._strikes:
-                self._calm = 0
-            elif self.factor <= self.plateau:
-                self._calm += 1
-                if self._calm >= _CALM:
-                    self.walled = self._known = False
-            self._wall_since, self._walled_at = sent_at, self.factor
-            self._walls, self._strikes = False, 0
-            if not self._by_window(taken, filled, seen, span, now):
+            self._end_walls(sent_at)
+            mixed = not followed and sent_at < self._at + span  # filled at lower rates too
+            if mixed or not self._by_window(taken, filled, seen, span, now):
                 self._step_back(taken if followed else INFINITY, time, now, filled)
+            if followed and held > _NEAR * self.ceiling:
+                self.plateau = self._chance.given_back(held, self.plateau, taken, self._unit)
         self._taken, self._time = after, late
         self._searching = False
         self.plateau = max(_LEAST * min(1.0, self.ceiling), self.plateau)
@@ -225,6 +229,30 @@ class RateControl:
         self._grown = 0.0
         self._refused_probe = probe
         return self.factor != before
+
+    def _is_chance(self, taken: float) -> bool:
+        """Whether a refusal, after `taken` units since the one before, is about no limit: then the
+        plateau is held as if there was none. Near a stated ceiling alone: elsewhere what comes as
+        often at a lower rate may be a rival's.
+        """
+        if not self._is_near() or self._fallback:
+            return False
+        if not self._chance.excuses(taken, self._unit):
+            return False
+        self._strikes = 0
+        self._walls = self._refused_probe = False
+        return True
+
+    def _end_walls(self, sent_at: float) -> None:
+        """A refusal opens a cycle, and the last one's walls are over."""
+        if self._strikes:
+            self._calm = 0
+        elif self.factor <= self.plateau:
+            self._calm += 1
+            if self._calm >= _CALM:
+                self.walled = self._known = False
+        self._wall_since, self._walled_at = sent_at, self.factor
+        self._walls, self._strikes = False, 0
 
     def _by_window(self, taken: float, filled: float, seen: float, span: float, now: float) -> bool:
         """Choose the plateau by what a window of the stated rate held; False where that is mute.
@@ -319,6 +347,7 @@ class RateControl:
         self._strikes += 1
         if self._strikes >= _IN_A_ROW:
             self._walls = True
+            self._chance = Chance()
             self.walled = self.walled or sent_at - self._wall_since >= _WALL
             self._known = self._known or _LEAST_FOUND * self._walled_at <= filled < INFINITY
             self._lower_to_measure(0.0)
