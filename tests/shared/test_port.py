@@ -172,6 +172,26 @@ def test_slots_that_nobody_lacked_are_no_reason_to_stop(run: Run) -> None:
     run(main)
 
 
+def test_no_request_is_larger_than_the_part_of_one_that_goes_on_alone(run: Run) -> None:
+    async def main() -> None:
+        hub = Hub(5)
+        crowd = Crowd(6, hub, tokens="10k/10s")
+
+        async def trouble() -> None:
+            await anyio.sleep(2)
+            hub.away = True
+            await anyio.sleep(5)
+            hub.away = False
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(trouble)
+            await crowd.backlogged(20, tokens=(2900, 3000))
+        check(crowd)
+        assert len(crowd.starts()) >= 4
+
+    run(main)
+
+
 def test_what_is_in_flight_over_an_outage_keeps_its_slots(run: Run) -> None:
     async def main() -> None:
         hub = Hub(5)

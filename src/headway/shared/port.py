@@ -6,7 +6,8 @@ a reply said when it came, and at most what it said counted from when its call w
 is judged by the lower end, *no longer good* by the upper.
 
 Without a reply it goes on for a while with a part of the pace that leaves room for all others, in
-case they do the same: half of an equal share. It starts nothing more beyond the slots it held.
+case they do the same: half of an equal share. It starts nothing more beyond the slots it held, and
+nothing on those that others may have got.
 """
 
 from __future__ import annotations
@@ -511,7 +512,9 @@ class SharedPort(Port):
             part = terms["share"] / (2 * self.live)
             lately = budget.lately(now)
             held = sum(amount for _, amount in lately)
-            if held and held + budget.needs(cost) > part:
+            if budget.needs(cost) > part:
+                return INFINITY  # others may do the same
+            if held + budget.needs(cost) > part:
                 return float(now - lately[0][0] + terms["width"] * GRID)
         return self._next_away
 
