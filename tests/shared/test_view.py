@@ -15,7 +15,7 @@ LIMITS = Limits("60/min", tokens="1k/min", concurrency=2)
 def call(worker: str, n: int, **more: Any) -> dict[str, Any]:
     rates, budgets, slots = terms_of(LIMITS)
     return {
-        "id": worker, "n": n, "sent": float(n), "epoch": "", "fresh": "e", "version": 0,
+        "id": worker, "n": n, "sent": float(n), "epoch": "", "was": "", "fresh": "e", "version": 0,
         "stated": stated(LIMITS), "set": 0, "rates": rates, "budgets": budgets, "slots": slots,
         "need": 0, "costs": [[100.0, 100.0]], "priority": 0.0, "weight": 1.0, "held": 0, "use": 0,
         "want": 0, "unsure": 0.0, "refunds": [], "overs": [], "renews": [], "declared": [],
