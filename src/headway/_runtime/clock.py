@@ -87,13 +87,14 @@ class LoopClock:
 
     def next_turn(self, callback: Callable[[], object]) -> bool:
         """Have the loop call `callback` at its next turn, from a task of the loop itself; False
-        where it has ended.
+        where it has ended: then the next one does.
         """
         loop: Any = self._loop
         call = getattr(loop, "call_soon", None) or loop.run_sync_soon
         try:
             call(callback)
         except RuntimeError:
+            self._left.append(callback)
             return False
         return True
 
