@@ -279,6 +279,11 @@ def scenarios() -> list[Scenario]:
         Scenario("2% of random refusals", lambda: Bucket(10, 10), noise=0.02, least=7.5),
         Scenario("two clients of one limit", lambda: Bucket(10, 10), clients=2, least=9.7),
         # Of our own choice.
+        *(
+            Scenario(f"2% of random refusals, told {rate}", lambda: Bucket(10, 10), noise=0.02,
+                     told=Limits(rate))
+            for rate in (Rate(10, per=1), Rate(600, per=60))
+        ),
         Scenario("a slow rise, 4 to 10/s in the hour",
                  lambda: Bucket(lambda t: 4 + 6 * t / HOUR, 10)),
         Scenario("1/s, no burst", lambda: Bucket(1, 1)),
