@@ -159,7 +159,12 @@ async def test_the_event_loop_is_not_woken_for_what_the_hook_alone_wants() -> No
     hook = Recorder()
     scheduler = Scheduler(concurrency=1, on_event=hook)
     calls: list[object] = []
-    scheduler._shell.sinks._next_turn = calls.append
+
+    def next_turn(call: object) -> bool:
+        calls.append(call)
+        return True
+
+    scheduler._shell.sinks._next_turn = next_turn
     assert await scheduler.map(ask, range(3)) == [0, 1, 2]
     assert "Finished 3 ok" in hook.seen
     assert calls == []
