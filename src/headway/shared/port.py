@@ -36,7 +36,7 @@ __all__ = ["SharedPort"]
 INFINITY = float("inf")
 
 _LEAST = 0.02  # seconds between two calls
-_EVERY, _BURST = 0.105, 0.5  # seconds between calls on average, and what may run ahead
+_EVERY, _BURST = 0.1, 1.0  # seconds between calls on average, and what may run ahead
 _RELEASE = 0.1  # until what an idle worker holds is given back
 _SOON = 0.25  # between two calls, where slots are short
 _SAMPLES = 16  # calls by which the ledger's time is known
