@@ -18,8 +18,11 @@ __all__ = ["finished", "queued", "started"]
 def _open(event: type[Event]) -> Any:
     """A class with the slots of `event`, which may be set."""
     # `__delattr__` too: the interpreter looks both up at each field unless both are `object`'s.
-    own = {name: getattr(object, name) for name in ("__init__", "__setattr__", "__delattr__")}
-    return type(event.__name__, event.__bases__, {"__slots__": event.__slots__, **own})
+    own: dict[str, Any] = {
+        name: getattr(object, name) for name in ("__init__", "__setattr__", "__delattr__")
+    }
+    own |= {"__slots__": event.__slots__, "__doc__": event.__doc__}
+    return type(event.__name__, event.__bases__, own)
 
 
 _QUEUED, _STARTED, _FINISHED = _open(Queued), _open(Started), _open(Finished)

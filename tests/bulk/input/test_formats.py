@@ -480,9 +480,9 @@ def test_what_is_not_json_is_no_answer(body: bytes) -> None:
             Tokens(9, 1, 10, 8),
         ),
         ({"total_tokens": "12"}, Tokens()),
-        ({"total_tokens": -1}, Tokens()),
+        ({"total_tokens": -1}, Tokens(odd="total_tokens is -1")),
         ({"total_tokens": True}, Tokens()),
-        ({"total_tokens": 10**13}, Tokens()),
+        ({"total_tokens": 10**13}, Tokens(odd="total_tokens is 10000000000000")),
         ({}, Tokens()),
     ],
 )
