@@ -270,10 +270,10 @@ def too_late(seconds: float, deadline: float, now: float, limit: str = "") -> De
     held = (
         f"{limit} lets this job start in {wait} at the earliest"
         if limit
-        else (f"nothing can be sent for {wait}")
+        else f"nothing can be sent for {wait}"
     )
-    left = duration(max(0.0, deadline - now))
-    over = "is over" if left == "0 s" else f"is over in {left}"
+    left = round(max(0.0, deadline - now), 9)
+    over = f"is over in {duration(left)}" if left else "is over"
     return DeadlineExceeded(
         f"{held}, and this job's timeout {over}",
         fix="a longer timeout=, or submit again later.",
