@@ -192,7 +192,7 @@ def _serve(asked: socket.socket) -> NoReturn:
     gc.disable()  # what is imported stays
     for name in (
         "aiohttp", "anyio._backends._asyncio", "anyio.streams.tls", "genai_prices.data",
-        "headway.bulk", "headway.cli.check", "headway.cli.display", "headway.cli.run",
+        "headway.bulk", "headway.cli.check", "headway.cli.display.live", "headway.cli.run",
         "httpx_aiohttp", "rich._emoji_codes", "rich.logging", "typer._adapters",
     ):  # fmt: skip
         import_module(name)

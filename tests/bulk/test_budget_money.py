@@ -15,7 +15,7 @@ from headway import Retry, Scheduler, bulk
 from headway.bulk.record.status import Progress
 from headway.bulk.record.trace import read_trace
 from headway.bulk.report.page import write_report
-from headway.cli.display import as_json, summary
+from headway.cli.display.live import as_json, summary
 from headway.events import Kind
 from headway.prices import Price, Prices
 

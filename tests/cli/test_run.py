@@ -250,7 +250,7 @@ def test_404_for_every_line_names_the_address(
 
 @pytest.mark.parametrize("provider", ["openai", "groq"])
 def test_404_at_a_known_address_is_the_model(provider: str) -> None:
-    from headway.cli import endings
+    from headway.cli.command import endings
 
     report = SimpleNamespace(stopped=None, done=0, failed={"http_404": 10})
     says = endings.problem(report, False, provider=provider, base_url=None)

@@ -14,8 +14,9 @@ from watched import sockets
 
 from headway import HeadwayError, Kind, Limits
 from headway.bulk import Progress
-from headway.cli import dask, run
-from headway.cli.signals import STOPS
+from headway.cli import run
+from headway.cli.cluster import dask
+from headway.cli.command.signals import STOPS
 from headway.hooks.watch.client import Target, ask, look
 
 

@@ -55,9 +55,9 @@ def test_in_a_terminal_the_first_page_is_there_before_textual_is(
             while b"of 600/min" not in written:
                 written += os.read(ours, 65_536)
 
-    screen = ModuleType("headway.cli.screen")
+    screen = ModuleType("headway.cli.display.screen")
     vars(screen)["Top"] = Top
-    monkeypatch.setitem(sys.modules, "headway.cli.screen", screen)
+    monkeypatch.setitem(sys.modules, "headway.cli.display.screen", screen)
     with open(theirs, "r+b", 0) as raw, watch(Scheduler("600/min"), "one"):
         terminal = io.TextIOWrapper(raw, "utf-8", write_through=True)
         for name in ("stdin", "stdout", "stderr"):

@@ -21,7 +21,7 @@ from headway import Kind, Retry, Scheduler, events, kinds
 from headway.bulk.record.measures import SessionInfo
 from headway.bulk.record.trace import Recorder
 from headway.bulk.report import write_report
-from headway.cli import display as progress
+from headway.cli.display import live
 from headway.httpx import AsyncTransport
 from headway.kinds import Moves, Retried
 
@@ -186,7 +186,7 @@ async def test_a_new_kind_under_an_sdk_has_its_status() -> None:
 def test_a_new_kind_is_displayed(terminal: bool) -> None:
     with added("maintenance", *MAINTENANCE) as refusal, added("flaky", *FLAKY) as fault:
         console = Console(record=True, force_terminal=terminal, width=200, file=sys.stderr)
-        with progress.display(console) as display:
+        with live.display(console) as display:
             display(a_report(refused={refusal: 3, Kind.RATE: 2, fault: 4, Kind.TRANSIENT: 1}))
         text = " ".join(console.export_text().split())
         assert "2 rate, 3 maintenance" in text

@@ -12,9 +12,9 @@ import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-from headway.cli import garbage
-from headway.cli import streams as _streams
-from headway.cli.endings import BAD_USAGE, CANNOT_WRITE
+from headway.cli.command import garbage
+from headway.cli.command import streams as _streams
+from headway.cli.command.endings import BAD_USAGE, CANNOT_WRITE
 from headway.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def build() -> "typer.Typer":
         raise _missing("typer") from error
 
     from headway.cli import ctl, export, limits, merge, plan, probe, report, run, top
-    from headway.cli.usage import Command
+    from headway.cli.command.usage import Command
 
     app = typer.Typer(
         name="headway",

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from headway.cli.endings import ALL_DONE, SOME_FAILED
-from headway.cli.streams import tell
+from headway.cli.command.endings import ALL_DONE, SOME_FAILED
+from headway.cli.command.streams import tell
 from headway.kinds._words import counted
 
 if TYPE_CHECKING:

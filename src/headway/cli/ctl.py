@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from headway.cli import garbage
-from headway.cli.endings import refused
-from headway.cli.streams import say, tell
+from headway.cli.command import garbage
+from headway.cli.command.endings import refused
+from headway.cli.command.streams import say, tell
 from headway.errors import HeadwayError, InvalidLimit
 
 __all__ = ["ctl"]
@@ -132,7 +132,7 @@ def _limits(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _listed(as_json: bool) -> str:
-    from headway.cli.watched import line
+    from headway.cli.display.watched import line
     from headway.hooks.watch.client import NOTHING, look
 
     garbage.collect()
@@ -146,7 +146,7 @@ def _listed(as_json: bool) -> str:
 
 
 def _asked(which: str | None, do: str, what: dict[str, Any], as_json: bool) -> str:
-    from headway.cli.watched import facts, key_lines, limit_lines
+    from headway.cli.display.watched import facts, key_lines, limit_lines
     from headway.hooks.watch.client import ask, choose
 
     garbage.collect()

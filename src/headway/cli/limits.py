@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headway.cli import garbage
-from headway.cli.endings import refused
-from headway.cli.streams import tell
+from headway.cli.command import garbage
+from headway.cli.command.endings import refused
+from headway.cli.command.streams import tell
 from headway.errors import HeadwayError
 
 if TYPE_CHECKING:

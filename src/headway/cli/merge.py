@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from headway.cli import garbage
-from headway.cli.endings import refused
-from headway.cli.streams import say
+from headway.cli.command import garbage
+from headway.cli.command.endings import refused
+from headway.cli.command.streams import say
 from headway.errors import HeadwayError
 from headway.kinds._words import agreed, counted
 

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from headway.cli import garbage, options
-from headway.cli.endings import refused
-from headway.cli.streams import tell
+from headway.cli.command import garbage, options
+from headway.cli.command.endings import refused
+from headway.cli.command.streams import tell
 from headway.errors import HeadwayError
 
 __all__ = ["plan"]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headway.cli import garbage, options, streams
-from headway.cli.endings import (
+from headway.cli.command import garbage, options, streams
+from headway.cli.command.endings import (
     BAD_USAGE,
     SOME_FAILED,
     again,
@@ -20,7 +20,7 @@ from headway.cli.endings import (
     problem,
     refused,
 )
-from headway.cli.signals import Caught, noting_signals
+from headway.cli.command.signals import Caught, noting_signals
 from headway.errors import HeadwayError
 from headway.kinds._words import printable, redacted
 from headway.rates import Limits
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from headway import Watched
     from headway.bulk import Progress, RunOptions
-    from headway.cli.display import Display
+    from headway.cli.display.live import Display
 
 __all__ = ["run"]
 
@@ -314,9 +314,9 @@ def _on_cluster(
 ) -> "Progress":
     """Run in shards on a cluster; `ask_to_end` is as in `_here`."""
     from headway import watch as let_watch
-    from headway.cli import dask
-    from headway.cli.shards import CANCEL, DRAIN
-    from headway.cli.stand_in import StandIn
+    from headway.cli.cluster import dask
+    from headway.cli.cluster.shards import CANCEL, DRAIN
+    from headway.cli.cluster.stand_in import StandIn
 
     wanted = [0]
     watch = watch_with(partial(wanted.append, DRAIN), partial(wanted.append, CANCEL))
@@ -357,17 +357,17 @@ def _run(
 ) -> int:
     """Run to the end, whatever that is, and say so; the exit code."""
     from headway.bulk.input.feed import still_reading
-    from headway.cli import display
+    from headway.cli.display import live
 
     to_stdout = output == "-" or (source == "-" and output is None)
-    console = display.stderr()
+    console = live.stderr()
     lines = (sys.stderr if to_stdout else sys.stdout) if as_json else None
-    shown = display.display(console, as_lines=lines)
+    shown = live.display(console, as_lines=lines)
     watch_with = partial(_Watch, shown, caught, None if as_json else console)
     progress, code, last = None, SOME_FAILED, ""
     garbage.collect()
     try:
-        with display.logging_to(console), shown:
+        with live.logging_to(console), shown:
             caught.undraw = partial(shown.__exit__, None, None, None)
             try:
                 progress = begin(watch_with)
@@ -384,7 +384,7 @@ def _run(
             code = exit_code(progress)
             last = problem(progress, to_stdout, provider=where[0], base_url=where[1])
     if shown.last is not None and not as_json:
-        console.print(display.summary(shown.last))
+        console.print(live.summary(shown.last))
     if last:
         said = printable(redacted(f"headway: {last}"))
         console.print(said, style="bold red", markup=False, emoji=False, soft_wrap=True)

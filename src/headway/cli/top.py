@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headway.cli import garbage
-from headway.cli.endings import refused
-from headway.cli.streams import say, tell
+from headway.cli.command import garbage
+from headway.cli.command.endings import refused
+from headway.cli.command.streams import say, tell
 from headway.errors import HeadwayError
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ def _show(path: "Path | None", found: "list[Target]", problems: list[str]) -> No
     from rich.console import Console
     from rich.padding import Padding
 
-    from headway.cli.watched import moments_of, page
+    from headway.cli.display.watched import moments_of, page
 
     console = Console(stderr=True, markup=False, highlight=False, emoji=False)
     several = [(str(one), one.status, moments_of(one.status)) for one in found]
     with console.screen():
         console.print(Padding(page(several, problems, console.width), (0, 1)))
-        from headway.cli.screen import Top
+        from headway.cli.display.screen import Top
 
         garbage.collect()
         Top(path, (found, problems)).run()
@@ -71,7 +71,7 @@ def _print(found: "list[Target]", problems: list[str]) -> None:
     """Print what was found, where no terminal is there to draw on."""
     from rich.console import Console
 
-    from headway.cli.watched import drawn, moments_of
+    from headway.cli.display.watched import drawn, moments_of
     from headway.hooks.watch.client import NOTHING
 
     garbage.collect()

@@ -19,8 +19,8 @@ from headway import Kind
 from headway.bulk import RunOptions, Shard, Stop, find_endpoint
 from headway.bulk.output.lock import acquire
 from headway.bulk.output.replaced import identity_of
-from headway.cli import shards
-from headway.cli.shards import CANCEL, DRAIN, ShardTask, look, meet, together, work
+from headway.cli.cluster import shards
+from headway.cli.cluster.shards import CANCEL, DRAIN, ShardTask, look, meet, together, work
 from headway.rates import Limits
 
 __all__ = ["echo"]

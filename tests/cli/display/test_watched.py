@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from watched import a_status, minutes
 
-from headway.cli import watched
+from headway.cli.display import watched
 
 
 def text(width: int, *, plain: bool = False) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from headway.bulk.record.status import Progress, Stop
-from headway.cli import display as progress
+from headway.cli.display import live
 from headway.kinds import Kind
 
 INFINITY = float("inf")
@@ -25,7 +25,7 @@ REPORT = Progress(
 
 
 def test_a_report_for_machines() -> None:
-    assert progress.as_json(REPORT) == {
+    assert live.as_json(REPORT) == {
         "input": "in", "output": "out", "total": 9, "done": 5, "failed": {"http_400": 1},
         "before": 2, "ambiguous": 1, "remaining": 3, "in_flight": 3, "sent": 8,
         "refused": {"rate": 2}, "input_tokens": 10, "output_tokens": 20, "tokens": 30,
@@ -40,7 +40,7 @@ def test_what_is_not_known_or_unlimited_is_null() -> None:
         REPORT, output=None, total=None, limit=None, pace=INFINITY, concurrency=INFINITY, eta=None,
         stopped=None, fault=None,
     )  # fmt: skip
-    found = progress.as_json(unknown)
+    found = live.as_json(unknown)
     names = (
         "output",
         "total",
@@ -58,7 +58,7 @@ def test_what_is_not_known_or_unlimited_is_null() -> None:
 
 def test_lines_of_json_come_once_a_second_and_at_the_end() -> None:
     file = io.StringIO()
-    with progress.display(Console(file=io.StringIO()), as_lines=file) as shown:
+    with live.display(Console(file=io.StringIO()), as_lines=file) as shown:
         for seconds in (0.0, 0.25, 0.99, 1.0, 1.5, 2.2):
             shown(replace(REPORT, seconds=seconds))
     told = [json.loads(line) for line in file.getvalue().splitlines()]
@@ -69,7 +69,7 @@ def test_lines_of_json_come_once_a_second_and_at_the_end() -> None:
 
 def test_a_run_without_a_report_has_no_end() -> None:
     file = io.StringIO()
-    with progress.display(Console(file=io.StringIO()), as_lines=file) as shown:
+    with live.display(Console(file=io.StringIO()), as_lines=file) as shown:
         assert shown.last is None
     assert file.getvalue() == ""
 
@@ -78,7 +78,7 @@ def test_the_log_is_on_the_console_as_long_as_the_run() -> None:
     console = Console(file=io.StringIO(), width=200)
     logger = logging.getLogger("headway")
     handlers = list(logger.handlers)
-    with progress.logging_to(console):
+    with live.logging_to(console):
         logger.warning("a limit is lower")
     logger.warning("after the run")
     assert logger.handlers == handlers
@@ -90,7 +90,7 @@ def test_the_log_is_on_the_console_as_long_as_the_run() -> None:
 def test_a_summary_says_only_what_there_is(failed: dict[str, int]) -> None:
     console = Console(file=io.StringIO(), width=100)
     bare = replace(REPORT, failed=failed, before=0, ambiguous=0, reasons={}, cost=0.0, refused={})
-    console.print(progress.summary(bare))
+    console.print(live.summary(bare))
     names = [line.split("  ")[0].strip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
     optional = ["failed"] if failed else []
     assert names == ["done", *optional, "not answered", "refused", "tokens", "time", "rate", "rows"]

@@ -8,7 +8,7 @@ import pytest
 from commands import headway
 
 from headway import cli
-from headway.cli import garbage, streams
+from headway.cli.command import garbage, streams
 
 
 class Collector:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from headway import HeadwayError, Limits
-from headway.cli.stand_in import StandIn
+from headway.cli.cluster.stand_in import StandIn
 
 
 def test_before_anything_is_known_it_says_what_is_stated() -> None:

@@ -18,7 +18,7 @@ from commands import Gated, a_report, command, request_line
 from rich.console import Console
 
 from headway.bulk.record.status import Progress
-from headway.cli import display as progress
+from headway.cli.display import live
 from headway.events import Closed, Kind
 from headway.hooks.log import Log
 
@@ -32,7 +32,7 @@ def gated() -> Iterator[Gated]:
 
 def shown(*reports: Progress, terminal: bool) -> str:
     console = Console(record=True, force_terminal=terminal, width=100, file=sys.stderr)
-    with progress.display(console) as display:
+    with live.display(console) as display:
         for report in reports:
             display(report)
         assert display.last is reports[-1]
@@ -82,7 +82,7 @@ def test_a_terminal_gets_a_bar() -> None:
 @pytest.mark.parametrize("width", [30, 80, 120])
 def test_the_last_minutes_are_charts(width: int) -> None:
     console = Console(record=True, force_terminal=True, width=width, file=io.StringIO())
-    with progress.display(console) as display:
+    with live.display(console) as display:
         for second in range(0, 200, 5):
             refused = {Kind.RATE: second // 60}
             display(a_report(seconds=float(second), sent=5 * second, refused=refused))
@@ -110,7 +110,7 @@ def test_an_outage_is_seen_in_the_pace() -> None:
 def test_a_summary_has_what_matters() -> None:
     console = Console(record=True, width=100, file=sys.stderr)
     console.print(
-        progress.summary(
+        live.summary(
             a_report(
                 failed={"http_400": 3},
                 refused={Kind.RATE: 7, Kind.TRANSIENT: 2, Kind.PERMANENT: 3},
@@ -181,7 +181,7 @@ def plain(drawn: bytes) -> str:
 
 def test_the_log_leaves_out_what_the_last_line_of_a_run_says() -> None:
     console = Console(file=io.StringIO(), width=200)
-    with progress.logging_to(console):
+    with live.logging_to(console):
         hear = Log()
         for kind in Kind:
             hear(Closed(0.0, kind, None, f"it was {kind}"))

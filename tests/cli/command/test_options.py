@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headway.bulk import InvalidInput, Shape
-from headway.cli.options import endpoint, limits, parameters, shape
+from headway.cli.command.options import endpoint, limits, parameters, shape
 from headway.errors import InvalidLimit
 from headway.providers import InvalidSettings
 from headway.rates import Limits

@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from headway.cli import charts
+from headway.cli.display import charts
 from headway.hooks.watch.history import Moment, levels, per_second
 from headway.kinds import Kind, Retried
 from headway.kinds import _words as words

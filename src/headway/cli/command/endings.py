@@ -3,7 +3,7 @@
 import errno
 from typing import TYPE_CHECKING
 
-from headway.cli.streams import say
+from headway.cli.command.streams import say
 from headway.kinds import Kind
 
 if TYPE_CHECKING:

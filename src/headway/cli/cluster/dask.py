@@ -32,7 +32,7 @@ from headway.bulk.output.opening import paths_of
 from headway.bulk.output.paths import is_device, run_folder
 from headway.bulk.output.replaced import identity_of
 from headway.bulk.record.status import Forecast
-from headway.cli import shards
+from headway.cli.cluster import shards
 from headway.errors import HeadwayError, MissingExtra
 from headway.kinds._words import counted
 from headway.rates import Limits

@@ -13,7 +13,7 @@ from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.widgets import DataTable, Footer, Static
 
-from headway.cli.watched import moments_of, page, rate_now, state
+from headway.cli.display.watched import moments_of, page, rate_now, state
 from headway.errors import HeadwayError
 from headway.hooks.watch.client import Target, ask, look
 from headway.hooks.watch.history import History, Moment

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from headway.cli import signals
-from headway.cli.signals import STOPS, noting_signals
+from headway.cli.command import signals
+from headway.cli.command.signals import STOPS, noting_signals
 
 
 class Ended(Exception):

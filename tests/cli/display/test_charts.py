@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headway.cli import charts
+from headway.cli.display import charts
 
 
 def test_a_row_shows_levels_and_what_is_small_is_seen() -> None:

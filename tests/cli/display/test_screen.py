@@ -13,8 +13,8 @@ from textual.widgets import DataTable
 from watched import sockets
 
 from headway import Scheduler, watch
-from headway.cli import screen
-from headway.cli.screen import Top
+from headway.cli.display import screen
+from headway.cli.display.screen import Top
 
 
 @pytest.fixture(autouse=True)

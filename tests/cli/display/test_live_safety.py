@@ -12,7 +12,9 @@ from rich.console import Console
 
 from headway import Scheduler
 from headway.bulk.record.status import Progress, Stop
-from headway.cli import display, main, streams
+from headway.cli import main
+from headway.cli.command import streams
+from headway.cli.display import live
 from headway.hooks.log import logger
 from headway.kinds import Kind
 from headway.kinds._words import printable
@@ -35,7 +37,7 @@ def unharmed(text: str) -> None:
 
 def console_on(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> Console:
     monkeypatch.setattr("sys.stderr", stream)
-    console = display.stderr()
+    console = live.stderr()
     console.width = 2000
     return console
 
@@ -53,11 +55,11 @@ def test_what_a_run_shows(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     console = console_on(stream, monkeypatch)
     if how == "summary":
-        console.print(display.summary(PROGRESS))
+        console.print(live.summary(PROGRESS))
     elif how == "plain":
-        display.display(console)(PROGRESS)
+        live.display(console)(PROGRESS)
     else:
-        with display.logging_to(console):
+        with live.logging_to(console):
             try:
                 raise ValueError(HOSTILE)
             except ValueError:
@@ -68,7 +70,7 @@ def test_what_a_run_shows(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_live_display(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=2000, color_system=None, markup=False)
-    with display.display(console) as shown:
+    with live.display(console) as shown:
         shown(PROGRESS)
     text = stream.getvalue()
     assert printable(HOSTILE) in text

@@ -22,7 +22,7 @@ from packages import of_dev
 
 from headway import Scheduler, __version__
 from headway.bulk import RunOptions
-from headway.cli import dask, shards
+from headway.cli.cluster import dask, shards
 from headway.errors import HeadwayError
 from headway.rates import Limits
 from headway.shared.places import forget_here, names_here

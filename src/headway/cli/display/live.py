@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TextIO
 
 from headway.bulk.record.status import Progress, early_ends
-from headway.cli.watched import charts_of
+from headway.cli.display.watched import charts_of
 from headway.errors import MissingExtra
 from headway.hooks.watch.history import History, Moment
 from headway.kinds import Kind, Moves, Retried

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from headway.bulk.record.status import Progress, Stop
-from headway.cli.endings import again, cannot_go_on, exit_code, problem, refused
+from headway.cli.command.endings import again, cannot_go_on, exit_code, problem, refused
 from headway.kinds import Kind
 
 

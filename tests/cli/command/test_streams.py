@@ -21,7 +21,7 @@ from commands import (
 )  # fmt: skip
 from llmock.pytest_plugin import LLMock
 
-from headway.cli import display as progress
+from headway.cli.display import live
 
 
 @pytest.fixture(autouse=True)
@@ -148,4 +148,4 @@ def test_no_live_display_without_a_terminal(
     assert b"\x1b[?25" not in result.stderr  # the cursor, hidden and shown
     assert b"\x1b[2K" not in result.stderr
     assert b"\x1b[1A" not in result.stderr
-    assert not isinstance(progress.display(progress.stderr()), progress._Terminal)
+    assert not isinstance(live.display(live.stderr()), live._Terminal)

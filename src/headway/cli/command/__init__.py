@@ -1,0 +1,1 @@
+"""What every command has: its options, its streams, how it ends."""
