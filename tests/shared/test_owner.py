@@ -57,9 +57,12 @@ async def call() -> str:
 
 async def test_a_store_that_was_never_reached_fails_jobs_in_ten_seconds() -> None:
     events: list[Any] = []
-    shared = scheduler(Memory(StoreAway("connection refused")), on_event=events.append)
+    away = StoreAway("connection refused", "open the door.")
+    shared = scheduler(Memory(away), on_event=events.append)
     began = anyio.current_time()
-    with pytest.raises(Unavailable, match=r"at memory were not reached in 10 s: connection"):
+    with pytest.raises(
+        Unavailable, match=r" memory were not reached in 10 s: connection refused\. Fix: open"
+    ):
         await shared.submit(call)
     assert 10 <= anyio.current_time() - began < 11
     lost = [event for event in events if isinstance(event, SharedChanged)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -82,8 +83,8 @@ async def test_a_file_that_is_no_database(store: SqliteStore, path: Path) -> Non
         with pytest.raises(InvalidSettings) as caught:
             await store.call("limits", a_call())
         assert str(caught.value) == (
-            f"shared limits: {path} is no database of headway's. Fix: name another file, or delete "
-            "that one: the limits begin anew."
+            f"shared limits: {path} is no database of headway's. Fix: name another file; where "
+            "that one is headway's, delete it: the limits begin anew."
         )
     path.unlink()
     assert (await store.call("limits", a_call()))["error"] == ""
@@ -95,6 +96,75 @@ async def test_somebody_elses_database(store: SqliteStore, path: Path) -> None:
     connection.close()
     with pytest.raises(InvalidSettings, match=r"another version of headway \(7, and not 1\)"):
         await store.call("limits", a_call())
+
+
+async def test_what_is_somebody_elses_is_left_as_it_was(store: SqliteStore, path: Path) -> None:
+    other = path.with_name("other.db")
+    with sqlite3.connect(other) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    for before in (b"root:x:0:0:root:/root:/bin/sh\n" * 50, other.read_bytes()):
+        path.write_bytes(before)
+        path.chmod(0o644)
+        with pytest.raises(InvalidSettings, match=r"Fix: name another file"):
+            await store.call("limits", a_call())
+        assert path.read_bytes() == before
+        assert path.stat().st_mode & 0o777 == 0o644
+        assert sorted(each.name for each in path.parent.iterdir()) == ["acme.db", "other.db"]
+
+
+async def test_others_may_write_a_file_where_its_owner_lets_them(
+    store: SqliteStore, path: Path
+) -> None:
+    path.touch()
+    path.chmod(0o660)
+    for _ in range(2):
+        await store.call("limits", a_call())
+        await store.read("limits")
+        found = {each.name: each.stat().st_mode & 0o777 for each in path.parent.iterdir()}
+        assert {*found.values()} == {0o660}, found
+        await store.aclose()
+
+
+async def test_who_only_looks_makes_no_file(store: SqliteStore, path: Path) -> None:
+    assert await store.read("limits") is None
+    assert await store.names() == []
+    assert await store.reset("limits") is False
+    assert not [*path.parent.iterdir()]
+
+
+async def test_what_the_system_refuses(
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(module, "_made", refuse)
+    for code in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG):
+        with pytest.raises(InvalidSettings) as refused:
+            await store.call("limits", a_call())
+        assert str(refused.value) == (
+            f"shared limits: {path} cannot be used: {os.strerror(code)}. Fix: name a file where "
+            'this user may write: shared="sqlite:////folder/limits.db".'
+        )
+    for code, fix in (
+        (errno.ENOSPC, "free some space there, or name a file on another disk."),
+        (errno.EDQUOT, "free some space there, or name a file on another disk."),
+        (errno.EMFILE, "mend what it says, or name another file."),
+    ):
+        with pytest.raises(StoreAway) as away:
+            await store.call("limits", a_call())
+        assert (str(away.value), away.value.fix) == (f"{store.where}: {os.strerror(code)}", fix)
+
+
+async def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(module, "state_folder", nobody)
+    with pytest.raises(InvalidSettings, match=r"no home folder .* shared=.sqlite:////"):
+        open_store("acme")
 
 
 async def test_a_state_that_is_none(store: SqliteStore, path: Path) -> None:
@@ -118,7 +188,7 @@ async def test_a_folder_instead(path: Path, store: SqliteStore) -> None:
 
 async def test_a_folder_that_is_missing(path: Path) -> None:
     one, _ = open_store(f"sqlite:///{path.parent}/none/acme.db")
-    with pytest.raises(InvalidSettings, match="cannot be written to"):
+    with pytest.raises(InvalidSettings, match=r"there is no folder \S+/none. Fix: make it"):
         await one.call("limits", a_call())
 
 
@@ -135,13 +205,15 @@ async def test_no_permission(store: SqliteStore, path: Path, as_user: None) -> N
         path.parent.chmod(0o700)
 
 
-@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "lustre"])
 async def test_a_file_system_of_many_machines(
-    kind: str, store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_file_system", lambda _: kind)
-    with pytest.raises(InvalidSettings, match=f"is on {kind}, where locks of files cannot"):
-        await store.call("limits", a_call())
+    for kind in ("nfs4", "cifs", "fuse.sshfs", "lustre", "gpfs", "beegfs", "fuse.s3fs"):
+        with pytest.raises(InvalidSettings, match=f"is on {kind}, where locks of files cannot"):
+            await store.call("limits", a_call())
+    kind = "fuseblk"
+    assert (await store.call("limits", a_call()))["error"] == ""
 
 
 def test_the_file_system_is_the_innermost_mount(monkeypatch: pytest.MonkeyPatch) -> None:

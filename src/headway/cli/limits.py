@@ -57,9 +57,7 @@ def limits(
         else:
             _show(store, name)
     except StoreAway as away:
-        raise refused(
-            HeadwayError(f"the store gave no reply: {away}", fix="start it, then ask again.")
-        ) from None
+        raise refused(HeadwayError(f"the store gave no reply: {away}", fix=away.fix)) from None
     except (HeadwayError, OSError) as error:
         raise refused(error) from None
 

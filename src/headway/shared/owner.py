@@ -43,7 +43,7 @@ class SharedOwner:
         port.owner = self
         self._began: float | None = None  # when it first asked, until it is answered
         self._broken_at = -INFINITY
-        self._why = ""
+        self._away = StoreAway("no reply")
 
     @property
     def wants(self) -> bool:
@@ -76,22 +76,22 @@ class SharedOwner:
             self._began = now
         call = self.port.begin(now)
         reply: dict[str, Any] | None = None
-        self._why = "no reply"
+        self._away = StoreAway("no reply")
         with anyio.move_on_after(_PATIENCE if self.port.was_reached else _FIRST_PATIENCE):
             try:
                 reply = await self.store.call(self.port.name, call)
             except StoreAway as away:
-                self._why = str(away)
+                self._away = away
             except InvalidSettings as error:
                 self._broken_at = self._clock()
                 self.port.refused(error)
                 raise
         now = self._clock()
         if reply is None:
-            self.port.unanswered(self._why, now)
+            self.port.unanswered(str(self._away), now)
             self._tell()
             if self._began is not None and now >= self._began + _FIRST_PATIENCE:
-                raise self.port.never_reached(_FIRST_PATIENCE, self.store.where, self._why)
+                raise self.port.never_reached(_FIRST_PATIENCE, self.store.where, self._away)
             return
         self._began = None
         try:

@@ -29,6 +29,7 @@ from headway.errors import HeadwayError, InvalidLimit, Unavailable
 from headway.kinds import Binds
 from headway.rates import LATENESS, Away, Limits
 from headway.shared.ledger import BEAT, GRID, LEAD
+from headway.shared.stores import StoreAway
 from headway.shared.terms import in_words, limits_of, stated, terms_of
 
 __all__ = ["SharedPort"]
@@ -914,11 +915,11 @@ class SharedPort(Port):
         """Why no job can start at all."""
         return self._why
 
-    def never_reached(self, seconds: float, where: str, why: str) -> Unavailable:
+    def never_reached(self, seconds: float, where: str, away: StoreAway) -> Unavailable:
         """The error of jobs, where the ledger was not reached even once."""
         return Unavailable(
-            f"the shared limits at {where} were not reached in {seconds:g} s: {why}",
-            fix="start the store, or correct its address in shared=.",
+            f"the shared limits at {where} were not reached in {seconds:g} s: {away}",
+            fix=away.fix,
         )
 
     @property

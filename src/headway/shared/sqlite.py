@@ -10,6 +10,7 @@ anew, which the ledger takes for no time at all.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import marshal
 import os
@@ -45,7 +46,26 @@ T = TypeVar("T")
 
 _VERSION = 1
 _WAIT_MS = 200  # for a lock
-_ELSEWHERE = ("nfs", "cifs", "smb", "sshfs", "afs", "gluster", "ceph", "lustre")
+# Of many machines: as the system calls them, without ``fuse.`` before it.
+_ELSEWHERE = (
+    "nfs", "cifs", "smb", "sshfs", "afs", "gluster", "ceph", "lustre", "gpfs", "beegfs", "panfs",
+    "wekafs", "orangefs", "pvfs", "moosefs", "mfs", "juicefs", "davfs", "gfs2", "ocfs2", "coda",
+    "s3fs", "gcsfuse", "rclone", "mountpoint-s3", "blobfuse", "hdfs", "seaweedfs",
+)  # fmt: skip
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# What the system says of a path that will not be opened until somebody mends it.
+_NEVER = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP,
+          errno.EISDIR, errno.EINVAL, errno.ENXIO, errno.ENODEV}  # fmt: skip
+_FREE = "free some space there, or name a file on another disk."
+_LET_GO = "let go of the file where another program holds it, or name another."
+_MEND = "mend what it says, or name another file."
+_ANOTHER = "name another file; where that one is headway's, delete it: the limits begin anew."
+_WRITABLE = 'name a file where this user may write: shared="sqlite:////folder/limits.db".'
+# One statement: nobody makes tables between what it reads.
+_WHOSE = (
+    "SELECT user_version, EXISTS (SELECT * FROM sqlite_master WHERE name NOT IN "
+    "('headway', 'headway_name') AND name NOT LIKE 'sqlite~_%' ESCAPE '~') FROM pragma_user_version"
+)
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS headway (name TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS headway_name (said TEXT PRIMARY KEY) WITHOUT ROWID",
@@ -73,9 +93,16 @@ class SqliteStore:
             raise InvalidSettings(
                 f"shared={shown(name)} is no name: {why}", fix="a shorter, or a plainer one."
             )
+        try:
+            folder = _folder()
+        except RuntimeError:  # a user that the system does not know, without HOME
+            raise InvalidSettings(
+                f"shared={shown(name)}: this user has no home folder to keep it in",
+                fix=_WRITABLE,
+            ) from None
         slug = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:40]
         digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        return cls(_folder() / f"{slug}-{digest}.db", shown(name), name)
+        return cls(folder / f"{slug}-{digest}.db", shown(name), name)
 
     @staticmethod
     def names_here() -> list[str]:
@@ -116,15 +143,15 @@ class SqliteStore:
 
     async def read(self, name: str) -> dict[str, Any] | None:
         """The state of the ledger `name`."""
-        return await self._in_thread(partial(self._read, name))
+        return await self._in_thread(partial(self._read, name)) if self._there() else None
 
     async def names(self) -> list[str]:
         """The names of the ledgers in the file."""
-        return await self._in_thread(self._names)
+        return await self._in_thread(self._names) if self._there() else []
 
     async def reset(self, name: str) -> bool:
         """Forget the ledger `name`, and those of its keys."""
-        return await self._in_thread(partial(self._reset, name))
+        return self._there() and await self._in_thread(partial(self._reset, name))
 
     def remove(self) -> None:
         """Remove the file, and what stands beside it."""
@@ -186,19 +213,43 @@ class SqliteStore:
             raise self._what(error) from error
         except OSError as error:
             self._close()
-            raise StoreAway(f"{self.where}: {error.strerror or error}") from error
+            raise self._refused(error) from error
+
+    def _there(self) -> bool:
+        """Whether there is a file: who only looks makes none. Raises as `_check` does."""
+        try:
+            _check(self._real(), self.name)
+            return self.path.exists()
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _real(self) -> Path:
+        return Path(os.path.realpath(self.path))
+
+    def _refused(self, error: OSError) -> Exception:
+        """What it means that the system refused the file."""
+        said = error.strerror or str(error)
+        if error.errno in _NEVER:
+            return InvalidSettings(
+                f"shared limits: {error.filename or self.path} cannot be used: {said}",
+                fix=_WRITABLE,
+            )
+        fix = _FREE if error.errno in _FULL else _MEND
+        return StoreAway(f"{self.where}: {said}", fix)
 
     def _what(self, error: sqlite3.DatabaseError) -> Exception:
         code = getattr(error, "sqlite_errorname", "SQLITE_NOTADB")  # ours have none
         if code == "SQLITE_READONLY_DBMOVED":  # deleted since it was looked at: opened anew next
             return StoreAway(f"{self.where}: the file was deleted")
-        if code.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_READONLY", "SQLITE_PERM")):
+        if code.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
             why = "is no database of headway's" if "NOTADB" in code else f"cannot be used: {error}"
+            return InvalidSettings(f"shared limits: {self.path} {why}", fix=_ANOTHER)
+        if code.startswith(("SQLITE_READONLY", "SQLITE_PERM")):
             return InvalidSettings(
-                f"shared limits: {self.path} {why}",
-                fix="name another file, or delete that one: the limits begin anew.",
+                f"shared limits: {self.path} cannot be used: {error}", fix=_WRITABLE
             )
-        return StoreAway(f"{self.where}: {error}")
+        fixes = {"SQLITE_FULL": _FREE, "SQLITE_BUSY": _LET_GO, "SQLITE_LOCKED": _LET_GO}
+        return StoreAway(f"{self.where}: {error}", fixes.get(code, _MEND))
 
     def _step(
         self, name: str, call: dict[str, Any], connection: sqlite3.Connection
@@ -237,33 +288,40 @@ class SqliteStore:
             except FileNotFoundError:
                 pass
             self._close()  # somebody deleted it: what is written there is nobody's
-        _check_folder(path)
+        path = self._real()
+        _check(path, self.name)
+        mode = _made(path, 0o600)
         connection = sqlite3.connect(
             path, timeout=_WAIT_MS / 1000, isolation_level=None, check_same_thread=False
         )
         try:
-            os.chmod(path, 0o600)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = OFF")
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            version, foreign = connection.execute(_WHOSE).fetchone()
+            if foreign:
+                raise InvalidSettings(
+                    f"shared limits: {path} is somebody else's database", fix="name another file."
+                )
             if version not in (0, _VERSION):
                 raise InvalidSettings(
                     f"shared limits: {path} is of another version of headway ({version}, and not "
                     f"{_VERSION})",
                     fix="use one version in all processes, or name another file.",
                 )
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = OFF")
             connection.execute(f"PRAGMA user_version = {_VERSION}")
             for table in _TABLES:
                 connection.execute(table)
             if self.name is not None:
                 connection.execute("INSERT OR IGNORE INTO headway_name VALUES (?)", (self.name,))
+            found = os.stat(path)
+            beside = Path(f"{path}.lock")
+            _made(beside, mode)
+            self._lock_file = os.open(beside, os.O_RDWR)
         except BaseException:
             connection.close()
             raise
         self._connection = connection
-        found = os.stat(path)
         self._inode = found.st_dev, found.st_ino
-        self._lock_file = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         return connection
 
     def _close(self) -> None:
@@ -290,32 +348,44 @@ def _folder() -> Path:
     return state_folder() / "shared"
 
 
-def _check_folder(path: Path) -> None:
-    """Make the folder of `path` where it is headway's own. Raises `InvalidSettings` for one that
-    cannot be written to, or that other machines share.
+def _check(path: Path, name: str | None) -> None:
+    """Make the folder of `path` where it is headway's own, for `name`. Raises `InvalidSettings`
+    for one that cannot be written to, or that other machines share.
     """
-    folder = path.absolute().parent
-    if folder == _folder():
+    folder = path.parent
+    if name is not None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.exists() and not path.is_file():
         raise InvalidSettings(
             f"shared limits: {path} is no file", fix="name a file, or leave out sqlite://."
         )
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
+    if not folder.is_dir():
         raise InvalidSettings(
-            f"shared limits: the folder {folder} cannot be written to",
-            fix="name a file in a folder of yours.",
+            f"shared limits: there is no folder {folder}", fix="make it, or name a file in another."
         )
-    if path.exists() and not os.access(path, os.W_OK):
-        raise InvalidSettings(
-            f"shared limits: {path} cannot be written to", fix="name a file of yours."
-        )
+    for each in (folder, path):
+        if each.exists() and not os.access(each, os.W_OK):
+            what = f"the folder {each}" if each == folder else each
+            raise InvalidSettings(f"shared limits: {what} cannot be written to", fix=_WRITABLE)
     kind = _file_system(folder)
-    if kind.startswith(_ELSEWHERE) or kind.removeprefix("fuse.").startswith(_ELSEWHERE):
+    if kind.removeprefix("fuse.").startswith(_ELSEWHERE):
         raise InvalidSettings(
             f"shared limits: {folder} is on {kind}, where locks of files cannot be relied on",
-            fix="a file on a disk of this machine; for many machines valkey:// or postgresql://.",
+            fix='name a file on a disk of this machine, "sqlite:////disk/limits.db"; for many '
+            "machines valkey:// or postgresql://.",
         )
+
+
+def _made(path: Path, mode: int) -> int:
+    """The mode of the file at `path`, which is made with `mode` where there is none, and stays as
+    its owner wants it where there is one.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        return path.stat().st_mode & 0o666
+    path.chmod(mode)  # whatever the umask takes away
+    return mode
 
 
 def _file_system(folder: Path) -> str:

@@ -8,7 +8,15 @@ __all__ = ["Store", "StoreAway"]
 
 
 class StoreAway(Exception):
-    """The store gave no reply: it is down, unreachable, locked or full. The text says which."""
+    """The store gave no reply: it is down, unreachable, locked or full. The text says which, and
+    `fix` what to do where it goes on so.
+    """
+
+    def __init__(
+        self, why: str, fix: str = "start the store, or correct its address in shared=."
+    ) -> None:
+        super().__init__(why)
+        self.fix = fix
 
 
 class Store(Protocol):
