@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -20,6 +21,7 @@ from headway._core.state import SchedulerState
 from headway._runtime.memory import Memory
 from headway.events import Forgotten, Kind, Outdated
 from headway.hints import Refusal
+from headway.testing import virtual_clock
 
 pytestmark = pytest.mark.anyio
 
@@ -44,6 +46,50 @@ async def test_a_quota_outlasts_the_process(tmp_path: Path) -> None:
         with pytest.raises(Unavailable, match="the quota of 3/day requests is spent"):
             await scheduler.submit(nothing)
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_what_is_spent_is_known_before_the_first_call(tmp_path: Path) -> None:
+    path = tmp_path / "memory.json"
+    async with Scheduler("3/day", memory=path) as scheduler:
+        await scheduler.map(nothing, range(3))
+    scheduler = Scheduler("3/day", memory=path)
+    assert scheduler.would_wait().binds == "quota"
+    assert used(scheduler) == 3
+    assert scheduler.try_lease() is None  # the loop's clock is another one
+    assert DAY - 60 < scheduler.would_wait() < DAY + 600
+
+
+async def test_a_link_goes_on_being_one(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("m")
+    async with Scheduler("3/day", memory=tmp_path / "link") as scheduler:
+        await scheduler.submit(nothing)
+    assert (tmp_path / "link").is_symlink()
+    assert json.loads((tmp_path / "m").read_bytes())["headway"] == 1
+
+
+async def test_two_that_write_one_file_are_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "m"
+    async with Scheduler(["90/day", "60/min"], memory=path) as one:
+        await one.map(nothing, range(9))
+        assert not caplog.records
+        async with Scheduler(["90/day", "60/min"], memory=path) as other:
+            await other.submit(nothing)
+        await one.map(nothing, range(9))
+    assert [each.message for each in caplog.records] == [
+        f"{path} is written by another scheduler too, and each forgets what the other used. "
+        "Fix: a file for each of them, or shared= for limits that both keep to."
+    ]
+
+
+def test_a_loop_whose_clock_shows_less_saves_too(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    scheduler = Scheduler(["1000/day", "60/min"], memory=path)
+    asyncio.run(scheduler.submit(nothing))
+    with virtual_clock():  # which begins at 1,000
+        asyncio.run(scheduler.map(nothing, range(20)))
+    assert (used(Scheduler(["1000/day", "60/min"], memory=path)) or 0) >= 19
 
 
 async def test_one_that_is_killed_loses_its_last_seconds_alone(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ cancellation, a pause, new limits) only changes what the next poll will find.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -556,6 +557,7 @@ class SchedulerState:
         for flow in self.flows.values():
             if flow.credential is not None and flow.credential.latch is None:
                 flow.credential.shift(seconds)
+        self.events[:] = [replace(event, at=event.at + seconds) for event in self.events]
 
     def statistics(self, now: float) -> Statistics:
         """A picture of this moment. It changes nothing, and may be taken in another thread."""

@@ -1,8 +1,8 @@
 """What a scheduler keeps between runs, in a file: what is used of quotas, and what was learned.
 
-A shell lets it `begin` when its clock is known, and `save` from `due_at` on. One JSON object is
-written whole and put in the place of the older one: a reader never finds half of it. Whoever kills
-the process loses what the last second added.
+A shell lets it `begin`, and `save` from `due_at` on. One JSON object is written whole and put in
+the place of the older one: a reader never finds half of it. Whoever kills the process loses what
+the last second added.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from headway._core.state import SchedulerState
 from headway.errors import InvalidArgument
 from headway.events import Forgotten
-from headway.kinds._words import shown
+from headway.kinds._words import shown, with_fix
 
 __all__ = ["Memory"]
 
@@ -44,11 +44,13 @@ class Memory:
                 f"memory={shown(path)} is no path of a file",
                 fix='memory="headway.json", or leave it out to remember nothing.',
             )
-        self.path = Path(os.fspath(path)).absolute()
+        self.path = Path(os.path.realpath(path))  # a link goes on being one
         self.due_at = INFINITY  # on the scheduler's clock; infinity before it has begun
         self._account = account
         self._recognised = account is not None  # whether it is known whose limits they are
         self._failed = False  # that it cannot be written
+        self._seen: tuple[int, int] | None = None  # which file it was when last read or written
+        self._alone = True  # that nobody else has written it since
         folder = self.path.parent
         other = self.path.exists() and not self.path.is_file()
         if other or not folder.is_dir() or not os.access(folder, os.W_OK):
@@ -67,6 +69,10 @@ class Memory:
             state.events.append(Forgotten(now, odd))
         state.restore(kept, now)
         self.due_at = now + _EVERY
+
+    def shift(self, seconds: float) -> None:
+        """Move to another clock, which shows `seconds` more."""
+        self.due_at += seconds
 
     def recognise(self, account: str, state: SchedulerState, now: float) -> None:
         """The first credential that a transport has seen, as a hash, is that of `account`: what
@@ -88,8 +94,18 @@ class Memory:
         kept = state.snapshot(now)
         if not (kept["whole"] or kept["keys"] or self.path.exists()):
             return
+        if self._alone and self._stamp() not in (None, self._seen):
+            self._alone = False
+            logger.warning(
+                with_fix(
+                    "%s is written by another scheduler too, and each forgets what the other used",
+                    "a file for each of them, or shared= for limits that both keep to.",
+                ),
+                self.path,
+            )
         try:
             self._write(kept)
+            self._seen = self._stamp()
         except OSError as error:
             if not self._failed:
                 self._failed = True
@@ -97,11 +113,20 @@ class Memory:
                     "%s cannot be written (%s): nothing is remembered", self.path, error.strerror
                 )
 
+    def _stamp(self) -> tuple[int, int] | None:
+        """Which file is there: each that is written is another one."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
     def _of_another(self) -> str:
         return f"what was remembered is of another account, and not used: {self.path}"
 
     def _read(self) -> tuple[Mapping[str, Any], str]:
         """What was kept, and what of it cannot be used ("" where all can)."""
+        self._seen = self._stamp()
         try:
             with self.path.open("rb") as file:
                 data = file.read(_MOST + 1)

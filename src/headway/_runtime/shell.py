@@ -124,6 +124,10 @@ class Shell(LoopClock):
         self.of_parent = False  # a copy in a forked process, which was not used there
         _SHELLS.add(self)
         self.share(shared)
+        if memory is not None:  # who asks before the first call is to hear of quotas that are spent
+            now = self.time()
+            state.set_wall(time.time() - now, now)
+            memory.begin(state, now)
 
     # A job's way
 
@@ -356,7 +360,8 @@ class Shell(LoopClock):
         enforce limits holds where the user has not said another.
         """
         enforcement = UNKNOWN_ENFORCEMENT if provider is None else provider.enforcement
-        self.state.enforce(enforcement, self.state.flow(key), self.time())
+        with self.lock:
+            self.state.enforce(enforcement, self.state.flow(key), self.time())
 
     def unseen_ended(self, job: Job) -> None:
         """The attempt of `job`, which no transport could see, has ended."""
@@ -695,7 +700,7 @@ class Shell(LoopClock):
         now = self.clock()
         self.state.set_wall(time.time() - now, now)
         if self.memory is not None:
-            self.memory.begin(self.state, now)
+            self.memory.shift(seconds)
         self._wake_at = self._armed = INFINITY
         self._leader = self._room = self.idle = None
         self.sinks.moved()
