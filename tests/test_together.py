@@ -57,6 +57,16 @@ async def test_every_call_is_scheduled_and_retried(llmock: LLMock, anyio_backend
     assert inner.startswith("httpx_aiohttp" if anyio_backend == "asyncio" else "httpx")
 
 
+def test_limits_are_what_together_means_at_a_gateway_too() -> None:
+    for scheduler, make in (
+        (Scheduler("600/min"), sdks.ours.client),
+        (sync.Scheduler("600/min"), sdks.ours.sync_client),
+    ):
+        make(scheduler, api_key="k", base_url="http://gateway.example")
+        (limit,) = scheduler.statistics().limits
+        assert limit.window == 1.0
+
+
 async def test_httpx_where_aiohttp_is_missing(
     llmock: LLMock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

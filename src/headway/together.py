@@ -98,8 +98,9 @@ def sync_client(
 
 
 def _settle_options(scheduler: View | sync.View, face: type, options: dict[str, Any]) -> None:
-    """Settle the key, the address and who retries in `options`, the SDK's; and warn of an
-    ``http_client`` whose transport is no `face`. Raises `InvalidSettings`.
+    """Settle the key, the address and who retries in `options`, the SDK's; tell `scheduler` whose
+    limits they are, and warn of an ``http_client`` whose transport is no `face`. Raises
+    `InvalidSettings`.
     """
     given = options.get("api_key")
     options["api_key"] = (
@@ -109,6 +110,8 @@ def _settle_options(scheduler: View | sync.View, face: type, options: dict[str, 
     options["base_url"] = check_url(url, URL_VARIABLE) if url else None
     if scheduler._shell.state.refusals.retry.attempts > 1:  # else nobody would retry
         options.setdefault("max_retries", 0)
+    # At an address of a gateway's, too, which a transport does not know.
+    scheduler._shell.introduce(TOGETHER, scheduler._options.key)
     http = options.get("http_client")
     if http is None:
         options.pop("http_client", None)
