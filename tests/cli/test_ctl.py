@@ -11,6 +11,7 @@ from commands import headway, said
 from watched import sockets
 
 from headway import Scheduler, watch
+from headway.hooks.watch import client
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +31,13 @@ def test_without_a_process_it_says_how_to_be_found() -> None:
     result = headway("ctl", "pause")
     assert result.exit_code == 2
     assert said(result).startswith("headway: nothing is watched here. Fix: headway.watch(schedul")
+
+
+def test_one_that_is_there_and_mute_is_not_called_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "look", lambda: ([], ["process 7 gave no reply"]))
+    result = headway("ctl")
+    assert result.stderr == "headway: process 7 gave no reply\n"
+    assert result.stdout == "nothing else is watched here\n"
 
 
 def test_one_process_needs_no_name() -> None:

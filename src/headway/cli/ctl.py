@@ -142,7 +142,7 @@ def _listed(as_json: bool) -> str:
     if as_json:
         return json.dumps([each.status for each in found])
     lines = [f"{each}: {line(each.status)}" for each in found]
-    return "\n".join(lines) or NOTHING
+    return "\n".join(lines) or ("nothing else is watched here" if problems else NOTHING)
 
 
 def _asked(which: str | None, do: str, what: dict[str, Any], as_json: bool) -> str:

@@ -90,6 +90,17 @@ def test_limits_of_keys_and_cut_ones_are_bars() -> None:
     ]
 
 
+def test_a_quota_is_no_pace() -> None:
+    limits = [
+        {"what": "requests", "limit": limit, "per": per, "window": per, "used": None,
+         "factor": 1.0, "frees_in": frees_in}
+        for limit, per, frees_in in ((600.0, 60.0, None), (1_000.0, 86_400.0, 0.0))
+    ]  # fmt: skip
+    console = Console(file=io.StringIO(), width=80)
+    console.print(watched.drawn(a_status(limits=limits), minutes(), 80))
+    assert " of 10/s" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
 def test_several_are_shown_below_one_another() -> None:
     console = Console(file=io.StringIO(), width=80)
     one = ("a (1)", a_status(), minutes())

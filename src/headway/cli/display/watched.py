@@ -270,8 +270,12 @@ def _limit_rows(
 
 
 def _fastest(now: Mapping[str, Any]) -> float:
-    """The attempts a second that the limits state, 0 where they state none."""
-    stated = [one["limit"] / one["per"] for one in now["limits"] if one["what"] == "requests"]
+    """The attempts a second that the limits state, quotas apart; 0 where they state none."""
+    stated = [
+        one["limit"] / one["per"]
+        for one in now["limits"]
+        if one["what"] == "requests" and one["frees_in"] is None
+    ]
     return min(stated, default=0.0)
 
 
