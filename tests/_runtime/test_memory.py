@@ -59,6 +59,14 @@ async def test_what_is_spent_is_known_before_the_first_call(tmp_path: Path) -> N
     assert DAY - 60 < scheduler.would_wait() < DAY + 600
 
 
+async def test_one_that_does_nothing_keeps_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    async with Scheduler("3/day", memory=path):
+        async with Scheduler("3/day", memory=path) as other:
+            await other.submit(nothing)
+    assert used(Scheduler("3/day", memory=path)) == 1
+
+
 async def test_a_link_goes_on_being_one(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("m")
     async with Scheduler("3/day", memory=tmp_path / "link") as scheduler:

@@ -49,6 +49,7 @@ class Memory:
         self._account = account
         self._recognised = account is not None  # whether it is known whose limits they are
         self._failed = False  # that it cannot be written
+        self._kept: Mapping[str, Any] = {}  # what was last read or written
         self._seen: tuple[int, int] | None = None  # which file it was when last read or written
         self._alone = True  # that nobody else has written it since
         folder = self.path.parent
@@ -68,6 +69,7 @@ class Memory:
         if odd:
             state.events.append(Forgotten(now, odd))
         state.restore(kept, now)
+        self._kept = state.snapshot(now)
         self.due_at = now + _EVERY
 
     def shift(self, seconds: float) -> None:
@@ -92,8 +94,8 @@ class Memory:
             return
         self.due_at = now + _EVERY
         kept = state.snapshot(now)
-        if not (kept["whole"] or kept["keys"] or self.path.exists()):
-            return
+        if all(kept[name] == self._kept[name] for name in ("whole", "keys")):
+            return  # whoever does nothing puts nothing in the place of what others have kept
         if self._alone and self._stamp() not in (None, self._seen):
             self._alone = False
             logger.warning(
@@ -105,7 +107,7 @@ class Memory:
             )
         try:
             self._write(kept)
-            self._seen = self._stamp()
+            self._kept, self._seen = kept, self._stamp()
         except OSError as error:
             if not self._failed:
                 self._failed = True
