@@ -61,9 +61,8 @@ async def test_what_is_spent_is_known_before_the_first_call(tmp_path: Path) -> N
 
 async def test_one_that_does_nothing_keeps_nothing(tmp_path: Path) -> None:
     path = tmp_path / "m"
-    async with Scheduler("3/day", memory=path):
-        async with Scheduler("3/day", memory=path) as other:
-            await other.submit(nothing)
+    async with Scheduler("3/day", memory=path), Scheduler("3/day", memory=path) as other:
+        await other.submit(nothing)
     assert used(Scheduler("3/day", memory=path)) == 1
 
 
