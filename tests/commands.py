@@ -9,11 +9,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from answering import Answering, Handler
 from forks import Forked
 from typer.testing import CliRunner, Result
 
@@ -102,56 +102,26 @@ def ids_of(data: Path | bytes) -> list[str]:
     return [row["custom_id"] for row in rows_of(data)]
 
 
-class Gated:
+class Gated(Answering):
     """A server that holds every request until it is told to answer."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self.gate = threading.Event()
-        self.arrived = threading.Semaphore(0)
         gated = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                gated.asked.append(json.loads(body)["messages"][0]["content"])
+        class Holding(Handler):
+            def asked(self, body: dict[str, Any]) -> None:
+                gated.asked.append(body["messages"][0]["content"])
                 gated.arrived.release()
                 gated.gate.wait(PATIENCE)
-                answer = b'{"id":"x","usage":{"prompt_tokens":1,"completion_tokens":2}}'
-                self.send_response(200)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
+                self.answer(200, b'{"id":"x","usage":{"prompt_tokens":1,"completion_tokens":2}}')
 
-            def log_message(self, *arguments: Any) -> None:
-                pass
-
-            def handle(self) -> None:
-                try:
-                    super().handle()
-                except ConnectionError:
-                    pass  # a client that stopped at once
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+        super().__init__(Holding)
 
     def wait_for(self, count: int) -> None:
         """Until `count` more requests are held."""
         for _ in range(count):
             assert self.arrived.acquire(timeout=PATIENCE)
-
-    def close(self) -> None:
-        self.gate.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 def a_report(**changes: object) -> Progress:

@@ -33,7 +33,7 @@ from headway.events import Finished, Kind, Queued, Started
 from headway.hooks.sinks import Sink, wanted
 from headway.rates import ConcurrencyLike, Limits, RateLike, Shared
 
-__all__ = ["Scheduler", "View"]
+__all__ = ["Scheduler", "View", "scheduler_under"]
 
 
 class Scheduler(View):
@@ -271,3 +271,16 @@ class Scheduler(View):
 
 
 _HOW_TO_REFUSE = "is_refused=lambda reply: ..., or a def that returns True, False or a Kind"
+
+
+def scheduler_under(limits: Limits, *, retry: Retry, shared: str | Shared | None) -> Scheduler:
+    """A scheduler under `limits`. Raises `InvalidLimit`."""
+    return Scheduler(
+        limits.requests,
+        tokens=limits.tokens,
+        input_tokens=limits.input_tokens,
+        output_tokens=limits.output_tokens,
+        concurrency=limits.concurrency,
+        retry=retry,
+        shared=shared,
+    )

@@ -6,7 +6,6 @@ import gzip
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +32,6 @@ TEN = [f"q{number}" for number in range(10)]
 @pytest.fixture(autouse=True)
 def folder(llmock: LLMock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return prepare(tmp_path, llmock.url, monkeypatch)
-
-
-@pytest.fixture
-def gated() -> Iterator[Gated]:
-    server = Gated()
-    yield server
-    server.close()
 
 
 def bodies(llmock: LLMock) -> list[dict[str, Any]]:

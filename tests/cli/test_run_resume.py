@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +15,6 @@ from llmock.pytest_plugin import LLMock
 @pytest.fixture(autouse=True)
 def folder(llmock: LLMock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return prepare(tmp_path, llmock.url, monkeypatch)
-
-
-@pytest.fixture
-def gated() -> Iterator[Gated]:
-    server = Gated()
-    yield server
-    server.close()
 
 
 # -- signals ---------------------------------------------------------------------------------------

@@ -20,13 +20,6 @@ from headway.cli.command.signals import STOPS
 from headway.hooks.watch.client import Target, ask, look
 
 
-@pytest.fixture
-def gated() -> Iterator[Gated]:
-    server = Gated()
-    yield server
-    server.close()
-
-
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
     """A run that was asked for its end leaves them ignored, for its process is about to end."""

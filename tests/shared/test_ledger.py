@@ -419,7 +419,6 @@ def test_a_ledger_of_calls_by_hand(check: Check) -> None:
 # The mutants: ledgers with one thing wrong, which the same checks must catch
 
 OLDEST = 'oldest = math.floor(now / budget["width"]) - GRID\n    kept'
-FIRST_IF = 'if call["n"] == worker["n"] and call["sent"] == worker["sent"]:'
 
 
 def tokens_of_one_second(ledger: Step) -> None:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made_calls import STATED, a_call
 from servers import Valkey, behind_tls, free_port, running, saying
+from stores import at, fails, is_no_address
 
 from headway.errors import MissingExtra
 from headway.providers import InvalidSettings
 from headway.shared.places import open_store
-from headway.shared.stores import Store, StoreAway
+from headway.shared.stores import StoreAway
 
 pytestmark = pytest.mark.anyio
 
@@ -25,24 +24,6 @@ pytestmark = pytest.mark.anyio
 def anyio_backend() -> Any:
     """Servers are on real time, and `test_stores` runs them on both loops."""
     return "asyncio"
-
-
-@asynccontextmanager
-async def at(url: str) -> AsyncIterator[tuple[Store, str]]:
-    store, name = open_store(url)
-    try:
-        yield store, name
-    finally:
-        await store.aclose()
-
-
-async def fails(url: str, kind: type[Exception]) -> str:
-    """What a call says that fails at `url`."""
-    async with at(url) as (store, name):
-        with pytest.raises(kind) as caught:
-            await store.call(name, a_call())
-    assert "sesame" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -70,10 +51,7 @@ async def fails(url: str, kind: type[Exception]) -> str:
     ],
 )
 def test_addresses_that_are_none(url: str, said: str) -> None:
-    with pytest.raises(InvalidSettings) as caught:
-        open_store(url)
-    assert said in str(caught.value)
-    assert "ses" not in str(caught.value)
+    is_no_address(url, said)
 
 
 @pytest.mark.parametrize("scheme", ["valkey", "valkeys", "redis", "rediss"])

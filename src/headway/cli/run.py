@@ -256,19 +256,13 @@ def _here(
     """
     import anyio
 
-    from headway import Retry, Scheduler, bulk
+    from headway import Retry, bulk
     from headway import watch as let_watch
+    from headway.scheduler import scheduler_under
 
     async def work() -> "Progress | None":
-        scheduler: Scheduler = Scheduler(
-            limits.requests,
-            tokens=limits.tokens,
-            input_tokens=limits.input_tokens,
-            output_tokens=limits.output_tokens,
-            concurrency=limits.concurrency,
-            retry=Retry(patience=_PATIENCE),
-            shared=shared,
-        )
+        retry = Retry(patience=_PATIENCE)
+        scheduler = scheduler_under(limits, retry=retry, shared=shared)
         endpoint = options.endpoint(*where)
         progress = None
         scope, drain = anyio.CancelScope(), anyio.Event()

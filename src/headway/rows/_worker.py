@@ -29,7 +29,7 @@ from headway.bulk.send import Answered, Sender, describe, tokens_used
 from headway.errors import InvalidArgument
 from headway.providers import Endpoint, record_of
 from headway.rates import Limits
-from headway.scheduler import Scheduler, View
+from headway.scheduler import Scheduler, View, scheduler_under
 from headway.shared import Shared
 
 __all__ = ["Said", "Setup", "Worker", "arrived", "result_of", "retire", "worker_of"]
@@ -80,16 +80,8 @@ class Worker:
                 ready.set_exception(error)
 
     async def _serve(self, ready: Future[Any]) -> None:
-        setup, limits = self._setup, self._setup.limits
-        scheduler = Scheduler(
-            limits.requests,
-            tokens=limits.tokens,
-            input_tokens=limits.input_tokens,
-            output_tokens=limits.output_tokens,
-            concurrency=limits.concurrency,
-            retry=setup.retry,
-            shared=setup.shared,
-        )
+        setup = self._setup
+        scheduler = scheduler_under(setup.limits, retry=setup.retry, shared=setup.shared)
         scheduler._shell.introduce(record_of(setup.endpoint.provider))
         calls = scheduler.with_options(tokens=estimate_tokens, usage=tokens_used)
         async with (

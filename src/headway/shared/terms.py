@@ -9,10 +9,11 @@ from headway.errors import InvalidLimit
 from headway.rates import LATENESS, TOKEN_CLASSES, Limits, Rate, TokenRate
 from headway.shared.ledger import GRID
 
-__all__ = ["AHEAD", "in_words", "limits_of", "stated", "terms_of"]
+__all__ = ["in_words", "limits_of", "stated", "terms_of"]
 
-AHEAD = 0.02
-"""What the pace of tokens lets run ahead, as a share of the window."""
+# What the pace of tokens lets all workers run ahead together, as a share of the window; a scheduler
+# by itself lets more (`TokenBudget`).
+_AHEAD_TOGETHER = 0.02
 
 _MARGIN = 1e-6  # seconds
 _FIELDS = ("limit", "per", "window", "burst", "jitter", "resets")
@@ -87,7 +88,7 @@ def _budget(kind: str, rate: Rate) -> dict[str, Any]:
         "share": rate.share,
         "width": (rate.span + rate.delay_bound) / GRID,
         "interval": 1.0 / rate.pace,
-        "ahead": AHEAD * rate.span,
+        "ahead": _AHEAD_TOGETHER * rate.span,
         "each": 0,
     }
 

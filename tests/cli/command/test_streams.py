@@ -88,21 +88,17 @@ def test_nothing_that_is_said_gets_into_the_rows(folder: Path) -> None:
     assert len(rows_of(Path("requests.results.jsonl"))) == 4
 
 
-def test_progress_that_nobody_reads_loses_nothing_in_flight() -> None:
+def test_progress_that_nobody_reads_loses_nothing_in_flight(gated: Gated) -> None:
     write_requests(Path("requests.jsonl"), 200)
-    server = Gated()
-    try:
-        arguments = (*RUN, "--json", "--concurrency", "8", "--base-url", server.url)
-        with started(*arguments, stdout=True) as child:
-            server.wait_for(8)
-            child.stdout.close()
-            server.gate.set()
-            said = child.stderr.read()
-            assert child.wait() == 1
-    finally:
-        server.close()
+    arguments = (*RUN, "--json", "--concurrency", "8", "--base-url", gated.url)
+    with started(*arguments, stdout=True) as child:
+        gated.wait_for(8)
+        child.stdout.close()
+        gated.gate.set()
+        said = child.stderr.read()
+        assert child.wait() == 1
     assert "headway: cannot go on: nobody reads the progress any more" in said
-    assert len(rows_of(Path("requests.results.jsonl"))) == len(server.asked) >= 8
+    assert len(rows_of(Path("requests.results.jsonl"))) == len(gated.asked) >= 8
 
 
 @pytest.mark.parametrize("arguments", [("plan", "requests.jsonl"), (*RUN, "--check")])

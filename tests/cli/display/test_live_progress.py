@@ -9,7 +9,6 @@ import pty
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,6 @@ from headway.bulk.record.status import Progress
 from headway.cli.display import live
 from headway.events import Closed, Kind
 from headway.hooks.log import Log
-
-
-@pytest.fixture
-def gated() -> Iterator[Gated]:
-    server = Gated()
-    yield server
-    server.close()
 
 
 def shown(*reports: Progress, terminal: bool) -> str:

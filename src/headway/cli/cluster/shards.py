@@ -24,6 +24,7 @@ from headway.bulk.output.lock import Busy
 from headway.bulk.output.replaced import identity_of
 from headway.errors import HeadwayError
 from headway.rates import Limits
+from headway.scheduler import scheduler_under
 
 __all__ = [
     "CANCEL", "DRAIN", "Met", "ShardEnd", "ShardState", "ShardTask", "dask_setup", "look", "meet",
@@ -190,16 +191,9 @@ def work(task: ShardTask) -> ShardEnd:
 
 
 async def _run(running: _Running) -> None:
-    task, limits = running.task, running.task.limits
-    scheduler: Scheduler = Scheduler(
-        limits.requests,
-        tokens=limits.tokens,
-        input_tokens=limits.input_tokens,
-        output_tokens=limits.output_tokens,
-        concurrency=limits.concurrency,
-        retry=Retry(patience=task.patience),
-        shared=task.shared,
-    )
+    task = running.task
+    retry = Retry(patience=task.patience)
+    scheduler = scheduler_under(task.limits, retry=retry, shared=task.shared)
     drain, scope = anyio.Event(), anyio.CancelScope()
 
     def watch(progress: bulk.Progress) -> None:
