@@ -138,6 +138,8 @@ def test_what_is_no_provider(provider: str | None, base_url: str | None, message
         ("api.openai.com", "openai"),
         ("generativelanguage.googleapis.com", "gemini"),
         ("api.x.ai", "xai"),
+        ("bedrock-runtime.eu-west-1.amazonaws.com", "bedrock"),
+        ("s3.eu-west-1.amazonaws.com", None),
         ("localhost", None),
         ("evil-api.together.ai.example", None),
     ],

@@ -59,14 +59,14 @@ class Provider:
     """What is known of a provider.
 
     `base_url` stands for ``/v1``, and is empty where each customer has an address; `hosts` are
-    further hosts that it answers at, with their subdomains where they start with a dot. The key is
-    read from the variable `key_variable` and sent in the header `key_header`, written as
-    `key_form`; `headers` go with every request, and `own_form` has others. An address in the
-    variable `url_variable`, with the version or without, goes before `base_url`. `dialect` is how
-    its headers of limits are read. `lane` is what has limits of its own: the whole account, or each
-    model in it. `prices` is the name under which genai-prices knows it, where that is another, and
-    `aliases` are other names that people use. `enforcement` is how it counts what it states for a
-    minute.
+    further hosts that it answers at, with their subdomains where they start with a dot, and in each
+    region where they end with one. The key is read from the variable `key_variable` and sent in the
+    header `key_header`, written as `key_form`; `headers` go with every request, and `own_form` has
+    others. An address in the variable `url_variable`, with the version or without, goes before
+    `base_url`. `dialect` is how its headers of limits are read. `lane` is what has limits of its
+    own: the whole account, or each model in it. `prices` is the name under which genai-prices knows
+    it, where that is another, and `aliases` are other names that people use. `enforcement` is how
+    it counts what it states for a minute.
     """
 
     name: str
@@ -112,6 +112,16 @@ AZURE = Provider(
     hosts=(".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com"),
     # Its documentation names 1 or 10 seconds.
     enforcement=Enforcement(window=1.0),
+)
+
+# Known by its address alone: requests to it are signed, which no run of ours does.
+BEDROCK = Provider(
+    "bedrock",
+    "",
+    "AWS_BEARER_TOKEN_BEDROCK",
+    hosts=("bedrock-runtime.", "bedrock-runtime-fips."),
+    # Its documentation: what is read from the cache is reserved, and given back at the end.
+    enforcement=Enforcement(cached=0.0),
 )
 
 PROVIDERS: Mapping[str, Provider] = MappingProxyType(
@@ -229,9 +239,10 @@ def provider_named(name: str) -> Provider | None:
 @lru_cache(maxsize=256)
 def provider_at(host: str) -> Provider | None:
     """The provider that answers at `host`, None for one that is not known."""
-    for provider in (*PROVIDERS.values(), AZURE):
+    for provider in (*PROVIDERS.values(), AZURE, BEDROCK):
         known = host == urlsplit(provider.base_url).hostname or host in provider.hosts
-        if known or host.endswith(tuple(each for each in provider.hosts if each[0] == ".")):
+        domain = host.endswith(tuple(each for each in provider.hosts if each[0] == "."))
+        if known or domain or host.startswith(tuple(n for n in provider.hosts if n[-1] == ".")):
             return provider
     return None
 

@@ -94,6 +94,14 @@ async def test_each_class_is_followed_in_the_headers(names: str, what: str, site
     assert set(factors.values()) == {1.0}
 
 
+async def test_what_embeds_has_no_answer_to_reserve_or_count(site: Site) -> None:
+    scheduler = Scheduler(input_tokens="60k/min", output_tokens="600/min")
+    url = "https://api.voyageai.com/v1/embeddings"
+    assert await ask(site, scheduler, server(site, {"total_tokens": 100}), 4, url) < 5
+    figures = scheduler.statistics()
+    assert (figures.input_tokens, figures.output_tokens) == (400, 0)
+
+
 async def test_headers_count_what_a_body_does_not(site: Site) -> None:
     """`InvokeModel` of Mistral's and Cohere's models, over plain HTTP."""
     counts = {

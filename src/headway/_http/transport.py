@@ -49,9 +49,11 @@ from headway._runtime.calls import check_plain_function, checked_tokens, kind_of
 from headway._runtime.single import Single
 from headway.errors import HeadwayError, InvalidArgument, Latched
 from headway.estimate import (
+    WITHOUT_ANSWER,
     Estimate,
     Estimator,
     Likeness,
+    Tokens,
     is_plausible,
     likeness_of,
     said_by_headers,
@@ -433,9 +435,7 @@ class Face(Single):
             if events and (refusal := error_in_stream(plain)) is not None:
                 attempt.refused_inside(refusal)
                 return
-            usage = said_in(plain)
-            if usage.used is None and not usage.odd:
-                usage = said_by_headers(response.headers)
+            usage = _usage_of(request, response, plain)
             if usage.odd:
                 shell.doubt(attempt.job.flow, usage.odd)
             used = usage.cost
@@ -512,7 +512,8 @@ class Face(Single):
         if not isinstance(estimator, Estimator):
             return checked_tokens(estimator(body)), None
         with self._shell.lock:
-            estimate = estimator.estimate(body, len(content), self._like(body, options.key))
+            like, answered = self._like(body, options.key), not _is_prompt_alone(request)
+            estimate = estimator.estimate(body, len(content), like, answered=answered)
             return estimate(), estimate
 
 
@@ -522,6 +523,20 @@ def _decoded(response: Any, raw: bytes) -> bytes:
     """
     encodings = response.headers.get("content-encoding")
     return decoded(encodings, raw, _MOST_DECODED) if encodings else raw
+
+
+def _is_prompt_alone(request: Any) -> bool:
+    """Whether `request` is answered without tokens, so that those it uses are of its prompt."""
+    path: str = request.url.path
+    return path.endswith(WITHOUT_ANSWER)
+
+
+def _usage_of(request: Any, response: Any, plain: bytes) -> Tokens:
+    """What the answer to `request`, whose body is `plain`, says that it used."""
+    usage = said_in(plain)
+    if usage.used is None and not usage.odd:
+        usage = said_by_headers(response.headers)
+    return usage._replace(either=0) if usage.either and _is_prompt_alone(request) else usage
 
 
 def _unread(response: Any) -> None:

@@ -70,7 +70,9 @@ GROUP_NAMES = ("generationConfig", "generation_config")  # objects that hold mor
 _COUNTS = frozenset({*MAX_NAMES, *CHOICE_NAMES})
 _NUMBER = (int, float)
 _MOST_STATED = 1e12  # beyond it nothing is a count of tokens
-WITHOUT_ANSWER = ("/embeddings", "/rerank", "/moderations")  # what is billed by its input alone
+WITHOUT_ANSWER = (  # ends of urls; what is billed by its input alone
+    "/embeddings", "/embed", ":embedContent", ":batchEmbedContents", "/rerank", "/moderations",
+)  # fmt: skip
 UNKNOWN_ANSWER = 500  # tokens, before anything is known and with no maximum stated
 _MODELS = 1024
 _SHARES = 32  # of the cache, remembered of each prefix: the least of them is taken
@@ -105,10 +107,16 @@ class Estimator:
         return self.estimate(body, size)()
 
     def estimate(
-        self, body: Mapping[str, Any], size: int | None = None, like: Likeness | None = None
+        self,
+        body: Mapping[str, Any],
+        size: int | None = None,
+        like: Likeness | None = None,
+        *,
+        answered: bool = True,
     ) -> Estimate:
         """The same, to be asked again when more is known; it does not keep the body. `like` is what
-        `likeness_of` says, where that is known.
+        `likeness_of` says, where that is known; of a request that is not `answered` by tokens
+        (an embedding) the prompt is all.
         """
         if size is None:
             size = len(json.dumps(_prompt(body)))
@@ -118,6 +126,8 @@ class Estimator:
         maxima, choices = counts_in(groups)
         counts = [most for _, most in maxima if most < _MOST_STATED]
         stated = max(counts) * choices if counts else None
+        if not answered:
+            stated = 0.0
         return Estimate(self, like or likeness_of(body), prompt, stated, choices)
 
     def hear(self, like: Likeness, said: Tokens) -> None:
