@@ -86,7 +86,9 @@ def test_what_is_no_number_is_a_question_mark(write: object, value: float) -> No
     [(600, 60, "600/min"), (1200, 60, "1200/min"), (6000, 60, "6000/min"),
      (180_000, 60, "180k/min"),
      (12_345, 1, "12.345k/s"), (1e6, 86_400, "1M/day"), (1_500_000, 3600, "1.5M/h"),
-     (12_345.5, 1, "12345.5/s"), (500, 300, "500/300s"), (0.5, 1, "0.5/s")],
+     (12_345.5, 1, "12345.5/s"), (500, 300, "500/300s"), (0.5, 1, "0.5/s"),
+     (2, 2_592_000, "2/30d"), (5, 7_200, "5/2h"), (9, 5_400, "9/5400s"),
+     (1, 1_234_567, "1/1234567s")],
 )  # fmt: skip
 def test_limits_as_they_are_stated(limit: float, per: float, text: str) -> None:
     assert stated(limit, per) == text == str(Rate(limit, per=per))

@@ -90,7 +90,12 @@ def stated(limit: float, per: float) -> str:
 
 
 def _period(per: float) -> str:
-    return _PERIODS.get(per) or f"{per:g}s"
+    if (name := _PERIODS.get(per)) is not None:
+        return name
+    for unit, seconds in (("d", 86_400.0), ("h", 3_600.0)):
+        if per >= seconds and per % seconds == 0:
+            return f"{per / seconds:.15g}{unit}"
+    return f"{per:.15g}s"
 
 
 def count(n: float) -> str:
