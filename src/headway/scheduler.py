@@ -29,8 +29,8 @@ from headway._runtime.checks import (
 from headway._runtime.memory import Memory
 from headway._runtime.shell import Shell
 from headway._runtime.view import KEEP, Keep, View
-from headway.events import Finished, Kind, Queued, Started
-from headway.hooks.sinks import Sink, wanted
+from headway.events import Kind
+from headway.hooks.sinks import Sink
 from headway.rates import ConcurrencyLike, Limits, RateLike, Shared
 
 __all__ = ["Scheduler", "View", "scheduler_under"]
@@ -111,8 +111,6 @@ class Scheduler(View):
             keys=self._keys,
             weights=self._weights,
             max_queue=math.inf if max_queue is None else check_max_queue(max_queue),
-            tracing=wanted(sinks, Queued, Started, Finished),
-            ends_only=not wanted(sinks, Queued, Started),
             eager=check_eager(eager),
             aging=math.inf if aging is None else check_aging(aging),
         )

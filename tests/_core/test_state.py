@@ -78,8 +78,8 @@ class StateMachine(RuleBasedStateMachine):
             keys=self.keys,
             weights={"b": 3},
             max_queue=max_queue,
-            tracing=True,
         )
+        self.state.trace(starts=True, ends=True)
         self.jobs: list[Job] = []  # those that were accepted
         self.told: set[Job] = set()  # those whose failure in the queue a poll has told
         self.ledgers: dict[TokenBudget, Ledger] = {}

@@ -125,7 +125,7 @@ def test_what_attach_raises_is_raised() -> None:
             raise ValueError("taken")
 
     with pytest.raises(ValueError, match="taken"):
-        Around(Taken()).attach(object())  # type: ignore[arg-type]
+        Around(Taken(), bool).attach(object())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="taken"):
         Scheduler(on_event=Taken())
 

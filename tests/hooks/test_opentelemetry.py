@@ -372,11 +372,6 @@ async def test_what_cannot_be_meant(telemetry: Telemetry) -> None:
         observe(3, meter_provider=telemetry.meters)  # type: ignore[arg-type]
 
 
-async def test_without_an_sdk_nothing_happens() -> None:
-    scheduler = Scheduler("100/s", on_event=OpenTelemetry())
-    assert await scheduler.map(ask, range(3)) == [0, 1, 2]
-
-
 @pytest.mark.parametrize("name", ["", None, 3])
 async def test_a_name_that_is_none_is_told_where_it_is_given(name: Any) -> None:
     with pytest.raises(InvalidArgument, match=r"is no name of a scheduler. Fix: a text, such as"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from hook import refuse_once
-from opentelemetry import context, trace
+from opentelemetry import context, metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -16,6 +16,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from telemetry import Telemetry, telemetry
 
 from headway import Scheduler
+from headway._core import state
 from headway.hooks.opentelemetry import OpenTelemetry
 
 pytestmark = pytest.mark.anyio
@@ -62,6 +63,47 @@ async def test_where_no_spans_are_made_the_callers_context_stays_the_current_one
     assert hook._traces == hook._running == {}
     (took,) = telemetry.points("headway.job.duration").values()
     assert took.count == 3
+
+
+async def test_without_an_sdk_nothing_is_done_for_a_job_until_one_is_set(
+    telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(*args: object) -> object:
+        raise AssertionError("nobody would see it")
+
+    hook = OpenTelemetry()
+    scheduler = Scheduler(on_event=hook)
+    async with scheduler.lease():  # goes on when there is one, and has no span
+        with monkeypatch.context() as patch:
+            patch.setattr(state, "finished", made)
+            patch.setattr(OpenTelemetry, "begin", made)
+            assert await scheduler.submit(look, 1) is context.get_current()
+            assert await scheduler.submit(refuse_once(429), 2) == 2
+        monkeypatch.setattr(trace, "_TRACER_PROVIDER", telemetry.tracers)
+        assert await scheduler.submit(look, 3) is not context.get_current()
+    assert [span.name for span in telemetry.spans.get_finished_spans()] == [
+        "headway.attempt", "headway.job",
+    ]  # fmt: skip
+    assert hook._traces == hook._running == {}
+
+
+async def test_a_hook_is_idle_while_no_provider_does_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hook = OpenTelemetry()
+    assert hook.idle()
+    assert not OpenTelemetry(meter_provider=MeterProvider()).idle()
+    tracers = "opentelemetry.trace._TRACER_PROVIDER"
+    meters = "opentelemetry.metrics._internal._METER_PROVIDER"
+    for place, provider in ((tracers, TracerProvider()), (meters, MeterProvider())):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, provider)
+            assert not hook.idle()
+            patch.delattr(place)  # of another version of the package: there may be one
+            assert not hook.idle()
+    monkeypatch.setattr(tracers, trace.NoOpTracerProvider())
+    monkeypatch.setattr(meters, metrics.NoOpMeterProvider())
+    assert hook.idle()
 
 
 async def test_what_is_inside_a_span_that_a_sampler_drops_is_dropped_with_it(

@@ -58,7 +58,9 @@ def test_a_key_that_looks_like_a_credential_is_hidden() -> None:
 @pytest.mark.anyio
 async def test_it_costs_no_job_an_event() -> None:
     scheduler = Scheduler("600/min", on_event=StructLog())
-    assert not scheduler._shell.state._tracing
+    state = scheduler._shell.state
+    assert not state._traces_starts
+    assert not state._traces_ends
 
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

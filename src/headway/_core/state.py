@@ -69,9 +69,7 @@ class SchedulerState:
     """The limits, the queue and what is in flight. All times are seconds on the caller's clock.
 
     `keys` gives the limits of a key's own (None: none), `weights` the shares, 1 by default. A job
-    that has waited for `aging` seconds goes before those of every priority. With
-    `tracing` every job's `Queued`, `Started` and `Finished` are added to `events` too, with
-    `ends_only` its `Finished` alone.
+    that has waited for `aging` seconds goes before those of every priority.
     """
 
     def __init__(
@@ -83,8 +81,6 @@ class SchedulerState:
         keys: Callable[[Hashable], Limits | None] = lambda key: None,
         weights: Mapping[Hashable, float] = MappingProxyType({}),
         max_queue: float = INFINITY,
-        tracing: bool = False,
-        ends_only: bool = False,
         eager: bool = False,
         aging: float = INFINITY,
     ) -> None:
@@ -103,8 +99,7 @@ class SchedulerState:
         self.connect_key: Callable[[Flow], None] | None = None  # where limits of keys are shared
         self._registry = Flows(keys, weights)
         self.flows = self._registry.table
-        self._tracing = tracing
-        self._tracing_starts = tracing and not ends_only
+        self._traces_starts = self._traces_ends = False
         self._numbers = 0
         self.abandoned = 0  # jobs up to this number are nobody's any more: their event loop is gone
         self._seen_at = now
@@ -113,6 +108,12 @@ class SchedulerState:
     def in_flight(self) -> int:
         """How many attempts hold a slot."""
         return self.counters.in_flight
+
+    def trace(self, *, starts: bool, ends: bool) -> None:
+        """From now on add every job's `Queued` and `Started` to `events`, and its `Finished`; or
+        none of them.
+        """
+        self._traces_starts, self._traces_ends = starts, ends
 
     # What callers do with a job
 
@@ -156,7 +157,7 @@ class SchedulerState:
             and (own is None or _ready_at(own, job, now) <= now)
             and not self.refusals.credentials.latched
         ):
-            if self._tracing_starts:
+            if self._traces_starts:
                 self.events.append(queued(now, job))
             self._start(job, now)
             return True
@@ -216,7 +217,7 @@ class SchedulerState:
             self._accepted(job, now)
         if not self.refusals.quiet:
             self.refusals.succeeded(job, now)
-        if self._tracing:
+        if self._traces_ends:
             self.events.append(finished(now, job, _OK, used or 0.0))
 
     def learn(
@@ -587,7 +588,7 @@ class SchedulerState:
         if own is not None:
             own.take(job, now)
         job.limits = own
-        if self._tracing_starts:
+        if self._traces_starts:
             self.events.append(started(now, job, waited))
 
     def _end_attempt(self, job: Job) -> None:
@@ -717,7 +718,7 @@ class SchedulerState:
                 limits.gate.lost(job)
 
     def _queued(self, job: Job, now: float) -> None:
-        if self._tracing_starts:
+        if self._traces_starts:
             self.events.append(queued(now, job))
 
     def _gone(self, job: Job, now: float) -> None:
@@ -731,7 +732,7 @@ class SchedulerState:
         self._ended(job, Ended.TIMED_OUT if timed_out else Ended.CANCELLED, 0.0, now)
 
     def _ended(self, job: Job, outcome: Ended | Kind, tokens: float, now: float) -> None:
-        if self._tracing:
+        if self._traces_ends:
             self.events.append(finished(now, job, outcome, tokens))
 
     def _unblock_all(self) -> None:

@@ -235,9 +235,7 @@ class Face(Single):
         shell, job = self._shell, attempt.job
         if not shell.enter(job):
             await shell.wait(job)
-        around = shell.around
-        if around is not None:
-            around.send(job, attempt.send)
+        around = None if shell.around is None else shell.around.send(job, attempt.send)
         try:
             return await self._send(attempt, request, like, job.credential)
         except BaseException:

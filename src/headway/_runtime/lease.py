@@ -14,6 +14,7 @@ from headway._runtime.calls import Options, checked_tokens
 from headway._runtime.shell import Shell
 from headway._runtime.single import Single
 from headway.errors import AlreadyUsed
+from headway.hooks.around import Around
 
 __all__ = ["Lease", "TakenLease"]
 
@@ -29,7 +30,9 @@ class Lease(Single):
     and is not retried.
     """
 
-    __slots__ = ("_attempt", "_held", "_job", "_limit", "_options", "_outer", "_shell", "_used")
+    __slots__ = (
+        "_around", "_attempt", "_held", "_job", "_limit", "_options", "_outer", "_shell", "_used",
+    )  # fmt: skip
 
     def __init__(self, shell: Shell, options: Options, job: Job) -> None:
         self._shell = shell
@@ -40,6 +43,7 @@ class Lease(Single):
         self._attempt: Attempt | None = None  # made where a transport serves the shell
         self._outer: Attempt | None = None
         self._limit: AbstractContextManager[object] | None = None
+        self._around: Around | None = None  # what stands around the body
 
     @property
     def tokens(self) -> float:
@@ -71,7 +75,7 @@ class Lease(Single):
         if shell.served:
             self._attempt = Attempt(shell, job, _ONCE)
         if shell.around is not None:
-            shell.around.begin(job)
+            self._around = shell.around.begin(job)
 
     async def __aenter__(self) -> Lease:
         if self._job.status != NEW and not self._held:
@@ -93,8 +97,8 @@ class Lease(Single):
         if self._attempt is not None:
             self._outer = ATTEMPT.get()
             ATTEMPT.set(self._attempt)
-        if shell.around is not None:
-            shell.around.enter(self._job)
+        if self._around is not None:
+            self._around.enter(self._job)
         if options.attempt_timeout is not None:
             self._limit = anyio.fail_after(options.attempt_timeout)
             self._limit.__enter__()
@@ -120,8 +124,8 @@ class Lease(Single):
         try:
             self._end(attempt, error)
         finally:
-            if self._shell.around is not None:
-                self._shell.around.leave(self._job)
+            if self._around is not None:
+                self._around.leave(self._job)
         if late is not None:
             raise late
 

@@ -47,11 +47,11 @@ from headway.errors import (
     WrongLoop,
 )
 from headway.estimate import said_by
-from headway.events import Kind
+from headway.events import Finished, Kind, Queued, Started
 from headway.hints import Refusal, carries_headers, classify, limits_of_result
 from headway.hooks.around import Hook, around
 from headway.hooks.log import Log, logger
-from headway.hooks.sinks import Sink, Sinks
+from headway.hooks.sinks import Sink, Sinks, wanted
 from headway.kinds import Retried
 from headway.kinds._words import a, agreed, duration, plural, times, with_fix
 from headway.providers import Provider, dialect_at
@@ -101,7 +101,8 @@ class Shell(LoopClock):
         self._limiters: list[LimiterOwner] = []
         self._owners: tuple[Owner, ...] = ()
         sinks = tuple(sinks)
-        self.around = around(sinks)  # a hook that is called around jobs and attempts
+        self.around = around(sinks, lambda: self._listen(sinks))  # a hook of jobs and attempts
+        self._listen(sinks)
         listening = [sink for sink in sinks if not isinstance(sink, Hook)]
         if not any(isinstance(sink, Log) for sink in listening):
             listening.insert(0, Log())
@@ -128,6 +129,10 @@ class Shell(LoopClock):
             now = self.time()
             state.set_wall(time.time() - now, now)
             memory.begin(state, now)
+
+    def _listen(self, sinks: Iterable[Sink]) -> None:
+        """Have the events of each job made that `sinks` want."""
+        self.state.trace(starts=wanted(sinks, Queued, Started), ends=wanted(sinks, Finished))
 
     # A job's way
 
@@ -239,8 +244,7 @@ class Shell(LoopClock):
         `once` says why it cannot be called again.
         """
         admitted = self.enter(job)
-        if self.around is not None:
-            self.around.begin(job)
+        around = None if self.around is None else self.around.begin(job)
         if not admitted:
             await self.wait(job)
         outer: Attempt | None = None
@@ -249,8 +253,8 @@ class Shell(LoopClock):
                 job.attempt = Attempt(self, job, once)
                 outer = ATTEMPT.get()
                 ATTEMPT.set(job.attempt)
-            if self.around is not None:
-                self.around.enter(job)
+            if around is not None:
+                around.enter(job)
             try:
                 call = fn(*args, **kwargs)
                 if type(call) is not CoroutineType:
@@ -300,8 +304,8 @@ class Shell(LoopClock):
                     job.attempt = None
                 elif self.unseen:
                     self.unseen_ended(job)
-                if self.around is not None:
-                    self.around.leave(job)
+                if around is not None:
+                    around.leave(job)
             if job.status != STARTED:
                 await self.wait(job)
 

@@ -37,6 +37,12 @@ class Hook(ABC):
     wants: frozenset[type[Event]] | None = None
     """The events that it is told of, None for all."""
 
+    def idle(self) -> bool:
+        """Whether nobody would see what it does. Until that ends it is asked this before each job,
+        and is called for none.
+        """
+        return False
+
     @abstractmethod
     def attach(self, scheduler: HasStatistics) -> None:
         """`scheduler` was made with this hook. Raises what says that it cannot be."""
@@ -75,22 +81,29 @@ class Hook(ABC):
 
 
 class Around:
-    """The hook of one scheduler. What it raises is told once, and costs nobody a job."""
+    """The hook of one scheduler. What it raises is told once, and costs nobody a job. While it is
+    idle nothing stands around jobs; when that ends, `wakes` is called.
+    """
 
-    def __init__(self, hook: Hook) -> None:
+    def __init__(self, hook: Hook, wakes: Callable[[], object]) -> None:
         self._hook = hook
+        self._wakes = wakes
+        self._idle = hook.idle()
         self._failed = False
 
     def attach(self, scheduler: HasStatistics) -> None:
         """`scheduler` was made. Raises what the hook raises."""
         self._hook.attach(scheduler)
 
-    def begin(self, job: Job) -> None:
-        """`job` was accepted."""
+    def begin(self, job: Job) -> Around | None:
+        """`job` was accepted: what stands around it, None for nothing."""
+        if self._idle and not self._is_awake():
+            return None
         try:
             self._hook.begin(job)
         except Exception:
             self._tell()
+        return self
 
     def enter(self, job: Job) -> None:
         """An attempt of `job` begins."""
@@ -99,12 +112,15 @@ class Around:
         except Exception:
             self._tell()
 
-    def send(self, job: Job, number: int) -> None:
-        """A further send begins, the one of that `number`."""
+    def send(self, job: Job, number: int) -> Around | None:
+        """A further send begins, the one of that `number`: what stands around it."""
+        if self._idle and not self._is_awake():
+            return None
         try:
             self._hook.send(job, number)
         except Exception:
             self._tell()
+        return self
 
     def failed(self, job: Job, refusal: Refusal) -> None:
         """The attempt of `job` ended with `refusal`."""
@@ -129,6 +145,8 @@ class Around:
 
     def tell(self, events: Iterable[Event]) -> None:
         """`events` happened."""
+        if self._idle:
+            return
         wants = self._hook.wants
         for event in events:
             if wants is None or type(event) in wants:
@@ -136,6 +154,17 @@ class Around:
                     self._hook(event)
                 except Exception:
                     self._tell()
+
+    def _is_awake(self) -> bool:
+        try:
+            if self._hook.idle():
+                return False
+        except Exception:
+            self._tell()
+            return False
+        self._idle = False
+        self._wakes()
+        return True
 
     def _tell(self) -> None:
         """The hook has just raised."""
@@ -147,8 +176,11 @@ class Around:
             )
 
 
-def around(sinks: Iterable[Callable[[Event], object]]) -> Around | None:
-    """What stands around the jobs of the scheduler of `sinks`; None for nothing.
+def around(
+    sinks: Iterable[Callable[[Event], object]], wakes: Callable[[], object]
+) -> Around | None:
+    """What stands around the jobs of the scheduler of `sinks`, None for nothing. `wakes` is called
+    when a hook is idle no more.
 
     Raises `InvalidArgument` for two hooks: only one span can be the current one.
     """
@@ -159,4 +191,4 @@ def around(sinks: Iterable[Callable[[Event], object]]) -> Around | None:
             "can be the current one",
             fix="one of them for a scheduler; one tracer provider exports to several places.",
         )
-    return Around(hooks[0]) if hooks else None
+    return Around(hooks[0], wakes) if hooks else None

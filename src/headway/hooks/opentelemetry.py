@@ -39,8 +39,14 @@ from headway.rates import Cost
 
 try:
     from opentelemetry import context, metrics, trace
-    from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
-    from opentelemetry.trace import Span, StatusCode, TracerProvider
+    from opentelemetry.metrics import (
+        CallbackOptions,
+        Meter,
+        MeterProvider,
+        NoOpMeterProvider,
+        Observation,
+    )
+    from opentelemetry.trace import NoOpTracerProvider, Span, StatusCode, TracerProvider
 except ImportError as error:
     raise MissingExtra(
         "spans and metrics for OpenTelemetry need the package opentelemetry-api, which is not "
@@ -120,6 +126,7 @@ class OpenTelemetry(Hook):
         self._name = name
         self._keys = Keys(max_keys)
         self._max_keys = max_keys
+        self._tracer_provider = tracer_provider
         self._meter_provider = meter_provider
         self._tracer = trace.get_tracer("headway", version(), tracer_provider)
         meter = metrics.get_meter("headway", version(), meter_provider)
@@ -136,6 +143,10 @@ class OpenTelemetry(Hook):
         self._traces: dict[int, _Trace] = {}  # of jobs that have not ended, by number
         self._running: dict[int, _Current] = {}  # what is current while their functions run
 
+    def idle(self) -> bool:
+        """Whether no spans are made and nothing is measured: no SDK is set, as yet."""
+        return _makes_no_spans(self._tracer_provider) and _measures_nothing(self._meter_provider)
+
     def attach(self, scheduler: HasStatistics) -> None:
         """Read the metrics of `scheduler`. Raises `AlreadyUsed` for a second one."""
         if self._attached:
@@ -150,6 +161,9 @@ class OpenTelemetry(Hook):
     def begin(self, job: Job) -> None:
         """Begin the span of `job`, a child of the one that is current where it is called."""
         if job.number in self._traces:
+            return
+        if _makes_no_spans(self._tracer_provider):
+            self._traces[job.number] = _Trace(job, None, recording=False)
             return
         attributes: dict[str, str | float] = {
             "headway.scheduler.name": self._name,
@@ -184,6 +198,8 @@ class OpenTelemetry(Hook):
 
     def send(self, job: Job, number: int) -> None:
         """Begin the span of a further send, a child of what is current inside its attempt."""
+        if _makes_no_spans(self._tracer_provider):
+            return
         outer = context.get_current()
         span = self._tracer.start_span(
             "headway.attempt",
@@ -261,6 +277,22 @@ class OpenTelemetry(Hook):
         self._duration.record(took if took > 0 else 0.0, labels)
         self._waited.record(job.waited, labels)
 
+
+def _makes_no_spans(provider: TracerProvider | None) -> bool:
+    """Whether `provider` makes no spans; of None whether the global one makes none yet."""
+    # `get_tracer_provider` says so too, and looks at the environment each time: microseconds a job.
+    made_by = getattr(trace, "_TRACER_PROVIDER", _UNKNOWN) if provider is None else provider
+    return made_by is None or isinstance(made_by, NoOpTracerProvider)
+
+
+def _measures_nothing(provider: MeterProvider | None) -> bool:
+    """Whether `provider` keeps no measurements; of None whether the global one keeps none yet."""
+    kept_by = getattr(_metrics, "_METER_PROVIDER", _UNKNOWN) if provider is None else provider
+    return kept_by is None or isinstance(kept_by, NoOpMeterProvider)
+
+
+_metrics: object = getattr(metrics, "_internal", None)
+_UNKNOWN = object()  # where it cannot be seen cheaply whether a provider is set: it may be
 
 _cleaned = lru_cache(1_000)(cleaned)  # of the keys that have no metrics of their own
 

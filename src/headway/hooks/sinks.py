@@ -38,6 +38,8 @@ def wanted(sinks: Iterable[Sink], *events: type[Event]) -> bool:
 
 def _wants(sink: Sink) -> frozenset[type[Event]] | None:
     """The events that `sink` is told of; None for all."""
+    if isinstance(sink, Hook) and sink.idle():
+        return frozenset()
     return sink.wants if isinstance(sink, Log | Hook) else None
 
 
