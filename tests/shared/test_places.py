@@ -35,6 +35,12 @@ def test_a_scheme_that_is_not_known(url: str) -> None:
     assert "sesame" not in str(caught.value)
 
 
+def test_what_a_parser_of_addresses_leaves_out_is_told() -> None:
+    for where in ("valkey://host/a\nb", "sqlite:///a\tb.db", "postgresql://h/d/a\r"):
+        with pytest.raises(InvalidSettings, match="has a character that no address has"):
+            open_store(where)
+
+
 @pytest.mark.parametrize("where", ["", "  ", None, 3, b"acme"])
 def test_what_is_neither_a_name_nor_an_address(where: object) -> None:
     with pytest.raises(InvalidSettings, match="is neither a name nor an address"):

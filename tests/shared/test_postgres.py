@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import anyio
+import psycopg
 import pytest
 from made_calls import a_call
 from servers import Postgres
@@ -77,6 +78,28 @@ async def test_what_the_server_refuses(postgres: Postgres) -> None:
     assert "there is no such database" in await fails(missing, InvalidSettings)
 
 
+def test_what_libpq_says_for_which_there_is_no_code() -> None:
+    store, _ = open_store("postgresql://host/database/acme")
+    where = 'connection to server at "host", port 5432 failed: '
+    for said, kind, why in (
+        ('FATAL:  too many connections for role "u"', StoreAway, "raise max_connections"),
+        ("FATAL:  sorry, too many clients already", StoreAway, "raise max_connections"),
+        ('FATAL:  role "u" does not exist', InvalidSettings, "the user or the password is wrong"),
+        ('FATAL:  permission denied for database "d"', InvalidSettings, "GRANT CONNECT"),
+        ("server does not support SSL, but SSL was required", InvalidSettings, "ssl = on"),
+        ('root certificate file "/x" does not exist', InvalidSettings, "?sslrootcert="),
+        ('could not read certificate file "/x"', InvalidSettings, "?sslcert="),
+        ('private key file "/x" has group or world access', InvalidSettings, "?sslkey="),
+        ('definition of service "x" not found', InvalidSettings, "?service="),
+        ('server certificate for "a" does not match host name "b"', InvalidSettings, "verify-ca"),
+        ("SSL error: certificate verify failed", InvalidSettings, "name who signed it"),
+        ("Connection refused", StoreAway, "start the store, or correct its address"),
+    ):
+        found = store._what(psycopg.OperationalError(where + said))  # type: ignore[attr-defined]
+        assert isinstance(found, kind), said
+        assert why in f"{found} {getattr(found, 'fix', '')}", said
+
+
 async def test_a_wrong_password(postgres: Postgres) -> None:
     hba = postgres.folder / "data" / "pg_hba.conf"
     before = hba.read_text()
@@ -110,6 +133,11 @@ async def test_a_table_that_may_not_be_made_or_used(postgres: Postgres) -> None:
     postgres.do("CREATE TABLE headway_limits (id int)", "narrow")
     postgres.do("GRANT ALL ON headway_limits TO worker", "narrow")
     assert "is none of headway's" in await fails(url, InvalidSettings)
+    postgres.do("DROP TABLE headway_limits", "narrow")
+    postgres.do("CREATE TABLE headway_limits (name text PRIMARY KEY, state bytea, x int NOT NULL)",
+                "narrow")  # fmt: skip
+    postgres.do("GRANT ALL ON headway_limits TO worker", "narrow")
+    assert "is none of headway's" in await fails(url, InvalidSettings)
 
 
 async def test_another_versions_state(postgres: Postgres) -> None:
@@ -140,8 +168,6 @@ async def test_many_make_the_table_at_once(postgres: Postgres) -> None:
 
 
 async def test_a_row_that_is_locked_is_away(postgres: Postgres) -> None:
-    import psycopg
-
     async with at(postgres.url("locked")) as (store, name):
         await store.call(name, a_call())
         with psycopg.connect(host=str(postgres.folder), user="postgres") as other:
@@ -153,7 +179,10 @@ async def test_a_row_that_is_locked_is_away(postgres: Postgres) -> None:
 
 async def test_a_server_that_reads_only_is_away(postgres: Postgres) -> None:
     url = postgres.url("acme") + "&options=-c%20default_transaction_read_only%3Don"
-    assert "read-only" in await fails(url, StoreAway)
+    async with at(url) as (store, name):
+        with pytest.raises(StoreAway, match="read-only") as caught:
+            await store.call(name, a_call())
+    assert "name the primary" in caught.value.fix
 
 
 async def test_a_connection_that_stands_still_is_left(postgres: Postgres) -> None:

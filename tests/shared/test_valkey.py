@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import ssl
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from made_calls import STATED, a_call
 from servers import Valkey, behind_tls, free_port, running, saying
 from stores import at, fails, is_no_address
@@ -46,12 +48,27 @@ def anyio_backend() -> Any:
         ("valkey://host/acme?ssl_ca_certs=/x", "the parameter 'ssl_ca_certs' is not known"),
         ("valkey://host/acme?cluster=1", "cluster='1' is not known"),
         ("rediss://host/acme?ssl_ca_certs=/none.pem", "ssl_ca_certs='/none.pem' cannot be read"),
+        ("rediss://host/acme?ssl_keyfile=/x", "ssl_keyfile= without ssl_certfile="),
         ("rediss://host/acme?ssl_cert_reqs=maybe", "ssl_cert_reqs='maybe' is not known"),
         ("rediss://host/acme?ssl_check_hostname=no", "ssl_check_hostname='no' is not known"),
     ],
 )
 def test_addresses_that_are_none(url: str, said: str) -> None:
     is_no_address(url, said)
+
+
+def test_files_of_tls_that_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.pem"
+    for text, said in (
+        ("", "ssl_ca_certs='{}' cannot be read: no certificate or crl found"),
+        ("", "ssl_certfile='{}' cannot be read: it is no PEM"),
+        ("", "ssl_certfile='{}', ssl_keyfile='{}' cannot be read: it is no PEM"),
+    ):
+        path.write_text(text)
+        parts = said.format(path, path).partition(" cannot")[0].replace("'", "").split(", ")
+        with pytest.raises(InvalidSettings) as caught:
+            open_store(f"rediss://host/acme?{'&'.join(parts)}")
+        assert said.format(path, path) in str(caught.value)
 
 
 @pytest.mark.parametrize("scheme", ["valkey", "valkeys", "redis", "rediss"])
@@ -73,25 +90,32 @@ def test_the_package_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatc
 
 
 AWAY = {
-    "LOADING": "-LOADING Valkey is loading the dataset in memory",
-    "READONLY": "-READONLY You can't write against a read only replica.",
-    "CLUSTERDOWN": "-CLUSTERDOWN The cluster is down",
-    "MASTERDOWN": "-MASTERDOWN Link with MASTER is down",
-    "OOM": "-OOM command not allowed when used memory > 'maxmemory'.",
-    "BUSY": "-BUSY Valkey is busy running a script.",
-    "MISCONF": "-MISCONF Valkey is configured to save RDB snapshots, but cannot",
-    "TRYAGAIN": "-TRYAGAIN Multiple keys request during rehashing of slot",
-    "clients": "-ERR max number of clients reached",
-    "nonsense": "?what",
-    "hangs up": "",
+    "LOADING": ("-LOADING Valkey is loading the dataset in memory", "wait until it has loaded"),
+    "READONLY": ("-READONLY You can't write against a read only replica.", "name the primary"),
+    "CLUSTERDOWN": ("-CLUSTERDOWN The cluster is down", "start the store"),
+    "MASTERDOWN": ("-MASTERDOWN Link with MASTER is down", "start the store"),
+    "OOM": ("-OOM command not allowed when used memory > 'maxmemory'.", "raise its maxmemory"),
+    "BUSY": ("-BUSY Valkey is busy running a script.", "start the store"),
+    "MISCONF": (
+        "-MISCONF Valkey is configured to save RDB snapshots, but cannot",
+        "see to its disk",
+    ),
+    "TRYAGAIN": ("-TRYAGAIN Multiple keys request during rehashing of slot", "start the store"),
+    "clients": ("-ERR max number of clients reached", "raise its maxclients"),
+    "nonsense": ("?what", "start the store"),
+    "hangs up": ("", "start the store"),
 }
 
 
 @pytest.mark.parametrize("kind", AWAY)
 async def test_a_server_that_cannot_now_is_away(kind: str) -> None:
-    with saying(EVALSHA=AWAY[kind]) as port:
-        text = await fails(f"valkey://127.0.0.1:{port}/acme", StoreAway)
-    assert text.startswith(f"valkey://127.0.0.1:{port}/acme: ")
+    said, fix = AWAY[kind]
+    with saying(EVALSHA=said) as port:
+        async with at(f"valkey://127.0.0.1:{port}/acme") as (store, name):
+            with pytest.raises(StoreAway) as caught:
+                await store.call(name, a_call())
+    assert str(caught.value).startswith(f"valkey://127.0.0.1:{port}/acme: ")
+    assert caught.value.fix.startswith(fix)
 
 
 REFUSED = {
@@ -100,6 +124,7 @@ REFUSED = {
     "WRONGTYPE": ("-WRONGTYPE Operation against a key", "holds something else"),
     "version": ("-HEADWAYVERSION", "is of another version of headway"),
     "old": ("-ERR unknown command 'EVALSHA'", "does not run scripts"),
+    "no cluster": ("-ERR Cluster mode is not enabled on this node", "the server is no cluster"),
     "protected": ("-DENIED Valkey is running in protected mode", "of its own machine alone"),
 }
 
@@ -141,6 +166,37 @@ async def test_the_fix_of_a_missing_permission_works(valkey: Valkey) -> None:
         assert (await store.call(name, a_call()))["error"] == ""
         assert "allowed" in await store.names()
         assert await store.reset(name)
+
+
+def test_what_tls_says() -> None:
+    store, _ = open_store("rediss://host/acme")
+
+    def found(cause: Exception) -> InvalidSettings:
+        error = redis.ConnectionError("Error 1 connecting to host:6379.")
+        error.__cause__ = cause
+        what = store._what(error)  # type: ignore[attr-defined]
+        assert isinstance(what, InvalidSettings)
+        return what
+
+    untrusted = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    untrusted.verify_message = "said."
+    for code, fix in (
+        (20, "name who signed it: ?ssl_ca_certs="),
+        (10, "have the server's certificate renewed"),
+        (62, "name the host as the certificate does"),
+        (64, "name the host as the certificate does"),
+        (9, "set the clock of this machine"),
+    ):
+        untrusted.verify_code = code
+        assert f"is not trusted: said. Fix: {fix}" in str(found(untrusted))
+    other = ssl.SSLError(1, "said")
+    for reason, why in (
+        ("WRONG_VERSION_NUMBER", "does not speak TLS there. Fix: valkey://"),
+        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "wants a certificate of the client's"),
+        ("TLSV1_ALERT_UNKNOWN_CA", "wants a certificate of the client's"),
+    ):
+        other.reason = reason
+        assert why in str(found(other))
 
 
 async def test_a_ledger_is_forgotten_eight_days_after_its_last_call(valkey: Valkey) -> None:

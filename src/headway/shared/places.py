@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from headway.kinds._words import shown
 from headway.providers import InvalidSettings
 from headway.shared.addresses import hidden
@@ -12,7 +14,7 @@ __all__ = ["forget_here", "names_here", "open_store"]
 _SCHEMES = ("sqlite", "valkey", "valkeys", "redis", "rediss", "postgresql", "postgres")
 _FIX = (
     'a name such as "my-account" for this machine, or an address: '
-    '"valkey://host:6379/my-account", "postgresql://user@host/database/my-account", '
+    '"valkey://host:6379/my-account", "postgresql://host/database/my-account", '
     '"sqlite:///folder/my-account.db".'
 )
 
@@ -29,6 +31,11 @@ def open_store(where: object) -> tuple[Store, str]:
         from headway.shared.sqlite import SqliteStore
 
         return SqliteStore.of_name(where), "limits"
+    if re.search(r"[\x00-\x1f\x7f]", where):  # parsers of addresses leave some of them out
+        raise InvalidSettings(
+            f"shared={shown(hidden(where))} has a character that no address has",
+            fix="%-encode it: a new line is %0A.",
+        )
     if scheme not in _SCHEMES:
         raise InvalidSettings(
             f"shared={shown(hidden(where))}: {scheme}:// is no store that headway knows", fix=_FIX

@@ -68,7 +68,7 @@ _CREATE = (
     "CREATE TABLE IF NOT EXISTS headway_limits (name text PRIMARY KEY, state bytea NOT NULL); "
     "COMMIT"
 )
-_FIX = '"postgresql://user@host/database/my-account".'
+_FIX = '"postgresql://host/database/my-account".'
 
 
 class PostgresStore:
@@ -283,7 +283,8 @@ class PostgresStore:
         if state in _PERMANENT:
             why, fix = _PERMANENT[state]
             return InvalidSettings(f"shared limits at {self.where}: {why}", fix=fix)
-        return StoreAway(f"{self.where}: {_first_line(error)}")
+        said = f"{self.where}: {_first_line(error)}"
+        return StoreAway(said, _PASSING[state]) if state in _PASSING else StoreAway(said)
 
 
 _PASSWORD = (
@@ -308,10 +309,39 @@ _PERMANENT = {
     "42P10": _FOREIGN,
     "42883": _FOREIGN,
     "22P02": _FOREIGN,
+    "23502": _FOREIGN,
+    "55000": _FOREIGN,
+    "22P05": (
+        "the name has a character that the database's encoding has not",
+        "a name in plain letters, or a database in UTF8.",
+    ),
     "certificate": (
         "the server's certificate is not trusted",
         "name who signed it: ?sslrootcert=/path/ca.pem",
     ),
+    "host": (
+        "the server's certificate is of another host",
+        "name the host as the certificate does, or ?sslmode=verify-ca",
+    ),
+    "files": (
+        "a file of certificates, keys or services cannot be read, or has not what is named",
+        "correct ?sslrootcert=, ?sslcert=, ?sslkey= or ?service=.",
+    ),
+    "plain": (
+        "the server does not speak TLS",
+        "turn it on there (ssl = on), or ?sslmode=disable where nobody listens.",
+    ),
+    "connect": (
+        "the user may not connect to that database",
+        "allow it: GRANT CONNECT ON DATABASE name TO the user.",
+    ),
+}
+# What ends by itself, or when somebody sees to it.
+_CONNECTIONS = "raise max_connections or the user's CONNECTION LIMIT, or use a pooler."
+_PASSING = {
+    "25006": "name the primary in shared=: ?target_session_attrs=read-write",
+    "53300": _CONNECTIONS,
+    "53100": "free some space on its disk.",
 }
 
 
@@ -322,8 +352,19 @@ def _spoken(text: str) -> str:
         ("no password supplied", "28P01"),
         ("authentication failed", "28000"),
         ("no pg_hba.conf entry", "28000"),
+        ("too many connections", "53300"),
+        ("too many clients", "53300"),
+        ("remaining connection slots", "53300"),
         ('role "', "28000"),
         ("certificate verify failed", "certificate"),
+        ("does not match host name", "host"),
+        ("root certificate file", "files"),
+        ("certificate file", "files"),
+        ("private key file", "files"),
+        ("definition of service", "files"),
+        ("service file", "files"),
+        ("server does not support SSL", "plain"),
+        ("permission denied for database", "connect"),
     ):
         if words in text:
             return state

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import ssl
 import threading
 from collections.abc import Callable
@@ -35,8 +34,11 @@ try:
         AskError,
         AuthenticationError,
         AuthenticationWrongNumberOfArgsError,
+        BusyLoadingError,
         NoPermissionError,
         NoScriptError,
+        OutOfMemoryError,
+        ReadOnlyError,
         RedisClusterException,
         RedisError,
     )
@@ -112,14 +114,8 @@ class ValkeyStore:
                     f"shared={here}: db={shown(given['db'])} is no number", fix="?db=1"
                 )
             options["db"] = int(given["db"])
-        for each in _FILES:
-            if each in given and not os.access(given[each], os.R_OK):
-                raise InvalidSettings(
-                    f"shared={here}: {each}={shown(given[each])} cannot be read",
-                    fix="name a file in PEM form.",
-                )
-            if each in given:
-                options[each] = given[each]
+        options |= {each: given[each] for each in _FILES if each in given}
+        _check_files(options, here)
         if "ssl_cert_reqs" in given:
             if given["ssl_cert_reqs"] not in ("none", "required"):
                 raise InvalidSettings(
@@ -244,18 +240,28 @@ class ValkeyStore:
         """What `error` means: away for now, or until somebody mends it."""
         said = str(error)
         for known, why, fix in _PERMANENT:
-            if isinstance(error, known) if isinstance(known, type) else said.startswith(known):
+            if isinstance(error, known) if isinstance(known, type) else known in said:
                 return InvalidSettings(f"shared limits at {self.where}: {why}", fix=fix)
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, ssl.SSLCertVerificationError):
                 return InvalidSettings(
                     f"shared limits at {self.where}: the server's certificate is not trusted: "
-                    f"{cause.verify_message}",
-                    fix="name who signed it: ?ssl_ca_certs=/path/ca.pem",
+                    f"{cause.verify_message.rstrip('.')}",
+                    fix=_UNTRUSTED.get(
+                        cause.verify_code, "name who signed it: ?ssl_ca_certs=/path/ca.pem"
+                    ),
                 )
+            if isinstance(cause, ssl.SSLError):
+                for words, why, fix in _NO_TLS:
+                    if words in str(cause.reason):
+                        return InvalidSettings(f"shared limits at {self.where}: {why}", fix=fix)
             cause = cause.__cause__ or cause.__context__
-        return StoreAway(f"{self.where}: {said or type(error).__name__}")
+        said = said.partition(" script: ")[0].rstrip(".") or type(error).__name__
+        for known, fix in _PASSING:
+            if isinstance(error, known) if isinstance(known, type) else known in said:
+                return StoreAway(f"{self.where}: {said}", fix)
+        return StoreAway(f"{self.where}: {said}", _START)
 
 
 _PERMANENT: tuple[tuple[type[Exception] | str, str, str], ...] = (
@@ -300,7 +306,66 @@ _PERMANENT: tuple[tuple[type[Exception] | str, str, str], ...] = (
         "the server has no database of that number",
         "another number in ?db=, or none.",
     ),
+    (
+        "Cluster mode is not enabled",
+        "the server is no cluster",
+        "leave ?cluster=true out.",
+    ),
 )
+# What ends by itself, or when somebody sees to it.
+_START = "start the store, or correct its address in shared= (rediss:// where it speaks TLS)."
+_PASSING: tuple[tuple[type[Exception] | str, str], ...] = (
+    (OutOfMemoryError, "raise its maxmemory, or delete what else it keeps."),
+    (ReadOnlyError, "name the primary in shared=: this is a replica."),
+    (BusyLoadingError, "wait until it has loaded what it keeps."),
+    ("MISCONF", "see to its disk: it cannot save what it keeps."),
+    ("max number of clients", "raise its maxclients, or close connections of others."),
+)
+_UNTRUSTED = {  # by what X.509 calls it
+    9: "set the clock of this machine, or wait: the certificate is not valid yet.",
+    10: "have the server's certificate renewed.",
+    62: "name the host as the certificate does, or ?ssl_check_hostname=false",
+    64: "name the host as the certificate does, or ?ssl_check_hostname=false",
+}
+_OUR_CERTIFICATE = (
+    "the server wants a certificate of the client's that it trusts",
+    "?ssl_certfile=/path/cert.pem&ssl_keyfile=/path/key.pem",
+)
+_NO_TLS = (
+    (
+        "WRONG_VERSION_NUMBER",
+        "the server does not speak TLS there",
+        "valkey:// in place of rediss://, or the port of its TLS.",
+    ),
+    ("CERTIFICATE_REQUIRED", *_OUR_CERTIFICATE),
+    ("ALERT_HANDSHAKE_FAILURE", *_OUR_CERTIFICATE),
+    ("ALERT_BAD_CERTIFICATE", *_OUR_CERTIFICATE),
+    ("ALERT_UNKNOWN_CA", *_OUR_CERTIFICATE),
+)
+
+
+def _check_files(options: dict[str, Any], here: str) -> None:
+    """Raise `InvalidSettings` for files of TLS that cannot be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    signers, certificate, key = (options.get(each) for each in _FILES)
+    if key and not certificate:
+        raise InvalidSettings(
+            f"shared={here}: ssl_keyfile= without ssl_certfile=", fix=_OUR_CERTIFICATE[1]
+        )
+    said = f"ssl_ca_certs={shown(signers)}"
+    try:
+        if signers:
+            context.load_verify_locations(signers)
+        said = f"ssl_certfile={shown(certificate)}" + (f", ssl_keyfile={shown(key)}" if key else "")
+        if certificate:  # nobody is asked for a passphrase
+            context.load_cert_chain(certificate, key, password=lambda: "")
+    except OSError as error:
+        reason = (getattr(error, "reason", None) or "").replace("_", " ").lower()
+        why = reason or ("it is no PEM" if isinstance(error, ssl.SSLError) else error.strerror)
+        raise InvalidSettings(
+            f"shared={here}: {said} cannot be read: {why}",
+            fix="name a file in PEM form; a key is kept without a passphrase.",
+        ) from None
 
 
 def _flag(given: dict[str, str], name: str, here: str, otherwise: bool = False) -> bool:
