@@ -494,6 +494,30 @@ def test_mutants_that_lose_a_wake_up_are_caught(
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)  # trio shuffles what it runs
+async def test_who_comes_behind_others_has_the_queue_looked_at_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = 0
+
+    def looked(self: SchedulerState, now: float) -> tuple[list[Job], float]:
+        nonlocal looks
+        looks += 1
+        return decide(self, now)
+
+    scheduler, starts = Scheduler("1/hour"), Starts()
+    async with anyio.create_task_group() as group:
+        await line_up(group, scheduler, starts, "first")
+        await line_up(group, scheduler, starts, "waits")
+        monkeypatch.setattr(SchedulerState, "poll", looked)
+        for name in "abc":
+            await line_up(group, scheduler, starts, name)
+        assert scheduler.statistics().queued == 4
+        assert looks == 0
+        await line_up(group, scheduler.with_options(priority=1), starts, "urgent")
+        assert looks == 1
+        group.cancel_scope.cancel()
+
+
 async def test_those_admitted_together_run_in_that_order() -> None:
     ran: list[str] = []
 

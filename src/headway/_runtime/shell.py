@@ -186,17 +186,23 @@ class Shell(LoopClock):
             self._ports.serve()
             raise
         full = state.whole.in_flight >= state.whole.capacity and job.slots
-        untold = state.events and not self.sinks.underway
-        if not full or untold or state.refusals.hopeless.ended:
+        # Behind one that has been found to wait until a moment that has not come.
+        behind = now < self._wake_at and state.waiting.queue.head() is not job
+        if not (full or behind) or state.refusals.hopeless.ended:
             try:
                 self.poll()
             except BaseException:  # of a listener's
                 Attempt(self, job).never_sent()
                 raise
+        else:
+            if not full and (self._ports.owners or self._ports.busy):
+                self.serve_ports()
+            if state.events and not self.sinks.underway:
+                self._tell_of(job)
         return job.status == STARTED
 
     def _tell_of(self, job: Job) -> None:
-        """Tell the events of `job`, which holds its permit: its end, which polls, may be far."""
+        """Tell the events of `job`, which is new: the next poll may be far."""
         try:
             self.tell()
         except BaseException:  # of a listener's

@@ -117,6 +117,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Whether a task waits for what runs in a thread: asyncio's, or anyio's."""
         if self._in_executors:
             return True
+        if threading.active_count() == 1:
+            return False
         # The loop sees nothing of what anyio does. Its threads name the loop that they work for.
         if not any(getattr(each, "loop", None) is self for each in threading.enumerate()):
             return False
@@ -295,7 +297,7 @@ def _trio_clock() -> Any:
                 self._follow()
 
         def after_task_step(self, task: Any) -> None:
-            if _is_in(task.coro, _TRIO_S):
+            if threading.active_count() > 1 and _is_in(task.coro, _TRIO_S):
                 self._waiting.add(task)
                 self._follow()
 
