@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from headway import Scheduler
 from headway.cli import build
+from headway.shared.stores import StoreAway
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +48,32 @@ def test_names_looks_and_a_reset() -> None:
     assert headway("acme {1}", "--reset") == "nothing is kept at 'acme {1}'\n"
     assert headway() == "no limits are shared here\n"
     assert "no worker has shared limits there yet" in headway("acme {1}")
+
+
+def test_a_watch_goes_on_where_the_store_gives_no_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Flaky:
+        where = "flaky"
+        looks = 0
+
+        async def names(self) -> list[str]:
+            self.looks += 1
+            if self.looks == 2:
+                raise StoreAway("it stumbled")
+            if self.looks == 4:
+                raise KeyboardInterrupt
+            return []
+
+    monkeypatch.setattr("headway.shared.places.open_store", lambda _: (Flaky(), "acme"))
+    monkeypatch.setattr("headway.cli.limits._EVERY", 0)
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    shown = headway("acme")
+    assert "the store gave no reply: it stumbled" in shown
+    assert shown.rstrip().rpartition("stumbled")[2].count("nothing is kept at flaky") == 2
+
+
+def test_names_that_are_no_line_are_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headway.shared.places.names_here", lambda: ["two\nlines"])
+    assert headway() == "'two\\nlines'\n"
 
 
 def test_a_place_that_is_none_is_told() -> None:

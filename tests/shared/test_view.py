@@ -27,7 +27,7 @@ def call(worker: str, n: int, **more: Any) -> dict[str, Any]:
 
 def test_who_holds_what_and_who_waits() -> None:
     state, _ = step(None, call("host:1:a", 1), 0.0)
-    state, one = step(state, call("host:1:a", 2, need=3, want=3), 2.0)
+    state, one = step(state, call("host:1:a", 2, need=3, want=5, use=2, held=2), 2.0)
     assert (one["count"], one["held"]) == (1, 2)
     state, other = step(state, call("host:2:b", 1, need=1, want=1, priority=5.0), 2.1)
     assert (other["count"], other["held"]) == (0, 0)
@@ -37,10 +37,18 @@ def test_who_holds_what_and_who_waits() -> None:
         "  what binds: the limit on requests in flight",
         "  tokens 1000/min: 100 of 1,000 used",
         "  slots: 2 of 2 held",
-        "  host:1: 0 in flight, 2 slots held, 3 wait, called 100 ms ago",
+        "  host:1: 2 in flight, 2 slots held, 3 wait, called 100 ms ago",
         "  host:2: 0 in flight, 0 slots held, 1 wait at priority 5, called 0 s ago",
     ]
     assert view.as_dict()["workers"][0]["waiting"] == 3
+    # One of its two slots is free: it waits for a start.
+    state, _ = step(state, call("host:1:a", 3, need=3, want=4, use=1, held=2), 2.2)
+    view = view_of("acme", state)
+    assert (view.taken, view.slots, view.binds) == (2, 2, "tokens")
+    # Nothing is ahead, and who waits has no slot.
+    state, _ = step(state, call("host:1:a", 4, sent=40.0, use=1, want=1, held=2), 40.0)
+    state, _ = step(state, call("host:2:b", 2, sent=39.0, want=1), 40.0)
+    assert view_of("acme", state).binds == "concurrency"
 
 
 def test_a_gate_and_nobody() -> None:

@@ -35,6 +35,7 @@ def limits(
     """Who shares limits now: what each worker holds, what binds, and who waits."""
     import anyio
 
+    from headway.kinds._words import shown
     from headway.shared.places import names_here, open_store
     from headway.shared.stores import StoreAway
 
@@ -45,7 +46,8 @@ def limits(
                 HeadwayError("--reset forgets one name, and none was given", fix="name it.")
             )
         found = names_here()
-        tell(json.dumps(found) if as_json else "\n".join(found) or "no limits are shared here")
+        lines = "\n".join(name if name.isprintable() else shown(name) for name in found)
+        tell(json.dumps(found) if as_json else lines or "no limits are shared here")
         return
     try:
         store, name = open_store(where)
@@ -85,6 +87,8 @@ def _show(store: "Store", name: str) -> None:
     from rich.live import Live
     from rich.text import Text
 
+    from headway.shared.stores import StoreAway
+
     def text() -> str:
         found = anyio.run(_look, store, name)
         if not found:
@@ -95,10 +99,15 @@ def _show(store: "Store", name: str) -> None:
     if not console.is_terminal:
         tell(text())
         return
-    with Live(Text(text()), console=console, auto_refresh=False) as live:
+    last = text()
+    with Live(Text(last), console=console, auto_refresh=False) as live:
         try:
             while True:
                 time.sleep(_EVERY)
-                live.update(Text(text()), refresh=True)
+                try:
+                    last, away = text(), ""
+                except StoreAway as error:  # who watches wants to see it come back
+                    away = f"\nthe store gave no reply: {error}"
+                live.update(Text(last + away), refresh=True)
         except KeyboardInterrupt:
             return

@@ -125,7 +125,8 @@ def _binding(
         return "", 0.0
     if state["gate"] > at:
         return Binds.GATE, state["gate"] - at
-    if slots and taken >= slots:
+    # Slots that are held, and not used, wait for starts.
+    if slots and sum(worker.in_flight for worker in workers) >= slots:
         return Binds.CONCURRENCY, 0.0
     found, seconds = "", LEAD / 2
     for tat in state["tats"]:
@@ -137,4 +138,6 @@ def _binding(
             found, seconds = budget["kind"], ahead
         if sum(entry[1] for entry in budget["ring"]) >= 0.99 * budget["share"]:
             found, seconds = budget["kind"], 0.0
-    return (found, seconds) if found else ("", 0.0)
+    if not found:
+        return (Binds.CONCURRENCY if slots and taken >= slots else ""), 0.0
+    return found, seconds
