@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from headway._core.counters import Counters
+from headway._core.limits.binding import foreseen
 from headway._core.limits.scope import Scope
 from headway._core.queue.job import Job
 from headway._core.queue.waiting import Waiting
@@ -64,12 +65,12 @@ def outlook(
         return Wait(INFINITY, Binds.PAUSED)
     freed = counters.recent_rate(now)
     ahead = waiting.queue.ahead(job.flow, job.priority)
-    binds, until = whole.outlook(job.cost, ahead, freed, now)
+    binds, until = foreseen(whole, job.cost, ahead, freed, now)
     own = job.flow.limits
     if own is not None:
         freed *= own.in_flight / max(1, whole.in_flight)
         ahead = waiting.queue.ahead_of(job.flow, job.priority)
-        held, ready = own.outlook(job.cost, ahead, freed, now)
+        held, ready = foreseen(own, job.cost, ahead, freed, now)
         if ready > until:
             binds, until = held, ready
     return Wait(max(0.0, until - now), binds)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from heapq import nlargest
 
-from headway._core.counters import Counters, KeyStatistics, Statistics
+from headway._core.counters import Counters, KeyStatistics, LimitStatistics, Statistics
+from headway._core.limits.binding import binding
+from headway._core.limits.pace import Pace
 from headway._core.limits.scope import Scope
+from headway._core.limits.steer import ONE_A_SECOND
 from headway._core.queue.job import Flow
 from headway._core.queue.waiting import Waiting
 from headway._core.refusals.refusals import Refusals
-from headway.kinds import Binds
+from headway.kinds import Binds, LimitName
 
 __all__ = ["picture"]
 
@@ -47,7 +50,7 @@ def picture(
         why=refusals.why,
         capacity=whole.capacity,
         pace=whole.pace,
-        limits=tuple(whole.in_force(now)),
+        limits=tuple(_in_force(whole, now)),
         keys=_keys(waiting, flows, now),
         shared=next((found for port in whole.ports if (found := port.statistics(now))), None),
     )
@@ -60,8 +63,8 @@ def _binding(
     blocked = waiting.blocked_flow(flows) if head is None else None
     if blocked is not None and blocked.limits is not None:
         job = waiting.queue.head_of(blocked)
-        return blocked.limits.binding(0.0 if job is None else job.cost, now)
-    return whole.binding(_SOME if head is None else head.cost, now)
+        return binding(blocked.limits, 0.0 if job is None else job.cost, now)
+    return binding(whole, _SOME if head is None else head.cost, now)
 
 
 def _keys(waiting: Waiting, flows: Collection[Flow], now: float) -> dict[str, KeyStatistics]:
@@ -78,6 +81,27 @@ def _keys(waiting: Waiting, flows: Collection[Flow], now: float) -> dict[str, Ke
             **flow.counts.figures(),
             capacity=INFINITY if own is None else own.capacity,
             pace=INFINITY if own is None else own.pace,
-            limits=() if own is None else tuple(own.in_force(now)),
+            limits=() if own is None else tuple(_in_force(own, now)),
         )
     return keys
+
+
+def _in_force(scope: Scope, now: float) -> Iterator[LimitStatistics]:
+    """The rates in force."""
+    for pace in [*scope.paces]:
+        if pace.rate is not ONE_A_SECOND:
+            yield _statistics("requests", pace, None)
+    for budget in [*scope.budgets]:
+        yield _statistics(budget.kind, budget.pace, budget.spent(now))
+    for quota in [*scope.quotas]:
+        waits = max(0.0, quota.frees_at(_SOME, now) - now)
+        yield _statistics(quota.what, quota.pace, quota.spent(now), waits)
+
+
+def _statistics(
+    what: LimitName, pace: Pace, used: float | None, frees_in: float | None = None
+) -> LimitStatistics:
+    rate = pace.rate
+    return LimitStatistics(
+        what, rate.limit, rate.per, rate.span, used, min(1.0, pace.base / pace.interval), frees_in
+    )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from headway import Cost, Limits, NeverFits, Rate, Retry, TokenRate
+from headway._core.limits.binding import binding
 from headway._core.limits.budget import TokenBudget
 from headway._core.limits.scope import Scope
 from headway._core.queue.job import Job
@@ -64,7 +65,7 @@ def test_what_uses_none_of_a_class_does_not_wait_for_it() -> None:
     scope.take(big, 0.0)
     assert scope.ready_at(Cost(input=10, output=10), 1.0) > 30
     assert scope.ready_at(Cost(input=10), 1.0) < 1.0
-    assert scope.binding(Cost(input=10, output=10), 1.0)[0] == "output_tokens"
+    assert binding(scope, Cost(input=10, output=10), 1.0)[0] == "output_tokens"
 
 
 @pytest.mark.parametrize(

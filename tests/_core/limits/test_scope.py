@@ -6,6 +6,7 @@ import pytest
 
 from headway import Limits, NeverFits
 from headway._core.counters import Counts
+from headway._core.limits.binding import binding
 from headway._core.limits.eager import Eager
 from headway._core.limits.port import Port
 from headway._core.limits.scope import Scope
@@ -55,29 +56,10 @@ def test_the_last_of_the_limits_decides() -> None:
     assert bench.scope.further_at(0, 1e6) < 1e6  # a further send has one
 
 
-@pytest.mark.parametrize(
-    ("limits", "cost", "name"),
-    [
-        (Limits(), 0.0, Binds.NOTHING),
-        (Limits("1/min"), 0.0, Binds.REQUESTS),
-        (Limits(tokens="600/min"), 600.0, Binds.TOKENS),
-        (Limits("1/min", tokens="600/min", concurrency=1), 600.0, Binds.CONCURRENCY),
-    ],
-)
-def test_what_binds(limits: Limits, cost: float, name: Binds) -> None:
-    bench = Bench(limits)
-    bench.start(cost)
-    found, until = bench.scope.binding(cost, 0.0)
-    assert found is name
-    assert (until > 0) == (name is not Binds.NOTHING)
-    assert (until == INFINITY) == (name is Binds.CONCURRENCY)
-
-
-def test_a_shut_gate_binds() -> None:
+def test_a_shut_gate_holds_back() -> None:
     scope = Scope(Limits())
     scope.gate.shut_until(12.0)
     assert scope.ready_at(0.0, 0.0) == 12.0
-    assert scope.binding(0.0, 0.0) == (Binds.GATE, 12.0)
     assert not scope.is_spent(0.0)
 
 
@@ -86,7 +68,7 @@ def test_a_port_is_asked_only_where_all_else_allows_it() -> None:
     port = Port()
     bench.scope.ports = (port,)
     assert bench.scope.ready_at(0.0, 0.0) == INFINITY
-    assert bench.scope.binding(0.0, 0.0) == (Binds.ELSEWHERE, INFINITY)
+    assert binding(bench.scope, 0.0, 0.0) == (Binds.ELSEWHERE, INFINITY)
     assert bench.scope.ask(job(), 0.0) == INFINITY
     assert port.wanted == 1
     port.grant()

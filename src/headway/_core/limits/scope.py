@@ -4,11 +4,10 @@ everything; nothing waits while it holds part.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from headway._core.counters import Counts, LimitStatistics
+from headway._core.counters import Counts
 from headway._core.limits.budget import Charge, TokenBudget
 from headway._core.limits.concurrency import ConcurrencyControl
 from headway._core.limits.control import RateControl
@@ -49,7 +48,6 @@ _FIRST_RATE = 5.0
 _FADES = 30.0  # seconds after which a cut rate is at its old height again
 
 _ALIKE = 0.8  # a limit that differs by less is as it was remembered
-_SOME = 1.0  # tokens that an attempt uses at least
 
 _PROMPT = 2 * LATENESS  # seconds after its time: what starts later was held back by another thing
 
@@ -276,17 +274,6 @@ class Scope:
             ):
                 return self.remembered.pop(limit)
         return None
-
-    def spent_until(self, cost: float, now: float) -> tuple[Quota | None, float]:
-        """The quota that holds an attempt of `cost` tokens back longest, and until when."""
-        found, until = None, now
-        for quota in self.quotas:
-            # What is in flight may turn out to use less than it reserves.
-            if (quota.what == "requests" or not self.in_flight) and (
-                ready := quota.frees_at(cost, now)
-            ) > until:
-                found, until = quota, ready
-        return found, until
 
     def check(self, cost: float) -> None:
         """Raise `NeverFits` for an attempt of `cost` tokens that can never be admitted."""
@@ -516,72 +503,6 @@ class Scope:
         self.capacity = self.concurrency.limit
         return True
 
-    def binding(self, cost: float, now: float) -> tuple[Binds, float]:
-        """What holds an attempt of `cost` tokens back, and until when: infinity where that waits
-        for another attempt to end. It changes nothing.
-        """
-        if self.in_flight >= self.capacity:
-            return Binds.CONCURRENCY, INFINITY
-        return _latest(
-            now, (Binds.GATE, self.gate.ready_at()), *self._paced(), *self._spent(cost, now),
-            *(port.held_by(now) for port in self.ports),
-        )  # fmt: skip
-
-    def imposed(self, cost: float, now: float) -> tuple[Binds, float]:
-        """What keeps an attempt of `cost` tokens back for certain, and until when, whoever goes
-        before it and whatever ends meanwhile. It changes nothing.
-        """
-        if self.in_flight:
-            cost = 0.0  # what is in flight may turn out to use less than it reserves
-        # Where the answers to what is in flight may say what remains, no pace is certain.
-        paced = () if self.eager is not None and self.in_flight else self._paced()
-        granted = [port.ready_at(cost, now, slots=False) for port in self.ports]
-        return _latest(
-            now, (Binds.GATE, self.gate.opens), *paced, *self._spent(cost, now),
-            *((Binds.ELSEWHERE, at) for at in granted if at < INFINITY),
-        )  # fmt: skip
-
-    def outlook(self, cost: float, ahead: float, freed: float, now: float) -> tuple[Binds, float]:
-        """What would hold an attempt of `cost` tokens back longest, and until when, as far as can
-        be foreseen, with `ahead` others like it before it, and `freed` slots a second coming free.
-        """
-        start = max(now, self.gate.ready_at())
-        held = [(Binds.GATE, start)]
-        if self.credit < ahead + 1:
-            held += [(Binds.REQUESTS, pace.after(ahead, start)) for pace in self.paces]
-        if cost:
-            held += [(Binds(each.kind), each.after(cost, ahead, start)) for each in self.budgets]
-        lacking = ahead + 1 + self.in_flight - self.capacity
-        if lacking > 0:
-            held.append((Binds.CONCURRENCY, start + lacking / freed if freed else INFINITY))
-        ports = [port.held_by(now) for port in self.ports]
-        # What is decided elsewhere is not known before it is asked.
-        held += [each for each in ports if each != (Binds.ELSEWHERE, INFINITY)]
-        quota, until = self.spent_until(cost, now)
-        if quota is not None:
-            held.append((Binds.QUOTA, until))
-        return _latest(now, *held)
-
-    def _paced(self) -> list[tuple[Binds, float]]:
-        return [(Binds.REQUESTS, pace.ready_at()) for pace in self.paces]
-
-    def _spent(self, cost: float, now: float) -> list[tuple[Binds, float]]:
-        """Until when tokens, and quotas, hold back an attempt of `cost` tokens."""
-        budgets = self.budgets if cost else ()
-        spent = [(Binds(budget.kind), budget.seen_ready_at(cost)) for budget in budgets]
-        return [*spent, (Binds.QUOTA, self.spent_until(cost, now)[1])]
-
-    def in_force(self, now: float) -> Iterator[LimitStatistics]:
-        """The rates in force; it changes nothing."""
-        for pace in [*self.paces]:
-            if pace.rate is not ONE_A_SECOND:
-                yield _statistics("requests", pace, None)
-        for budget in [*self.budgets]:
-            yield _statistics(budget.kind, budget.pace, budget.spent(now))
-        for quota in [*self.quotas]:
-            waits = max(0.0, quota.frees_at(_SOME, now) - now)
-            yield _statistics(quota.what, quota.pace, quota.spent(now), waits)
-
     @property
     def pace(self) -> float:
         """The attempts a second in force, infinity for no limit."""
@@ -716,20 +637,6 @@ class Scope:
         self.paces = [Pace(ONE_A_SECOND)]
         self.request_rate = RateControl(first, INFINITY)
         self.paces[0].slow_to(first, -INFINITY)
-
-
-def _latest(now: float, *held: tuple[Binds, float]) -> tuple[Binds, float]:
-    """Which of `held` holds back longest; nothing, where none does beyond `now`."""
-    return max((Binds.NOTHING, now), *held, key=itemgetter(1))
-
-
-def _statistics(
-    what: LimitName, pace: Pace, used: float | None, frees_in: float | None = None
-) -> LimitStatistics:
-    rate = pace.rate
-    return LimitStatistics(
-        what, rate.limit, rate.per, rate.span, used, min(1.0, pace.base / pace.interval), frees_in
-    )
 
 
 def _nearest(older: list[_Part], rate: Rate) -> _Part | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from copy import copy
 from typing import TYPE_CHECKING
 
+from headway._core.limits.binding import imposed, spent_until
 from headway._core.limits.scope import Scope
 from headway._core.queue.credentials import Credential
 from headway._core.queue.job import FAILED, Job
@@ -95,14 +96,14 @@ class Hopeless:
         """Why `job`, which reserves `cost` tokens, cannot make its timeout: `scope` alone lets it
         start later for certain.
         """
-        binds, at = scope.imposed(cost, now)
+        binds, at = imposed(scope, cost, now)
         if job.deadline is None or at <= job.deadline:
             return None
         return too_late(at - now, job.deadline, now, _named(binds, scope, cost, now))
 
     def spent(self, job: Job, scope: Scope, now: float) -> Unavailable | None:
         """Why `job` cannot wait for a quota of `scope`: it is spent, for longer than patience."""
-        quota, until = scope.spent_until(job.cost, now)
+        quota, until = spent_until(scope, job.cost, now)
         if quota is None or not self.is_long(until - now):
             return None
         error = Unavailable(
@@ -256,7 +257,7 @@ def _named(binds: Binds, scope: Scope, cost: float, now: float) -> str:
     whose = "" if scope.key is None else f" of key {shown(scope.key)}"
     if binds in (Binds.REQUESTS, Binds.TOKENS, Binds.INPUT_TOKENS, Binds.OUTPUT_TOKENS):
         return f"the limit of {binds.replace('_', ' ')}{whose}"
-    quota, _ = scope.spent_until(cost, now)
+    quota, _ = spent_until(scope, cost, now)
     if binds is not Binds.QUOTA or quota is None:
         return ""
     return f"the quota of {quota.rate} {_NAMES[quota.what]}{whose}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from headway._core.limits.binding import binding
 from headway._core.limits.gate import PROBE_PATIENCE
 from headway._core.limits.scope import Scope
 from headway._core.queue.credentials import TRIES, Credential, Credentials
@@ -259,7 +260,7 @@ class Refusals:
         scope.followed_at = max(scope.followed_at, now)  # what was answered before knows less
         # Its own slot is free again by now, so concurrency is looked at as it was.
         full = scope.in_flight + 1 >= scope.capacity
-        binds = Binds.CONCURRENCY if full else scope.binding(job.cost, now)[0]
+        binds = Binds.CONCURRENCY if full else binding(scope, job.cost, now)[0]
         probe = gate.probe is job
         job.probes_refused += probe
         if self._began is None:

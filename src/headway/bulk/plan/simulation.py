@@ -15,6 +15,7 @@ from heapq import heappop, heappush
 from types import MappingProxyType
 from typing import NamedTuple
 
+from headway._core.limits.binding import binding
 from headway._core.queue.job import STARTED, Job
 from headway._core.refusals.retry import Retry
 from headway._core.state import SchedulerState
@@ -229,4 +230,4 @@ class _Machine:
         if state.in_flight >= whole.capacity:
             return "concurrency"
         head = state.waiting.queue.head()
-        return whole.binding(0.0 if head is None else head.cost, self._now)[0]
+        return binding(whole, 0.0 if head is None else head.cost, self._now)[0]
