@@ -18,6 +18,7 @@ from depth import depth
 
 from headway import Retry, Scheduler, bulk
 from headway.bulk import Progress, RunOptions
+from headway.bulk.output.journal import Journal
 
 pytestmark = pytest.mark.anyio
 
@@ -82,13 +83,18 @@ def run(tmp_path: Path) -> Run:
     return run_one
 
 
-async def test_an_answer_that_trickles_has_its_time_and_no_more(run: Run) -> None:
-    trickle = streamed(Body(b" ", times=10_000, every=1.0))
+async def test_an_answer_that_trickles_has_its_time_and_no_more(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trickle = streamed(Body(b" ", times=1000, every=10.0))
     progress, server, row = await run(trickle, trickle, timeout=30, max_tokens=1000)
     assert (server.sent, progress.failed) == (2, {"timeout": 1})
     assert row["error"]["message"].startswith("the whole answer took more than 30 s (--timeout)")
+    synced, sync = [], Journal.sync
+    monkeypatch.setattr(Journal, "sync", lambda journal: synced.append(journal) or sync(journal))
     _, server, row = await run(trickle, overwrite=True)
     assert (server.sent, row["error"]) == (2, None)
+    assert len(synced) <= 3  # each in a thread: not while nothing is written
 
 
 async def test_a_stall_has_its_time(run: Run) -> None:

@@ -8,10 +8,10 @@ from array import array
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headway import __version__
 from headway.bulk.budget import Budget, needed
 from headway.bulk.input.formats import BadLine, Request
 from headway.bulk.input.source import Source
@@ -223,7 +223,7 @@ class Meter:
         """What the record of this session begins with."""
         limits = self._scheduler.limits
         return {
-            "version": version("headway"),
+            "version": __version__,
             "started": time.time(),
             "input": self._source.name,
             "output": str(self._output),

@@ -321,6 +321,8 @@ class _Execution:
     async def _keep_synced(self) -> None:
         while True:
             await anyio.sleep(_SYNC_EVERY)
+            if not self.rows.dirty:
+                continue
             try:
                 await anyio.to_thread.run_sync(self.rows.sync)
             except (OSError, RuntimeError) as error:  # the latter: no thread can be started

@@ -196,6 +196,11 @@ class Journal:
         self._marks.write((_FINISHED | rows).to_bytes(_MARK, "little"))
         self._marks.sync()
 
+    @property
+    def dirty(self) -> bool:
+        """Whether something was written since the last `sync`."""
+        return self._rows.dirty or self._marks.dirty or self._errors.dirty
+
     def sync(self) -> None:
         """Bring everything to the disk; blocks for some milliseconds."""
         for file in (self._marks, self._rows, self._errors):

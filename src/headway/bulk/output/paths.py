@@ -76,7 +76,7 @@ class AppendFile:
 
     def __init__(self, path: Path, fd: int | None = None) -> None:
         self.path = path
-        self.dirty = False  # whether something was written since the last `sync`
+        self.dirty = False  # whether `sync` has something to bring to the disk
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
         self._fd = open_own(path, flags) if fd is None else fd
         self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
@@ -94,11 +94,11 @@ class AppendFile:
                     os.truncate(self._fd, self.size)
             raise OSError(error.errno, error.strerror, str(self.path)) from None
         self.size += len(data)
-        self.dirty = True
+        self.dirty = self._regular
 
     def sync(self) -> None:
         """Bring to the disk what was written: for a power failure, a kill loses nothing."""
-        if self.dirty and self._regular:
+        if self.dirty:
             self.dirty = False
             _sync(self._fd)
 

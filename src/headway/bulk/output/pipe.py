@@ -22,6 +22,8 @@ class Pipe:
     With `ordered` they wait in a temporary file, and go out in the order of the input at the end.
     """
 
+    dirty = False  # nothing is kept, so that `sync` has nothing to do
+
     def __init__(self, path: Path, fd: int | None = None, *, ordered: bool = False) -> None:
         self.done = Bitmap()
         self.ambiguous = Bitmap()

@@ -13,13 +13,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import anyio
 
-from headway import Retry, Scheduler, bulk
+from headway import Retry, Scheduler, __version__, bulk
 from headway.bulk.output.lock import Busy
 from headway.bulk.output.replaced import identity_of
 from headway.errors import HeadwayError
@@ -151,7 +150,7 @@ def meet(probe: str, source: str, size: int) -> Met:
         sees_source = os.stat(source).st_size == size
     except OSError:
         sees_source = False
-    return Met(version("headway"), sees_source, os.path.exists(probe))
+    return Met(__version__, sees_source, os.path.exists(probe))
 
 
 def look(session: str, target: str, asked: int) -> list[ShardState]:
