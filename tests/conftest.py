@@ -8,16 +8,13 @@ import signal
 import tempfile
 from http.client import HTTPConnection
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import certifi
 import pytest
 from clocks import VIRTUAL
-from compiled import compile_all
 from depth import depth
 from hypothesis import HealthCheck, settings
-from hypothesis.strategies import text
 from llmock.pytest_plugin import LLMock
 from sites import site
 
@@ -63,23 +60,12 @@ settings.load_profile("headway")
 gc.disable()
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_setupnodes() -> None:
-    """What all processes of pytest-xdist would compile at the same time is compiled before, and
-    the table of all characters, which Hypothesis keeps in a file, worked out while they import.
-    """
-    compile_all()
-    Thread(target=text().validate, daemon=True).start()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests that look into an SDK come first: one process of pytest-xdist gets them."""
-    items.sort(key=lambda item: not hasattr(getattr(item, "module", None), "sdks"))
-
-
 def pytest_collection_finish() -> None:
-    """No collection in a test goes through what was there before the first."""
+    """No collection in a test goes through what was there before the first, and there are few:
+    what tests import stays too, and by Python's own thresholds 6% of all CPU went into this.
+    """
     gc.freeze()
+    gc.set_threshold(20_000)
     gc.enable()
 
 

@@ -1,8 +1,7 @@
 """The SDKs, each imported by the first test that looks into it: together they take 8 s of CPU.
 
 A test module says ``import sdks`` and ``sdks.openai.OpenAI`` where a test runs, and nothing of an
-SDK when it is collected. `conftest.py` puts the tests of these modules first, so that one process
-of pytest-xdist gets them all and the others import none.
+SDK when it is collected. The makefile runs most of these modules in one process.
 """
 
 from __future__ import annotations
