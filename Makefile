@@ -41,8 +41,8 @@ wire := tests/_http tests/estimate tests/hints tests/hooks tests/peers tests/tes
 core := tests/_core tests/_runtime tests/kinds tests/rates tests/sync
 shared := tests/shared
 cli := tests/cli
-# Each other folder, those that are made tomorrow too.
-rest := $(filter-out $(foreach part,$(PARTS),$($(part))),$(patsubst %/,%,$(wildcard tests/*/)))
+# Each other folder, one that is made tomorrow too.
+rest := $(filter-out tests/__pycache__ $(foreach part,$(PARTS),$($(part))),$(patsubst %/,%,$(wildcard tests/*/)))
 
 # Where make can, each prints in one piece when it is done; what fails keeps no other from running.
 SIDE_BY_SIDE := --no-print-directory --keep-going --jobs=$(JOBS) \
@@ -50,14 +50,14 @@ SIDE_BY_SIDE := --no-print-directory --keep-going --jobs=$(JOBS) \
 
 # Two of the linters check types and take 45 s of CPU each, and so they come first.
 test: $(VENV)/.dev ## Lint, types and every test
-	@$(MAKE) $(SIDE_BY_SIDE) pyright mypy ruff $(PARTS:%=part-%)
+	@$(MAKE) $(SIDE_BY_SIDE) pyright mypy ruff $(PARTS:%=test-%)
 
 # The same tests, which search further: longer simulations, more examples, every step.
 test-deep: $(VENV)/.dev ## Every test, searching further: half an hour
-	@HEADWAY_TESTS=deep $(MAKE) $(SIDE_BY_SIDE) $(PARTS:%=part-%)
+	@HEADWAY_TESTS=deep $(MAKE) $(SIDE_BY_SIDE) $(PARTS:%=test-%)
 
-$(PARTS:%=part-%): export COVERAGE_FILE = .coverage.$*
-$(PARTS:%=part-%): part-%: $(VENV)/.dev
+$(PARTS:%=test-%): export COVERAGE_FILE = .coverage.$*
+$(PARTS:%=test-%): test-%: $(VENV)/.dev
 	$(BIN)/python -m pytest $($*)
 
 # Needs the registry: the sdists of the peers, into build/peers.
@@ -66,7 +66,7 @@ peers: $(VENV)/.dev ## The suites of peers and SDKs over headway: a quarter of a
 
 # The same with coverage, which takes twice the time.
 coverage: $(VENV)/.dev ## The tests with coverage
-	@PYTEST_ADDOPTS='--cov --cov-report=' $(MAKE) $(SIDE_BY_SIDE) $(PARTS:%=part-%)
+	@PYTEST_ADDOPTS='--cov --cov-report=' $(MAKE) $(SIDE_BY_SIDE) $(PARTS:%=test-%)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered
 
