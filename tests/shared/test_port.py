@@ -384,6 +384,24 @@ def test_what_was_sent_elsewhere_takes_the_starts_that_are_held(run: Run) -> Non
     run(main)
 
 
+def test_what_would_wait_for_a_slot_is_foreseen(run: Run) -> None:
+    async def main() -> None:
+        crowd = Crowd(2, requests="10/s", concurrency=1)
+        one, other = (worker.scheduler for worker in crowd.workers)
+        await one.submit(anyio.sleep, 0.1)
+        await anyio.sleep(1)  # it has given back its slot
+        assert one.would_wait() == 0
+        async with other.lease(), anyio.create_task_group() as group:
+            group.start_soon(one.submit, anyio.sleep, 0)
+            await anyio.sleep(0.1)
+            wait = one.would_wait()
+            assert wait.binds == "concurrency"
+            assert 0 < wait < 60
+            group.cancel_scope.cancel()
+
+    run(main)
+
+
 def test_few_slots_go_round(run: Run) -> None:
     async def main() -> None:
         crowd = Crowd(16, concurrency=4)

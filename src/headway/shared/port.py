@@ -492,7 +492,8 @@ class SharedPort(Port):
         if self.away_since is not None or self._heard_at == -INFINITY:
             return Binds.ELSEWHERE, INFINITY
         if self._has_slots and self.scope.in_flight >= min(self._held, self._target):
-            return Binds.CONCURRENCY, INFINITY
+            # Whoever wants none has given back its own, and does not know whether one is free.
+            return Binds.CONCURRENCY if self._asked else Binds.ELSEWHERE, INFINITY
         if not self._starts and self._grants_starts and self.binds:
             return Binds(self.binds), max(now, self.until - self._lower)
         return Binds.NOTHING, now

@@ -69,9 +69,12 @@ def foreseen(
     lacking = ahead + 1 + scope.in_flight - scope.capacity
     if lacking > 0:
         held.append((Binds.CONCURRENCY, start + lacking / freed if freed else INFINITY))
-    ports = [port.held_by(now) for port in scope.ports]
-    # What is decided elsewhere is not known before it is asked.
-    held += [each for each in ports if each != (Binds.ELSEWHERE, INFINITY)]
+    for port in scope.ports:
+        binds, until = port.held_by(now)
+        if binds is Binds.CONCURRENCY and freed:
+            until = start + (ahead + 1) / freed
+        if binds is not Binds.ELSEWHERE or until < INFINITY:  # else nobody has asked yet
+            held.append((binds, until))
     quota, until = spent_until(scope, cost, now)
     if quota is not None:
         held.append((Binds.QUOTA, until))
