@@ -66,7 +66,8 @@ def test_a_watch_goes_on_where_the_store_gives_no_reply(monkeypatch: pytest.Monk
     monkeypatch.setattr("headway.shared.places.open_store", lambda _: (Flaky(), "acme"))
     monkeypatch.setattr("headway.cli.limits._EVERY", 0)
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
-    shown = headway("acme")
+    monkeypatch.setenv("HEADWAY_SHARED", "acme")
+    shown = headway()
     assert "the store gave no reply: it stumbled" in shown
     assert shown.rstrip().rpartition("stumbled")[2].count("nothing is kept at flaky") == 2
 

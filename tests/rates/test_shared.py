@@ -22,6 +22,15 @@ def test_what_happens_without_the_store_is_one_of_three() -> None:
         Shared("acme", away="maybe")  # type: ignore[arg-type]
 
 
+def test_it_is_shown_without_credentials() -> None:
+    for address in ("valkey://u:sesame@host/acme", "rediss://u:ses@a/me@host/acme?db=1"):
+        text = repr(Shared(address, weight=2))
+        assert "host/acme" in text
+        assert "weight=2, away='share')" in text
+        assert "ses" not in text
+    assert repr(Shared("acme")) == "Shared(where='acme', weight=1.0, away='share')"
+
+
 @pytest.mark.parametrize(
     ("where", "message"),
     [

@@ -41,6 +41,22 @@ def test_what_a_parser_of_addresses_leaves_out_is_told() -> None:
             open_store(where)
 
 
+def test_an_address_that_lacks_something_is_no_name() -> None:
+    for where, said in (
+        ("valkey:/u:sesame@host/acme", "…"),
+        ("u:sesame@host:6379/acme", "host:6379/acme"),
+        ("postgresql:host/database/acme", "postgresql:host/database/acme"),
+        ("sqlite:acme.db", "sqlite:acme.db"),
+        ("localhost:6379/acme", "localhost:6379/acme"),
+    ):
+        with pytest.raises(InvalidSettings) as caught:
+            open_store(where)
+        assert str(caught.value).startswith(f"shared='{said}' is an address that lacks its ://")
+        assert "sesame" not in str(caught.value)
+    for name in ("team: acme@corp", "me@corp.com", "a:b", "run of 12:30/7"):
+        assert open_store(name)[1] == "limits"
+
+
 @pytest.mark.parametrize("where", ["", "  ", None, 3, b"acme"])
 def test_what_is_neither_a_name_nor_an_address(where: object) -> None:
     with pytest.raises(InvalidSettings, match="is neither a name nor an address"):

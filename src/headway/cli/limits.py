@@ -24,7 +24,9 @@ def limits(
         str | None,
         typer.Argument(
             metavar="NAME_OR_URL",
-            help="What shared= says: a name, or an address. Left out: the names on this machine.",
+            envvar="HEADWAY_SHARED",
+            help="What shared= says: a name, or an address; one that holds a password is better "
+            "read from the variable. Left out: the names on this machine.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one look as JSON.")] = False,

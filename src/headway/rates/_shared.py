@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from headway.errors import InvalidArgument
-from headway.kinds._words import shown
+from headway.kinds._words import HIDDEN, shown
 
 __all__ = ["Away", "Shared"]
 
@@ -31,6 +31,13 @@ class Shared:
     where: str
     weight: float = 1.0
     away: Away = "share"
+
+    def __repr__(self) -> str:
+        where: object = self.where
+        if isinstance(where, str) and "://" in where and "@" in where:
+            scheme, _, rest = where.partition("://")  # a password may hold what parts an address
+            where = f"{scheme}://{HIDDEN}@{rest.rpartition('@')[2]}"
+        return f"Shared(where={shown(where)}, weight={self.weight}, away={self.away!r})"
 
     def __post_init__(self) -> None:
         weight: object = self.weight

@@ -12,6 +12,7 @@ from headway.shared.stores import Store
 __all__ = ["forget_here", "names_here", "open_store"]
 
 _SCHEMES = ("sqlite", "valkey", "valkeys", "redis", "rediss", "postgresql", "postgres")
+_MEANT = re.compile(rf"(?i:{'|'.join(_SCHEMES)}):|\S+:\S+@\S+$|[\w.-]+:\d+/")
 _FIX = (
     'a name such as "my-account" for this machine, or an address: '
     '"valkey://host:6379/my-account", "postgresql://host/database/my-account", '
@@ -27,6 +28,12 @@ def open_store(where: object) -> tuple[Store, str]:
     if not isinstance(where, str) or not where.strip():
         raise InvalidSettings(f"shared={shown(where)} is neither a name nor an address", fix=_FIX)
     scheme, found, _ = where.partition("://")
+    if not found and _MEANT.match(where):
+        raise InvalidSettings(
+            f"shared={shown(hidden('://' + where).removeprefix('://'))} is an address that lacks "
+            "its :// and so would be a name on this machine",
+            fix=_FIX,
+        )
     if not found:
         from headway.shared.sqlite import SqliteStore
 
