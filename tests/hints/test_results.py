@@ -107,10 +107,11 @@ async def test_submit_and_lease_follow_the_headers_of_exceptions() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_lease_is_told_what_was_answered() -> None:
+@pytest.mark.parametrize("heard", [response(HEADERS), response(HEADERS).headers])
+async def test_a_lease_is_told_what_was_answered(heard: object) -> None:
     scheduler = Scheduler()
     async with scheduler.lease() as lease:
-        lease.hear(response(HEADERS))
+        lease.hear(heard)
         lease.hear("which carries none")
     assert scheduler.statistics().pace == pytest.approx(0.99, rel=0.01)
 

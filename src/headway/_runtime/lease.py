@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
@@ -14,6 +15,7 @@ from headway._runtime.calls import Options, checked_tokens
 from headway._runtime.shell import Shell
 from headway._runtime.single import Single
 from headway.errors import AlreadyUsed
+from headway.hints import carries_headers
 from headway.hooks.around import Around
 
 __all__ = ["Lease", "TakenLease"]
@@ -63,10 +65,13 @@ class Lease(Single):
         self._used = checked_tokens(tokens)
 
     def hear(self, response: object) -> None:
-        """Follow what `response`, or what carries one, says of the limits: a lease sees no result.
+        """Follow what `response`, what carries one, or its headers say of the limits: a lease sees
+        no result.
 
         A transport of the same scheduler does that by itself. What carries no headers says nothing.
         """
+        if isinstance(response, Mapping) and not carries_headers(response):
+            response = {"headers": response}
         self._shell.hear(response, self._job)
 
     def _begin(self) -> None:

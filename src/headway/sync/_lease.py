@@ -42,7 +42,8 @@ class Lease(Single):
         self._lease.settle(tokens=tokens)
 
     def hear(self, response: object) -> None:
-        """Follow what `response`, or what carries one, says of the limits: a lease sees no result.
+        """Follow what `response`, what carries one, or its headers say of the limits: a lease sees
+        no result.
 
         A transport of the same scheduler does that by itself. What carries no headers says nothing.
         """
