@@ -38,6 +38,22 @@ async def test_it_is_strict_json(limits: dict[str, Any]) -> None:
     assert found["recent"]["sent"] == found["sent"] == 2
 
 
+async def test_it_is_a_line_in_a_notebook() -> None:
+    scheduler = Scheduler("60/min", concurrency=5)
+    assert repr(scheduler.statistics()) == (
+        "<Statistics: 0 queued, 0 in flight, 0 sent, 0 succeeded, 0 failed, 0 refused>"
+    )
+    async with scheduler.lease(), anyio.create_task_group() as group:
+        group.start_soon(scheduler.submit, ask)
+        await anyio.wait_all_tasks_blocked()
+        shown = repr(scheduler.statistics())
+        assert shown.startswith(
+            "<Statistics: 1 queued, 1 in flight, 1 sent, 0 succeeded, 0 failed,"
+        )
+        assert "0 refused; next held back by the limit on requests for " in shown
+        group.cancel_scope.cancel()
+
+
 async def leased(view: View) -> None:
     async with view.lease():
         pass

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from headway import InvalidArgument, Kind
+from headway import InvalidArgument, Kind, Scheduler
 from headway._runtime.calls import (
     check_awaitable,
     check_callable,
@@ -132,3 +132,11 @@ def test_what_cannot_be_awaited() -> None:
     with pytest.raises(InvalidArgument, match="not async: it returned Held"):
         check_awaitable(Held, held)
     assert held.call.cr_frame is None
+
+
+def test_one_that_nobody_awaits_is_told_by_a_name_that_users_know() -> None:
+    for scheduler in (Scheduler(), Scheduler().with_options(key="a")):
+        with pytest.warns(RuntimeWarning, match=r"coroutine 'Scheduler\.submit' was never awaited"):
+            scheduler.submit(ask)  # type: ignore[unused-coroutine]
+        with pytest.warns(RuntimeWarning, match=r"coroutine 'Scheduler\.gather' was never awaited"):
+            scheduler.gather()  # type: ignore[unused-coroutine]

@@ -68,6 +68,12 @@ TOLD: list[tuple[Event, int, str]] = [
         "flight; nothing is sent until an attempt in flight ends",
     ),
     (
+        refused(wait=3600.0, closed_until=5.2),
+        WARNING,
+        "refused (rate, status 429, hint 1 h, which nobody waits for); what binds here: the limit "
+        "on requests; nothing is sent until 200 ms have passed",
+    ),
+    (
         Recovered(12.5, 5.0, MappingProxyType({Kind.RATE: 7, Kind.CAPACITY: 2})),
         INFO,
         "recovered after 7.5 s: refused 7 rate, 2 capacity",

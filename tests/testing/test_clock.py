@@ -74,6 +74,22 @@ def test_a_real_socket_is_an_error_and_no_timeout(backend: Any, address: str) ->
     )
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_real_socket_is_told_first_and_not_below_the_group_of_who_opens_it(
+    backend: Any,
+) -> None:
+    async def main() -> None:
+        await anyio.connect_tcp("127.0.0.1", 9)
+
+    with pytest.raises(NoRealSockets) as caught, virtual_clock():
+        anyio.run(main, backend=backend)
+    assert "main" in [entry.name for entry in caught.traceback]
+    both = ExceptionGroup("", [caught.value, ValueError("a bug of the test's")])
+    with pytest.raises(ExceptionGroup) as kept, virtual_clock():
+        raise both
+    assert kept.value is both
+
+
 @pytest.mark.parametrize("others", [False, True], ids=["alone", "beside a thread"])
 def test_what_would_hang_says_where(others: bool) -> None:
     async def stuck() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from headway.errors import InvalidArgument
 from headway.kinds import Binds, Kind, LimitName
-from headway.kinds._words import shown
+from headway.kinds._words import binds, duration, shown
 from headway.rates import Cost
 
 __all__ = [
@@ -108,7 +108,7 @@ class SharedStatistics:
     away: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Statistics:
     """A picture of the scheduler at one moment. Counts are since it was made.
 
@@ -150,6 +150,18 @@ class Statistics:
     limits: tuple[LimitStatistics, ...]
     keys: dict[str, KeyStatistics]
     shared: SharedStatistics | None = None
+
+    def __repr__(self) -> str:
+        """A line, as for a notebook or a log; `as_dict` has all of it."""
+        counts = [("queued", self.queued), ("in flight", self.in_flight), ("sent", self.sent),
+                  ("succeeded", self.succeeded), ("failed", self.failed),
+                  ("refused", sum(self.refused.values()))]  # fmt: skip
+        line = ", ".join(f"{n:,} {what}" for what, n in counts)
+        if self.binds:
+            line += f"; next held back by {binds(self.binds)}"
+            if 0 < self.seconds < INFINITY:
+                line += f" for {duration(self.seconds)}"
+        return f"<Statistics: {line}>"
 
     def as_dict(self) -> dict[str, Any]:
         """The same as dicts, numbers and strings, as strict JSON has them: None for infinity."""

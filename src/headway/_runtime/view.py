@@ -307,3 +307,8 @@ class View(Single):
         return await streams.gather(
             self._shell, self._options, calls, progress, return_exceptions=return_exceptions
         )
+
+
+# Python warns of a coroutine that nobody awaits by the name of its function: one that users know.
+for _method in (View.submit, View.gather):
+    _method.__qualname__ = f"Scheduler.{_method.__name__}"

@@ -50,6 +50,7 @@ def _clean(record: logging.LogRecord) -> bool:
 logger.addFilter(_clean)
 
 _GAVE_UP_EVERY = 60.0  # seconds
+_DUST = 1e-6  # seconds that sums of floats are off
 _FOLLOWED_EVERY = 60.0
 
 
@@ -112,6 +113,12 @@ class Log:
 
     def _began(self, event: Refused) -> None:
         hint = "no hint" if event.wait is None else f"hint {duration(event.wait)}"
+        if (
+            event.wait is not None
+            and event.closed_until is not None
+            and event.wait > event.closed_until - event.at + _DUST
+        ):
+            hint += ", which nobody waits for"  # beyond patience
         status = "no status" if event.status is None else f"status {event.status}"
         until = (
             "an attempt in flight ends"

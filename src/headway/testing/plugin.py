@@ -35,6 +35,17 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
         return (yield)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    """Let a test on virtual time that opens a socket end with what says so."""
+    if pyfuncitem.stash.get(_CLOCK, None) is None:
+        return (yield)
+    from headway.testing.clock import sockets_told
+
+    with sockets_told():
+        return (yield)
+
+
 @pytest.fixture
 def headway_clock(request: pytest.FixtureRequest) -> Generator[VirtualClock]:
     """Virtual time for this test: an hour of waiting takes milliseconds, on asyncio and on trio.

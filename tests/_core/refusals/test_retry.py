@@ -26,8 +26,8 @@ DECISIONS = [
     (Kind.TRANSIENT, 1, 0.0, 3.0, 0.0, 3.0),  # a hint is a floor
     (
         Kind.RATE, 0, 0.0, 121.0, 0.0,
-        "refused (rate) for 0 s, and the server asks to wait 2 min 1 s more: patience=120 seconds "
-        "is over",
+        "refused (rate), and the server asks to wait 2 min 1 s more, which is beyond patience=120 "
+        "seconds",
     ),
     (
         Kind.RATE, 0, 119.0, 2.0, 0.0,
@@ -40,8 +40,8 @@ DECISIONS = [
     ),
     (
         Kind.TRANSIENT, 1, 0.0, 500.0, 0.0,
-        "refused (transient) for 0 s, and the server asks to wait 8 min 20 s more: patience=120 "
-        "seconds is over",
+        "refused (transient), and the server asks to wait 8 min 20 s more, which is beyond "
+        "patience=120 seconds",
     ),
     (Kind.TRANSIENT, 5, 0.0, None, 0.5, "attempts=5 are used up"),
     (Kind.PERMANENT, 1, 0.0, 1.0, 0.5, "permanent errors are not retried"),

@@ -185,7 +185,7 @@ def test_whoever_is_told_so_again_gives_up() -> None:
             if job is first:
                 verdict = world.refuse(first, Kind.RATE, 28_800.0)
                 assert isinstance(verdict, GiveUp)
-                assert verdict.reason.endswith("8 h more: patience=120 seconds is over")
+                assert verdict.reason.endswith("8 h more, which is beyond patience=120 seconds")
                 assert world.now - 1000.0 == pytest.approx(120.0, abs=1.5)
                 return
             world.ok(job)
@@ -199,7 +199,9 @@ def test_where_nobody_else_waits_a_hint_beyond_patience_is_the_end_at_once() -> 
     (job,) = world.submit()
     verdict = world.refuse(job, Kind.RATE, 28_800.0)
     assert isinstance(verdict, GiveUp)
-    assert "the server asks to wait 8 h more: patience=120 seconds is over" in verdict.reason
+    assert verdict.reason == (
+        "refused (rate), and the server asks to wait 8 h more, which is beyond patience=120 seconds"
+    )
 
 
 def test_two_that_say_the_same_end_all_that_wait() -> None:

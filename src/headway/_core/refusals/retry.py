@@ -166,12 +166,14 @@ class Retry:
             wait = max(wait, self.backoff(failures, random))
         patient = kind.retried is Retried.PATIENCE
         if wait + refused_for > self.patience and (patient or hint is not None):
+            lasted = f" for {duration(refused_for)}" if refused_for else ""
             waits = "" if hint is None else f", and the server asks to wait {duration(hint)} more"
-            return GiveUp(
-                f"refused ({kind}) for {duration(refused_for)}{waits}: patience={self.patience:g} "
-                "seconds is over",
-                refused_for,
+            over = (
+                f", which is beyond {spent(self)}"
+                if hint is not None and hint > self.patience
+                else f": {spent(self)} is over"
             )
+            return GiveUp(f"refused ({kind}){lasted}{waits}{over}", refused_for)
         return Delay(wait)
 
     def reopening(self, kind: Kind, strikes: int, hint: float | None, random: float) -> float:
