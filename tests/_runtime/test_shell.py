@@ -6,9 +6,9 @@ from typing import Any
 
 import anyio
 import pytest
-from inject import BACKENDS, Boom, Status, run, settle_down
+from inject import BACKENDS, run, settle_down
 
-from headway import Kind, QueueFull, Refused, Scheduler, SchedulerClosed, WrongLoop
+from headway import QueueFull, Scheduler, SchedulerClosed, WrongLoop
 from headway._core.queue.job import QUEUED, STARTED
 from headway._runtime.calls import Options
 from headway._runtime.shell import Shell
@@ -123,48 +123,6 @@ def test_a_client_has_a_connection_for_each_slot(
     concurrency: int | None, connections: int | None
 ) -> None:
     assert shell_of("1/s", concurrency=concurrency).connections == connections
-
-
-@pytest.mark.parametrize(
-    ("says", "kind", "wait"),
-    [
-        (None, Kind.RATE, 7),
-        (False, Kind.RATE, 7),
-        (Kind.CAPACITY, Kind.CAPACITY, 7),
-        (True, Kind.RATE, 7),
-    ],
-)
-def test_the_users_predicate_is_asked_first(says: Any, kind: Kind, wait: float) -> None:
-    found = shell_of("1/s", is_refused=lambda error: says).refusal(Status(429, 7))
-    assert (found.kind, found.wait, found.status) == (kind, wait, 429)
-
-
-def test_a_predicate_that_raises_is_told_once_and_counts_for_nothing(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    def broken(error: object) -> bool:
-        raise Boom("the predicate")
-
-    shell = shell_of("1/s", is_refused=broken)
-    for _ in range(3):
-        assert shell.refusal(Status(503)).kind is Kind.CAPACITY
-    assert [record.message for record in caplog.records] == [
-        "is_refused= raised for Status('status 503'), which counts for no refusal; it is asked "
-        "about exceptions too, and this is told once"
-    ]
-
-
-async def test_a_result_that_is_a_refusal_is_the_callers_in_the_end() -> None:
-    scheduler = Scheduler("100/s", is_refused=lambda result: result == "too fast" and "permanent")
-
-    async def answer() -> str:
-        return "too fast"
-
-    with pytest.raises(Refused) as caught:
-        await scheduler.submit(answer)
-    assert caught.value.result == "too fast"
-    assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__
 
 
 def test_closed_is_closed() -> None:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from headway._core.queue.job import Job
 from headway._core.refusals.retry import GiveUp
 from headway._core.state import SchedulerState
+from headway._runtime.predicates import Predicates
 from headway._runtime.waiter import Flag
 from headway.hints import Refusal, method_of
 from headway.hooks.around import Around
@@ -57,6 +58,11 @@ class Host(Protocol):
         """Where what outlasts the process is kept, None for nowhere."""
         ...
 
+    @property
+    def predicates(self) -> Predicates:
+        """What the user's functions say of refusals."""
+        ...
+
     def poll(self) -> None:
         """Start what may start, and tell what happened."""
         ...
@@ -67,10 +73,6 @@ class Host(Protocol):
 
     def refusal(self, error: Exception) -> Refusal:
         """What `error` says."""
-        ...
-
-    def chosen(self, refusal: Refusal, method: str | None) -> Refusal:
-        """`refusal`, final where the user does not want it tried again."""
         ...
 
 
@@ -322,7 +324,7 @@ class Attempt:
             return GiveUp(self.once)
         shell, job = self.shell, self.job
         try:
-            refusal = shell.chosen(refusal, self.method)
+            refusal = shell.predicates.chosen(refusal, self.method)
         except BaseException:  # of the user's own function
             self._cancel(used)
             raise

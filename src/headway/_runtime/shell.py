@@ -15,7 +15,6 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from types import CoroutineType
 from typing import Any, TypeVar
 
@@ -23,7 +22,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from headway._core.queue.job import FAILED, QUEUED, STARTED, Flow, Job
-from headway._core.refusals.retry import Failure, GiveUp, note_given_up
+from headway._core.refusals.retry import GiveUp, note_given_up
 from headway._core.state import SchedulerState
 from headway._runtime.attempt import ATTEMPT, Attempt
 from headway._runtime.calls import (
@@ -32,27 +31,25 @@ from headway._runtime.calls import (
     check_awaitable,
     checked_tokens,
     checked_usage,
-    kind_of,
 )
 from headway._runtime.clock import LoopClock
 from headway._runtime.memory import Memory
 from headway._runtime.ports import LimiterOwner, Owner, Ports
+from headway._runtime.predicates import Predicate, Predicates, check_result, shown
 from headway._runtime.waiter import Flag
 from headway.errors import (
     DeadlineExceeded,
     QueueFull,
-    Refused,
     SchedulerClosed,
     Unavailable,
     WrongLoop,
 )
 from headway.estimate import said_by
-from headway.events import Finished, Kind, Queued, Started
-from headway.hints import Refusal, carries_headers, classify, limits_of_result
+from headway.events import Finished, Queued, Started
+from headway.hints import Refusal, carries_headers, limits_of_result
 from headway.hooks.around import Hook, around
 from headway.hooks.log import Log, logger
 from headway.hooks.sinks import Sink, Sinks, wanted
-from headway.kinds import Retried
 from headway.kinds._words import a, agreed, duration, plural, times, with_fix
 from headway.providers import Provider, dialect_at
 from headway.rates import UNKNOWN_ENFORCEMENT, Limiter
@@ -66,9 +63,6 @@ _CONNECTIONS = 100  # of httpx's and the SDKs' own clients
 NO_KWARGS: Mapping[str, Any] = {}
 
 R = TypeVar("R")
-
-Predicate = Callable[[Any], "bool | Kind | None"]
-
 
 # Results that carry no headers, and how many further types of such are remembered.
 _SILENT = (type(None), bool, int, float, complex, str, bytes, bytearray, list, tuple, set)
@@ -110,9 +104,7 @@ class Shell(LoopClock):
         self._ports = Ports(self.spawn, self._owner_answered, self._owner_failed)
         self._flows_of: dict[Owner, Flow] = {}  # the keys whose limits owners decide
         self.leave: Callable[[], Awaitable[None]] | None = None  # gives back what is shared
-        self._is_refused = is_refused
-        self._predicate_failed = False  # that `is_refused` raised
-        self._on_failed = False  # that ``Retry(on=)`` raised
+        self.predicates = Predicates(is_refused, state.refusals.retry)
         self._silent: set[type] = {*_SILENT}  # types of results that carry no headers
         self._next_heard = -INFINITY  # when headers of results are read again
         self._usage_unknown = False  # that results do not say what they used
@@ -271,7 +263,7 @@ class Shell(LoopClock):
                     with anyio.fail_after(options.attempt_timeout):
                         result = await call
                 if options.is_refused is not None:
-                    _check_result(options.is_refused, result)
+                    check_result(options.is_refused, result)
                 if type(result) not in self._silent:
                     self.hear(result, job)
                 usage = options.usage
@@ -409,41 +401,7 @@ class Shell(LoopClock):
 
     def refusal(self, error: Exception) -> Refusal:
         """What `error` says, by the user's predicate first."""
-        if isinstance(error, _RefusedResult):
-            return error.refusal
-        refusal = classify(error, wall_time=time.time(), dialect_at=dialect_at)
-        if self._is_refused is not None:
-            try:
-                kind = kind_of(self._is_refused(error))
-            except Exception:  # the slot must be given back whatever happens here
-                if not self._predicate_failed:
-                    self._predicate_failed = True
-                    logger.exception(
-                        "is_refused= raised for %r, which counts for no refusal; it is asked about "
-                        "exceptions too, and this is told once", error,
-                    )  # fmt: skip
-                return refusal
-            if kind is not None:
-                return Refusal(kind, refusal.wait, refusal.status, refusal.message)
-        return refusal
-
-    def chosen(self, refusal: Refusal, method: str | None) -> Refusal:
-        """`refusal`, final where ``Retry(on=)`` says that it is not tried again."""
-        retry = self.state.refusals.retry
-        if retry.on is None or refusal.kind.retried is Retried.NEVER:
-            return refusal
-        failure = Failure(refusal.kind, refusal.status, method, refusal.message)
-        try:
-            wanted = retry.wants(failure)
-        except Exception:  # the slot must be given back whatever happens here
-            if not self._on_failed:
-                self._on_failed = True
-                logger.exception(
-                    "Retry(on=) raised for %r, which is tried again as if there were none; this is "
-                    "told once", failure,
-                )  # fmt: skip
-            return refusal
-        return refusal if wanted else replace(refusal, final="Retry(on=) leaves it out")
+        return self.predicates.refusal(error)
 
     @contextmanager
     def remembering(self, memory: Memory) -> Iterator[None]:
@@ -632,7 +590,7 @@ class Shell(LoopClock):
 
     def _final(self, job: Job, error: Exception, verdict: GiveUp) -> Exception:
         """`error`, the last that `job` raised, with a note that says why it is the last."""
-        final = _shown(error)
+        final = shown(error)
         spent = self.clock() - job.submitted_at
         final.add_note(
             f"headway: tried {times(job.attempts)} in {duration(spent)}, and not again: "
@@ -647,13 +605,13 @@ class Shell(LoopClock):
         if verdict is None:
             return
         if attempt.once:
-            final = _shown(error)
+            final = shown(error)
             if attempt.retried:
                 final.add_note(f"headway: {attempt.once}")
             raise final
         if attempt.retried or attempt.job.attempts > 1:
             raise self._final(attempt.job, error, verdict)
-        raise _shown(error)
+        raise shown(error)
 
     def share(self, limiters: Iterable[Limiter]) -> None:
         """Ask `limiters`, which the application shares, for every start from now on."""
@@ -736,34 +694,3 @@ def _forked() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
-
-
-def _shown(error: Exception) -> Exception:
-    """`error` as the caller sees it."""
-    if isinstance(error, StopIteration):  # of a predicate
-        return Stopped(error)
-    if not isinstance(error, _RefusedResult):
-        return error
-    refused = Refused(error.refusal.message, error.result)
-    refused.__suppress_context__ = True  # `error` was ours, and says the same
-    return refused
-
-
-def _check_result(is_refused: Predicate, result: object) -> None:
-    """Raise for a result that the user's predicate calls a refusal."""
-    kind = kind_of(is_refused(result))
-    if kind is not None:
-        raise _RefusedResult(kind, result)
-
-
-class _RefusedResult(Exception):
-    """A result that the user's predicate calls a refusal, on its way to the retry layer."""
-
-    def __init__(self, kind: Kind, result: object) -> None:
-        shown = repr(result)
-        shown = shown if len(shown) <= 120 else shown[:117] + "..."
-        super().__init__(shown)
-        self.result = result
-        self.refusal = Refusal(
-            kind, None, None, f"is_refused= calls this result a refusal ({kind}): {shown}"
-        )
