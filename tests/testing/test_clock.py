@@ -111,6 +111,17 @@ def test_what_would_hang_says_where(others: bool) -> None:
     assert __file__ in str(caught.value)
 
 
+def test_no_task_is_looked_at_for_threads_that_have_nothing_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        await anyio.to_thread.run_sync(time.sleep, 0.01)
+        monkeypatch.setattr("headway.testing.clock._is_in", None)  # to walk all that they await
+        await anyio.sleep(3600)
+
+    anyio.run(main, backend_options={"loop_factory": VirtualLoop})
+
+
 def test_a_thread_may_still_wake_a_task() -> None:
     async def main() -> None:
         await anyio.to_thread.run_sync(time.sleep, 0.01)

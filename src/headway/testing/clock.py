@@ -120,7 +120,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if threading.active_count() == 1:
             return False
         # The loop sees nothing of what anyio does. Its threads name the loop that they work for.
-        if not any(getattr(each, "loop", None) is self for each in threading.enumerate()):
+        workers = [each for each in threading.enumerate() if getattr(each, "loop", None) is self]
+        if all(each in getattr(each, "idle_workers", ()) for each in workers):
             return False
         return any(_is_in(each.get_coro(), _ANYIO_S) for each in asyncio.all_tasks(self))
 
