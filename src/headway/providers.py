@@ -285,6 +285,11 @@ class Endpoint:
         )
 
     @property
+    def limits_as(self) -> Provider:
+        """Whose way to enforce limits is met here: that of a known host, however it was named."""
+        return provider_at(_hostname(self.base_url)) or record_of(self.provider)
+
+    @property
     def headers(self) -> Mapping[str, str]:
         """The headers of requests in OpenAI's form."""
         return self.headers_of("/v1")

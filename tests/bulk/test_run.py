@@ -88,6 +88,21 @@ def source(tmp_path: Path) -> Path:
     return write_lines(tmp_path / "in.jsonl", *(chat(f"q{number}") for number in range(20)))
 
 
+async def test_limits_are_what_the_provider_means_however_it_is_named(tmp_path: Path) -> None:
+    for name, url, window in (
+        (None, "https://api.together.xyz/v1", 1.0),
+        ("together", "http://gateway/v1", 1.0),
+        (None, "http://gateway/v1", 60.0),
+    ):
+        scheduler = Scheduler("600/min")
+        with pytest.raises(bulk.InvalidInput):
+            await bulk.run(
+                tmp_path / "none", tmp_path / "rows", scheduler=scheduler,
+                endpoint=bulk.find_endpoint(name, url, "k"),
+            )  # fmt: skip
+        assert scheduler.statistics().limits[0].window == window
+
+
 # -- a run -------------------------------------------------------------------------------------
 
 
