@@ -85,8 +85,9 @@ def _transport_class(installed: tuple[str, ...]) -> type[Any]:
 @cache
 def _body_class(library: Any) -> type[Any]:
     """A stream of `library` over the steps of a body."""
+    bases = library.AsyncByteStream, library.SyncByteStream
 
-    class Body(library.AsyncByteStream, library.SyncByteStream):  # type: ignore[misc]  # - lazy
+    class Body(*bases):  # type: ignore[misc] # - of the library that the user has
         def __init__(self, steps: _Steps, end: Callable[[], None]) -> None:
             self._steps = steps
             self._end = end
