@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncIterator, Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,7 +15,7 @@ import pytest
 from made_calls import STATED, a_call
 
 from headway.shared import postgres, sqlite, valkey
-from headway.shared.ledger import step
+from headway.shared.ledger import seen, step
 from headway.shared.places import open_store
 from headway.shared.stores import Store
 
@@ -49,7 +50,8 @@ class InMemory:
         return reply
 
     async def read(self, name: str) -> dict[str, Any] | None:
-        return self.states.get(name)
+        state = deepcopy(self.states.get(name))
+        return None if state is None else seen(state, time.monotonic())
 
     async def names(self) -> list[str]:
         return sorted(self.states)
@@ -107,6 +109,7 @@ async def test_a_worker_is_answered_and_remembered(opened: tuple[Store, str]) ->
     assert state["epoch"] == call["fresh"]
     assert list(state["workers"]) == ["a"]
     assert state["workers"]["a"]["reply"] == reply
+    assert state["at"] > 0  # time has gone on since
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)

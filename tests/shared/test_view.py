@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from headway import Limits
-from headway.shared.ledger import step
+from headway.shared.ledger import seen, step
 from headway.shared.terms import stated, terms_of
 from headway.shared.view import view_of
 
@@ -48,12 +48,24 @@ def test_who_holds_what_and_who_waits() -> None:
     # Nothing is ahead, and who waits has no slot.
     state, _ = step(state, call("host:1:a", 4, sent=40.0, use=1, want=1, held=2), 40.0)
     state, _ = step(state, call("host:2:b", 2, sent=39.0, want=1), 40.0)
-    assert view_of("acme", state).binds == "concurrency"
+    view = view_of("acme", state)
+    assert (view.binds, view.used["tokens 1000/min"]) == ("concurrency", (100, 1000))
+    assert view_of("acme", seen(state, 99.0)).used["tokens 1000/min"] == (0, 1000)
 
 
-def test_a_gate_and_nobody() -> None:
+def test_a_gate_and_who_is_silent() -> None:
     state, _ = step(None, call("host:1:a", 1), 0.0)
     state, _ = step(state, call("host:1:a", 2, gate=30.0, need=1, want=1), 2.0)
     assert view_of("acme", state).binds == "gate"
-    state, _ = step(state, call("host:1:a", 3, bye=1), 3.0)
+    state, _ = step(state, call("host:1:a", 3, need=1, want=1), 3.0)
+    assert len(view_of("acme", seen(state, 7.0)).workers) == 1
+    assert view_of("acme", state).workers[0].silent == 4.0
+    assert view_of("acme", seen(state, 2.0)).workers[0].silent == 4.0  # a clock set back is none
+    gone = view_of("acme", seen(state, 9.0))
+    assert (gone.workers, gone.binds, gone.taken) == ((), "", 0)
+
+
+def test_nobody() -> None:
+    state, _ = step(None, call("host:1:a", 1), 0.0)
+    state, _ = step(state, call("host:1:a", 2, bye=1), 3.0)
     assert view_of("acme", state).lines()[-1] == "  no worker holds anything"

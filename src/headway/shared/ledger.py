@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["BEAT", "EXPIRES", "GRID", "LEAD", "step"]
+__all__ = ["BEAT", "EXPIRES", "GRID", "LEAD", "seen", "step"]
 
 BEAT = 1.0
 """Seconds between two calls of a worker that holds anything, at most."""
@@ -103,6 +103,18 @@ def step(state: State | None, call: Call, raw: float) -> tuple[State, Reply]:
     reply["elsewhere"] = use - worker["use"]
     worker["reply"] = reply
     return state, reply
+
+
+def seen(state: State, raw: float) -> State:
+    """`state`, changed in place to what holds when the store's clock shows `raw`, for those who
+    look: without the workers that are silent, and without what windows have left behind.
+    """
+    now = max(state["at"], raw + state["offset"])
+    state["at"] = now
+    _expire(state, now)
+    for budget in state["budgets"]:
+        _roll(budget, now)
+    return state
 
 
 # Time

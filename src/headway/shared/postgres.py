@@ -26,7 +26,7 @@ from headway.errors import MissingExtra
 from headway.kinds._words import shown
 from headway.providers import InvalidSettings
 from headway.shared.addresses import hidden, ledger_name
-from headway.shared.ledger import step
+from headway.shared.ledger import seen, step
 from headway.shared.stores import StoreAway
 
 try:
@@ -52,11 +52,12 @@ _BEGIN = (
     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = off; "
     "SET LOCAL lock_timeout = '150ms'; SET LOCAL statement_timeout = '200ms'; "
 )
+_CLOCK = "extract(epoch FROM clock_timestamp())::float8"
 # The clock is read when the row is locked: what is selected with it is read before.
 _TAKE = (
     "WITH locked AS MATERIALIZED "
     "(SELECT state FROM headway_limits WHERE name = %(name)s FOR UPDATE) "
-    "SELECT state, extract(epoch FROM clock_timestamp())::float8 FROM locked"
+    f"SELECT state, {_CLOCK} FROM locked"
 )
 _INSERT = "INSERT INTO headway_limits VALUES (%(name)s, '') ON CONFLICT (name) DO NOTHING; "
 _UPDATE = (
@@ -201,9 +202,13 @@ class PostgresStore:
 
     def _read(self, name: str) -> dict[str, Any] | None:
         cursor = self._opened()
-        cursor.execute("SELECT state FROM headway_limits WHERE name = %s", (name,))
+        cursor.execute(
+            f"SELECT state, {_CLOCK} FROM headway_limits WHERE name = %(name)s", {"name": name}
+        )
         row = cursor.fetchone()
-        return None if row is None or not row[0] else self._decoded(bytes(row[0]))
+        if row is None or not row[0]:
+            return None
+        return seen(self._decoded(bytes(row[0])), float(row[1]))
 
     def _names(self) -> list[str]:
         cursor = self._opened()

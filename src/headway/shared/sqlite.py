@@ -32,7 +32,7 @@ from headway.hooks.watch.folders import state_folder
 from headway.kinds._words import shown
 from headway.providers import InvalidSettings
 from headway.shared.addresses import no_name
-from headway.shared.ledger import step
+from headway.shared.ledger import seen, step
 from headway.shared.stores import StoreAway
 
 try:
@@ -143,7 +143,8 @@ class SqliteStore:
 
     async def read(self, name: str) -> dict[str, Any] | None:
         """The state of the ledger `name`."""
-        return await self._in_thread(partial(self._read, name)) if self._there() else None
+        state = await self._in_thread(partial(self._read, name)) if self._there() else None
+        return None if state is None else seen(state, time.monotonic())
 
     async def names(self) -> list[str]:
         """The names of the ledgers in the file."""

@@ -32,7 +32,7 @@ class Store(Protocol):
         ...
 
     async def read(self, name: str) -> dict[str, Any] | None:
-        """The state of the ledger `name`; None where there is none."""
+        """The state of the ledger `name` as it is now (`ledger.seen`); None where there is none."""
         ...
 
     async def names(self) -> list[str]:

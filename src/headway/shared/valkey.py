@@ -24,6 +24,7 @@ from headway.errors import MissingExtra
 from headway.kinds._words import shown
 from headway.providers import InvalidSettings
 from headway.shared.addresses import hidden, ledger_name, parameters
+from headway.shared.ledger import seen
 from headway.shared.stores import StoreAway
 
 try:
@@ -60,6 +61,7 @@ _DIGEST = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 _TIMEOUT = 0.25  # seconds for an answer
 _CONNECT_TIMEOUT = 1.0
 _KEY = "headway:{"
+_CLOCK = "return redis.call('TIME')"
 _SECURE = ("valkeys", "rediss")
 _TLS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 _FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
@@ -140,14 +142,14 @@ class ValkeyStore:
 
     async def read(self, name: str) -> dict[str, Any] | None:
         """The state of the ledger `name`."""
-        answer = await self._in_thread(partial(self._run, name, ""))
+        answer, clock = await self._in_thread(partial(self._look, name))
         if answer is None:
             return None
         state: dict[str, Any] = _decoded(answer)
         state["workers"] = state["workers"] or {}
         for worker in state["workers"].values():
             worker["reply"] = _decoded(worker["reply"]) or {}
-        return state
+        return seen(state, int(clock[0]) + int(clock[1]) / 1e6)
 
     async def names(self) -> list[str]:
         """The names of the ledgers on the server."""
@@ -194,6 +196,11 @@ class ValkeyStore:
             return client.evalsha(_DIGEST, 1, key, text)
         except NoScriptError:
             return client.eval(SCRIPT, 1, key, text)
+
+    def _look(self, name: str) -> tuple[Any, list[bytes]]:
+        """The state, and the time of the server that has it."""
+        client: Any = self._opened()
+        return self._run(name, ""), client.eval(_CLOCK, 1, _key(name))
 
     def _names(self) -> list[str]:
         client: Any = self._opened()
