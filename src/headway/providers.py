@@ -35,6 +35,7 @@ __all__ = [
     "header_in",
     "provider_at",
     "provider_named",
+    "provider_of",
     "record_of",
 ]
 
@@ -285,11 +286,6 @@ class Endpoint:
         )
 
     @property
-    def limits_as(self) -> Provider:
-        """Whose way to enforce limits is met here: that of a known host, however it was named."""
-        return provider_at(_hostname(self.base_url)) or record_of(self.provider)
-
-    @property
     def headers(self) -> Mapping[str, str]:
         """The headers of requests in OpenAI's form."""
         return self.headers_of("/v1")
@@ -316,6 +312,13 @@ class Endpoint:
         else:
             url = self.base_url + path.removeprefix("/v1")
         return f"{url}?{self.query}" if self.query else url
+
+
+def provider_of(endpoint: Endpoint) -> Provider:
+    """Who answers at `endpoint`: the provider of its host, where that is known, however the
+    endpoint was named.
+    """
+    return provider_at(_hostname(endpoint.base_url)) or record_of(endpoint.provider)
 
 
 def _own_form(provider: Provider, path: str) -> OwnForm | None:

@@ -50,7 +50,7 @@ from headway.bulk.send import (
 )  # fmt: skip
 from headway.errors import HeadwayError, InvalidArgument, Latched
 from headway.kinds._words import a, shown, with_fix
-from headway.providers import Endpoint, find_endpoint
+from headway.providers import Endpoint, find_endpoint, provider_of
 from headway.scheduler import Scheduler
 
 __all__ = ["run"]
@@ -107,7 +107,7 @@ async def run(
     _check_arguments(source, output, options)
     _check_parts(scheduler, endpoint, client, watch, drain)
     endpoint = find_endpoint() if endpoint is None else endpoint
-    scheduler._shell.introduce(endpoint.limits_as)
+    scheduler._shell.introduce(provider_of(endpoint))
     options = RunOptions() if options is None else options
     with ExitStack() as stack:
         connections_for(1)  # or nothing is begun

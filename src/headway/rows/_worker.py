@@ -27,7 +27,7 @@ from headway.bulk.input.formats import Request, estimate_tokens
 from headway.bulk.output.table import answer_of
 from headway.bulk.send import Answered, Sender, describe, tokens_used
 from headway.errors import InvalidArgument
-from headway.providers import Endpoint
+from headway.providers import Endpoint, provider_of
 from headway.rates import Limits
 from headway.scheduler import Scheduler, View, scheduler_under
 from headway.shared import Shared
@@ -82,7 +82,7 @@ class Worker:
     async def _serve(self, ready: Future[Any]) -> None:
         setup = self._setup
         scheduler = scheduler_under(setup.limits, retry=setup.retry, shared=setup.shared)
-        scheduler._shell.introduce(setup.endpoint.limits_as)
+        scheduler._shell.introduce(provider_of(setup.endpoint))
         calls = scheduler.with_options(tokens=estimate_tokens, usage=tokens_used)
         async with (
             scheduler,
