@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import trio
 from clocks import VirtualLoop
 
@@ -29,6 +30,18 @@ class Status(Exception):
 
 class Boom(Exception):
     """What an injected failure raises."""
+
+
+async def answer(*args: Any, **kwargs: Any) -> Any:
+    """What it was called with, one turn of the loop later."""
+    await anyio.lowlevel.checkpoint()
+    return args, kwargs
+
+
+def counts(scheduler: Scheduler) -> tuple[int, int, int]:
+    """Queued, in flight, sent."""
+    stats = scheduler.statistics()
+    return stats.queued, stats.in_flight, stats.sent
 
 
 class Steps:
