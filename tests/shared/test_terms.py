@@ -6,7 +6,7 @@ import pytest
 
 from headway import Limits, Rate, TokenRate
 from headway.errors import InvalidLimit
-from headway.shared.terms import limits_of, stated, terms_of
+from headway.shared.terms import in_words, limits_of, stated, terms_of
 
 ALL = Limits(
     ["600/min", Rate(100, per=10, window=2, burst=2, jitter=0.1), "1000/day"],
@@ -23,6 +23,16 @@ ALL = Limits(
 def test_what_is_stated_is_read_as_it_was_meant(limits: Limits) -> None:
     assert limits_of(stated(limits)) == limits
     assert stated(limits_of(stated(limits))) == stated(limits)
+
+
+def test_what_differs_is_in_the_words() -> None:
+    assert in_words(ALL) == (
+        "600/min, 100/10s (window=2, burst=2, jitter=0.1), 1000/day, tokens 200k/min, "
+        "tokens 1M/day (resets=00:00 Europe/Paris), input tokens 100k/min, "
+        "output tokens 50k/min, 7 at once"
+    )
+    assert in_words(Limits(tokens=TokenRate(9, output=5))) == "tokens 9/min (output=5)"
+    assert in_words(Limits(Rate(600, per=60, window=1))) == "600/min (window=1)"
 
 
 def test_nothing_stated() -> None:

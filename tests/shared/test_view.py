@@ -65,6 +65,12 @@ def test_a_gate_and_who_is_silent() -> None:
     assert (gone.workers, gone.binds, gone.taken) == ((), "", 0)
 
 
+def test_what_a_quota_counts_is_in_its_name() -> None:
+    rates, budgets, _ = terms_of(Limits("5/day", tokens="9/day"))
+    state, _ = step(None, call("host:1:a", 1, rates=rates, budgets=budgets), 0.0)
+    assert [*view_of("acme", state).used] == ["quota 5/day of requests", "quota 9/day of tokens"]
+
+
 def test_nobody() -> None:
     state, _ = step(None, call("host:1:a", 1), 0.0)
     state, _ = step(state, call("host:1:a", 2, bye=1), 3.0)

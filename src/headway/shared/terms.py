@@ -19,6 +19,7 @@ _MARGIN = 1e-6  # seconds
 _FIELDS = ("limit", "per", "window", "burst", "jitter", "resets")
 _BURST = _FIELDS.index("burst")
 _WEIGHTS = ("input", "cached", "output")
+_BESIDE = ("window", "burst", "jitter", "resets")
 
 
 def stated(limits: Limits) -> str:
@@ -53,12 +54,27 @@ def limits_of(text: str) -> Limits:
 
 
 def in_words(limits: Limits) -> str:
-    """The limits for people."""
-    parts = [str(rate) for rate in limits.requests]
-    parts += [f"{kind.replace('_', ' ')} {rate}" for kind, rate in limits.token_rates]
+    """The limits for people: whoever is told that two differ sees in what."""
+    parts = [_in_full(rate) for rate in limits.requests]
+    parts += [
+        f"{kind.replace('_', ' ')} {_in_full(rate, kind)}" for kind, rate in limits.token_rates
+    ]
     if limits.concurrency:
         parts.append(f"{limits.concurrency} at once")
     return ", ".join(parts) or "no limits"
+
+
+def _in_full(rate: Rate, kind: str = "requests") -> str:
+    """`rate` of `kind`, with what is said of it beside the number and the period."""
+    given = {name: getattr(rate, name) for name in _BESIDE}
+    if kind == "tokens" and isinstance(rate, TokenRate):  # a class of its own has no weights
+        given |= {name: getattr(rate, name) for name in _WEIGHTS}
+    said = [
+        f"{name}={value if isinstance(value, str) else format(value, 'g')}"
+        for name, value in given.items()
+        if value is not None and (value != 1 or name == "window")  # 1 burst, and 1 a token
+    ]
+    return f"{rate} ({', '.join(said)})" if said else str(rate)
 
 
 def terms_of(limits: Limits) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:

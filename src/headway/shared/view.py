@@ -107,7 +107,7 @@ def view_of(name: str, state: dict[str, Any]) -> LedgerView:
         binds,
         seconds,
         {
-            budget["name"]: (sum(entry[1] for entry in budget["ring"]), budget["limit"])
+            _name_of(budget): (sum(entry[1] for entry in budget["ring"]), budget["limit"])
             for budget in state["budgets"]
         },
         taken,
@@ -115,6 +115,14 @@ def view_of(name: str, state: dict[str, Any]) -> LedgerView:
         numbers[0] if numbers and numbers[0] > 0 else 1.0,
         tuple(workers),
     )
+
+
+def _name_of(budget: dict[str, Any]) -> str:
+    """A budget's name as people are shown it: that of a quota ends in what a request counts."""
+    name: str = budget["name"]
+    if budget["kind"] != "quota":
+        return name
+    return f"{name.rpartition(' ')[0]} of {'requests' if budget['each'] else 'tokens'}"
 
 
 def _binding(
