@@ -619,6 +619,67 @@ LIMITS: list[tuple[str, Any, Unit, list[LimitHint]]] = [
         [LimitHint("tokens", None, None, 42, 60)],
     ),
     (
+        "a limit sent twice, one that is none, and one of words",
+        {
+            "x-ratelimit-limit-requests": "200, 100",
+            "x-ratelimit-limit-input-tokens": "1O0",
+            "x-ratelimit-remaining-input-tokens": "5",
+            "x-ratelimit-limit-tokens": "unlimited",
+            "x-ratelimit-remaining-tokens": "7",
+        },
+        None,
+        [
+            LimitHint(
+                "requests",
+                100,
+                None,
+                None,
+                None,
+                odd="x-ratelimit-limit-requests: '200, 100' are several limits: the lower holds",
+            ),
+            LimitHint("tokens", None, 7, None, 60),
+            LimitHint(
+                "input_tokens",
+                None,
+                5,
+                None,
+                60,
+                odd="x-ratelimit-limit-input-tokens: '1O0' ignored",
+            ),
+        ],
+    ),
+    (
+        "two of one class, and those of a project",
+        {
+            "x-ratelimit-limit-tokens": "30000",
+            "anthropic-ratelimit-tokens-limit": "90000",
+            "x-ratelimit-limit-project-tokens": "10000",
+        },
+        None,
+        [
+            LimitHint("tokens", 30_000, None, None, 60),
+            LimitHint(
+                "tokens",
+                90_000,
+                None,
+                None,
+                60,
+                odd="tokens limits of 30,000 and 90,000 in 1 min contradict each other: "
+                "the lower holds",
+            ),
+            LimitHint("tokens", 10_000, None, None, 60),
+        ],
+    ),
+    (
+        "a reset of the past",
+        {
+            "anthropic-ratelimit-requests-limit": "50",
+            "anthropic-ratelimit-requests-reset": "2026-09-21T14:13:00Z",
+        },
+        None,
+        [LimitHint("requests", 50, None, 0, 60)],
+    ),
+    (
         "anthropic",
         {
             "anthropic-ratelimit-input-tokens-limit": "50000",

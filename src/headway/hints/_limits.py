@@ -12,7 +12,8 @@ from headway.hints._fields import Date, Item, parse_dictionary, parse_list
 from headway.hints._model import LimitHint
 from headway.hints._names import PERIODS
 from headway.hints._reply import MAX_MESSAGE_CHARS, Headers, read_body, read_headers
-from headway.hints._values import Clock, read_number, read_seconds
+from headway.hints._values import Clock, read_number, read_seconds, shown
+from headway.kinds._words import duration, number
 
 __all__ = [
     "full_limits",
@@ -26,6 +27,7 @@ __all__ = [
 
 What = Literal["requests", "tokens", "input_tokens", "output_tokens"]
 
+_LONGEST_LIMIT = 200  # characters
 _LONGEST_RESET = 366 * 86_400.0
 _LETTERS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
@@ -70,14 +72,30 @@ def named_limits(
     `unit` is the period, in seconds, of those without a suffix, which state none.
     """
     found = {_PLACES[name] for name in headers if name in _PLACES}
-    hints = []
+    hints: list[LimitHint] = []
     for place in sorted(found):
         names = _DIALECTS[place]
         if place in _BARE_PLACES:
             names = names._replace(per=unit)
         if hint := _read(headers, names, clock):
-            hints.append(hint if place else _with_refill_period(hint))
+            hint = hint if place else _with_refill_period(hint)
+            if hints and not names.dynamic and place not in _PROJECT_PLACES:
+                hint = _compared(hint, hints)
+            hints.append(hint)
     return hints
+
+
+def _compared(hint: LimitHint, others: list[LimitHint]) -> LimitHint:
+    """With a remark, where one of `others` states the same limit otherwise."""
+    if hint.limit is None or hint.per is None:
+        return hint
+    for other in others:
+        alike = (other.what, other.per) == (hint.what, hint.per) and other.limit is not None
+        if alike and other.limit != hint.limit:
+            one, two = sorted((hint.limit, other.limit or 0.0))
+            odd = f"{hint.what} limits of {number(one)} and {number(two)} in {duration(hint.per)} "
+            return replace(hint, odd=f"{odd}contradict each other: the lower holds")
+    return hint
 
 
 def full_limits(headers: Mapping[str, str], clock: Clock) -> list[LimitHint]:
@@ -163,6 +181,7 @@ _BARE = (
     _names("tokens", "x-tokenlimit-{}-dynamic", dynamic=True),
 )
 _DIALECTS = _FULL + _BARE
+_PROJECT_PLACES = range(len(_FULL) - 2, len(_FULL))  # beside the same limits of the organisation
 _BARE_PLACES = range(len(_FULL), len(_DIALECTS))
 _PLACES = {
     name: place
@@ -175,14 +194,29 @@ _IETF_DRAFT_6 = _names("requests", "ratelimit-{}")
 
 def _read(headers: Mapping[str, str], names: _Names, clock: Clock) -> LimitHint | None:
     """One limit from its three headers; None where none of them can be read."""
-    limit = read_number(headers.get(names.limit))
+    limit, odd = read_number(headers.get(names.limit)), ""
+    if limit is None and names.limit in headers:
+        limit, odd = _misread(names.limit, headers[names.limit])
     remaining = read_number(headers.get(names.remaining))
     reset = None
     if names.reset in headers:
         reset = _bounded(read_seconds(headers[names.reset], clock))
     if limit is None and remaining is None and reset is None:
         return None
-    return LimitHint(names.what, limit, remaining, reset, names.per, names.dynamic)
+    return LimitHint(names.what, limit, remaining, reset, names.per, names.dynamic, odd)
+
+
+def _misread(name: str, text: str) -> tuple[float | None, str]:
+    """The limit in a `text` that is no number, and a remark: of a field that was sent twice, which
+    arrives joined with commas, the lower. Servers write -1, or a word, for a limit that is none.
+    """
+    if text.startswith("-") or not any(character.isdigit() for character in text[:_LONGEST_LIMIT]):
+        return None, ""
+    several = [read_number(part) for part in text[:_LONGEST_LIMIT].split(", ")]
+    lowest = min((each for each in several if each is not None), default=None)
+    if lowest is None:
+        return None, f"{name}: {shown(text)} ignored"
+    return lowest, f"{name}: {shown(text)} are several limits: the lower holds"
 
 
 def is_no_reset(text: str, clock: Clock) -> bool:
@@ -303,14 +337,14 @@ def limits_in_message(message: str) -> tuple[LimitHint, ...]:
     """The limits that a message states: "600 RPM (10 QPS) and 180000 TPM (3000 TPS)"."""
     hints: list[LimitHint] = []
     message = message[:MAX_MESSAGE_CHARS]
-    for number, unit, period in _SHORT.findall(message):
+    for limit, unit, period in _SHORT.findall(message):
         what: What = "tokens" if unit in "tT" else "requests"
-        hints += _stated(what, number, period)
-    for number, unit, period in _LONG.findall(message):
+        hints += _stated(what, limit, period)
+    for limit, unit, period in _LONG.findall(message):
         words = unit.lower()
         side = "input_" if "input" in words else "output_" if "output" in words else ""
         hints += _stated(
-            _PROSE[side + ("tokens" if "token" in words else "requests")], number, period
+            _PROSE[side + ("tokens" if "token" in words else "requests")], limit, period
         )
     return tuple(hints)
 
@@ -323,7 +357,7 @@ _PROSE: dict[str, What] = {
 }
 
 
-def _stated(what: What, number: str, period: str) -> Iterator[LimitHint]:
-    limit = read_number(number.replace(",", ""))
+def _stated(what: What, text: str, period: str) -> Iterator[LimitHint]:
+    limit = read_number(text.replace(",", ""))
     if limit:
         yield LimitHint(what, limit, None, None, _LETTERS[period[0].lower()])

@@ -50,7 +50,8 @@ class LimitHint:
 
     `limit` and `remaining` are counts (requests or tokens), `reset` the seconds from now until
     the limit is full again or its window ends, `per` the seconds of its period; each is None
-    where the response does not state it. `dynamic` marks a limit that moves with the load.
+    where the response does not state it. A reset that is a moment of the past is 0. `dynamic` marks
+    a limit that moves with the load. `odd` says what of it was ignored, or contradicts another.
     """
 
     what: Literal["requests", "tokens", "input_tokens", "output_tokens"]
@@ -59,3 +60,4 @@ class LimitHint:
     reset: float | None
     per: float | None
     dynamic: bool = False
+    odd: str = ""

@@ -68,6 +68,12 @@ def test_what_cannot_be_meant_is_said_and_not_followed(hint: LimitHint, said: st
     assert (told.requests, told.tokens) == (10, {})
 
 
+def test_what_was_odd_of_a_header_is_told_of() -> None:
+    hint = LimitHint("requests", 600, None, None, 60, odd="x-ratelimit-limit: '100, 200' ignored")
+    found = believed([hint])
+    assert (found.requests, found.odd) == (10, [hint.odd])
+
+
 def test_a_limit_of_nothing_is_told_and_not_followed() -> None:
     found = believed([LimitHint("tokens", 0.0, 0.0, None, 60.0)])
     assert not found.tokens

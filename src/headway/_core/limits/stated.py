@@ -41,6 +41,8 @@ def believed(hints: Iterable[LimitHint]) -> StatedLimits:
     """What is believed of `hints`; of several limits on the same thing the one that is tighter."""
     found = StatedLimits()
     for hint in hints:
+        if hint.odd:
+            found.odd.append(hint.odd)
         if hint.what == "requests" and hint.remaining is not None:
             least = found.remaining
             if least is None or hint.remaining < least:
