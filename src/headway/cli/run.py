@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from headway import Watched
     from headway.bulk import Progress, RunOptions
     from headway.cli.display.live import Display
+    from headway.providers import Endpoint
 
 __all__ = ["run"]
 
@@ -234,22 +235,42 @@ def run(
             )
         except HeadwayError as error:
             raise refused(error) from None
-        what = (source, output, how, limits, shared, (provider, base_url, header))
-        begin = partial(_here if dask is None else partial(_on_cluster, dask), *what)
+        asked = _Asked(source, output, how, limits, shared, provider, base_url, header)
+        begin = partial(_here if dask is None else partial(_on_cluster, dask), asked)
         begin = partial(begin, ask_to_end=None if no_watch else caught.drain)
-        raise typer.Exit(_run(begin, source, output, (provider, base_url), as_json, caught))
+        raise typer.Exit(_run(begin, asked, as_json, caught))
+
+
+class _Asked(NamedTuple):
+    """The run that was asked for."""
+
+    source: str
+    output: str | None
+    options: "RunOptions"
+    limits: Limits
+    shared: str | None
+    provider: str | None
+    base_url: str | None
+    headers: list[str] | None
+
+    @property
+    def endpoint(self) -> "Endpoint":
+        """Where to send. Raises `InvalidSettings`."""
+        return options.endpoint(self.provider, self.base_url, self.headers)
+
+    @property
+    def name(self) -> str:
+        """What it is called where it is watched."""
+        return "standard input" if self.source == "-" else Path(self.source).name or "headway run"
+
+    @property
+    def to_stdout(self) -> bool:
+        """Whether its rows go to standard output."""
+        return self.output == "-" or (self.source == "-" and self.output is None)
 
 
 def _here(
-    source: str,
-    output: str | None,
-    how: "RunOptions",
-    limits: Limits,
-    shared: str | None,
-    where: tuple[str | None, str | None, list[str] | None],
-    watch_with: "_WatchWith",
-    *,
-    ask_to_end: Callable[[], object] | None,
+    asked: _Asked, watch_with: "_WatchWith", *, ask_to_end: Callable[[], object] | None
 ) -> "Progress | None":
     """Run in this process; None where it was cancelled. Who watches it from outside asks for its
     end by `ask_to_end`; without that nobody can watch it.
@@ -262,22 +283,22 @@ def _here(
 
     async def work() -> "Progress | None":
         retry = Retry(patience=_PATIENCE)
-        scheduler = scheduler_under(limits, retry=retry, shared=shared)
-        endpoint = options.endpoint(*where)
+        scheduler = scheduler_under(asked.limits, retry=retry, shared=asked.shared)
+        endpoint = asked.endpoint
         progress = None
         scope, drain = anyio.CancelScope(), anyio.Event()
         watch = watch_with(drain.set, scope.cancel)
         async with scheduler:
             with ExitStack() as stack:
                 if ask_to_end is not None:
-                    watched = let_watch(scheduler, _name_of(source), drain=ask_to_end)
+                    watched = let_watch(scheduler, asked.name, drain=ask_to_end)
                     watch.watched = stack.enter_context(watched)
                 stack.enter_context(scope)
                 progress = await bulk.run(
-                    source,
-                    output,
+                    asked.source,
+                    asked.output,
                     scheduler=scheduler,
-                    options=how,
+                    options=asked.options,
                     endpoint=endpoint,
                     watch=watch,
                     drain=drain,
@@ -289,19 +310,9 @@ def _here(
     return anyio.run(work)
 
 
-def _name_of(source: str) -> str:
-    """What a run over `source` is called where it is watched."""
-    return "standard input" if source == "-" else Path(source).name or "headway run"
-
-
 def _on_cluster(
     cluster: str,
-    source: str,
-    output: str | None,
-    how: "RunOptions",
-    limits: Limits,
-    shared: str | None,
-    where: tuple[str | None, str | None, list[str] | None],
+    asked: _Asked,
     watch_with: "_WatchWith",
     *,
     ask_to_end: Callable[[], object] | None,
@@ -314,7 +325,7 @@ def _on_cluster(
 
     wanted = [0]
     watch = watch_with(partial(wanted.append, DRAIN), partial(wanted.append, CANCEL))
-    shards = StandIn(limits)
+    shards = StandIn(asked.limits)
 
     def see(progress: "Progress") -> None:
         shards.progress = progress
@@ -322,17 +333,17 @@ def _on_cluster(
 
     with ExitStack() as stack:
         if ask_to_end is not None:
-            watched = let_watch(shards, _name_of(source), drain=ask_to_end)
+            watched = let_watch(shards, asked.name, drain=ask_to_end)
             watch.watched = stack.enter_context(watched)
         progress = dask.run(
             cluster,
-            source,
-            output,
-            options=how,
-            limits=limits,
+            asked.source,
+            asked.output,
+            options=asked.options,
+            limits=asked.limits,
             patience=_PATIENCE,
-            endpoint=options.endpoint(*where),
-            shared=shared,
+            endpoint=asked.endpoint,
+            shared=asked.shared,
             watch=see,
             asked=lambda: max(wanted),
         )
@@ -343,9 +354,7 @@ def _on_cluster(
 
 def _run(
     begin: Callable[["_WatchWith"], "Progress | None"],
-    source: str,
-    output: str | None,
-    where: tuple[str | None, str | None],
+    asked: _Asked,
     as_json: bool,
     caught: Caught,
 ) -> int:
@@ -353,7 +362,7 @@ def _run(
     from headway.bulk.input.feed import still_reading
     from headway.cli.display import live
 
-    to_stdout = output == "-" or (source == "-" and output is None)
+    to_stdout = asked.to_stdout
     console = live.stderr()
     lines = (sys.stderr if to_stdout else sys.stdout) if as_json else None
     shown = live.display(console, as_lines=lines)
@@ -376,7 +385,7 @@ def _run(
             code, last = 128 + caught[0], f"stopped by {caught.asked_by}{again(to_stdout)}"
         elif progress is not None:
             code = exit_code(progress)
-            last = problem(progress, to_stdout, provider=where[0], base_url=where[1])
+            last = problem(progress, to_stdout, provider=asked.provider, base_url=asked.base_url)
     if shown.last is not None and not as_json:
         console.print(live.summary(shown.last))
     if last:

@@ -3,12 +3,15 @@
 import json
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headway.errors import InvalidLimit
 from headway.rates import Limits, Rate, check_concurrency
+
+if TYPE_CHECKING:
+    from headway.providers import Endpoint
 
 __all__ = [
     "BaseUrl", "Concurrency", "EndpointName", "Headers", "IdColumn", "Limit", "Model", "Parameters",
@@ -225,7 +228,9 @@ def _no_json(constant: str) -> object:
     raise ValueError(constant)  # NaN and Infinity, which Python would take
 
 
-def endpoint(provider: str | None, base_url: str | None, headers: Iterable[str] | None) -> Any:
+def endpoint(
+    provider: str | None, base_url: str | None, headers: Iterable[str] | None
+) -> "Endpoint":
     """The `headway.bulk.Endpoint` of these options. Raises `headway.bulk.InvalidSettings`."""
     from headway.providers import find_endpoint
 
