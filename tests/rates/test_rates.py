@@ -174,6 +174,15 @@ def test_refuses_values(values: dict[str, object], message: str) -> None:
     assert str(caught.value) == message
 
 
+def test_a_time_of_day_is_read_with_its_quota() -> None:
+    wanted = Rate(1000, per=86_400, resets="00:00 America/Los_Angeles")
+    assert Rate.parse("1000/day from 00:00 America/Los_Angeles") == wanted
+    with pytest.raises(InvalidLimit, match="resets='noon' is no time of day"):
+        Rate.parse("1000/day from noon")
+    with pytest.raises(InvalidLimit, match="is for a quota of a day"):
+        Rate.parse("600/min from 00:00")
+
+
 @pytest.mark.parametrize("text", ["600/min", "10/s", "1M/day", "500/300s", "7/h"])
 def test_says_what_it_reads(text: str) -> None:
     assert str(Rate.parse(text)) == text

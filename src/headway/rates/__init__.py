@@ -202,12 +202,14 @@ class Rate:
 
     @classmethod
     def parse(cls, text: str) -> Rate:
-        """Read ``"600/min"``, ``"10/s"``, ``"180k/min"``, ``"1M/day"`` or ``"500/5min"``.
+        """Read ``"600/min"``, ``"10/s"``, ``"180k/min"``, ``"1M/day"`` or ``"500/5min"``; what
+        begins anew at a time of day as ``"1000/day from 00:00 America/Los_Angeles"``.
 
         Raises `InvalidLimit` with the fix for anything else.
         """
         # Who has no type checker may pass anything.
         stated = text if isinstance(text, str) and text.isascii() else ""
+        stated, _, resets = stated.partition(" from ")
         match = _TEXT.fullmatch(stated.strip())
         if match is None:
             raise _no_rate(text)
@@ -230,7 +232,7 @@ class Rate:
         _check_positive("a rate's period", per, text)
         _check_seconds("its period", per, text)
         _check_speed(limit / per, shown(text))
-        return cls(limit, per=per)
+        return cls(limit, per=per, resets=resets or None)
 
     def __str__(self) -> str:
         return stated(self.limit, self.per)
