@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from limit_headers import hint, three
 
 from headway.hints import GENERIC, Dialect, LimitHint, limits_from, refusal_from_response
 from headway.providers import PROVIDERS
 
 NOW = 1_790_000_000.0
-
-
-def hint(what: Any, limit: Any, remaining: Any = None, reset: Any = None, per: Any = None,
-         dynamic: bool = False) -> LimitHint:  # fmt: skip
-    return LimitHint(what, limit, remaining, reset, per, dynamic)
-
-
-def three(template: str, limit: str, remaining: str, reset: str) -> dict[str, str]:
-    names = (template.format(name) for name in ("limit", "remaining", "reset"))
-    return dict(zip(names, (limit, remaining, reset), strict=True))
 
 
 OWN = Dialect(

@@ -5,20 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from limit_headers import hint, three
 
 from headway.hints import LimitHint, limits_from, limits_in_message
 
 NOW = 1_790_000_000.0
-
-
-def hint(what: Any, limit: Any, remaining: Any = None, reset: Any = None, per: Any = None,
-         dynamic: bool = False) -> LimitHint:  # fmt: skip
-    return LimitHint(what, limit, remaining, reset, per, dynamic)
-
-
-def three(template: str, limit: str, remaining: str, reset: str) -> dict[str, str]:
-    names = (template.format(name) for name in ("limit", "remaining", "reset"))
-    return dict(zip(names, (limit, remaining, reset), strict=True))
 
 
 @pytest.mark.parametrize(

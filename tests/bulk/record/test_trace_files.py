@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reports import statistics
 
-from headway._core.counters import Recent, Statistics
 from headway.bulk.record.measures import Histogram, ModelUse, bucket, edges
 from headway.bulk.record.trace import SAMPLES_A_SPAN, Recorder, Trace, read_trace
 from headway.events import Kind
@@ -21,12 +21,6 @@ ROW: dict[str, Any] = {
     "model": "m", "code": None, "attempts": 1, "waited": 0.01, "latency": 1.0, "size": 100,
     "input_tokens": 10, "output_tokens": 5, "cost": 0.5,
 }  # fmt: skip
-
-
-def statistics(**changes: Any) -> Statistics:
-    base: dict[str, Any] = dict.fromkeys(Statistics.__slots__, 0)
-    base |= {"refused": {}, "recent": Recent(0.0, 0, {}), "binds": "", "why": ""}
-    return Statistics(**{**base, "capacity": math.inf, "pace": math.inf, **changes})
 
 
 def begin(path: Path, started: float = 1000.0, **session: Any) -> Recorder:

@@ -9,7 +9,7 @@ import pytest
 
 from headway.bulk.record.trace import Trace
 from headway.bulk.report.axis import make_axis
-from headway.bulk.report.measured import Content, Measured
+from headway.bulk.report.measured import Measured
 from headway.bulk.report.sections import SECTIONS
 from headway.bulk.report.summary import Sums
 
@@ -42,7 +42,3 @@ def test_a_run_without_measurements_has_no_charts(section: object) -> None:
     left_out = {"progress", "flow", "latency", "tokens"}
     assert (content is None) is (section.name in left_out)  # type: ignore[attr-defined]
     assert content is None or content.charts == ()
-
-
-def test_a_content_has_no_charts_unless_it_says_so() -> None:
-    assert Content().charts == ()
