@@ -13,8 +13,8 @@ import anyio
 
 from headway import Limits, Scheduler
 from headway.shared import Shared
-from headway.shared.ledger import step
-from headway.shared.stores import StoreAway
+from headway.shared.ledger import step_all
+from headway.shared.stores import Calls, Replies, StoreAway
 from headway.testing.arrivals import worst_window
 
 __all__ = ["Crowd", "Hub", "Line", "Worker", "check", "most_in_flight", "rate_of"]
@@ -37,22 +37,26 @@ class Hub:
         self.offset = self.random.uniform(-1e5, 1e5)  # of its clock
         self.calls: list[tuple[float, str]] = []  # when, and by which worker
 
-    def step(self, name: str, call: dict[str, Any]) -> dict[str, Any]:
-        """Step the ledger `name`, as a store that keeps bytes does. Of the replies, which are most
-        of a state, it reads and writes the caller's alone.
+    def step(self, calls: Calls) -> Replies:
+        """Step ledgers, as a store that keeps bytes does. Of the replies, which are most of a
+        state, it reads and writes the caller's alone.
         """
-        kept, replies = self.kept.get(name, (None, {}))
-        state: Any = None if kept is None else marshal.loads(kept)
-        caller = call["id"]
-        if caller in replies:
-            state["workers"][caller]["reply"] = marshal.loads(replies[caller])
-        state, reply = step(state, call, anyio.current_time() + self.offset)
-        workers = state["workers"]
-        replies = {worker: old for worker, old in replies.items() if worker in workers}
-        if caller in workers:
-            replies[caller] = marshal.dumps(workers[caller].pop("reply"))
-        self.kept[name] = marshal.dumps(state), replies
-        return reply
+        before: list[Any] = []
+        for name, call in calls.items():
+            kept, replies = self.kept.get(name, (None, {}))
+            before.append(None if kept is None else marshal.loads(kept))
+            if (old := replies.get(call["id"])) is not None:
+                before[-1]["workers"][call["id"]]["reply"] = marshal.loads(old)
+        now = anyio.current_time() + self.offset
+        states, answers = step_all(before, [*calls.values()], now)
+        for (name, call), state in zip(calls.items(), states, strict=True):
+            workers = state["workers"]
+            replies = self.kept.get(name, (None, {}))[1]
+            replies = {worker: old for worker, old in replies.items() if worker in workers}
+            if call["id"] in workers:
+                replies[call["id"]] = marshal.dumps(workers[call["id"]].pop("reply"))
+            self.kept[name] = marshal.dumps(state), replies
+        return dict(zip(calls, answers, strict=True))
 
     def state(self, name: str = "limits") -> Any:
         """The state of a ledger."""
@@ -79,8 +83,8 @@ class Line:
         self.offset = hub.random.uniform(-1e5, 1e5)  # of the clock of its worker
         self.opened = 1
 
-    async def call(self, name: str, call: dict[str, Any]) -> dict[str, Any]:
-        """Step a ledger."""
+    async def call(self, calls: Calls) -> Replies:
+        """Step ledgers."""
         hub, random = self.hub, self.hub.random
         lost, repeated, slow = hub.faults
         await self._thaw()
@@ -91,17 +95,16 @@ class Line:
         if hub.away or self.cut or random.random() < lost:
             await anyio.sleep(_GIVES_UP)
             raise StoreAway("it was stopped")
-        call = {**call, "sent": call["sent"] + self.offset}
-        reply = hub.step(name, call)
+        calls = {name: {**call, "sent": call["sent"] + self.offset} for name, call in calls.items()}
+        replies = hub.step(calls)
         if random.random() < repeated:
-            again = hub.step(name, call)
-            assert again == reply
+            assert hub.step(calls) == replies
         await anyio.sleep(self._delay(slow))
         if random.random() < lost:
             await anyio.sleep(_GIVES_UP)
             raise StoreAway("its reply was lost")
         await self._thaw()
-        return reply
+        return replies
 
     def _delay(self, slow: float) -> float:
         random = self.hub.random

@@ -36,7 +36,7 @@ def a_call(limits: Limits, name: str = "a", n: int = 1, **said: Any) -> dict[str
         "need": 0, "costs": [[0.0, 0.0] for _ in budgets], "weight": 1.0, "priority": 0.0,
         "held": 0, "use": 0, "want": 0, "unsure": 0.0, "refunds": [], "overs": [], "renews": [],
         "declared": [], "strays": 0, "silent": 0.0, "gate": 0.0, "opens": 0, "gen": 0,
-        "numbers": [], "cut": 0, "blob": "", "bye": 0, **said,
+        "numbers": [], "cut": 0, "blob": "", "bye": 0, "after": 0.0, "follows": 0, **said,
     }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from headway.rates import Limits
 from headway.shared.ledger import step
+from headway.shared.stores import Store
 from headway.shared.terms import stated, terms_of
 
 STATED = (
@@ -36,9 +37,14 @@ def a_call(worker: str = "a", n: int = 1, **said: Any) -> dict[str, Any]:
         "need": 1, "costs": [[100.0, 120.0] for _ in budgets], "weight": 1.0, "priority": 0.0,
         "held": 0, "use": 0, "want": 1, "unsure": 0.001, "refunds": [], "overs": [], "renews": [],
         "declared": [], "strays": 0, "silent": 0.0, "gate": 0.0, "opens": 0, "gen": 0,
-        "numbers": [], "cut": 0, "blob": "", "bye": 0,
+        "numbers": [], "cut": 0, "blob": "", "bye": 0, "after": 0.0, "follows": 0,
     }  # fmt: skip
     return {**call, **said}
+
+
+async def ask(store: Store, name: str, call: dict[str, Any]) -> dict[str, Any]:
+    """Step the ledger `name` alone."""
+    return (await store.call({name: call}))[name]
 
 
 class _Worker:
@@ -93,6 +99,7 @@ class _Worker:
             opens=int(chance.random() < 0.004), gen=self.gen,
             numbers=numbers if cut or chance.random() < 0.05 else [], cut=int(cut),
             blob=json.dumps({"é": [0.1, None]}) if cut else "", bye=int(chance.random() < 0.003),
+            after=chance.choice([0.05, 0.15, 0.5]) if chance.random() < 0.1 else 0.0,
         )  # fmt: skip
         return self.last
 

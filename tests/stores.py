@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from made_calls import a_call
+from made_calls import a_call, ask
 
 from headway.providers import InvalidSettings
 from headway.shared.places import open_store
@@ -28,7 +28,7 @@ async def fails(url: str, kind: type[Exception]) -> str:
     """What a call says that fails at `url`."""
     async with at(url) as (store, name):
         with pytest.raises(kind) as caught:
-            await store.call(name, a_call())
+            await ask(store, name, a_call())
     assert "sesame" not in str(caught.value)
     return str(caught.value)
 

@@ -18,6 +18,13 @@ class Elsewhere:
         self.asked: list[float] = []
         self.cancelled = 0
 
+    @property
+    def wanted(self) -> bool:
+        return self.port.wanted > 0
+
+    def nudge(self) -> bool:
+        return self.wanted
+
     async def ask(self) -> None:
         self.asked.append(anyio.current_time())
         try:

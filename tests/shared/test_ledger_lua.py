@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from depth import depth
-from made_calls import random_calls
+from made_calls import STATED, a_call, random_calls
 from servers import Valkey
 
+from headway.shared.ledger import step_all
 from headway.shared.valkey import SCRIPT
 
 # Numbers in full, where cjson writes 14 digits of them. The state is packed after each call.
@@ -55,6 +56,21 @@ redis.call('SET', KEYS[1], text)
 replies[#replies + 1] = L.shown(L.loaded(text))
 return replies
 """
+_TOGETHER = """
+local states, calls = {}, {}
+for index = 1, 2 do
+    local text = redis.call('GET', KEYS[index])
+    if text then
+        states[index] = L.loaded(text)
+    end
+    calls[index] = decode(ARGV[index])
+end
+local found, replies = L.step_all(states, calls, tonumber(ARGV[3]))
+for index = 1, 2 do
+    redis.call('SET', KEYS[index], L.dumped(found[index], {}, calls[index].id))
+end
+return replies
+"""
 _TESTED = _EXACT + SCRIPT.partition("-- The store")[0] + _RUN
 _BATCH = 500
 
@@ -87,3 +103,27 @@ def test_lua_and_python_agree(seed: int, valkey: Valkey) -> None:
             worker["reply"] = json.loads(worker["reply"])
         assert found == state, seed
     assert granted > 10
+
+
+def test_what_follows_in_a_call_is_granted_alike(valkey: Valkey) -> None:
+    keys = ["together{a}", "together{a}/b"]
+    valkey.do("DEL", *keys)
+    tested = _EXACT + SCRIPT.partition("-- The store")[0] + _TOGETHER
+    states: list[Any] = [None, None]
+    granted = 0
+    for n in range(1, 61):
+        calls = [
+            a_call(
+                n=n, limits=limits, epoch=state["epoch"] if state else "", version=min(n - 1, 1),
+                need=3, want=3, held=9, follows=index, sent=n / 50,
+            )
+            for index, (limits, state) in enumerate(zip(STATED[2:4], states, strict=True))
+        ]  # fmt: skip
+        raw = 7.0 + n / 50
+        said = valkey.do("EVAL", tested, 2, *keys, *map(json.dumps, calls), repr(raw))
+        states, replies = step_all(states, calls, raw)
+        assert [json.loads(each) for each in said] == replies, n
+        if all(reply["count"] for reply in replies):
+            granted += 1
+            assert replies[1]["first"] >= replies[0]["first"]
+    assert granted > 3

@@ -14,7 +14,7 @@ from headway.errors import Unavailable
 from headway.events import SharedChanged
 from headway.providers import InvalidSettings
 from headway.shared.ledger import step
-from headway.shared.stores import StoreAway
+from headway.shared.stores import Calls, Replies, StoreAway
 
 pytestmark = pytest.mark.anyio
 
@@ -31,12 +31,14 @@ class Memory:
         self.opened = 1
         self.closed = False
 
-    async def call(self, name: str, call: dict[str, Any]) -> dict[str, Any]:
+    async def call(self, calls: Calls) -> Replies:
         if self.fails is not None:
             raise self.fails
-        self.workers.append(call["id"])
-        self.state, reply = step(self.state, call, anyio.current_time())
-        return reply
+        replies: Replies = {}
+        for name, call in calls.items():
+            self.workers.append(call["id"])
+            self.state, replies[name] = step(self.state, call, anyio.current_time())
+        return replies
 
     def again(self) -> Memory:
         self.opened += 1

@@ -319,7 +319,7 @@ def test_workers_are_served_alike(
         mean = sum(got) / 8
         assert mean * 8 / (seconds - 2) > least
         assert max(abs(each - mean) for each in got) <= 0.05 * mean
-        assert max(crowd.calls_a_second(seconds).values()) <= 10.9  # some may run ahead
+        assert max(crowd.calls_a_second(seconds).values()) <= 10.3  # some may run ahead
 
     run(main)
 
@@ -337,7 +337,7 @@ def test_tokens_are_shared_alike_and_used(run: Run) -> None:
         mean = sum(used) / 8
         assert mean * 8 > 0.9 * 150_000  # what is in flight is reserved twice
         assert max(abs(each - mean) for each in used) <= 0.05 * mean
-        assert max(crowd.calls_a_second(27).values()) <= 10.5
+        assert max(crowd.calls_a_second(27).values()) <= 10
 
     run(main)
 

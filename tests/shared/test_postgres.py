@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import psycopg
 import pytest
-from made_calls import a_call
+from made_calls import a_call, ask
 from servers import Postgres
 from stores import at, fails, is_no_address
 
@@ -127,7 +127,7 @@ async def test_a_table_that_may_not_be_made_or_used(postgres: Postgres) -> None:
         assert "the table headway_limits" in await fails(url, InvalidSettings)
         postgres.do(statement, "narrow")
     async with at(url) as (store, name):
-        assert (await store.call(name, a_call()))["error"] == ""
+        assert (await ask(store, name, a_call()))["error"] == ""
         assert await store.reset(name)
     postgres.do("DROP TABLE headway_limits", "narrow")
     postgres.do("CREATE TABLE headway_limits (id int)", "narrow")
@@ -146,9 +146,9 @@ async def test_another_versions_state(postgres: Postgres) -> None:
         for stored in ("headway0:x", "headway1:x", "x"):
             postgres.do(f"INSERT INTO headway_limits VALUES ('old', '{stored}')")
             with pytest.raises(InvalidSettings, match="another version of headway"):
-                await store.call(name, a_call())
+                await ask(store, name, a_call())
             assert await store.reset(name)
-        assert (await store.call(name, a_call()))["error"] == ""
+        assert (await ask(store, name, a_call()))["error"] == ""
 
 
 async def test_many_make_the_table_at_once(postgres: Postgres) -> None:
@@ -156,7 +156,7 @@ async def test_many_make_the_table_at_once(postgres: Postgres) -> None:
 
     async def one(worker: str) -> None:
         async with at(postgres.url("acme", database="fresh")) as (store, name):
-            assert (await store.call(name, a_call(worker)))["error"] == ""
+            assert (await ask(store, name, a_call(worker)))["error"] == ""
 
     async with anyio.create_task_group() as group:
         for index in range(6):
@@ -169,34 +169,34 @@ async def test_many_make_the_table_at_once(postgres: Postgres) -> None:
 
 async def test_a_row_that_is_locked_is_away(postgres: Postgres) -> None:
     async with at(postgres.url("locked")) as (store, name):
-        await store.call(name, a_call())
+        await ask(store, name, a_call())
         with psycopg.connect(host=str(postgres.folder), user="postgres") as other:
             other.execute("SELECT 1 FROM headway_limits WHERE name = 'locked' FOR UPDATE")
             with pytest.raises(StoreAway, match="lock timeout"):
-                await store.call(name, a_call(n=2))
-        assert (await store.call(name, a_call(n=2)))["error"] == ""
+                await ask(store, name, a_call(n=2))
+        assert (await ask(store, name, a_call(n=2)))["error"] == ""
 
 
 async def test_a_server_that_reads_only_is_away(postgres: Postgres) -> None:
     url = postgres.url("acme") + "&options=-c%20default_transaction_read_only%3Don"
     async with at(url) as (store, name):
         with pytest.raises(StoreAway, match="read-only") as caught:
-            await store.call(name, a_call())
+            await ask(store, name, a_call())
     assert "name the primary" in caught.value.fix
 
 
 async def test_a_connection_that_stands_still_is_left(postgres: Postgres) -> None:
     async with at(postgres.url("still")) as (store, name):
-        await store.call(name, a_call())
+        await ask(store, name, a_call())
         ((pid,),) = postgres.do(
             "SELECT pid FROM pg_stat_activity WHERE application_name = 'headway'"
         )
         os.kill(pid, signal.SIGSTOP)
         try:
             with anyio.move_on_after(0.05) as scope:
-                await store.call(name, a_call(n=2))
+                await ask(store, name, a_call(n=2))
             assert scope.cancelled_caught
-            reply = await store.call(name, a_call(n=2))  # over another one
+            reply = await ask(store, name, a_call(n=2))  # over another one
             assert reply["n"] == 2
         finally:
             os.kill(pid, signal.SIGCONT)
@@ -205,18 +205,18 @@ async def test_a_connection_that_stands_still_is_left(postgres: Postgres) -> Non
 async def test_a_server_that_is_stopped_and_started(postgres: Postgres) -> None:
     async with at(postgres.url("acme")) as (store, name):
         await store.reset(name)
-        first = await store.call(name, a_call())
+        first = await ask(store, name, a_call())
         postgres.do(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE application_name = 'headway'"
         )
         with pytest.raises(StoreAway):
-            await store.call(name, a_call(n=2))
-        again = await store.call(name, a_call(n=2, epoch=first["epoch"], version=1))
+            await ask(store, name, a_call(n=2))
+        again = await ask(store, name, a_call(n=2, epoch=first["epoch"], version=1))
         assert again["epoch"] == first["epoch"]
         postgres.stop(signal.SIGINT)
         with pytest.raises(StoreAway):
-            await store.call(name, a_call(n=3))
+            await ask(store, name, a_call(n=3))
         postgres.start()
-        again = await store.call(name, a_call(n=3, epoch=first["epoch"], version=1))
+        again = await ask(store, name, a_call(n=3, epoch=first["epoch"], version=1))
         assert again["epoch"] == first["epoch"]

@@ -7,12 +7,13 @@ import os
 import sqlite3
 import stat
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from made_calls import a_call
+from made_calls import a_call, ask
 
 from headway.providers import InvalidSettings
 from headway.shared import sqlite as module
@@ -52,12 +53,21 @@ def as_user(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_deleted_file_begins_anew(store: SqliteStore, path: Path) -> None:
-    first = await store.call("limits", a_call())
+    first = await ask(store, "limits", a_call())
     path.unlink()
-    second = await store.call("limits", a_call(n=2, epoch=first["epoch"], version=1))
+    second = await ask(store, "limits", a_call(n=2, epoch=first["epoch"], version=1))
     assert (second["epoch"], second["now"]) == ("a2", 0)
     assert path.is_file()
     assert await store.read("limits") is not None
+
+
+async def test_where_one_ledger_cannot_be_stepped_none_is(store: SqliteStore, path: Path) -> None:
+    await ask(store, "limits/a", a_call())
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE headway SET state = x'00'")
+    with pytest.raises(InvalidSettings):
+        await store.call({"limits": a_call(), "limits/a": a_call(n=2)})
+    assert await store.read("limits") is None
 
 
 async def test_a_file_that_is_deleted_meanwhile_is_away(store: SqliteStore) -> None:
@@ -67,9 +77,9 @@ async def test_a_file_that_is_deleted_meanwhile_is_away(store: SqliteStore) -> N
 
 
 async def test_a_file_that_was_replaced_is_the_new_one(store: SqliteStore, path: Path) -> None:
-    await store.call("limits", a_call())
+    await ask(store, "limits", a_call())
     other, _ = open_store(f"sqlite:///{path.with_name('other.db')}")
-    await other.call("limits", a_call("b"))
+    await ask(other, "limits", a_call("b"))
     await other.aclose()
     for each in path.parent.glob("acme.db-*"):
         each.unlink()
@@ -81,13 +91,13 @@ async def test_a_file_that_is_no_database(store: SqliteStore, path: Path) -> Non
     path.write_bytes(b"not a database, but long enough to be taken for one" * 100)
     for _ in range(2):
         with pytest.raises(InvalidSettings) as caught:
-            await store.call("limits", a_call())
+            await ask(store, "limits", a_call())
         assert str(caught.value) == (
             f"shared limits: {path} is no database of headway's. Fix: name another file; where "
             "that one is headway's, delete it: the limits begin anew."
         )
     path.unlink()
-    assert (await store.call("limits", a_call()))["error"] == ""
+    assert (await ask(store, "limits", a_call()))["error"] == ""
 
 
 async def test_somebody_elses_database(store: SqliteStore, path: Path) -> None:
@@ -95,7 +105,7 @@ async def test_somebody_elses_database(store: SqliteStore, path: Path) -> None:
         connection.execute("PRAGMA user_version = 7")
     connection.close()
     with pytest.raises(InvalidSettings, match=r"another version of headway \(7, and not 1\)"):
-        await store.call("limits", a_call())
+        await ask(store, "limits", a_call())
 
 
 async def test_what_is_somebody_elses_is_left_as_it_was(store: SqliteStore, path: Path) -> None:
@@ -108,7 +118,7 @@ async def test_what_is_somebody_elses_is_left_as_it_was(store: SqliteStore, path
         path.write_bytes(before)
         path.chmod(0o644)
         with pytest.raises(InvalidSettings, match=r"Fix: name another file"):
-            await store.call("limits", a_call())
+            await ask(store, "limits", a_call())
         assert path.read_bytes() == before
         assert path.stat().st_mode & 0o777 == 0o644
         assert sorted(each.name for each in path.parent.iterdir()) == ["acme.db", "other.db"]
@@ -120,7 +130,7 @@ async def test_others_may_write_a_file_where_its_owner_lets_them(
     path.touch()
     path.chmod(0o660)
     for _ in range(2):
-        await store.call("limits", a_call())
+        await ask(store, "limits", a_call())
         await store.read("limits")
         found = {each.name: each.stat().st_mode & 0o777 for each in path.parent.iterdir()}
         assert {*found.values()} == {0o660}, found
@@ -143,7 +153,7 @@ async def test_what_the_system_refuses(
     monkeypatch.setattr(module, "_made", refuse)
     for code in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG):
         with pytest.raises(InvalidSettings) as refused:
-            await store.call("limits", a_call())
+            await ask(store, "limits", a_call())
         assert str(refused.value) == (
             f"shared limits: {path} cannot be used: {os.strerror(code)}. Fix: name a file where "
             'this user may write: shared="sqlite:////folder/limits.db".'
@@ -154,7 +164,7 @@ async def test_what_the_system_refuses(
         (errno.EMFILE, "mend what it says, or name another file."),
     ):
         with pytest.raises(StoreAway) as away:
-            await store.call("limits", a_call())
+            await ask(store, "limits", a_call())
         assert (str(away.value), away.value.fix) == (f"{store.where}: {os.strerror(code)}", fix)
 
 
@@ -168,39 +178,39 @@ async def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_state_that_is_none(store: SqliteStore, path: Path) -> None:
-    await store.call("limits", a_call())
+    await ask(store, "limits", a_call())
     with sqlite3.connect(path) as connection:
         for nonsense in (b"", b"nonsense", b"i\x01\x00\x00\x00"):
             connection.execute("UPDATE headway SET state = ?", (nonsense,))
             connection.commit()
             with pytest.raises(InvalidSettings, match="is no database of headway's"):
-                await store.call("limits", a_call(n=2))
+                await ask(store, "limits", a_call(n=2))
     connection.close()
     assert await store.reset("limits")
-    assert (await store.call("limits", a_call(n=2)))["error"] == ""
+    assert (await ask(store, "limits", a_call(n=2)))["error"] == ""
 
 
 async def test_a_folder_instead(path: Path, store: SqliteStore) -> None:
     path.mkdir()
     with pytest.raises(InvalidSettings, match="is no file"):
-        await store.call("limits", a_call())
+        await ask(store, "limits", a_call())
 
 
 async def test_a_folder_that_is_missing(path: Path) -> None:
     one, _ = open_store(f"sqlite:///{path.parent}/none/acme.db")
     with pytest.raises(InvalidSettings, match=r"there is no folder \S+/none. Fix: make it"):
-        await one.call("limits", a_call())
+        await ask(one, "limits", a_call())
 
 
 async def test_no_permission(store: SqliteStore, path: Path, as_user: None) -> None:
     path.touch(0o400)
     with pytest.raises(InvalidSettings, match=r"acme\.db cannot be written to"):
-        await store.call("limits", a_call())
+        await ask(store, "limits", a_call())
     path.unlink()
     path.parent.chmod(0o500)
     try:
         with pytest.raises(InvalidSettings, match=r"the folder \S+ cannot be written to"):
-            await store.call("limits", a_call())
+            await ask(store, "limits", a_call())
     finally:
         path.parent.chmod(0o700)
 
@@ -211,9 +221,9 @@ async def test_a_file_system_of_many_machines(
     monkeypatch.setattr(module, "_file_system", lambda _: kind)
     for kind in ("nfs4", "cifs", "fuse.sshfs", "lustre", "gpfs", "beegfs", "fuse.s3fs"):
         with pytest.raises(InvalidSettings, match=f"is on {kind}, where locks of files cannot"):
-            await store.call("limits", a_call())
+            await ask(store, "limits", a_call())
     kind = "fuseblk"
-    assert (await store.call("limits", a_call()))["error"] == ""
+    assert (await ask(store, "limits", a_call()))["error"] == ""
 
 
 def test_the_file_system_is_the_innermost_mount(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,17 +240,17 @@ def test_the_file_system_is_the_innermost_mount(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_a_file_that_somebody_locks_is_away(store: SqliteStore, path: Path) -> None:
-    await store.call("limits", a_call())
+    await ask(store, "limits", a_call())
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreAway, match="database is locked"):
-        await store.call("limits", a_call(n=2))
+        await ask(store, "limits", a_call(n=2))
     other.close()
-    assert (await store.call("limits", a_call(n=2)))["error"] == ""
+    assert (await ask(store, "limits", a_call(n=2)))["error"] == ""
 
 
 async def test_a_full_disk_is_away(store: SqliteStore) -> None:
-    await store.call("limits", a_call())
+    await ask(store, "limits", a_call())
     connection = store._connection
     assert connection is not None
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
@@ -248,11 +258,11 @@ async def test_a_full_disk_is_away(store: SqliteStore) -> None:
 
     async def fill() -> None:
         for n in range(2, 50):
-            await store.call("limits", a_call(f"{n}" * 500, n=n))
+            await ask(store, "limits", a_call(f"{n}" * 500, n=n))
 
     with pytest.raises(StoreAway, match="full"):
         await fill()
-    assert (await store.call("limits", a_call(n=60)))["error"] == ""
+    assert (await ask(store, "limits", a_call(n=60)))["error"] == ""
 
 
 @pytest.mark.parametrize(
@@ -277,7 +287,7 @@ async def test_a_name_is_a_file_of_the_users_own(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     store, ledger = open_store(name)
     assert isinstance(store, SqliteStore)
-    assert (await store.call(ledger, a_call()))["error"] == ""
+    assert (await ask(store, ledger, a_call()))["error"] == ""
     assert store.path.parent == tmp_path / "headway" / "shared"
     assert store.path.stat().st_mode & 0o777 == 0o600
     assert store.path.parent.stat().st_mode & 0o777 == 0o700
@@ -299,7 +309,7 @@ def test_many_threads_and_loops_on_one_file_lose_nothing(path: Path) -> None:
         epoch = ""
         for n in range(1, 26):
             call = a_call(worker, n=n, epoch=epoch, version=min(n - 1, 1))
-            epoch = (await one.call("limits", call))["epoch"]
+            epoch = (await ask(one, "limits", call))["epoch"]
         await one.aclose()
 
     def run(worker: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import redis
-from made_calls import STATED, a_call
+from made_calls import STATED, a_call, ask
 from servers import Valkey, behind_tls, free_port, running, saying
 from stores import at, fails, is_no_address
 
@@ -113,7 +113,7 @@ async def test_a_server_that_cannot_now_is_away(kind: str) -> None:
     with saying(EVALSHA=said) as port:
         async with at(f"valkey://127.0.0.1:{port}/acme") as (store, name):
             with pytest.raises(StoreAway) as caught:
-                await store.call(name, a_call())
+                await ask(store, name, a_call())
     assert str(caught.value).startswith(f"valkey://127.0.0.1:{port}/acme: ")
     assert caught.value.fix.startswith(fix)
 
@@ -163,7 +163,7 @@ async def test_the_fix_of_a_missing_permission_works(valkey: Valkey) -> None:
     rules = text.partition("ACL SETUSER name ")[2].replace("(and ", "").partition(" for ")[0]
     valkey.do("ACL", "SETUSER", "worker", *rules.split())
     async with at(f"valkey://worker:sesame@{host}") as (store, name):
-        assert (await store.call(name, a_call()))["error"] == ""
+        assert (await ask(store, name, a_call()))["error"] == ""
         assert "allowed" in await store.names()
         assert await store.reset(name)
 
@@ -199,14 +199,23 @@ def test_what_tls_says() -> None:
         assert why in str(found(other))
 
 
+async def test_where_one_ledger_cannot_be_stepped_none_is(valkey: Valkey) -> None:
+    async with at(valkey.url("half")) as (store, name):
+        await store.reset(name)
+        valkey.do("SET", f"headway:{{{name}}}/a", "headway1:old")
+        with pytest.raises(InvalidSettings, match="another version of headway"):
+            await store.call({name: a_call(), f"{name}/a": a_call()})
+        assert await store.read(name) is None
+
+
 async def test_a_ledger_is_forgotten_eight_days_after_its_last_call(valkey: Valkey) -> None:
     async with at(valkey.url("kept") + "?db=1") as (store, name):
-        await store.call(name, a_call())
+        await ask(store, name, a_call())
         assert 691100 < valkey.do("TTL", "headway:{kept}", db=1) <= 691200
         monthly = a_call(n=2, set=1, limits=STATED[4])
         monthly["budgets"] = [{**each} for each in monthly["budgets"]]
         monthly["budgets"][1]["width"] = 30 * 86400 / 120
-        await store.call(name, monthly)
+        await ask(store, name, monthly)
         assert valkey.do("TTL", "headway:{kept}", db=1) > 30 * 86400
 
 
@@ -214,24 +223,24 @@ async def test_a_server_that_is_flushed_stopped_and_started(tmp_path: Path) -> N
     server = Valkey(tmp_path)
     with running(server):
         async with at(server.url("acme")) as (store, name):
-            first = await store.call(name, a_call())
+            first = await ask(store, name, a_call())
             server.do("FLUSHALL")
             server.do("SCRIPT", "FLUSH")
-            second = await store.call(name, a_call(n=2, epoch=first["epoch"], version=1))
+            second = await ask(store, name, a_call(n=2, epoch=first["epoch"], version=1))
             assert (second["epoch"], second["now"]) == ("a2", 0)
             server.stop()
             with pytest.raises(StoreAway):
-                await store.call(name, a_call(n=3))
+                await ask(store, name, a_call(n=3))
             server.start()
-            assert (await store.call(name, a_call(n=3)))["epoch"] == "a3"
+            assert (await ask(store, name, a_call(n=3)))["epoch"] == "a3"
             server.stop()
             server.start()  # unseen: the connection is opened anew, without a word
-            assert (await store.call(name, a_call(n=4)))["epoch"] == "a4"
+            assert (await ask(store, name, a_call(n=4)))["epoch"] == "a4"
             server.send(signal.SIGSTOP)
             with pytest.raises(StoreAway, match="Timeout"):
-                await store.call(name, a_call(n=5))
+                await ask(store, name, a_call(n=5))
             server.send(signal.SIGCONT)
-            assert (await store.call(name, a_call(n=5)))["error"] == ""
+            assert (await ask(store, name, a_call(n=5)))["error"] == ""
 
 
 async def test_a_cluster_is_found_out(cluster: Valkey) -> None:
@@ -242,7 +251,7 @@ async def test_a_cluster_is_found_out(cluster: Valkey) -> None:
     )
     with saying(EVALSHA=moved, CLUSTER=slots, COMMAND="*0", INFO="$0\r\n") as port:
         async with at(f"valkey://127.0.0.1:{port}/moved") as (store, name):
-            assert (await store.call(name, a_call()))["error"] == ""
+            assert (await ask(store, name, a_call()))["error"] == ""
             assert cluster.do("EXISTS", "headway:{moved}") == 1
             assert await store.reset(name)
 
@@ -252,10 +261,10 @@ async def test_a_cluster_that_is_gone_is_away(tmp_path: Path) -> None:
     with running(server):
         async with at(server.url("acme") + "?cluster=true") as (store, name):
             with pytest.raises(StoreAway):  # nobody has the slots
-                await store.call(name, a_call())
+                await ask(store, name, a_call())
             server.stop()
             with pytest.raises(StoreAway):
-                await store.call(name, a_call())
+                await ask(store, name, a_call())
 
 
 async def test_over_tls_who_signed_is_checked(valkey: Valkey, tmp_path: Path) -> None:
@@ -264,4 +273,4 @@ async def test_over_tls_who_signed_is_checked(valkey: Valkey, tmp_path: Path) ->
         assert "the server's certificate is not trusted" in text
         for more in (f"ssl_ca_certs={signed}", "ssl_cert_reqs=none"):
             async with at(f"valkeys://127.0.0.1:{port}/tls?{more}") as (store, name):
-                assert (await store.call(name, a_call()))["error"] == ""
+                assert (await ask(store, name, a_call()))["error"] == ""

@@ -27,6 +27,17 @@ class Owner(Protocol):
         """The port through which the core asks it."""
         ...
 
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to ask for."""
+        ...
+
+    def nudge(self) -> bool:
+        """It is being asked, and something has changed: what is wanted may be due sooner. Whether
+        anything is wanted still.
+        """
+        ...
+
     async def ask(self) -> None:
         """Tell the port (`Port.grant`, `Port.refuse`) what it wants to know, when it is known."""
         ...
@@ -39,6 +50,15 @@ class LimiterOwner:
         self.port = Port()
         self.limiter = limiter
 
+    @property
+    def wanted(self) -> bool:
+        """Whether a start is to be asked for."""
+        return self.port.wanted > 0
+
+    def nudge(self) -> bool:
+        """Whether one is wanted still."""
+        return self.wanted
+
     async def ask(self) -> None:
         """Wait until the limiter has room for one."""
         await self.limiter.acquire()
@@ -49,17 +69,16 @@ class Ports:
     """The owners that one scheduler asks.
 
     `spawn` starts a task on the event loop and returns what cancels it; `answered` is called when
-    an owner has answered its port, and `failed` with what asking one raised, each with the owner.
+    an owner has answered its port, and `failed` with what asking one raised.
     """
 
     def __init__(
         self,
         spawn: Spawn,
-        answered: Callable[[Owner], object],
-        failed: Callable[[Owner, Exception], object],
+        answered: Callable[[], object],
+        failed: Callable[[Exception], object],
     ) -> None:
         self.owners: tuple[Owner, ...] = ()
-        self.busy: dict[Owner, None] = {}  # those of keys, while their ports may want anything
         self._spawn = spawn
         self._answered = answered
         self._failed = failed
@@ -75,11 +94,9 @@ class Ports:
 
     def serve(self) -> None:
         """Ask for what is wanted, and stop asking for what is wanted no more."""
-        for owner in (*self.owners, *self.busy) if self.busy else self.owners:
+        for owner in self.owners:
             asked = self._asked.get(owner)
-            wanted = owner.port.wanted if asked is None else owner.port.nudge()
-            if not wanted:
-                self.busy.pop(owner, None)
+            if not (owner.wanted if asked is None else owner.nudge()):
                 if asked is not None:
                     self._asked.pop(owner)()
             elif asked is None:
@@ -97,6 +114,6 @@ class Ports:
             error = raised
         self._asked.pop(owner, None)
         if error is None:
-            self._answered(owner)
+            self._answered()
         else:
-            self._failed(owner, error)
+            self._failed(error)

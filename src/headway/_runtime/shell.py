@@ -101,8 +101,7 @@ class Shell(LoopClock):
         if not any(isinstance(sink, Log) for sink in listening):
             listening.insert(0, Log())
         self.sinks = Sinks(listening, self.around, state.events, self.lock, self.next_turn)
-        self._ports = Ports(self.spawn, self._owner_answered, self._owner_failed)
-        self._flows_of: dict[Owner, Flow] = {}  # the keys whose limits owners decide
+        self._ports = Ports(self.spawn, self.poll, self._owner_failed)
         self.leave: Callable[[], Awaitable[None]] | None = None  # gives back what is shared
         self.predicates = Predicates(is_refused, state.refusals.retry)
         self._silent: set[type] = {*_SILENT}  # types of results that carry no headers
@@ -187,7 +186,7 @@ class Shell(LoopClock):
                 Attempt(self, job).never_sent()
                 raise
         else:
-            if not full and (self._ports.owners or self._ports.busy):
+            if not full and self._ports.owners:
                 self.serve_ports()
             if state.events and not self.sinks.underway:
                 self._tell_of(job)
@@ -437,7 +436,7 @@ class Shell(LoopClock):
         if self.idle is not None and not self.busy:
             self.idle.set()
             self.idle = None
-        if self._ports.owners or self._ports.busy:
+        if self._ports.owners:
             self.serve_ports()
         if state.events and not self.sinks.underway:
             self.tell()
@@ -626,23 +625,18 @@ class Shell(LoopClock):
         self._owners = tuple(owners)
         self.state.whole.ports = self._ports.connect([*self._limiters, *self._owners])
 
-    def attend(self, owner: Owner, flow: Flow) -> None:
-        """`owner` decides the limits of `flow`'s own: it is asked when its port wants anything."""
-        gone = [each for each, old in self._flows_of.items() if old.key == flow.key]
-        for each in gone:
-            del self._flows_of[each]
-        self._flows_of[owner] = flow
-        owner.port.on_wish = lambda: self._ports.busy.setdefault(owner)
-
-    def _owner_answered(self, owner: Owner) -> None:
-        flow = self._flows_of.get(owner)
-        if flow is not None and flow.blocked_until is not None:
+    def answered(self, flow: Flow, error: Exception | None) -> None:
+        """An owner, which has not ended yet, was told what it asked for `flow`'s own limits, or why
+        no job of it can start.
+        """
+        if error is not None:
+            self.state.fail_head(error, self.clock(), flow)
+        elif flow.blocked_until is not None:
             self.state.waiting.unblock(flow)
-        self.poll()
 
-    def _owner_failed(self, owner: Owner, error: Exception) -> None:
+    def _owner_failed(self, error: Exception) -> None:
         """The limit that a job waits for, which goes next, could not be asked for."""
-        self.state.fail_head(error, self.clock(), self._flows_of.get(owner))
+        self.state.fail_head(error, self.clock())
         self.poll()
 
     def _check_idle(self, *, lost: bool) -> None:

@@ -1,15 +1,15 @@
 -- The ledger of `ledger.py`, line by line, for Valkey and Redis: what a line is for stands there,
 -- and a test compares the two on random calls. Names and order are the same.
 --
--- KEYS[1] is where the state is kept, ARGV[1] a call as JSON, or nothing to be told the state.
--- What differs: indices in calls and replies begin with 0, 0 is true, an empty list reads as {} in
+-- KEYS are where the states are kept, ARGV a call for each, as JSON, or nothing to be told the first
+-- state. What differs: indices in calls and replies begin with 0, 0 is true, an empty list reads as {} in
 -- a reply, and a worker's reply is kept as its text. The names of workers are digits and letters
 -- of one case, which sort alike in every locale.
 
 local BEAT, EXPIRES, LEAD = 1.0, 5.0, 0.2
 local GRID, LEAST, SOON, LATE, COLD, ABSENT = 120, 0.02, 0.25, 0.01, 0.5, 0.5
 local TENURE, JUMP, DUST, NEVER = 2.0, 5.0, 0.000001, 1e18
-local MARK = 'headway1:' -- before the state; another number for another shape of it
+local MARK = 'headway2:' -- before the state; another number for another shape of it
 local KEPT = 691200 -- seconds for which a ledger that nobody calls is kept; quotas may last longer
 
 local floor, max, min = math.floor, math.max, math.min
@@ -78,6 +78,7 @@ function L.shown(state)
 end
 
 function L.step(state, call, raw)
+    order = nil
     if state == nil then
         state = L.born(call, raw)
     end
@@ -135,6 +136,30 @@ function L.step(state, call, raw)
     reply.elsewhere = use - worker[USE]
     worker[REPLY] = cjson.encode(reply)
     return state, worker[REPLY]
+end
+
+function L.step_all(states, calls, raw)
+    local replies = {}
+    for index, call in ipairs(calls) do
+        if index > 1 and call.follows ~= 0 then
+            call.after = L.opens_in(cjson.decode(replies[1]))
+        end
+        states[index], replies[index] = L.step(states[index], call, raw)
+    end
+    return states, replies
+end
+
+function L.opens_in(reply)
+    if reply.error ~= '' then
+        return 0
+    end
+    if reply.count > 0 then
+        return max(0, reply.first - reply.now)
+    end
+    if reply.ask == 0 then
+        return 0
+    end
+    return max(0, reply['until'] - reply.now, reply.ask + LEAD - reply.now)
 end
 
 -- Time
@@ -598,10 +623,13 @@ function L.grant(state, name, worker, call, reply, now)
     end
     state.reserved = ''
     local base = max(opens, now - LATE)
+    if call.after > 0 then
+        base = max(base, now + call.after)
+    end
     local first = base
     local good = max(now, base + (starts - 1) * spacing) + slack + LATE
     if spacing == 0 then
-        good = now + LEAD
+        good = now + call.after + LEAD
     end
     reply.first, reply.base, reply.spacing, reply.count = first, base, spacing, starts
     reply.good = good
@@ -638,6 +666,10 @@ function L.held_back(state, worker, call, reply, now)
     end
     if state.frozen > now then
         L.deny(worker, reply, now, 'gate', state.frozen, state.frozen)
+        return true
+    end
+    if call.after > LEAD then
+        L.deny(worker, reply, now, 'elsewhere', now + call.after - LEAD, now + call.after)
         return true
     end
     return false
@@ -839,24 +871,32 @@ end
 
 -- The store
 
-local text = redis.call('GET', KEYS[1])
-local state, kept = nil, {}
-if text then
-    if string.sub(text, 1, #MARK) ~= MARK then
-        return redis.error_reply('HEADWAYVERSION')
+local states, packed = {}, {}
+for index, key in ipairs(KEYS) do
+    local text = redis.call('GET', key)
+    packed[index] = {}
+    if text then
+        if string.sub(text, 1, #MARK) ~= MARK then
+            return redis.error_reply('HEADWAYVERSION')
+        end
+        states[index], packed[index] = L.loaded(string.sub(text, #MARK + 1))
     end
-    state, kept = L.loaded(string.sub(text, #MARK + 1))
 end
-if ARGV[1] == '' then
-    return state and L.shown(state)
+if #ARGV == 0 then
+    return states[1] and L.shown(states[1])
 end
 local time = redis.call('TIME')
-local call = cjson.decode(ARGV[1])
-local reply
-state, reply = L.step(state, call, time[1] + time[2] / 1000000)
-local seconds = KEPT
-for _, budget in ipairs(state.budgets) do
-    seconds = max(seconds, floor(budget.width * (GRID + 1)) + 86400)
+local calls, replies = {}, nil
+for index, text in ipairs(ARGV) do
+    calls[index] = cjson.decode(text)
 end
-redis.call('SET', KEYS[1], MARK .. L.dumped(state, kept, call.id), 'EX', seconds)
-return reply
+states, replies = L.step_all(states, calls, time[1] + time[2] / 1000000)
+for index, key in ipairs(KEYS) do
+    local seconds = KEPT
+    for _, budget in ipairs(states[index].budgets) do
+        seconds = max(seconds, floor(budget.width * (GRID + 1)) + 86400)
+    end
+    local text = L.dumped(states[index], packed[index], calls[index].id)
+    redis.call('SET', key, MARK .. text, 'EX', seconds)
+end
+return replies

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["BEAT", "EXPIRES", "GRID", "LEAD", "seen", "step"]
+__all__ = ["BEAT", "EXPIRES", "GRID", "LEAD", "seen", "step", "step_all"]
 
 BEAT = 1.0
 """Seconds between two calls of a worker that holds anything, at most."""
@@ -103,6 +103,35 @@ def step(state: State | None, call: Call, raw: float) -> tuple[State, Reply]:
     reply["elsewhere"] = use - worker["use"]
     worker["reply"] = reply
     return state, reply
+
+
+def step_all(
+    states: list[State | None], calls: list[Call], raw: float
+) -> tuple[list[State], list[Reply]]:
+    """Answer the calls of one worker to several ledgers. The starts of those that `follows` are of
+    no use before what the first ledger grants.
+    """
+    found: list[State] = []
+    replies: list[Reply] = []
+    for index in range(len(calls)):
+        call = calls[index]
+        if index > 0 and call["follows"]:
+            call = {**call, "after": _opens_in(replies[0])}
+        state, reply = step(states[index], call, raw)
+        found.append(state)
+        replies.append(reply)
+    return found, replies
+
+
+def _opens_in(reply: Reply) -> float:
+    """The seconds until the first start that a ledger grants, or will grant."""
+    if reply["error"] != "":
+        return 0.0
+    if reply["count"] > 0:
+        return float(max(0.0, reply["first"] - reply["now"]))
+    if reply["ask"] == 0:
+        return 0.0
+    return float(max(0.0, reply["until"] - reply["now"], reply["ask"] + LEAD - reply["now"]))
 
 
 def seen(state: State, raw: float) -> State:
@@ -530,10 +559,12 @@ def _grant(state: State, name: str, worker: State, call: Call, reply: Reply, now
         return
     state["reserved"] = ""
     base = max(opens, now - _LATE)
+    if call["after"] > 0:
+        base = max(base, now + call["after"])
     first = base  # not now: what may go late by the slack counts from where the pace does
     good = max(now, base + (starts - 1) * spacing) + slack + _LATE
     if spacing == 0:
-        good = now + LEAD
+        good = now + call["after"] + LEAD
     reply["first"], reply["base"], reply["spacing"], reply["count"] = first, base, spacing, starts
     reply["good"] = good
     worth = _charge(state, call, reply, starts, now)
@@ -579,6 +610,9 @@ def _held_back(state: State, worker: State, call: Call, reply: Reply, now: float
         return True
     if state["frozen"] > now:
         _deny(worker, reply, now, "gate", state["frozen"], state["frozen"])
+        return True
+    if call["after"] > LEAD:
+        _deny(worker, reply, now, "elsewhere", now + call["after"] - LEAD, now + call["after"])
         return True
     return False
 

@@ -19,7 +19,7 @@ import socket
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from headway._core.counters import SharedStatistics
 from headway._core.limits.budget import TokenBudget
@@ -36,8 +36,7 @@ __all__ = ["SharedPort"]
 
 INFINITY = float("inf")
 
-_LEAST = 0.02  # seconds between two calls
-_EVERY, _BURST = 0.1, 1.0  # seconds between calls on average, and what may run ahead
+_LEAST = 0.02  # seconds: what is nearer than that is the same moment
 _RELEASE = 0.1  # until what an idle worker holds is given back
 _SOON = 0.25  # between two calls, where slots are short
 _SAMPLES = 16  # calls by which the ledger's time is known
@@ -48,9 +47,13 @@ _MORE = 1.2  # of the mean cost: what is granted and not used is given back
 _FIRST = 1e9  # no priority is above it
 _TOO_LONG = 4.0  # seconds without a reply after which the ledger may have forgotten the worker
 _TAIL = 0.5  # seconds in which what is in flight ends, before others get its slot
-_SPARE = 8  # starts for jobs that have not come yet
+_SPARE, _AHEAD = 8, 0.1  # starts for jobs that have not come yet, and for how many seconds of them
 _MOST = 100_000  # starts that are asked for at once
+_BROKEN_FOR = 1.0  # seconds until a store that refused is asked again
 _DUST = 1e-6
+# Where a job needs a start of the whole's and one of its key's: seconds by which either may be
+# late, and by which the next are asked for later than they may be, so that one call asks for both.
+_MISS, _GATHER = 0.06, 0.07
 
 
 class _Sample(NamedTuple):
@@ -194,19 +197,6 @@ class SharedBudget:
                 amount -= back
 
 
-class Asking(Protocol):
-    """Who makes the calls of a port."""
-
-    @property
-    def wants(self) -> bool:
-        """Whether a call will be due."""
-        ...
-
-    def nudge(self) -> bool:
-        """The next call may be due sooner. Whether any will be due."""
-        ...
-
-
 class SharedPort(Port):
     """One worker's part of the limits of one `scope`, which a ledger holds.
 
@@ -214,67 +204,6 @@ class SharedPort(Port):
     limits that another worker has stated, `wall` is what the clock of the world shows beyond the
     caller's.
     """
-
-    __slots__ = (
-        "_ask_at",
-        "_asked",
-        "_beat",
-        "_budgets",
-        "_call",
-        "_called_at",
-        "_ends",
-        "_epoch",
-        "_expires",
-        "_failed_at",
-        "_gate",
-        "_gen",
-        "_head",
-        "_heard_at",
-        "_held",
-        "_id",
-        "_lower",
-        "_n",
-        "_news",
-        "_next_away",
-        "_often",
-        "_opens",
-        "_overs",
-        "_owed",
-        "_paid",
-        "_priority",
-        "_published",
-        "_recent",
-        "_refunds",
-        "_restate",
-        "_samples",
-        "_starts",
-        "_stated",
-        "_strayed_at",
-        "_strays",
-        "_target",
-        "_tried_at",
-        "_upper",
-        "_was",
-        "_why",
-        "adopt",
-        "away",
-        "away_since",
-        "binds",
-        "calls",
-        "chief",
-        "happened",
-        "live",
-        "name",
-        "owner",
-        "queued",
-        "scope",
-        "terms",
-        "until",
-        "version",
-        "wall",
-        "weight",
-        "where",
-    )  # fmt: skip
 
     def __init__(
         self,
@@ -305,10 +234,14 @@ class SharedPort(Port):
         self.binds = ""
         self.until = -INFINITY
         self.chief = False
-        self.owner: Asking | None = None  # who makes its calls
+        self.several = False  # whether jobs need starts of another ledger's too
+        self.whole: SharedPort | None = None  # that other port, where this is a key's
+        self.late = 0.0  # seconds by which a start may be late
+        self.on_wish: Callable[[], object] | None = None
         self._epoch = ""
         self._stated = stated(limits)
         self._why: HeadwayError | None = None  # why no call can be answered
+        self._broken_at = -INFINITY
         self.begin_anew()
         self._read_terms(limits)
 
@@ -317,7 +250,6 @@ class SharedPort(Port):
         self._id, self._n = _new_id(), 0
         self._was = ""  # what it was called before, as the ledger may know it
         self._often = 0.0  # starts a second, lately
-        self._paid = -INFINITY  # the pace of its own calls: GCRA
         self.version = 0
         self._call: dict[str, Any] | None = None
         self._called_at = self._tried_at = self._failed_at = self._heard_at = -INFINITY
@@ -392,19 +324,6 @@ class SharedPort(Port):
             if budget.held() + _DUST < budget.needs(cost):
                 return INFINITY
         return max(gate, self._starts[0].due() - self._lower)
-
-    @property
-    def wanted(self) -> int:
-        """Whether there is anything to ask or to tell."""
-        return int(self.owner is not None and self.owner.wants)
-
-    @wanted.setter
-    def wanted(self, starts: int) -> None:
-        """What it wants follows from what it holds."""
-
-    def nudge(self) -> bool:
-        """Something has changed: the next call may be due sooner. Whether any will be due."""
-        return self.owner is not None and self.owner.nudge()
 
     def _wish(self) -> None:
         if self.on_wish is not None:
@@ -582,27 +501,91 @@ class SharedPort(Port):
             or self.scope.in_flight or self._news or self._strays or self._call is not None
         )  # fmt: skip
 
+    # Where jobs need starts of several ledgers
+
+    def stand_beside(self, whole: SharedPort, on_wish: Callable[[], object]) -> None:
+        """This is a key's: its jobs need starts of `whole`, too. `on_wish` is told when it may want
+        anything.
+        """
+        self.whole, self.on_wish = whole, on_wish
+        self.several = whole.several = True
+
+    @property
+    def _has_keys(self) -> bool:
+        return self.several and self.whole is None
+
+    @property
+    def _is_bound(self) -> bool:
+        """Whether it granted less than was asked for."""
+        return self._grants_starts and self.binds not in ("", Binds.CONCURRENCY)
+
+    def soon(self, now: float) -> int:
+        """How many of a key's jobs may need a start of the whole soon. Where the whole holds them
+        back those are all that the key's limits may let start; else those that start so soon that
+        a start of the whole is not over by then.
+        """
+        assert self.whole is not None
+        if not self._grants_starts:
+            return int(max(0, min(self.queued(), self._slots_free() + self._ends)))
+        found = 0
+        until = now + self.whole.late + self._lower
+        for starts in self._starts:
+            left = starts.count - starts.next
+            if starts.spacing > 0:
+                left = min(left, math.floor((until - starts.due()) / starts.spacing) + 1)
+            found += max(0, left)
+        if self._call is not None and (self.whole._is_bound or (not found and self.until <= until)):
+            found += int(self._call["need"])
+        return min(self.queued(), found)
+
+    def follow(self, whole: SharedPort) -> None:
+        """Say in the call that was begun that starts are of no use before those of `whole`, which
+        is called with it.
+        """
+        call, first = self._call, whole._call
+        assert call is not None
+        assert first is not None
+        if whole._starts:
+            due = whole._starts[0].due() - whole._lower
+            call["after"] = max(0.0, due - call["sent"])
+        elif first["need"] > 0:
+            call["follows"] = 1
+
+    def _asks_at(self) -> float:
+        """The moment before which it is of no use to ask for starts of a key."""
+        if not self._is_bound or self._starts or self.away_since is not None:
+            return -INFINITY
+        return self._ask_at - self._lower
+
     def due_at(self, now: float) -> float:
         """When the next call is due, infinity for never; what happens may make it sooner."""
+        return self._next(now, joins=False)
+
+    def joins_at(self, now: float) -> float:
+        """The moment from which it has something to say in a call that is made for another."""
+        return self._next(now, joins=True)
+
+    def _next(self, now: float, *, joins: bool) -> float:
         if self._call is not None:  # the same one again
             return max(self._failed_at, self._tried_at + _SOON)
-        soonest = max(self._called_at + _LEAST, self._paid - _BURST)
         if self._changed() or self._news:
-            return soonest
+            return -INFINITY
         if not self.holds:
             return INFINITY
-        due = self._called_at + self._beat
+        due = self._called_at + self._beat - (_AHEAD if joins else 0.0)
         if self._heard_at == -INFINITY:
-            return soonest
+            return -INFINITY
         if self._asked or (self._starts and self._wants() > 0):
             ask = self._ask_at - self._lower
             if not self._starts and self._slots_free() <= 0:
                 ask = max(ask, self._called_at + _SOON)
-            due = min(due, ask)
+            if self.whole is not None:
+                ask = max(ask, self.whole._asks_at())
+            due = min(due, ask + (_GATHER if self.several and self._starts and not joins else 0.0))
         spare = self._has_slots and self._held > self.scope.in_flight
         if spare and not (self._asked or self._starts or self.queued()):
-            due = min(due, self._called_at + _RELEASE)
-        return max(soonest, due)
+            due = min(due, self._called_at + _RELEASE - (_AHEAD if joins else 0.0))
+        return due
 
     def _changed(self) -> bool:
         """Whether control has moved a limit, or shut the gate, since the last call."""
@@ -662,12 +645,13 @@ class SharedPort(Port):
         # Slots that are taken now, and will be free while what is granted is good.
         a_second = max(self._often, self._recent / max(now - self._called_at, _LEAST))
         self._ends = math.ceil(a_second * LEAD)
-        need = self._wants() if self._asked or self._starts else 0
+        asks = bool(self._asked or self._starts or self._has_keys)
+        need = self._wants() if asks else 0
         if need == 1 and self.live == 1:  # nobody else is hurt by some more, for those to come
-            need += min(_SPARE, int(self._often * _EVERY) + 1) if self._often > 1 else 0
+            need += min(_SPARE, int(self._often * _AHEAD) + 1) if self._often > 1 else 0
         if self._asked:
             need = max(need, 1) if self._grants_starts else 0
-        want = in_flight + (self.queued() if self._asked or self._starts else 0)
+        want = in_flight + (self.queued() if asks else 0)
         if self._asked:
             want = max(want, in_flight + 1)
         gate = self.scope.gate
@@ -686,7 +670,7 @@ class SharedPort(Port):
             "need": need, "costs": costs, "weight": self.weight,
             "priority": max(-_FIRST, min(_FIRST, self._priority)),
             "held": max(0, self._held), "use": in_flight, "want": want,
-            "unsure": max(0.0, self._upper - self._lower),
+            "unsure": max(_MISS if self.several else 0.0, self._upper - self._lower),
             "refunds": [[i, slot, a] for (i, slot), a in sorted(self._refunds.items())],
             "overs": [[i, amount] for i, amount in sorted(self._overs.items())],
             "renews": self._renewals(now), "declared": self._declared(now),
@@ -695,6 +679,7 @@ class SharedPort(Port):
             "opens": 1 if self._opens else 0, "gen": self._gen,
             "numbers": numbers if cut or self.chief else [], "cut": 1 if cut else 0,
             "blob": json.dumps(self.scope.learned()) if cut or self.chief else "", "bye": 0,
+            "after": 0.0, "follows": 0,
         }  # fmt: skip
         if shut:
             self._gate = max(self._gate, gate.opens + self._lower)
@@ -707,8 +692,9 @@ class SharedPort(Port):
         else:
             self._often = self._recent / gone
         self._called_at = now
-        self._paid = max(self._paid, now) + _EVERY
         self._recent = 0
+        if not self.queued():  # one that asked, and did not queue
+            self._asked = False
         return self._call
 
     def farewell(self, now: float) -> dict[str, Any]:
@@ -764,8 +750,7 @@ class SharedPort(Port):
             self.happened.append(("twin", "another worker calls itself the same"))
             return
         if error == "differs":
-            self._why = _differs(self.where, call["stated"], reply["stated"])
-            raise self._why
+            raise _differs(self.where, call["stated"], reply["stated"])
         if self._epoch and reply["epoch"] != self._epoch:
             self.happened.append(("emptied", "its ledger was emptied, or made anew"))
             self._samples.clear()
@@ -794,6 +779,7 @@ class SharedPort(Port):
         slow = self._slots_free() > 0 and self._interval() >= BEAT
         self._beat = _SOON if reply["short"] and not slow else BEAT
         self._ask_at = reply["ask"]
+        self.late = reply["slack"] + LATENESS
         if reply["count"]:
             self._starts.append(_Starts(reply))
             self._pay()
@@ -899,22 +885,22 @@ class SharedPort(Port):
         if call["cut"]:
             self._published = []
 
-    def refused(self, error: HeadwayError) -> None:
+    def refused(self, error: HeadwayError, now: float) -> None:
         """No call can be answered until somebody mends it: jobs fail with `error`."""
         self._call = None
         self._why = error
+        self._broken_at = now
 
     def _unstated(self) -> InvalidLimit:
-        self._why = InvalidLimit(
+        return InvalidLimit(
             f"nobody has stated limits at {self.where} yet, and this Scheduler states none",
             fix='state them here, e.g. Scheduler("600/min", shared=...), or start a worker that '
             "does.",
         )
-        return self._why
 
-    def broken(self) -> HeadwayError | None:
-        """Why no job can start at all."""
-        return self._why
+    def broken(self, now: float) -> HeadwayError | None:
+        """Why no job can start at all, for a while in which there is no need to ask again."""
+        return self._why if now < self._broken_at + _BROKEN_FOR else None
 
     def never_reached(self, seconds: float, where: str, away: StoreAway) -> Unavailable:
         """The error of jobs, where the ledger was not reached even once."""
@@ -928,6 +914,16 @@ class SharedPort(Port):
         """Whether any call was answered."""
         return self._heard_at > -INFINITY
 
+    @property
+    def may_leave(self) -> bool:
+        """Whether the ledger knows it, and can be told that it leaves."""
+        return self.was_reached and self.away_since is None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the ledger knows it, and can be told that it leaves."""
+        return self.was_reached and self.away_since is None
+
     def statistics(self, now: float) -> SharedStatistics | None:
         """How the limits are shared."""
         away = None if self.away_since is None else now - self.away_since
@@ -936,10 +932,10 @@ class SharedPort(Port):
     def shift(self, seconds: float) -> None:
         """Move to another clock, which shows `seconds` more."""
         self._called_at += seconds
+        self._broken_at += seconds
         self._tried_at += seconds
         self._heard_at += seconds
         self._failed_at += seconds
-        self._paid += seconds
         self._next_away += seconds
         self._strayed_at += seconds
         self._lower -= seconds

@@ -1,11 +1,11 @@
 """Ledgers in Postgres: for many machines that share a database already.
 
 A ledger is a row of the table ``headway_limits``, which is made where it is missing. A call locks
-its row, steps the ledger here, and writes it back: two trips, and nothing that outlasts the
-transaction, so that a pooler may stand between. They are made by libpq itself: with psycopg's
-cursors a call takes three times as much of the processor, while others wait for the row. What the
-server loses in a crash is some newest calls (`synchronous_commit` is off), which the workers tell
-it again.
+its rows, in the order of their names, steps the ledgers here, and writes them back: two trips, and
+nothing that outlasts the transaction, so that a pooler may stand between. They are made by libpq
+itself: with psycopg's cursors a call takes three times as much of the processor, while others wait
+for the row. What the server loses in a crash is some newest calls (`synchronous_commit` is off),
+which the workers tell it again.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from headway.errors import MissingExtra
 from headway.kinds._words import shown
 from headway.providers import InvalidSettings
 from headway.shared.addresses import hidden, ledger_name
-from headway.shared.ledger import seen, step
-from headway.shared.stores import StoreAway
+from headway.shared.ledger import seen, step_all
+from headway.shared.stores import Calls, Replies, StoreAway
 
 try:
     import psycopg
@@ -53,16 +53,14 @@ _BEGIN = (
     "SET LOCAL lock_timeout = '150ms'; SET LOCAL statement_timeout = '200ms'; "
 )
 _CLOCK = "extract(epoch FROM clock_timestamp())::float8"
-# The clock is read when the row is locked: what is selected with it is read before.
+# The clock is read when the rows are locked: what is selected with them is read before.
 _TAKE = (
-    "WITH locked AS MATERIALIZED "
-    "(SELECT state FROM headway_limits WHERE name = %(name)s FOR UPDATE) "
-    f"SELECT state, {_CLOCK} FROM locked"
+    "WITH locked AS MATERIALIZED (SELECT name, state FROM headway_limits WHERE name IN ({names}) "
+    'ORDER BY name COLLATE "C" FOR UPDATE) '
+    f"SELECT name, state, {_CLOCK} FROM locked"
 )
-_INSERT = "INSERT INTO headway_limits VALUES (%(name)s, '') ON CONFLICT (name) DO NOTHING; "
-_UPDATE = (
-    "UPDATE headway_limits SET state = decode('%(state)s', 'hex') WHERE name = %(name)s; COMMIT"
-)
+_INSERT = "INSERT INTO headway_limits VALUES ({name}, '') ON CONFLICT (name) DO NOTHING; "
+_UPDATE = "UPDATE headway_limits SET state = decode('{state}', 'hex') WHERE name = {name}; "
 # Two that make it at once would meet in the catalogue, whatever IF NOT EXISTS says.
 _CREATE = (
     "BEGIN; SELECT pg_advisory_xact_lock(hashtext('headway_limits')); "
@@ -120,9 +118,9 @@ class PostgresStore:
         """The same database, with a connection of its own."""
         return PostgresStore(self.where, self._options)
 
-    async def call(self, name: str, call: dict[str, Any]) -> dict[str, Any]:
-        """Step the ledger `name`."""
-        return await self._in_thread(partial(self._step, _row(name), call))
+    async def call(self, calls: Calls) -> Replies:
+        """Step the ledgers that `calls` names, in one transaction."""
+        return await self._in_thread(partial(self._step, calls))
 
     async def read(self, name: str) -> dict[str, Any] | None:
         """The state of the ledger `name`."""
@@ -185,20 +183,31 @@ class PostgresStore:
         finally:
             self._lock.release()
 
-    def _step(self, name: str, call: dict[str, Any]) -> dict[str, Any]:
+    def _step(self, calls: Calls) -> Replies:
         line = self._opened().connection.pgconn
-        said = {"name": Escaping(line).escape_literal(name.encode()).decode()}
-        found = _done(line.exec_((_BEGIN + _TAKE % said).encode()))
-        if not found.ntuples:
-            found = _done(line.exec_(((_INSERT + _TAKE) % said).encode()))
-        text, clock = found.get_value(0, 0), found.get_value(0, 1)
-        assert text is not None
-        assert clock is not None
-        stored = Escaping().unescape_bytea(text)
-        state, reply = step(self._decoded(stored) if stored else None, call, float(clock))
-        packed = _MARK + zlib.compress(marshal.dumps(state, 4), 1)
-        _done(line.exec_((_UPDATE % {**said, "state": packed.hex()}).encode()))
-        return reply
+        rows = {name: _row(name).encode() for name in calls}
+        said = {row: Escaping(line).escape_literal(row).decode() for row in sorted(rows.values())}
+        take = _TAKE.format(names=", ".join(said.values()))
+        found = _done(line.exec_((_BEGIN + take).encode()))
+        if found.ntuples < len(said):
+            missing = "".join(_INSERT.format(name=each) for each in said.values())
+            found = _done(line.exec_((missing + take).encode()))
+        kept: dict[bytes, bytes] = {}
+        now = 0.0
+        for index in range(found.ntuples):
+            row, text, clock = (found.get_value(index, column) for column in range(3))
+            assert row is not None
+            assert text is not None
+            assert clock is not None
+            kept[row], now = Escaping().unescape_bytea(text), float(clock)
+        before = [self._decoded(old) if (old := kept[row]) else None for row in rows.values()]
+        states, replies = step_all(before, [*calls.values()], now)
+        updates = ""
+        for row, state in zip(rows.values(), states, strict=True):
+            packed = _MARK + zlib.compress(marshal.dumps(state, 4), 1)
+            updates += _UPDATE.format(name=said[row], state=packed.hex())
+        _done(line.exec_((updates + "COMMIT").encode()))
+        return dict(zip(calls, replies, strict=True))
 
     def _read(self, name: str) -> dict[str, Any] | None:
         cursor = self._opened()

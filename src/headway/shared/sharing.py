@@ -1,5 +1,5 @@
-"""One scheduler's part in shared limits: a port and its owner for the whole, and for each key that
-has limits of its own.
+"""One scheduler's part in shared limits: a port for the whole, and one for each key that has limits
+of its own; one owner asks for them all.
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Hashable
+from functools import partial
 
 from headway._core.limits.scope import Scope
 from headway._core.queue.job import Flow
@@ -49,9 +50,9 @@ class Sharing:
         self._shell = shell
         self._options = options
         self._store, self._name = open_store(options.where) if store is None else (store, "limits")
-        self._whole = self._owner(self._name, shell.state.whole, limits, None, adopt)
-        self._keys: dict[Scope, SharedOwner] = {}
-        shell.connect([self._whole])
+        port = self._port(self._name, shell.state.whole, limits, None, adopt)
+        self._owner = SharedOwner(port, self._store, shell.time, self._tell)
+        shell.connect([self._owner])
         shell.state.connect_key = self._connect
         shell.leave = self.leave
 
@@ -62,56 +63,54 @@ class Sharing:
 
     async def leave(self) -> None:
         """Give back what is held, and close the store."""
-        for owner in [self._whole, *self._keys.values()]:
-            await owner.leave()
-        await self._store.aclose()
+        await self._owner.leave()
+        await self._owner.store.aclose()
 
-    def _owner(
+    def _port(
         self,
         name: str,
         scope: Scope,
         limits: Limits,
         flow: Flow | None,
         adopt: Callable[[Limits], None],
-    ) -> SharedOwner:
+    ) -> SharedPort:
         shell = self._shell
-        waiting = shell.state.waiting
-        port = SharedPort(
+        return SharedPort(
             name,
             scope,
             limits,
-            queued=(lambda: waiting.queue.size) if flow is None else (lambda: _size(flow)),
+            queued=self._queued if flow is None else partial(_size, flow),
             adopt=adopt,
             weight=self._options.weight,
             away=self._options.away,
             wall=lambda: time.time() - shell.clock(),
             where=self._store.where + name[len(self._name) :],
         )
-        key = None if flow is None else flow.key
-        return SharedOwner(port, self._store, shell.time, lambda: self._tell(port, key))
+
+    def _queued(self) -> int:
+        """How many jobs may start soon, as far as the limits of keys go."""
+        return self._owner.waiting(self._shell.state.waiting.queue.size)
 
     def _connect(self, flow: Flow) -> None:
         """`flow` has limits of its own, which are shared too."""
         scope = flow.limits
         assert scope is not None
-        owner = self._owner(
+        port = self._port(
             f"{self._name}/{_name_of(flow.key)}",
             scope,
             scope.stated,
             flow,
             lambda limits: scope.retune(limits, self._shell.time()),
         )
-        scope.ports = (owner.port,)
-        self._keys = {each: old for each, old in self._keys.items() if each.ports}
-        self._keys[scope] = owner
-        self._shell.attend(owner, flow)
+        scope.ports = (port,)
+        self._owner.attend(port, partial(self._shell.answered, flow))
 
-    def _tell(self, port: SharedPort, key: Hashable) -> None:
+    def _tell(self, port: SharedPort) -> None:
         """Make events of what has happened to a port."""
         news, port.happened = port.happened, []
         now = self._shell.time()
         self._shell.state.events.extend(
-            SharedChanged(now, key, self._store.where, what, why) for what, why in news
+            SharedChanged(now, port.scope.key, self._store.where, what, why) for what, why in news
         )
 
 

@@ -32,8 +32,8 @@ from headway.hooks.watch.folders import state_folder
 from headway.kinds._words import shown
 from headway.providers import InvalidSettings
 from headway.shared.addresses import no_name
-from headway.shared.ledger import seen, step
-from headway.shared.stores import StoreAway
+from headway.shared.ledger import seen, step_all
+from headway.shared.stores import Calls, Replies, StoreAway
 
 try:
     import fcntl
@@ -137,9 +137,9 @@ class SqliteStore:
         """The same file, opened anew."""
         return SqliteStore(self.path, self.where, self.name)
 
-    async def call(self, name: str, call: dict[str, Any]) -> dict[str, Any]:
-        """Step the ledger `name`."""
-        return await self._soon(partial(self._step, name, call))
+    async def call(self, calls: Calls) -> Replies:
+        """Step the ledgers that `calls` names, in one transaction."""
+        return await self._soon(partial(self._step, calls))
 
     async def read(self, name: str) -> dict[str, Any] | None:
         """The state of the ledger `name`."""
@@ -252,17 +252,14 @@ class SqliteStore:
         fixes = {"SQLITE_FULL": _FREE, "SQLITE_BUSY": _LET_GO, "SQLITE_LOCKED": _LET_GO}
         return StoreAway(f"{self.where}: {error}", fixes.get(code, _MEND))
 
-    def _step(
-        self, name: str, call: dict[str, Any], connection: sqlite3.Connection
-    ) -> dict[str, Any]:
-        row = connection.execute("SELECT state FROM headway WHERE name = ?", (name,)).fetchone()
-        state = None if row is None else _decoded(row[0])
-        state, reply = step(state, call, time.monotonic())
-        connection.execute(
+    def _step(self, calls: Calls, connection: sqlite3.Connection) -> Replies:
+        before = [self._read(name, connection) for name in calls]
+        states, replies = step_all(before, [*calls.values()], time.monotonic())
+        connection.executemany(
             "INSERT OR REPLACE INTO headway VALUES (?, ?)",
-            (name, marshal.dumps(state, 4)),
+            zip(calls, (marshal.dumps(state, 4) for state in states), strict=True),
         )
-        return reply
+        return dict(zip(calls, replies, strict=True))
 
     def _read(self, name: str, connection: sqlite3.Connection) -> dict[str, Any] | None:
         row = connection.execute("SELECT state FROM headway WHERE name = ?", (name,)).fetchone()

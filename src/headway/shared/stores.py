@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeAlias
 
-__all__ = ["Store", "StoreAway"]
+__all__ = ["Calls", "Replies", "Store", "StoreAway"]
+
+Calls: TypeAlias = Mapping[str, dict[str, Any]]
+"""The calls of one worker, each under the name of its ledger."""
+
+Replies: TypeAlias = dict[str, dict[str, Any]]
+"""The replies to `Calls`, under the same names."""
 
 
 class StoreAway(Exception):
@@ -25,9 +32,9 @@ class Store(Protocol):
     where: str
     """What to call it in messages: an address without credentials."""
 
-    async def call(self, name: str, call: dict[str, Any]) -> dict[str, Any]:
-        """Step the ledger `name`. Raises `StoreAway` where there is no reply, `InvalidSettings`
-        where there will be none until somebody mends it.
+    async def call(self, calls: Calls) -> Replies:
+        """Step the ledgers that `calls` names, all of them or none. Raises `StoreAway` where there
+        is no reply, `InvalidSettings` where there will be none until somebody mends it.
         """
         ...
 

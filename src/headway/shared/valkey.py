@@ -1,8 +1,9 @@
 """Ledgers in Valkey or Redis, alone or a cluster: for many machines.
 
 A call is one script, ``ledger.lua``, which the server runs by itself: nothing is held between two
-trips, and no two calls meet. A ledger is one key, ``headway:{name}``, which the server forgets
-eight days after the last call, and later where a quota lasts longer.
+trips, and no two calls meet. A ledger is one key, ``headway:{name}``, and that of a key of jobs
+``headway:{name}/key``, on the same server of a cluster. The server forgets it eight days after the
+last call, and later where a quota lasts longer.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from headway.kinds._words import shown
 from headway.providers import InvalidSettings
 from headway.shared.addresses import hidden, ledger_name, parameters
 from headway.shared.ledger import seen
-from headway.shared.stores import StoreAway
+from headway.shared.stores import Calls, Replies, StoreAway
 
 try:
     import redis
@@ -134,11 +135,11 @@ class ValkeyStore:
         """The same server, with a connection of its own."""
         return ValkeyStore(self.where, self._options, cluster=self._cluster)
 
-    async def call(self, name: str, call: dict[str, Any]) -> dict[str, Any]:
-        """Step the ledger `name`."""
-        answer = await self._in_thread(partial(self._run, name, json.dumps(call)))
-        reply: dict[str, Any] = _decoded(answer)
-        return reply
+    async def call(self, calls: Calls) -> Replies:
+        """Step the ledgers that `calls` names, in one script."""
+        texts = [json.dumps(call) for call in calls.values()]
+        answers = await self._in_thread(partial(self._run, [*calls], texts))
+        return {name: _decoded(each) for name, each in zip(calls, answers, strict=True)}
 
     async def read(self, name: str) -> dict[str, Any] | None:
         """The state of the ledger `name`."""
@@ -189,23 +190,23 @@ class ValkeyStore:
         finally:
             self._lock.release()
 
-    def _run(self, name: str, text: str) -> Any:
+    def _run(self, names: list[str], texts: list[str]) -> Any:
         client: Any = self._opened()
-        key = _key(name)
+        given = (len(names), *map(_key, names), *texts)
         try:
-            return client.evalsha(_DIGEST, 1, key, text)
+            return client.evalsha(_DIGEST, *given)
         except NoScriptError:
-            return client.eval(SCRIPT, 1, key, text)
+            return client.eval(SCRIPT, *given)
 
     def _look(self, name: str) -> tuple[Any, list[bytes]]:
         """The state, and the time of the server that has it."""
         client: Any = self._opened()
-        return self._run(name, ""), client.eval(_CLOCK, 1, _key(name))
+        return self._run([name], []), client.eval(_CLOCK, 1, _key(name))
 
     def _names(self) -> list[str]:
         client: Any = self._opened()
-        found = [_name(key) for key in client.scan_iter(match=f"{_KEY}*}}", count=1000)]
-        return sorted(set(found))
+        found = {key: _name(key) for key in client.scan_iter(match=f"{_KEY}*", count=1000)}
+        return sorted(name for key, name in found.items() if _key(name) == key)
 
     def _reset(self, name: str) -> bool:
         client: Any = self._opened()
@@ -386,11 +387,19 @@ def _flag(given: dict[str, str], name: str, here: str, otherwise: bool = False) 
 
 
 def _key(name: str) -> bytes:
-    return f"{_KEY}{name}}}".encode("utf-8", "surrogatepass")
+    """The key of a ledger. What comes before a slash, of which the name of a key's ledger has one
+    more, stands in braces: a cluster keeps what has the same there on one server.
+    """
+    slash = name.find("/", 1)
+    tag, rest = (name, "") if slash < 0 else (name[:slash], name[slash:])
+    tag = tag.replace("%", "%25").replace("}", "%7D")
+    return f"{_KEY}{tag}}}{rest}".encode("utf-8", "surrogatepass")
 
 
 def _name(key: bytes) -> str:
-    return key.decode("utf-8", "replace")[len(_KEY) : -1]
+    """The name whose ledger is kept under `key`; where none is, that of another key."""
+    tag, _, rest = key.decode("utf-8", "replace")[len(_KEY) :].partition("}")
+    return tag.replace("%7D", "}").replace("%25", "%") + rest
 
 
 def _decoded(text: bytes | str) -> Any:

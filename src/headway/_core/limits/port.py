@@ -8,7 +8,6 @@ in the core waits, and the limit takes part in the one step in which all limits 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from headway._core.counters import SharedStatistics
@@ -33,28 +32,10 @@ class Port:
     for, and not before `ask_at`.
     """
 
-    __slots__ = ("_wanted", "allowance", "ask_at", "on_wish")
-
     def __init__(self) -> None:
         self.allowance = 0
-        self._wanted = 0
+        self.wanted = 0
         self.ask_at = -INFINITY
-        self.on_wish: Callable[[], object] | None = None  # told when it may want anything
-
-    @property
-    def wanted(self) -> int:
-        """How many starts are to be asked for."""
-        return self._wanted
-
-    @wanted.setter
-    def wanted(self, starts: int) -> None:
-        self._wanted = starts
-
-    def nudge(self) -> bool:
-        """Its owner is being asked, and something has changed: what is wanted may be due sooner.
-        Whether anything is wanted still.
-        """
-        return self.wanted > 0
 
     def ready_at(self, cost: float, now: float, *, slots: bool = True) -> float:
         """The moment from which an attempt of `cost` tokens may start: infinity until more is
