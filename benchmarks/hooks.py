@@ -30,13 +30,19 @@ from overhead import Job, measure, noop
 from prometheus_client import CollectorRegistry, generate_latest
 
 from headway import Scheduler
+from headway.events import Event, Finished
 from headway.hooks.opentelemetry import OpenTelemetry, observe
 from headway.hooks.prometheus import SchedulerCollector
 from headway.hooks.structlog import StructLog
 
 MOST = 2.0  # microseconds a job: issue 12
 FREE = ("Prometheus' collector", "OpenTelemetry's observe()", "StructLog")
-HELD = (*FREE, "a sink that does nothing")
+HELD = (
+    *FREE,
+    "OpenTelemetry(), no SDK",
+    "a sink that does nothing, of ends alone",
+    "a sink that does nothing",
+)
 
 Made: TypeAlias = tuple[Scheduler, Callable[[], object], Job]
 """A scheduler with its hook, what asks or ends that, and the job."""
@@ -74,6 +80,19 @@ def logged(concurrency: int) -> Made:
 
 def listened(concurrency: int) -> Made:
     return Scheduler(concurrency=concurrency, on_event=lambda event: None), lambda: None, noop
+
+
+class Ends:
+    """Is told of the ends of jobs, and does nothing."""
+
+    wants = frozenset({Finished})
+
+    def __call__(self, event: Event) -> None:
+        """Do nothing."""
+
+
+def ended(concurrency: int) -> Made:
+    return Scheduler(concurrency=concurrency, on_event=Ends()), lambda: None, noop
 
 
 def unsampled(concurrency: int) -> Made:
@@ -129,6 +148,7 @@ CONTENDERS: dict[str, Callable[[int], Made]] = {
     "OpenTelemetry's observe()": observed,
     "StructLog": logged,
     "a sink that does nothing": listened,
+    "a sink that does nothing, of ends alone": ended,
     "OpenTelemetry(), no SDK": unsampled,
     "the SDK by hand: two spans, two histograms": by_hand,
     "OpenTelemetry(), the SDK's spans and histograms": traced,

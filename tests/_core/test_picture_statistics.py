@@ -44,7 +44,7 @@ async def test_it_is_a_line_in_a_notebook() -> None:
         "<Statistics: 0 queued, 0 in flight, 0 sent, 0 succeeded, 0 failed, 0 refused>"
     )
     async with scheduler.lease(), anyio.create_task_group() as group:
-        group.start_soon(scheduler.submit, ask)
+        group.start_soon(lambda: scheduler.submit(ask))
         await anyio.wait_all_tasks_blocked()
         shown = repr(scheduler.statistics())
         assert shown.startswith(

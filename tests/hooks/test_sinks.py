@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 import trio
 
-from headway import Scheduler
+from headway import InvalidArgument, Scheduler
 from headway.events import Event, Finished, Queued, Started
 from headway.hooks import sinks
 from headway.hooks.log import Log
@@ -65,6 +65,29 @@ async def test_a_call_that_starts_at_once_is_told_of_before_it_ends(limits: Any,
         async with lease:
             await call(1)
     assert meanwhile == [[Queued, Started]]
+
+
+async def test_a_sink_gets_what_it_wants_and_nothing_else_is_made() -> None:
+    class Ends:
+        def __init__(self, *wants: type[Event]) -> None:
+            self.wants = {*wants}
+            self.told: list[Event] = []
+
+        def __call__(self, event: Event) -> None:
+            self.told.append(event)
+
+    ends, starts, every = Ends(Finished), Ends(Started), Ends(Event)
+    for given in ([ends], [starts, ends]):
+        async with Scheduler(on_event=given) as scheduler:
+            await scheduler.submit(ask, 1)
+        assert scheduler._shell.state._traces_starts is (starts in given)
+    assert [*map(type, ends.told)] == [Finished, Finished]
+    assert [*map(type, starts.told)] == [Started]
+    async with Scheduler(on_event=every) as scheduler:
+        await scheduler.submit(ask, 1)
+    assert [*map(type, every.told)] == [Queued, Started, Finished]
+    with pytest.raises(InvalidArgument, match=r"has 3 in its wants, which is no event\. Fix: want"):
+        Scheduler(on_event=Ends(3))  # type: ignore[arg-type]
 
 
 async def test_no_sink_runs_in_the_task_that_polls(anyio_backend_name: str) -> None:

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias, cast
 from headway._core.refusals.retry import Retry
 from headway._runtime.calls import check_plain_function, checked_tokens
 from headway.errors import InvalidArgument, InvalidLimit
-from headway.hooks.sinks import Sink
+from headway.events import Event
+from headway.hooks.sinks import Sink, stated_wants
 from headway.kinds._words import shown
 from headway.rates import Limits, is_number
 
@@ -151,7 +152,9 @@ _HOW_TO_LISTEN = "on_event=print, or a def that hands events on, say to a queue'
 
 
 def read_sinks(on_event: object) -> tuple[Sink, ...]:
-    """The sinks of `on_event`: none, one or several. Raises `InvalidArgument` for none."""
+    """The sinks of `on_event`: none, one or several. Raises `InvalidArgument` for what is none, and
+    for one that wants what is no event.
+    """
     if on_event is None:
         return ()
     several = isinstance(on_event, Iterable) and not (
@@ -160,6 +163,12 @@ def read_sinks(on_event: object) -> tuple[Sink, ...]:
     sinks = tuple(cast("Iterable[Sink]", on_event)) if several else (cast("Sink", on_event),)
     for sink in sinks:
         check_plain_function(sink, "on_event", _HOW_TO_LISTEN)
+        for kind in stated_wants(sink) or ():
+            if not (isinstance(kind, type) and issubclass(kind, Event)):
+                raise InvalidArgument(
+                    f"on_event={shown(sink)} has {shown(kind)} in its wants, which is no event",
+                    fix="wants = {events.Finished}, of the classes of headway.events.",
+                )
     return sinks
 
 

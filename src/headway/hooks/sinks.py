@@ -1,8 +1,10 @@
 """Events on their way to those who listen: handed on in order, and never waited for.
 
-A sink is any callable that takes an event. None of them runs in the task that polls, which only
-hands events on: the event loop calls the sinks at its next turn. One that raises is told of once,
-and goes on getting events. So is one that is slow, for the event loop stands still meanwhile.
+A sink is any callable that takes an event. One that has a set of events' classes as `wants` gets
+those alone, and what nobody wants of a job is not made. None of them runs in the task that polls,
+which only hands events on: the event loop calls the sinks at its next turn. One that raises is told
+of once, and goes on getting events. So is one that is slow, for the event loop stands still
+meanwhile.
 """
 
 from __future__ import annotations
@@ -10,16 +12,15 @@ from __future__ import annotations
 import logging
 import time
 from asyncio import CancelledError
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from contextlib import AbstractContextManager
 from typing import TypeAlias
 
 from headway.events import Event
 from headway.hooks.around import Around, Hook
-from headway.hooks.log import Log
 from headway.kinds._words import counted, duration, shown, with_fix
 
-__all__ = ["Sink", "Sinks", "wanted"]
+__all__ = ["Sink", "Sinks", "stated_wants", "wanted"]
 
 logger = logging.getLogger("headway")
 
@@ -40,7 +41,14 @@ def _wants(sink: Sink) -> frozenset[type[Event]] | None:
     """The events that `sink` is told of; None for all."""
     if isinstance(sink, Hook) and sink.idle():
         return frozenset()
-    return sink.wants if isinstance(sink, Log | Hook) else None
+    wants = stated_wants(sink)
+    return None if wants is None or Event in wants else frozenset(wants)
+
+
+def stated_wants(sink: Sink) -> Set[type[Event]] | None:
+    """The events that `sink` says it wants to be told of; None where it says nothing."""
+    wants: object = getattr(sink, "wants", None)
+    return wants if isinstance(wants, Set) else None
 
 
 class Sinks:
@@ -123,10 +131,12 @@ class Sinks:
         """Call every sink with what waits."""
         try:
             while events := self._next():
+                kinds = {*map(type, events)}
                 for number, wants in enumerate(self._wants):
+                    if wants is not None and wants.isdisjoint(kinds):
+                        continue
                     wanted = events if wants is None else [e for e in events if type(e) in wants]
-                    if wanted:
-                        self._call(number, wanted)
+                    self._call(number, wanted)
         except BaseException:  # an interrupt, between two sinks
             self._stop()
             raise
