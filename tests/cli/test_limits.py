@@ -42,7 +42,7 @@ def test_names_looks_and_a_reset() -> None:
     looked = headway("acme {1}")
     assert looked.startswith("'acme {1}': 6000/min\n  what binds: nothing\n")
     (found,) = json.loads(headway("acme {1}", "--json"))
-    assert found["limits"] == "6000/min"
+    assert (found["name"], found["limits"]) == ("acme {1}", "6000/min")
     assert len(found["workers"]) == 1
     assert headway("acme {1}", "--reset") == "forgotten: 'acme {1}'\n"
     assert headway("acme {1}", "--reset") == "nothing is kept at 'acme {1}'\n"

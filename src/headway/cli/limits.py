@@ -57,7 +57,9 @@ def limits(
             gone = anyio.run(store.reset, name)
             tell(f"forgotten: {store.where}" if gone else f"nothing is kept at {store.where}")
         elif as_json:
-            tell(json.dumps([each.as_dict() for each in anyio.run(_look, store, name)]))
+            called = store.where if "://" in where else where  # what a program compares
+            looked = anyio.run(_look, store, name, called)
+            tell(json.dumps([each.as_dict() for each in looked]))
         else:
             _show(store, name)
     except StoreAway as away:
@@ -66,8 +68,8 @@ def limits(
         raise refused(error) from None
 
 
-async def _look(store: "Store", name: str) -> "list[LedgerView]":
-    """The ledger `name`, then those of its keys."""
+async def _look(store: "Store", name: str, called: str) -> "list[LedgerView]":
+    """The ledger `name`, which is `called` so, then those of its keys."""
     from headway.shared.view import view_of
 
     found = []
@@ -75,8 +77,7 @@ async def _look(store: "Store", name: str) -> "list[LedgerView]":
         if each == name or each.startswith(name + "/"):
             state = await store.read(each)
             if state is not None:
-                shown = store.where + each[len(name) :]
-                found.append(view_of(shown, state))
+                found.append(view_of(called + each[len(name) :], state))
     return found
 
 
@@ -92,7 +93,7 @@ def _show(store: "Store", name: str) -> None:
     from headway.shared.stores import StoreAway
 
     def text() -> str:
-        found = anyio.run(_look, store, name)
+        found = anyio.run(_look, store, name, store.where)
         if not found:
             return f"nothing is kept at {store.where}: no worker has shared limits there yet"
         return "\n".join(line for each in found for line in each.lines())
