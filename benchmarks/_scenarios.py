@@ -230,7 +230,7 @@ _TOLD = Limits(Rate(10, per=1))
 _MOST_STATIC = 0.001  # of what is sent
 
 
-def best_static(algorithm: str, delay: float, sends: int = 18_000) -> float:
+def best_static(algorithm: str, delay: float, sends: int) -> float:
     """Successes a second of the fastest even pace of which 10 a second refuse at most a thousandth,
     where requests take `delay` seconds, give or take half.
     """
@@ -253,9 +253,12 @@ def best_static(algorithm: str, delay: float, sends: int = 18_000) -> float:
     return slow * accepted(slow)
 
 
-def scenarios() -> list[Scenario]:
-    """Those of the table. The static paces of some are searched for, which takes seconds."""
-    return [
+def scenarios(seconds: float) -> list[Scenario]:
+    """Those of the table, for so many seconds, of an hour at most. The static paces of some are
+    searched for, in as much time as these have: for half an hour it takes seconds.
+    """
+    sends = round(18_000 * min(1.0, seconds / HOUR))  # 10 a second
+    those = [
         Scenario("D, all of it called requests", _both, median=in_turn, says="requests",
                  least=6.4, most=0.004),
         Scenario("D, told 10/s", _both, told=_TOLD, median=in_turn, says="requests"),
@@ -265,7 +268,7 @@ def scenarios() -> list[Scenario]:
             Scenario(f"told right, {algorithm}, {ms} ms", lambda a=algorithm: windows(a, 10, 1),
                      told=_TOLD, seconds=1800, skip=300, median=lambda now: 1.0, refused_after=0.0,
                      delay=ms / 1000, most=0.001 if ms > 10 else 0.0,
-                     least=0.98 * best_static(algorithm, ms / 1000) if ms > 10 else 9.7)
+                     least=0.98 * best_static(algorithm, ms / 1000, sends) if ms > 10 else 9.7)
             for algorithm in ALGORITHMS[:4] for ms in (10, 25, 50, 100)
             if (algorithm, ms) != ("exact counter", 10)  # the pace of a stated limit is a floor's
         ),
@@ -292,6 +295,7 @@ def scenarios() -> list[Scenario]:
         Scenario("3 in flight", lambda: slots(3)),
         Scenario("a limit that falls each night, 10 and 2/s", lambda: Bucket(nights, 10)),
     ]  # fmt: skip
+    return [each.for_seconds(seconds) for each in those]
 
 
 FALL = Scenario("10, 4, 10/s by thirds", lambda: Bucket(thirds, 10))

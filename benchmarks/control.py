@@ -313,8 +313,7 @@ def settle(seeds: int, seconds: float) -> tuple[str, list[str], bool]:
     """The servers of `_scenarios`: a table, a line for each target, whether all were met."""
     lines: list[list[str]] = []
     checks: list[tuple[str, float, str, float]] = []
-    for whole in scenarios():
-        scenario = whole.for_seconds(seconds)
+    for scenario in scenarios(seconds):
         runs = [drive(scenario, seed) for seed in range(seeds)]
         goodput, refused = fmean(r.goodput for r in runs), fmean(r.refused for r in runs)
         worst = max(r.refused for r in runs)
