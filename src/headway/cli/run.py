@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -241,17 +241,24 @@ def run(
         raise typer.Exit(_run(begin, asked, as_json, caught))
 
 
-class _Asked(NamedTuple):
+class _Asked:
     """The run that was asked for."""
 
-    source: str
-    output: str | None
-    options: "RunOptions"
-    limits: Limits
-    shared: str | None
-    provider: str | None
-    base_url: str | None
-    headers: list[str] | None
+    # A tuple with names, or a dataclass, would be made anew at each start, of any command.
+    def __init__(
+        self,
+        source: str,
+        output: str | None,
+        how: "RunOptions",
+        limits: Limits,
+        shared: str | None,
+        provider: str | None,
+        base_url: str | None,
+        headers: list[str] | None,
+    ) -> None:
+        self.source, self.output, self.options = source, output, how
+        self.limits, self.shared = limits, shared
+        self.provider, self.base_url, self.headers = provider, base_url, headers
 
     @property
     def endpoint(self) -> "Endpoint":
