@@ -46,6 +46,7 @@ MOST_REFUSED = 15  # of 1,000 jobs, in the mean of the phases
 LEAST_SHARE = 0.92  # of the ideal, in the mean of each algorithm
 CHECKED_FROM = 2.0  # seconds: to wait for a whole second is to lose a whole window of one second
 CONCURRENCY = 32
+APART = 0.5  # seconds: to begin so many calls holds the loop, and what the others have begun
 TOLD = 2.0  # times the limit that is enforced
 HINTS = ("hint", "no hint")
 PHASES = {  # parts of a window that are over when the first call comes
@@ -172,6 +173,7 @@ def measure(rate: Rate, jobs: int) -> dict[tuple[str, str], list[Run]]:
         async with asyncio.TaskGroup() as group:
             for run in runs:
                 group.create_task(call_all(root, run, told, jobs))
+                await asyncio.sleep(APART)
 
     for hint in HINTS:
         for turn in range(max(map(len, PHASES.values()))):

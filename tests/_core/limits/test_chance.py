@@ -63,6 +63,17 @@ def test_so_many_are_excused_and_no_more() -> None:
     assert sum(chance.excuses(20.0, 1.0) for _ in range(100)) < 70  # two and a half for each
 
 
+def test_what_is_excused_tells_the_share_and_is_of_the_row() -> None:
+    chance = Chance()
+    descend(chance, [50.0] * 12)
+    for _ in range(100):
+        chance.met(9.9, 40.0, 1.0)
+    assert chance.share == pytest.approx(0.025, rel=0.05)
+    for _ in range(100):
+        chance.met(9.9, 10.0, 1.0)
+    assert chance.share == 0.03  # more may be a limit
+
+
 def test_after_a_long_quiet_none_is_excused() -> None:
     chance = Chance()
     descend(chance, [50.0] * 12)

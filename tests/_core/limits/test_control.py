@@ -391,6 +391,46 @@ def test_a_stated_rate_that_is_refused_by_chance_is_given_back_and_held() -> Non
     assert min(noisy(sender, 100, 50.0)) > 0.96
 
 
+def test_chance_that_is_known_is_held_wherever_the_rate_is() -> None:
+    sender = Sender(RateControl(), base=0.01)
+    sender.refuse()
+    assert sender.rate.best == 0.0
+    noisy(sender, 14, 0.5)
+    assert sender.rate.best > 0.98  # what is given back was held
+    sender.rate.plateau = sender.rate.factor = 0.6
+    assert noisy(sender, 3, 0.5) == [0.6] * 3
+
+
+def test_a_few_attempts_beside_their_gate_show_no_fall() -> None:
+    rate = RateControl()
+    rate.cut(10.0, 10.0)
+    now = 10.05  # a gate of five intervals
+    for _ in range(6):
+        rate.sent(0.01, now, binding=True)
+        now += 0.01 / rate.factor
+    rate.cut(now, now)
+    assert rate.plateau == pytest.approx(0.98, abs=0.001)
+
+
+def test_a_window_that_began_under_way_is_found_at_the_next_refusal() -> None:
+    sender = Sender(RateControl(), base=0.01)
+    sender.rate.cut(sender.now, sender.now, window=(0.65, 1.7, 2.0))
+    assert sender.rate.plateau == 0.65  # of two windows
+    sender.now += 2.1
+    sender.run(1.5)
+    assert sender.refuse(window=(0.5, 2.0, 2.0)) == 0.5
+    sender.run(10.0)
+    assert sender.refuse(window=(0.45, 2.0, 2.0)) > 0.48  # long after: that window was not full
+    assert not sender.rate.found
+
+
+def test_over_how_long_three_refused_attempts_were_sent() -> None:
+    rate = RateControl()
+    for sent_at, apart in ((3.0, math.inf), (5.0, math.inf), (4.0, 2.0), (4.5, 1.0)):
+        rate.cut(sent_at, 6.0)
+        assert rate.apart == apart
+
+
 def test_a_limit_below_a_rate_that_is_refused_by_chance_is_followed() -> None:
     sender = Sender(RateControl())
     sender.refuse()

@@ -81,6 +81,19 @@ def test_a_refusal_meanwhile_makes_the_probe_count_for_nothing() -> None:
     assert gate.ready_at() == 30.0
 
 
+def test_a_gate_that_pauses_has_no_probe_unless_it_was_shut_already() -> None:
+    gate = Gate()
+    gate.shut_until(10.0, pausing=True)
+    assert gate.ready_at() == 10.0
+    gate.shut_until(12.0, pausing=True)
+    gate.passed("first", 12.0)
+    assert (gate.shut, gate.ready_at()) == (False, -INFINITY)
+    gate.shut_until(20.0)
+    gate.shut_until(20.0, pausing=True)
+    gate.passed("probe", 20.0)
+    assert (gate.probe, gate.ready_at()) == ("probe", 21.0)
+
+
 def test_strikes_of_a_burst_count_once_and_those_of_probes_each() -> None:
     gate = Gate()
     strikes = []

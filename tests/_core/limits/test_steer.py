@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headway import Limits
+from headway._core.counters import Counts
 from headway._core.limits.scope import Scope
 from headway._core.queue.job import Flow, Job
 
@@ -22,3 +23,26 @@ def test_what_a_window_of_tokens_held_is_their_limit() -> None:
     assert opens == pytest.approx(32.0, abs=2.0)  # when the first have left the window
     assert scope.reopens_in("requests", 1000.0, 0, 30.0) == INFINITY  # none are stated
     assert not scope.goes_back_safely("tokens", 1000.0)
+
+
+@pytest.mark.parametrize(
+    ("refused", "in_flight", "alone", "opens"),
+    [
+        ((1.0, 2.0), 50, True, 0.05),  # nobody knows yet
+        ((1.0, 2.0, 3.0), 50, True, 0.02),
+        ((1.0, 2.0, 3.0), 5, False, 0.02),  # few others are under way, whose answers would tell
+        ((1.0, 2.96, 2.98, 3.0), 50, False, 0.05),  # three of five
+    ],
+    ids=["the first", "alone", "few", "together"],
+)
+def test_a_refusal_that_comes_alone_pauses_a_fast_rate_for_a_moment(
+    refused: tuple[float, ...], in_flight: int, alone: bool, opens: float
+) -> None:
+    counts = Counts()
+    counts.in_flight = in_flight
+    scope = Scope(Limits("100/s"), counts=counts)
+    for sent_at in refused:
+        scope.cut_rate(sent_at, sent_at + 0.01, 100.0, probe=False)
+    assert scope.refused_alone("requests", 0.0) is alone
+    assert scope.reopens_in("requests", 0.0, 0, 3.1) == pytest.approx(opens, rel=0.1)
+    assert scope.reopens_in("requests", 0.0, 1, 3.1) == pytest.approx(0.15, rel=0.01)

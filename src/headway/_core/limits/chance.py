@@ -15,6 +15,7 @@ _ROW, _LOWER = 8.0, 3.0  # refusals at least, in all and in the lower half
 _LEAST, _MOST = 0.01, 0.03  # of what is accepted: less is borne, and more may be a limit
 _AS_OFTEN = 0.5  # in the lower half, of the share in the upper one
 _EXCUSED = 1.5  # times the share that is chance
+_KEPT = 0.98  # of what was counted, at each refusal more
 _SPARE = 3.0  # refusals that may come at once
 _OVER = 10.0  # times as many attempts without one: the server is well again
 
@@ -25,10 +26,11 @@ class Chance:
     Units are those of the rate's control: what `taken` counts is what was accepted.
     """
 
-    __slots__ = ("_lower", "_spare", "_top", "_upper", "share")
+    __slots__ = ("_lately", "_lower", "_spare", "_top", "_upper", "share")
 
     def __init__(self) -> None:
         self.share = 0.0
+        self._lately = 0.0, 0.0  # units refused and accepted, which fade
         self._spare = 0.0  # units that may be refused
         self.begin()
 
@@ -52,6 +54,21 @@ class Chance:
         self._spare -= unit
         return True
 
+    def met(self, rate: float, taken: float, unit: float) -> None:
+        """A refusal of an attempt of `unit`, which is excused, after `taken` at `rate` since the
+        one before: it is of the row, and of the share that is chance.
+        """
+        self._count(rate, taken, unit)
+        refused, accepted = self._lately
+        self._lately = _KEPT * refused + unit, _KEPT * accepted + taken
+        self.share = min(_MOST, max(_LEAST, self._lately[0] / self._lately[1]))
+
+    def _count(self, rate: float, taken: float, unit: float) -> None:
+        if rate > _HALF_DOWN * self._top:
+            self._upper = self._upper[0] + unit, self._upper[1] + taken
+        else:
+            self._lower = self._lower[0] + unit, self._lower[1] + taken
+
     def given_back(self, before: float, after: float, taken: float, unit: float) -> float:
         """A refusal of an attempt of `unit`, after `taken` since the one before, moved the rate
         from `before` to `after`. The rate to go on at: that of the row's beginning, where the row
@@ -61,10 +78,7 @@ class Chance:
             self.begin(after if after < _STEP * before else before)
             return after
         top = self._top
-        if before > _HALF_DOWN * top:
-            self._upper = self._upper[0] + unit, self._upper[1] + taken
-        else:
-            self._lower = self._lower[0] + unit, self._lower[1] + taken
+        self._count(before, taken, unit)
         if after > _DOWN * top:
             return after
         (more, most), (refused, accepted) = self._upper, self._lower
@@ -75,4 +89,5 @@ class Chance:
         if not (enough and alike and _LEAST <= share <= _MOST):
             return after
         self.share, self._spare = share, _SPARE * unit
+        self._lately = more + refused, most + accepted
         return top

@@ -64,6 +64,7 @@ _DEEPEST = 0.6  # of a plateau, in one step
 # be its burst, which is less, or more.
 _LEAST_FOUND, _MOST_FOUND = 0.4, 0.8
 _AS_MANY = 1.2  # times
+_ANEW = 2.0  # windows
 # Of a stated rate that is refused before its first window is over, though not at once.
 _EARLY, _LEAST_EARLY = 0.5, 0.1
 _MANY = 60.0  # attempts from which on what was accepted tells more than a step
@@ -82,9 +83,9 @@ class RateControl:
     __slots__ = (
         "_at", "_before", "_bound", "_calm", "_chance", "_cut_at", "_early", "_fallback",
         "_fell_at", "_former", "_full_until", "_grown", "_hold", "_known", "_proven",
-        "_refused_probe", "_searching", "_short", "_since", "_strikes", "_taken", "_time", "_unit",
-        "_unsettled", "_wall_since", "_walled_at", "_walls", "_whole", "ceiling", "factor",
-        "follows", "found", "plateau", "walled",
+        "_refused_at", "_refused_probe", "_searching", "_short", "_since", "_strikes", "_taken",
+        "_time", "_unit", "_unsettled", "_wall_since", "_walled_at", "_walls", "_whole", "apart",
+        "ceiling", "factor", "follows", "found", "plateau", "walled",
     )  # fmt: skip
 
     def __init__(self, factor: float = 1.0, ceiling: float = 1.0) -> None:
@@ -115,6 +116,9 @@ class RateControl:
         self._wall_since = -INFINITY
         self._walled_at = 0.0  # the factor that met it
         self._cut_at = -INFINITY
+        # When the two attempts were sent that were refused last.
+        self._refused_at = (-INFINITY, -INFINITY)
+        self.apart = INFINITY  # seconds over which the three were sent that were
         self._since = -INFINITY  # when the attempt was sent whose refusal began the cycle
         self._grown = 0.0  # seconds that counted since
         self._at = -INFINITY
@@ -182,6 +186,8 @@ class RateControl:
         the factor of which one window of the stated rate was full then, for how many seconds
         anything was sent in it, and its length.
         """
+        three = (*self._refused_at, sent_at)
+        self.apart, self._refused_at = max(three) - min(three), three[1:]
         # What is refused within a window of the one that showed the limit met that same one.
         if sent_at <= max(self._cut_at, self._full_until):
             if sent_at > self._since:
@@ -218,7 +224,9 @@ class RateControl:
             if mixed or not self._by_window(taken, filled, seen, span, now):
                 self._step_back(taken if followed else INFINITY, time, now, filled)
             if followed and held > _NEAR * self.ceiling:
-                self.plateau = self._chance.given_back(held, self.plateau, taken, self._unit)
+                lowered = self.plateau
+                self.plateau = self._chance.given_back(held, lowered, taken, self._unit)
+                self._unsettled = self._unsettled and self.plateau == lowered
         self._taken, self._time = after, late
         self._searching = False
         self.plateau = max(_LEAST * min(1.0, self.ceiling), self.plateau)
@@ -232,13 +240,14 @@ class RateControl:
 
     def _is_chance(self, taken: float) -> bool:
         """Whether a refusal, after `taken` units since the one before, is about no limit: then the
-        plateau is held as if there was none. Near a stated ceiling alone: elsewhere what comes as
-        often at a lower rate may be a rival's.
+        plateau is held as if there was none. It is told near a stated ceiling alone: elsewhere
+        what comes as often at a lower rate may be a rival's.
         """
-        if not self._is_near() or self._fallback:
+        if self._fallback:
             return False
         if not self._chance.excuses(taken, self._unit):
             return False
+        self._chance.met(self.plateau, taken, self._unit)
         self._strikes = 0
         self._walls = self._refused_probe = False
         return True
@@ -264,7 +273,12 @@ class RateControl:
         if self.follows:
             held = taken / span if first and span and not self._fallback else 0.0
             found = first / _AS_MANY < held < first * _AS_MANY
-            filled = _BELOW_MEASURE * held
+            # What was found in a window that began anew under way was that of two.
+            newly = self._known and now < self._full_until + _ANEW * span
+            if not found and newly and _LEAST_FOUND <= filled / self.plateau < _BELOW_MEASURE:
+                found = True
+            else:
+                filled = _BELOW_MEASURE * held
         else:
             found = _LEAST_FOUND * self.factor <= filled < _MOST_FOUND * self.factor
             if not found and seen < span and filled >= _LEAST_EARLY:
@@ -334,7 +348,7 @@ class RateControl:
         """Whether what was accepted since the last refusal shows that the limit is far below."""
         if self._unsettled and not near:
             return True
-        if self._unsettled and taken < _FAR_BELOW * self.plateau * time:
+        if self._unsettled and taken + self._unit < _FAR_BELOW * self.plateau * time:
             return True
         return self._short != 1 and taken + self._unit < _FALL * self.plateau * time
 
@@ -435,6 +449,7 @@ class RateControl:
     def shift(self, seconds: float) -> None:
         """Move to another clock, which shows `seconds` more."""
         self._cut_at += seconds
+        self._refused_at = (self._refused_at[0] + seconds, self._refused_at[1] + seconds)
         self._full_until += seconds
         self._since += seconds
         self._fell_at += seconds

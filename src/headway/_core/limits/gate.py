@@ -22,8 +22,8 @@ _LEAST_PATIENCE = 0.25
 class Gate:
     """Open, shut until `opens`, or waiting for the answer of `probe`."""
 
-    __slots__ = ("_follow_at", "ajar", "cautious", "for_slot", "opens", "probe", "round_trip",
-                 "shut", "strikes", "until_slot")  # fmt: skip
+    __slots__ = ("_follow_at", "ajar", "cautious", "for_slot", "opens", "pausing", "probe",
+                 "round_trip", "shut", "strikes", "until_slot")  # fmt: skip
 
     def __init__(self) -> None:
         self.shut = False
@@ -34,6 +34,7 @@ class Gate:
         self.strikes = 0  # refusals since the gate was last open
         self.cautious = False  # an outage: the rest wait for the probe's answer
         self.ajar = False  # the rest do not wait for the probe: what they go at is known to be safe
+        self.pausing = False  # it is open again when its time has come, and nobody goes first
         self.round_trip = PROBE_PATIENCE  # seconds that refusals take
         self._follow_at = INFINITY
 
@@ -67,11 +68,12 @@ class Gate:
         else:
             self.round_trip = max(seconds, 0.8 * self.round_trip + 0.2 * seconds)
 
-    def shut_until(self, moment: float, *, ajar: bool = False) -> None:
+    def shut_until(self, moment: float, *, ajar: bool = False, pausing: bool = False) -> None:
         """Shut, or shut for longer; a probe that is under way no longer counts. `ajar`: the rest
-        follow the next probe at once.
+        follow the next probe at once. `pausing`: there is no probe.
         """
         self.ajar = ajar and (self.ajar or not self.shut)
+        self.pausing = pausing and (self.pausing or not self.shut)
         self.shut, self.for_slot = True, False
         self.opens = max(self.opens, moment)
         self.probe = None
@@ -87,7 +89,9 @@ class Gate:
 
     def passed(self, attempt: object, now: float) -> None:
         """`attempt` starts at `now`, which `ready_at` allowed."""
-        if self.probe is None:
+        if self.pausing:
+            self.open()
+        elif self.probe is None:
             self.probe = attempt
             patience = min(PROBE_PATIENCE, max(_LEAST_PATIENCE, 3 * self.round_trip))
             self._follow_at = now + patience
@@ -106,7 +110,8 @@ class Gate:
 
     def open(self) -> None:
         """Open at once."""
-        self.shut = self.until_slot = self.for_slot = self.cautious = self.ajar = False
+        self.shut = self.until_slot = self.for_slot = self.cautious = False
+        self.ajar = self.pausing = False
         self.opens = -INFINITY
         self.probe = None
         self.strikes = 0

@@ -18,8 +18,10 @@ from headway._core.limits.pace import Pace
 from headway._core.limits.port import Port
 from headway._core.limits.quota import Quota, RequestQuota
 from headway._core.limits.steer import (
+    NEXT_TO,
     ONE_A_SECOND,
     follow_server,
+    is_alone,
     is_safe,
     meet,
     reopens_in,
@@ -436,6 +438,15 @@ class Scope:
         """
         return all(
             is_safe(control, pace, units, self.gate.round_trip)
+            for control, pace, _, units in self._rates_of(limit, cost)
+        )
+
+    def refused_alone(self, limit: LimitName | None, cost: float) -> bool:
+        """Whether a refusal about `limit` came alone, of many attempts that are under way: the
+        answers to the others tell more, and sooner, than that to a probe.
+        """
+        return self.in_flight >= NEXT_TO and all(
+            is_alone(control, pace, units)
             for control, pace, _, units in self._rates_of(limit, cost)
         )
 

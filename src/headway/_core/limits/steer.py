@@ -9,7 +9,18 @@ from headway._core.limits.evidence import Tally
 from headway._core.limits.pace import Pace
 from headway.rates import LATENESS, Rate
 
-__all__ = ["ONE_A_SECOND", "follow_server", "is_safe", "meet", "reopens_in", "steer"]
+__all__ = [
+    "NEXT_TO",
+    "ONE_A_SECOND",
+    "follow_server",
+    "is_alone",
+    "is_safe",
+    "meet",
+    "reopens_in",
+    "steer",
+]
+
+INFINITY = float("inf")
 
 # What a rate that is looked for is a multiple of.
 ONE_A_SECOND = Rate(1.0, per=1.0, jitter=0.0)
@@ -18,6 +29,7 @@ _BELOW = 0.99  # of what a server states: its clock is not ours
 
 _SHORTEST_GATE = 0.05  # seconds: a refusal takes as long to be heard of
 _WALL_GATE = 1.0  # where refusals come as walls, which may last
+NEXT_TO = 6  # attempts: three refusals of so many
 _WINDOW_SHOWS = 2  # strikes after which a full window is what refuses, and no empty bucket
 
 
@@ -64,10 +76,14 @@ def reopens_in(
     now: float,
 ) -> float:
     """Seconds for which a refusal shuts the gate, after `strikes` earlier ones in a row: two
-    attempts of `units` at the pace in force, which is known to be safe; three times as long for
-    each strike, or until a window of the stated rate that is full has room again.
+    attempts of `units` at the pace in force, which is known to be safe, or as long as a refusal
+    takes to be heard of, where it does not come alone; three times as long for each strike, or
+    until a window of the stated rate that is full has room again.
     """
-    wait = max(_WALL_GATE if control.walled else _SHORTEST_GATE, 2 * units * pace.interval)
+    wait = 2 * units * pace.interval
+    # Of a rate that was refused twice nobody knows whether more follow.
+    if strikes or control.apart == INFINITY or not is_alone(control, pace, units):
+        wait = max(_WALL_GATE if control.walled else _SHORTEST_GATE, wait)
     wait *= 3.0**strikes
     if tally is not None and strikes == (0 if control.found else _WINDOW_SHOWS):
         return max(wait, tally.clears_in(now) + pace.rate.delay_bound + LATENESS)
@@ -80,6 +96,14 @@ def is_safe(control: RateControl, pace: Pace, units: float, round_trip: float) -
     """
     slow = 2 * units * pace.interval >= round_trip
     return slow and not (control.walled or control.found)
+
+
+def is_alone(control: RateControl, pace: Pace, units: float) -> bool:
+    """Whether most of the attempts of `units` that were sent next to a refused one passed: a full
+    window, or an empty bucket, refuses more of them.
+    """
+    alone = control.apart > NEXT_TO * units * pace.interval
+    return alone and not (control.walled or control.found)
 
 
 def follow_server(control: RateControl, paces: list[Pace], rate: float, now: float) -> bool:

@@ -277,10 +277,12 @@ class Refusals:
         if by_slot and strikes < _SLOTS_IN_VAIN:
             gate.shut_until_slot_ends()
         else:
-            wait, ajar = self._gate_wait(
+            wait, safe = self._gate_wait(
                 job, kind, refusal.wait, scope, now, random, strikes, probe
             )
-            gate.shut_until(now + wait, ajar=ajar)
+            ajar = safe and scope.goes_back_safely(kind.cuts, job.cost)
+            pausing = safe and not ajar and scope.refused_alone(kind.cuts, job.cost)
+            gate.shut_until(now + wait, ajar=ajar, pausing=pausing)
         until = None if gate.until_slot else gate.opens
         said = refusal.message or refusal.status or "no message"
         self.explain(f"refused ({kind})", f"refused ({kind}): {said}")
@@ -320,7 +322,7 @@ class Refusals:
             wait = min(_LONGEST_GATE, self.retry.patience, paced)
             if (left := spell.since + self.retry.patience - now) > 0:
                 wait = min(wait, left + _DUST)  # who waits is told when patience is over
-            return wait, not strikes and scope.goes_back_safely(kind.cuts, job.cost)
+            return wait, not strikes
         return own, False
 
     def _backoff(self, kind: Kind, strikes: int, random: float) -> float:
