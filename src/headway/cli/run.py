@@ -235,13 +235,13 @@ def run(
             )
         except HeadwayError as error:
             raise refused(error) from None
-        asked = _Asked(source, output, how, limits, shared, provider, base_url, header)
+        asked = _Requested(source, output, how, limits, shared, provider, base_url, header)
         begin = partial(_here if dask is None else partial(_on_cluster, dask), asked)
         begin = partial(begin, ask_to_end=None if no_watch else caught.drain)
         raise typer.Exit(_run(begin, asked, as_json, caught))
 
 
-class _Asked:
+class _Requested:
     """The run that was asked for."""
 
     # A tuple with names, or a dataclass, would be made anew at each start, of any command.
@@ -277,7 +277,7 @@ class _Asked:
 
 
 def _here(
-    asked: _Asked, watch_with: "_WatchWith", *, ask_to_end: Callable[[], object] | None
+    asked: _Requested, watch_with: "_WatchWith", *, ask_to_end: Callable[[], object] | None
 ) -> "Progress | None":
     """Run in this process; None where it was cancelled. Who watches it from outside asks for its
     end by `ask_to_end`; without that nobody can watch it.
@@ -319,7 +319,7 @@ def _here(
 
 def _on_cluster(
     cluster: str,
-    asked: _Asked,
+    asked: _Requested,
     watch_with: "_WatchWith",
     *,
     ask_to_end: Callable[[], object] | None,
@@ -361,7 +361,7 @@ def _on_cluster(
 
 def _run(
     begin: Callable[["_WatchWith"], "Progress | None"],
-    asked: _Asked,
+    asked: _Requested,
     as_json: bool,
     caught: Caught,
 ) -> int:
