@@ -267,6 +267,7 @@ class Driver:
             return
         # What starts at once is wanted again in the next round: a mutant might start all of it.
         wanted, self.wanted = self.wanted, []
+        changed = False  # what goes next: nothing is to be asked of one that comes behind others
         for key in wanted:
             reserved, used = load.tokens(random)
             job = Job(state.flow(key), random.choice(load.priorities), reserved)
@@ -275,9 +276,12 @@ class Driver:
                 self._started(job)
             else:
                 self.queued.append(job)
+                changed = changed or state.waiting.queue.head() is job
         if load.cancel_queued and random.random() < load.cancel_queued:
             self._cancel_one_queued()
-        self._poll()
+            changed = True
+        if changed:
+            self._poll()
 
     def _poll(self) -> None:
         changed, wake_at = self.state.poll(self.now)
