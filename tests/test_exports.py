@@ -100,18 +100,30 @@ def test_the_version() -> None:
     assert all(part.isdigit() for part in headway.__version__.split("."))
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_every_module_names_what_is_public_and_documents_it(name: str) -> None:
+def test_every_module_names_what_is_public_and_documents_it() -> None:
+    assert len(MODULES) > 200
+    unsaid = [each for name in MODULES for each in _unsaid(name)]
+    assert not unsaid, "\n".join(unsaid)
+
+
+def _unsaid(name: str) -> Iterator[str]:
+    """What the module of that name does not say of itself."""
     module = importlib.import_module(name)
-    assert module.__doc__
+    if not module.__doc__:
+        yield f"{name} has no docstring"
     own = {what for what, thing in vars(module).items() if _made_in(thing, name)}
     if own:
-        assert hasattr(module, "__all__"), f"{name} does not say what is public"
-        assert all(hasattr(module, each) for each in module.__all__)
+        if not hasattr(module, "__all__"):
+            yield f"{name} does not say what is public"
+        elif not all(hasattr(module, each) for each in module.__all__):
+            yield f"{name} exports what it does not have"
+            return
     for what, thing in public(module):
         doc = inspect.getdoc(thing)
-        assert doc, f"{name}.{what} has no docstring"
-        assert not doc.startswith(f"{what}("), f"{name}.{what}: a dataclass's own signature"
+        if not doc:
+            yield f"{name}.{what} has no docstring"
+        elif doc.startswith(f"{what}("):
+            yield f"{name}.{what}: a dataclass's own signature"
 
 
 def _made_in(thing: object, module: str) -> bool:
@@ -127,17 +139,25 @@ def classes(things: list[Any]) -> list[type]:
     return [each for each in things if inspect.isclass(each)]
 
 
-@pytest.mark.parametrize("each", classes(HEADWAY), ids=lambda each: each.__name__)
-def test_a_public_class_is_shown_where_a_user_imports_it(each: type) -> None:
-    assert each.__module__ == "headway"
-    assert repr(each) in (f"<class 'headway.{each.__name__}'>", f"<enum '{each.__name__}'>")
-    assert pickle.loads(pickle.dumps(each)) is each
+def _is_kept(each: type) -> bool:
+    return pickle.loads(pickle.dumps(each)) is each
 
 
-@pytest.mark.parametrize("each", classes(BULK), ids=lambda each: each.__name__)
-def test_a_class_of_bulk_is_shown_where_a_user_imports_it(each: type) -> None:
-    assert each.__module__ in ("headway.bulk", "headway.prices", "headway.providers")
-    assert pickle.loads(pickle.dumps(each)) is each
+def test_a_public_class_is_shown_where_a_user_imports_it() -> None:
+    assert [
+        each
+        for each in classes(HEADWAY)
+        if each.__module__ != "headway"
+        or repr(each) not in (f"<class 'headway.{each.__name__}'>", f"<enum '{each.__name__}'>")
+        or not _is_kept(each)
+    ] == []
+
+
+def test_a_class_of_bulk_is_shown_where_a_user_imports_it() -> None:
+    rooms = ("headway.bulk", "headway.prices", "headway.providers")
+    assert [
+        each for each in classes(BULK) if each.__module__ not in rooms or not _is_kept(each)
+    ] == []
 
 
 def returned(hint: Any) -> Iterator[type]:
