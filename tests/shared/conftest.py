@@ -9,6 +9,8 @@ import pytest
 from clocks import VIRTUAL
 from servers import Postgres, Valkey, postgres_or_skip, running
 
+from headway._runtime import workers as _workers
+
 
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
@@ -27,6 +29,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     yield from postgres_or_skip()
+
+
+@pytest.fixture
+def few_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a run without slots 100 jobs wait, which is more than can start, and not 1000."""
+    monkeypatch.setattr(_workers, "MOST_WORKERS", 100)
 
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]

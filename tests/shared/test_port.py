@@ -14,7 +14,8 @@ from crowd import Crowd, Hub, Worker, check, most_in_flight, rate_of
 from depth import DEEP, depth
 
 from headway import Rate
-from headway._runtime import workers as _workers
+
+pytestmark = pytest.mark.usefixtures("few_wait")
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 
@@ -25,12 +26,6 @@ def _drawn_names(monkeypatch: pytest.MonkeyPatch) -> None:
     random = Random(1)
     if not DEEP:
         monkeypatch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=random.getrandbits(128)))
-
-
-@pytest.fixture(autouse=True)
-def _no_more_than_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a run without slots 100 jobs wait, which is more than can start, and not 1000."""
-    monkeypatch.setattr(_workers, "MOST_WORKERS", 100)
 
 
 # Faults

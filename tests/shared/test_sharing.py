@@ -14,6 +14,8 @@ from headway import InvalidLimit, Limits, Rate, Unavailable
 from headway.shared.sharing import _name_of
 from headway.testing.arrivals import worst_window
 
+pytestmark = pytest.mark.usefixtures("few_wait")
+
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 
 
