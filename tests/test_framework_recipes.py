@@ -19,9 +19,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 REPLY = "[[ ## answer ## ]]\nblue\n\n[[ ## completed ## ]]"
 
 PACKAGES = {
+    "litellm": "litellm",  # before DSPy, which imports it at a call, while garbage is collected
     "dspy": "dspy",
     "langchain": "langchain_openai",
-    "litellm": "litellm",
     "openai-agents": "agents",
     "pydantic-ai": "pydantic_ai",
 }
