@@ -360,11 +360,12 @@ def test_what_was_sent_elsewhere_takes_the_starts_that_are_held(run: Run) -> Non
             nonlocal took
             while anyio.current_time() < began + 7:
                 await anyio.sleep(0.3)
-                held, owed = first.port._outstanding(), first.port._owed
+                granted = first.port._granted
+                held, owed = granted.outstanding(), granted.owed
                 first.scheduler.record(requests=5, tokens=0)
                 took += min(held, 5)
-                assert first.port._outstanding() == max(0, held - 5)
-                assert first.port._owed == max(0, owed + 5 - held)
+                assert granted.outstanding() == max(0, held - 5)
+                assert granted.owed == max(0, owed + 5 - held)
                 sent.extend([anyio.current_time()] * 5)
 
         async with anyio.create_task_group() as group:

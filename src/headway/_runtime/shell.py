@@ -641,10 +641,11 @@ class Shell(LoopClock):
 
     def _check_idle(self, *, lost: bool) -> None:
         self.check_process()
-        if lost or self.of_parent:
-            self.of_parent = False
+        if lost:
             self.parked.clear()
             self._ports.forget()
+        if lost or self.of_parent:
+            self.of_parent = False
             self.runs = self.unseen = 0
             self.state.abandon(self._last)
             if self.around is not None:

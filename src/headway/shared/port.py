@@ -1,9 +1,9 @@
 """The port to a shared ledger: one worker's side of the protocol, without any waiting or I/O.
 
-It holds what the ledger granted (starts, tokens, slots), says when the next call is due and what it
-says, and takes the reply. The time of the ledger is known as an interval alone: it is at least what
-a reply said when it came, and at most what it said counted from when its call went. *Not before*
-is judged by the lower end, *no longer good* by the upper.
+It says when the next call is due and what it says, takes the reply, and goes on without one; starts
+and tokens that were granted are kept by `Granted`. The time of the ledger is known as an interval
+alone: it is at least what a reply said when it came, and at most what it said counted from when its
+call went. *Not before* is judged by the lower end, *no longer good* by the upper.
 
 Without a reply it goes on for a while with a part of the pace that leaves room for all others, in
 case they do the same: half of an equal share. It starts nothing more beyond the slots it held, and
@@ -28,6 +28,7 @@ from headway._core.limits.scope import Scope
 from headway.errors import HeadwayError, InvalidLimit, Unavailable
 from headway.kinds import Binds
 from headway.rates import LATENESS, Away, Limits
+from headway.shared.granted import DUST, Granted, SharedBudget, SharedCharge
 from headway.shared.ledger import BEAT, GRID, LEAD
 from headway.shared.stores import StoreAway
 from headway.shared.terms import in_words, limits_of, stated, terms_of
@@ -42,7 +43,6 @@ _SOON = 0.25  # between two calls, where slots are short
 _SAMPLES = 16  # calls by which the ledger's time is known
 _AGES = 30.0  # seconds after which a sample is too old: clocks drift
 _CALM = 60.0  # seconds for which it goes on without a reply
-_MEMORY = 0.8  # of the mean cost
 _MORE = 1.2  # of the mean cost: what is granted and not used is given back
 _FIRST = 1e9  # no priority is above it
 _TOO_LONG = 4.0  # seconds without a reply after which the ledger may have forgotten the worker
@@ -50,7 +50,6 @@ _TAIL = 0.5  # seconds in which what is in flight ends, before others get its sl
 _SPARE, _AHEAD = 8, 0.1  # starts for jobs that have not come yet, and for how many seconds of them
 _MOST = 100_000  # starts that are asked for at once
 _BROKEN_FOR = 1.0  # seconds until a store that refused is asked again
-_DUST = 1e-6
 # Where a job needs a start of the whole's and one of its key's: seconds by which either may be
 # late, and by which the next are asked for later than they may be, so that one call asks for both.
 _MISS, _GATHER = 0.06, 0.07
@@ -62,139 +61,6 @@ class _Sample(NamedTuple):
     at: float
     lower: float
     upper: float
-
-
-class _Starts:
-    """Starts that were granted: the `next` of `count`, on the ledger's time."""
-
-    __slots__ = ("base", "count", "first", "next", "spacing", "until")
-
-    def __init__(self, reply: Mapping[str, Any]) -> None:
-        self.first, self.base, self.spacing = reply["first"], reply["base"], reply["spacing"]
-        self.count = int(reply["count"])
-        self.next = 0
-        self.until = reply["slack"] + LATENESS  # how late one may go
-        if not self.spacing:
-            self.until = reply["good"] - self.first
-
-    def due(self) -> float:
-        """The moment of the next one."""
-        return float(max(self.first, self.base + self.next * self.spacing))
-
-
-class _Grant:
-    """Tokens of one budget that were granted, good until a moment of the ledger's."""
-
-    __slots__ = ("good", "left", "slot")
-
-    def __init__(self, slot: float, left: float, good: float) -> None:
-        self.slot = slot
-        self.left = left
-        self.good = good
-
-
-class SharedCharge:
-    """What one attempt holds of one budget of the ledger: of which sub-slots, in which version."""
-
-    __slots__ = ("parts", "reserved", "version")
-
-    def __init__(self, parts: list[tuple[float, float]], reserved: float, version: int) -> None:
-        self.parts = parts
-        self.reserved = reserved
-        self.version = version
-
-
-class SharedBudget:
-    """One budget of the ledger's, as the core settles with it what it charged to a job."""
-
-    def __init__(
-        self, port: SharedPort, index: int, local: TokenBudget | None, width: float
-    ) -> None:
-        self.index = index
-        self.grants: deque[_Grant] = deque()
-        self.mean = 0.0
-        self.rate: Any = None if local is None else local.rate
-        self._port = port
-        self._local = local
-        self._width = width
-        self._spent: deque[list[float]] = deque()  # [sub-slot by the worker's clock, charged in it]
-
-    def weigh(self, cost: float) -> float:
-        """What of `cost` it counts; one of each attempt, where it counts attempts."""
-        return 1.0 if self._local is None else self._local.weigh(cost)
-
-    def record(self, requests: int, tokens: float, now: float) -> None:
-        """Charge what was used elsewhere: `tokens`, in that many requests."""
-        used = float(requests) if self._local is None else self._local.weigh(tokens)
-        self.note(used, now)
-        self._port.charge(self.index, used)
-
-    def needs(self, cost: float) -> float:
-        """What an attempt of `cost` takes: one larger than the whole limit takes all of it."""
-        weighed = self.weigh(cost)
-        return weighed if self.rate is None else min(weighed, float(self.rate.limit))
-
-    def held(self) -> float:
-        """What was granted and is not taken."""
-        return sum(grant.left for grant in self.grants)
-
-    def take(self, cost: float, now: float) -> SharedCharge:
-        """Take what an attempt needs, from the oldest grant on."""
-        needed = reserved = self.needs(cost)
-        parts: list[tuple[float, float]] = []
-        for grant in self.grants:
-            part = min(grant.left, needed)
-            if part > 0:
-                grant.left -= part
-                needed -= part
-                parts.append((grant.slot, part))
-            if needed <= _DUST:
-                break
-        if reserved > 0:
-            self.mean = (
-                reserved if not self.mean else _MEMORY * self.mean + (1 - _MEMORY) * reserved
-            )
-        self.note(reserved, now)
-        return SharedCharge(parts, reserved, self._port.version)
-
-    def note(self, amount: float, now: float) -> None:
-        """Remember what was charged, for a ledger that has to be told."""
-        slot = now // self._width
-        if not self._spent or self._spent[-1][0] < slot:
-            self._spent.append([slot, 0.0])
-        self._spent[-1][1] += amount
-        while self._spent[0][0] < slot - GRID:
-            self._spent.popleft()
-
-    def lately(self, now: float) -> list[tuple[float, float]]:
-        """What was charged in the last window: how long ago, at least, and how much."""
-        slot = now // self._width
-        kept = [each for each in self._spent if each[0] >= slot - GRID]
-        return [(max(0.0, now - (at + 1) * self._width), amount) for at, amount in kept]
-
-    def shift(self, seconds: float) -> None:
-        """Move to another clock, which shows `seconds` more."""
-        for each in self._spent:
-            each[0] += -(-seconds // self._width)
-
-    def settle(self, charge: SharedCharge, used: float, now: float) -> None:
-        """Give back what `charge` reserved and was not `used`, or charge what was used beyond."""
-        used = self.weigh(used)
-        if used > charge.reserved:
-            self._port.charge(self.index, used - charge.reserved)
-        else:
-            self._give_back(charge, charge.reserved - used)
-
-    def release(self, charge: SharedCharge, now: float) -> None:
-        """Give back all of `charge`."""
-        self._give_back(charge, charge.reserved)
-
-    def _give_back(self, charge: SharedCharge, amount: float) -> None:
-        for slot, part in reversed(charge.parts):
-            back = min(part, amount)
-            if back > 0:
-                self._port.refund(self.index, slot, back, charge.version)
-                amount -= back
 
 
 class SharedPort(Port):
@@ -242,6 +108,7 @@ class SharedPort(Port):
         self._stated = stated(limits)
         self._why: HeadwayError | None = None  # why no call can be answered
         self._broken_at = -INFINITY
+        self._granted = Granted()
         self.begin_anew()
         self._read_terms(limits)
 
@@ -250,12 +117,11 @@ class SharedPort(Port):
         self._id, self._n = _new_id(), 0
         self._was = ""  # what it was called before, as the ledger may know it
         self._often = 0.0  # starts a second, lately
-        self.version = 0
+        self._granted.forget()
         self._call: dict[str, Any] | None = None
         self._called_at = self._tried_at = self._failed_at = self._heard_at = -INFINITY
         self._samples: deque[_Sample] = deque(maxlen=_SAMPLES)
         self._lower = self._upper = 0.0
-        self._starts: deque[_Starts] = deque()
         self._held = self._target = 0
         self._expires = -INFINITY
         self._gate = -INFINITY
@@ -265,10 +131,7 @@ class SharedPort(Port):
         self._ask_at = -INFINITY
         self._beat = BEAT
         self._recent = 0
-        self._owed = 0  # requests that were sent elsewhere, and took no start yet
         self._ends = 0
-        self._refunds: dict[tuple[int, float], float] = {}
-        self._overs: dict[int, float] = {}
         self._strays = 0
         self._strayed_at = -INFINITY  # the first of them
         self._next_away = -INFINITY
@@ -282,12 +145,12 @@ class SharedPort(Port):
         self.terms = terms_of(limits)
         local = [*self.scope.budgets]
         quotas = [*self.scope.quotas]
-        self._budgets = [
-            SharedBudget(self, index, self._local(index, local, quotas), terms["width"])
+        self._granted.budgets = [
+            SharedBudget(self._granted, index, self._local(index, local, quotas), terms["width"])
             for index, terms in enumerate(self.terms[1])
         ]
-        self._starts.clear()
-        self._refunds.clear()
+        self._granted.starts.clear()
+        self._granted.refunds.clear()
 
     def _local(self, index: int, local: list[TokenBudget], quotas: list[Any]) -> TokenBudget | None:
         budgets = [each for each in local if not each.by_server]
@@ -317,39 +180,23 @@ class SharedPort(Port):
         gate = self._gate - self._lower
         if not self._grants_starts:
             return gate if gate > now else -INFINITY
-        self._drop_late(now)
-        if not self._starts:
+        self._granted.drop_late(now + self._upper)
+        if not self._granted.starts:
             return INFINITY
-        for budget in self._budgets:
-            if budget.held() + _DUST < budget.needs(cost):
+        for budget in self._granted.budgets:
+            if budget.held() + DUST < budget.needs(cost):
                 return INFINITY
-        return max(gate, self._starts[0].due() - self._lower)
+        return max(gate, self._granted.starts[0].due() - self._lower)
 
     def _wish(self) -> None:
         if self.on_wish is not None:
             self.on_wish()
 
-    def _drop_late(self, now: float) -> None:
-        """Forget the starts that were not used in time, and give back tokens that were not."""
-        latest = now + self._upper
-        while self._starts:
-            starts = self._starts[0]
-            while starts.next < starts.count and latest > starts.due() + starts.until:
-                starts.next += 1
-            if starts.next < starts.count:
-                break
-            self._starts.popleft()
-        for budget in self._budgets:
-            while budget.grants and latest > budget.grants[0].good:
-                grant = budget.grants.popleft()
-                if grant.left > _DUST:
-                    self.refund(budget.index, grant.slot, grant.left, self.version)
-
     def ask(self, job: Asker, now: float) -> float:
         """`job` waits for this port alone: a call is due."""
         self._asked = True
         self._wish()
-        self._head = tuple(budget.needs(job.cost) for budget in self._budgets)
+        self._head = tuple(budget.needs(job.cost) for budget in self._granted.budgets)
         if job.priority > self._priority:
             self._news = True
         self._priority = job.priority
@@ -366,42 +213,19 @@ class SharedPort(Port):
         if self.away_since is not None and now - self._heard_at > _SOON:
             self._take_away(job, now)
             return
-        if not self._grants_starts or not self._starts:
+        if not self._grants_starts or not self._granted.starts:
             return
-        self._use_starts(1)
-        self._charge(job, now)
+        self._granted.take(job, now)
 
     def record(self, requests: int, tokens: float, now: float) -> bool:
         """What was sent elsewhere takes the starts that are granted, and the next ones."""
         if self._grants_starts:
-            self._owed += requests
-            self._pay()
-        for budget in self._budgets:
+            self._granted.owed += requests
+            self._granted.pay()
+        for budget in self._granted.budgets:
             budget.record(requests, tokens, now)
         self._wish()
         return self._grants_starts
-
-    def _pay(self) -> None:
-        """Let what was sent elsewhere take the starts that are granted."""
-        paid = min(self._owed, self._outstanding())
-        self._use_starts(paid)
-        self._owed -= paid
-
-    def _use_starts(self, count: int) -> None:
-        """The next `count` starts, of those that are granted, are used."""
-        while count:
-            starts = self._starts[0]
-            used = min(count, starts.count - starts.next)
-            starts.next += used
-            count -= used
-            if starts.next >= starts.count:
-                self._starts.popleft()
-
-    def _charge(self, job: Asker, now: float) -> None:
-        if self._budgets:
-            charges: list[Any] = job.charges or []
-            charges += [(budget, budget.take(job.cost, now)) for budget in self._budgets]
-            job.charges = charges
 
     def give_back(self) -> None:
         """An attempt that took its start was never sent: the start has passed."""
@@ -413,7 +237,7 @@ class SharedPort(Port):
         if self._has_slots and self.scope.in_flight >= min(self._held, self._target):
             # Whoever wants none has given back its own, and does not know whether one is free.
             return Binds.CONCURRENCY if self._asked else Binds.ELSEWHERE, INFINITY
-        if not self._starts and self._grants_starts and self.binds:
+        if not self._granted.starts and self._grants_starts and self.binds:
             return Binds(self.binds), max(now, self.until - self._lower)
         return Binds.NOTHING, now
 
@@ -429,7 +253,7 @@ class SharedPort(Port):
             return INFINITY
         if slots and self._has_slots and self.scope.in_flight >= self._slots_away(now):
             return INFINITY
-        for budget, terms in zip(self._budgets, self.terms[1], strict=True):
+        for budget, terms in zip(self._granted.budgets, self.terms[1], strict=True):
             part = terms["share"] / (2 * self.live)
             lately = budget.lately(now)
             held = sum(amount for _, amount in lately)
@@ -451,13 +275,13 @@ class SharedPort(Port):
         if not self._strays:
             self._strayed_at = now
         self._strays += 1
-        if self._budgets:
+        if self._granted.budgets:
             charges: list[Any] = job.charges or []
-            for budget in self._budgets:
+            for budget in self._granted.budgets:
                 reserved = budget.needs(job.cost)
                 budget.note(reserved, now)
-                self.charge(budget.index, reserved)
-                charges.append((budget, SharedCharge([], reserved, self.version)))
+                self._granted.charge(budget.index, reserved)
+                charges.append((budget, SharedCharge([], reserved, self._granted.version)))
             job.charges = charges
 
     def _interval(self) -> float:
@@ -465,15 +289,6 @@ class SharedPort(Port):
         return max((rate["clearance"] / rate["units"] for rate in self.terms[0]), default=0.0)
 
     # What the ledger is told
-
-    def refund(self, index: int, slot: float, amount: float, version: int) -> None:
-        """What was charged to a sub-slot was not used."""
-        if version == self.version:
-            self._refunds[index, slot] = self._refunds.get((index, slot), 0.0) + amount
-
-    def charge(self, index: int, amount: float) -> None:
-        """More was used than was charged."""
-        self._overs[index] = self._overs.get(index, 0.0) + amount
 
     def limits_changed(self, limits: Limits, configured: Limits) -> None:
         """Limits that hold from now on: stated anew by the user, or as a provider enforces them."""
@@ -497,8 +312,9 @@ class SharedPort(Port):
     def holds(self) -> bool:
         """Whether anything is held, wanted, or to be told."""
         return bool(
-            self._asked or self._held > 0 or self._starts or self._refunds or self._overs
-            or self.scope.in_flight or self._news or self._strays or self._call is not None
+            self._asked or self._held > 0 or self._granted.starts or self._granted.refunds
+            or self._granted.overs or self.scope.in_flight or self._news or self._strays
+            or self._call is not None
         )  # fmt: skip
 
     # Where jobs need starts of several ledgers
@@ -529,7 +345,7 @@ class SharedPort(Port):
             return int(max(0, min(self.queued(), self._slots_free() + self._ends)))
         found = 0
         until = now + self.whole.late + self._lower
-        for starts in self._starts:
+        for starts in self._granted.starts:
             left = starts.count - starts.next
             if starts.spacing > 0:
                 left = min(left, math.floor((until - starts.due()) / starts.spacing) + 1)
@@ -545,15 +361,15 @@ class SharedPort(Port):
         call, first = self._call, whole._call
         assert call is not None
         assert first is not None
-        if whole._starts:
-            due = whole._starts[0].due() - whole._lower
+        if whole._granted.starts:
+            due = whole._granted.starts[0].due() - whole._lower
             call["after"] = max(0.0, due - call["sent"])
         elif first["need"] > 0:
             call["follows"] = 1
 
     def _asks_at(self) -> float:
         """The moment before which it is of no use to ask for starts of a key."""
-        if not self._is_bound or self._starts or self.away_since is not None:
+        if not self._is_bound or self._granted.starts or self.away_since is not None:
             return -INFINITY
         return self._ask_at - self._lower
 
@@ -575,15 +391,17 @@ class SharedPort(Port):
         due = self._called_at + self._beat - (_AHEAD if joins else 0.0)
         if self._heard_at == -INFINITY:
             return -INFINITY
-        if self._asked or (self._starts and self._wants() > 0):
+        if self._asked or (self._granted.starts and self._wants() > 0):
             ask = self._ask_at - self._lower
-            if not self._starts and self._slots_free() <= 0:
+            if not self._granted.starts and self._slots_free() <= 0:
                 ask = max(ask, self._called_at + _SOON)
             if self.whole is not None:
                 ask = max(ask, self.whole._asks_at())
-            due = min(due, ask + (_GATHER if self.several and self._starts and not joins else 0.0))
+            due = min(
+                due, ask + (_GATHER if self.several and self._granted.starts and not joins else 0.0)
+            )
         spare = self._has_slots and self._held > self.scope.in_flight
-        if spare and not (self._asked or self._starts or self.queued()):
+        if spare and not (self._asked or self._granted.starts or self.queued()):
             due = min(due, self._called_at + _RELEASE - (_AHEAD if joins else 0.0))
         return due
 
@@ -603,7 +421,7 @@ class SharedPort(Port):
             scope.request_rate.factor if scope.paces and scope.request_rate.follows else 0.0,
             capacity if capacity < scope.concurrency.ceiling else 0.0,
         ]
-        for index in range(len(self._budgets)):
+        for index in range(len(self._granted.budgets)):
             local = [each for each in scope.budgets if not each.by_server]
             follows = index < len(local) and local[index].control.follows
             numbers.append(local[index].control.factor if follows else 0.0)
@@ -613,9 +431,6 @@ class SharedPort(Port):
         if not self._has_slots:
             return INFINITY
         return min(self._held, self._target) - self.scope.in_flight
-
-    def _outstanding(self) -> int:
-        return sum(starts.count - starts.next for starts in self._starts)
 
     def _wants(self) -> int:
         """How many starts can be used, as far as is known."""
@@ -627,25 +442,25 @@ class SharedPort(Port):
             # A run takes items as its calls end: what will come fills the slots that end.
             more = self._ends if waiting >= free else 0
             waiting = min(waiting + more, int(max(1.0, free + self._ends)))
-        return max(0, min(waiting - self._outstanding(), _MOST))
+        return max(0, min(waiting - self._granted.outstanding(), _MOST))
 
     def begin(self, now: float) -> dict[str, Any]:
         """The call to make now: the last one again where that was not answered."""
         self._tried_at = now
         if self._call is not None:
             return self._call
-        self._drop_late(now)
+        self._granted.drop_late(now + self._upper)
         self._n += 1
         in_flight = self.scope.in_flight
         if self._has_slots and self._held > self._target:
             self._held = max(self._target, in_flight)
-        if self._has_slots and not self._asked and not self.queued() and not self._starts:
+        if self._has_slots and not self._asked and not self.queued() and not self._granted.starts:
             self._held = in_flight
         rates, budgets, slots = self.terms
         # Slots that are taken now, and will be free while what is granted is good.
         a_second = max(self._often, self._recent / max(now - self._called_at, _LEAST))
         self._ends = math.ceil(a_second * LEAD)
-        asks = bool(self._asked or self._starts or self._has_keys)
+        asks = bool(self._asked or self._granted.starts or self._has_keys)
         need = self._wants() if asks else 0
         if need == 1 and self.live == 1:  # nobody else is hurt by some more, for those to come
             need += min(_SPARE, int(self._often * _AHEAD) + 1) if self._often > 1 else 0
@@ -660,19 +475,19 @@ class SharedPort(Port):
         cut = _cut(self._published, numbers)
         costs = [
             [head, _MORE * budget.mean or head]
-            for head, budget in zip(self._heads(), self._budgets, strict=True)
+            for head, budget in zip(self._heads(), self._granted.budgets, strict=True)
         ]
         self._call = {
             "id": self._id, "n": self._n, "sent": now, "epoch": self._epoch,
-            "was": self._was, "fresh": uuid.uuid4().hex, "version": self.version,
+            "was": self._was, "fresh": uuid.uuid4().hex, "version": self._granted.version,
             "stated": self._stated, "set": 1 if self._restate else 0,
             "rates": rates, "budgets": budgets, "slots": slots,
             "need": need, "costs": costs, "weight": self.weight,
             "priority": max(-_FIRST, min(_FIRST, self._priority)),
             "held": max(0, self._held), "use": in_flight, "want": want,
             "unsure": max(_MISS if self.several else 0.0, self._upper - self._lower),
-            "refunds": [[i, slot, a] for (i, slot), a in sorted(self._refunds.items())],
-            "overs": [[i, amount] for i, amount in sorted(self._overs.items())],
+            "refunds": [[i, slot, a] for (i, slot), a in sorted(self._granted.refunds.items())],
+            "overs": [[i, amount] for i, amount in sorted(self._granted.overs.items())],
             "renews": self._renewals(now), "declared": self._declared(now),
             "strays": self._strays, "silent": now - self._strayed_at if self._strays else 0.0,
             "gate": gate.opens + self._lower if shut else 0.0,
@@ -684,7 +499,7 @@ class SharedPort(Port):
         if shut:
             self._gate = max(self._gate, gate.opens + self._lower)
         self._published = numbers
-        self._refunds, self._overs, self._strays = {}, {}, 0
+        self._granted.refunds, self._granted.overs, self._strays = {}, {}, 0
         self._restate = self._opens = self._news = False
         gone = now - self._called_at
         if gone < BEAT:
@@ -701,21 +516,21 @@ class SharedPort(Port):
         """The call by which it leaves, with what is still to be settled."""
         self._call = None
         self._held, self._asked = 0, False
-        self._starts.clear()
+        self._granted.starts.clear()
         call = {**self.begin(now), "bye": 1, "need": 0}
         self._call = None
         return call
 
     def _heads(self) -> list[float]:
-        if len(self._head) == len(self._budgets):
+        if len(self._head) == len(self._granted.budgets):
             return [*self._head]
-        return [budget.mean for budget in self._budgets]
+        return [budget.mean for budget in self._granted.budgets]
 
     def _renewals(self, now: float) -> list[list[float]]:
         """When quotas begin anew that do so by the clock of the world, on the ledger's time."""
         found = []
         wall = self.wall()
-        for index in range(len(self._budgets)):
+        for index in range(len(self._granted.budgets)):
             rate = self._rate_of_quota(index)
             if rate is not None and rate.resets is not None:
                 at = rate.renews_after(now + wall) - wall
@@ -732,7 +547,7 @@ class SharedPort(Port):
     def _declared(self, now: float) -> list[list[float]]:
         """What it was charged lately, by age: a ledger that was emptied is told of it."""
         declared: list[list[float]] = []
-        for budget in self._budgets:
+        for budget in self._granted.budgets:
             declared += [[budget.index, age, amount] for age, amount in budget.lately(now)]
         return declared
 
@@ -755,10 +570,8 @@ class SharedPort(Port):
             self.happened.append(("emptied", "its ledger was emptied, or made anew"))
             self._samples.clear()
             self._held = min(self._held, self.scope.in_flight) if self._has_slots else self._held
-            self._starts.clear()
-            for budget in self._budgets:
-                budget.grants.clear()
-            self._gen = self.version = 0  # they begin anew there
+            self._granted.drop()
+            self._gen = self._granted.version = 0  # they begin anew there
         self._epoch, self._was = reply["epoch"], ""
         self._heard_at = now
         if self.away_since is not None:
@@ -766,7 +579,7 @@ class SharedPort(Port):
             self.away_since = None
         self._learn_time(reply["now"], call["sent"], now)
         self._expires = reply["expires"] - reply["slack"]
-        if reply["version"] != self.version:
+        if reply["version"] != self._granted.version:
             self._take_limits(reply, call)
         self.live = reply["live"]
         self.scope.elsewhere = reply["elsewhere"]
@@ -781,12 +594,7 @@ class SharedPort(Port):
         self._ask_at = reply["ask"]
         self.late = reply["slack"] + LATENESS
         if reply["count"]:
-            self._starts.append(_Starts(reply))
-            self._pay()
-            for budget, slot, amount in zip(
-                self._budgets, reply["slots_of"], reply["amounts"], strict=True
-            ):
-                budget.grants.append(_Grant(slot, amount, reply["good"]))
+            self._granted.add(reply)
         for index, quota in enumerate(self.scope.quotas[: len(reply["quotas"])]):
             quota.follow(self._used_of_quota(index, reply["quotas"][index], now), now)
         self._adopt(reply, now)
@@ -795,7 +603,8 @@ class SharedPort(Port):
         self, index: int, used: list[list[float]], now: float
     ) -> list[tuple[float, float]]:
         """What is `used` of a quota, without what this worker was granted and has not taken yet."""
-        held = self._budgets[len(self._budgets) - len(self.scope.quotas) + index].held()
+        budgets = self._granted.budgets
+        held = budgets[len(budgets) - len(self.scope.quotas) + index].held()
         found = []
         for age, amount in reversed(used):
             own = min(held, amount)
@@ -811,11 +620,11 @@ class SharedPort(Port):
         self._upper = max(self._lower, min(sample.upper for sample in self._samples))
 
     def _take_limits(self, reply: Mapping[str, Any], call: Mapping[str, Any]) -> None:
-        joined = not self.version and not self._stated
-        self.version = int(reply["version"])
-        self._refunds.clear()
+        joined = not self._granted.version and not self._stated
+        self._granted.version = int(reply["version"])
+        self._granted.refunds.clear()
         text = reply["stated"]
-        for budget in self._budgets:
+        for budget in self._granted.budgets:
             budget.grants.clear()
         if not text and not self._stated:
             raise self._unstated()
@@ -852,7 +661,7 @@ class SharedPort(Port):
             # It was not the store that gave no reply: this process stood still, and the ledger
             # has given to others what it held.
             self._held = min(self._held, self.scope.in_flight)
-            self._starts.clear()
+            self._granted.starts.clear()
         again = self._failed_at >= self._called_at
         at_once = self.away == "open" or not self.was_reached
         self._failed_at = now
@@ -875,7 +684,7 @@ class SharedPort(Port):
         if not self._was:
             self._id, self._n, self._was = _new_id(), 0, self._id
         for index, amount in call["overs"]:
-            self.charge(index, amount)
+            self._granted.charge(index, amount)
         if call["strays"]:
             self._strays += call["strays"]
             self._strayed_at = call["sent"] - call["silent"]
@@ -946,7 +755,7 @@ class SharedPort(Port):
         )
         if self.away_since is not None:
             self.away_since += seconds
-        for budget in self._budgets:
+        for budget in self._granted.budgets:
             budget.shift(seconds)
 
 
