@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Awaitable, Callable, Iterator
+from random import Random
 
 import anyio
 import pytest
 from clocks import VIRTUAL
+from depth import DEEP
 from servers import Postgres, Valkey, postgres_or_skip, running
 
 from headway._runtime import workers as _workers
@@ -35,6 +38,14 @@ def postgres() -> Iterator[Postgres]:
 def few_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a run without slots 100 jobs wait, which is more than can start, and not 1000."""
     monkeypatch.setattr(_workers, "MOST_WORKERS", 100)
+
+
+@pytest.fixture
+def drawn_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names of workers, by which they take turns, are the same in each run but the deep one."""
+    random = Random(1)
+    if not DEEP:
+        monkeypatch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=random.getrandbits(128)))
 
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]

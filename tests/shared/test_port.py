@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Awaitable, Callable
-from random import Random
 from statistics import median
 from typing import Any
 
 import anyio
 import pytest
 from crowd import Crowd, Hub, Worker, check, most_in_flight, rate_of
-from depth import DEEP, depth
+from depth import depth
 
 from headway import Rate
 
-pytestmark = pytest.mark.usefixtures("few_wait")
+pytestmark = pytest.mark.usefixtures("drawn_names", "few_wait")
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
-
-
-@pytest.fixture(autouse=True)
-def _drawn_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The names of workers, by which they take turns, are the same in each run but the deep one."""
-    random = Random(1)
-    if not DEEP:
-        monkeypatch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=random.getrandbits(128)))
 
 
 # Faults
