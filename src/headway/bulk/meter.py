@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headway import __version__
+from headway._core.counters import Statistics
 from headway.bulk.budget import Budget, needed
 from headway.bulk.input.formats import BadLine, Request
 from headway.bulk.input.source import Source
@@ -156,12 +157,16 @@ class Meter:
             input_tokens=None, output_tokens=None, cost=None,
         )  # fmt: skip
 
-    def sample(self) -> None:
-        """Look at the clock and at the scheduler: four times a second, and at both ends."""
+    def sample(self) -> Statistics:
+        """Look at the clock and at the scheduler, four times a second, and at both ends; what the
+        scheduler says.
+        """
+        statistics = self._scheduler.statistics()
         done = _written(self._rows) - self.before
         self._forecast.see(time.monotonic() - self._began, done)
         if self._recorder is not None:
-            self._recorder.sample(time.time(), self._scheduler.statistics())
+            self._recorder.sample(time.time(), statistics)
+        return statistics
 
     def end(self, raised: Exception | None) -> None:
         """The run is over; `raised` is what ended it."""
@@ -184,9 +189,10 @@ class Meter:
         if self._recorder is not None:
             self._recorder.close()
 
-    def progress(self) -> Progress:
-        """How far the run is, now."""
-        statistics, rows, scheduler = self._scheduler.statistics(), self._rows, self._scheduler
+    def progress(self, statistics: Statistics | None = None) -> Progress:
+        """How far the run is, now, where the scheduler has said these `statistics` or is asked."""
+        rows, scheduler = self._rows, self._scheduler
+        statistics = statistics or scheduler.statistics()
         done, failed = rows.done.count, dict(rows.failed)
         left = None if self.total is None else self.total - done - sum(failed.values())
         return Progress(

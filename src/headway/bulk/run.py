@@ -310,9 +310,9 @@ class _Execution:
 
     async def _keep_watched(self, watch: Callable[[Progress], None]) -> None:
         while True:
-            self.meter.sample()
+            statistics = self.meter.sample()
             try:
-                watch(self.meter.progress())
+                watch(self.meter.progress(statistics))
             except Exception as error:
                 self._break(error)
                 return
