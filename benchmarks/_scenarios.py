@@ -288,7 +288,7 @@ def scenarios(seconds: float) -> list[Scenario]:
             for rate in (Rate(10, per=1), Rate(600, per=60))
         ),
         Scenario("2% of random refusals, told 100/s", lambda: Bucket(100, 100), noise=0.02,
-                 told=Limits(Rate(100, per=1)), seconds=600, skip=150, least=75),
+                 told=Limits(Rate(100, per=1)), seconds=600, skip=150),
         Scenario("a slow rise, 4 to 10/s in the hour",
                  lambda: Bucket(lambda t: 4 + 6 * t / HOUR, 10)),
         Scenario("1/s, no burst", lambda: Bucket(1, 1)),
