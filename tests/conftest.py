@@ -8,6 +8,7 @@ import signal
 import tempfile
 from http.client import HTTPConnection
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import certifi
@@ -15,6 +16,7 @@ import pytest
 from clocks import VIRTUAL
 from depth import depth
 from hypothesis import HealthCheck, settings
+from llmock import chaos
 from llmock.pytest_plugin import LLMock
 from sites import site
 
@@ -45,6 +47,10 @@ _first, _end, _ = Path(certifi.where()).read_text("utf-8").partition("-----END C
 _trusted.write(f"{_first}{_end}\n")
 _trusted.flush()
 os.environ["SSL_CERT_FILE"] = _trusted.name
+
+# The server answers in a thread, a second late where a test said so, and draws a number for each:
+# Hypothesis takes it for the use of a strategy that it draws from meanwhile.
+chaos.random = Random()
 
 # How long a machine takes is no property of the code: the first text alone builds a table for 1 s.
 settings.register_profile(

@@ -86,7 +86,7 @@ def run(tmp_path: Path) -> Run:
 async def test_an_answer_that_trickles_has_its_time_and_no_more(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trickle = streamed(Body(b" ", times=1000, every=10.0))
+    trickle = streamed(Body(b" ", times=10_000, every=1.0))
     progress, server, row = await run(trickle, trickle, timeout=30, max_tokens=1000)
     assert (server.sent, progress.failed) == (2, {"timeout": 1})
     assert row["error"]["message"].startswith("the whole answer took more than 30 s (--timeout)")

@@ -17,8 +17,54 @@ import httpx
 import pytest
 
 from headway import Limits, Rate, SchedulerClosed, WrongLoop
+from headway._core.queue.job import Job
 from headway.sync import Scheduler
+from headway.sync._shell import CommonShell
 from headway.testing import FakeProvider, assert_idle
+
+
+@pytest.mark.parametrize("frees", ["an end", "the end of a lease", "resume", "set_limits"])
+def test_who_has_not_begun_to_wait_is_not_missed(
+    frees: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread stands still after its submission, while what it needs comes free."""
+    may_wait, may_end = threading.Event(), threading.Event()
+    park = CommonShell._is_parked
+
+    def late(self: CommonShell, job: Job, waiter: Any) -> bool:
+        may_wait.wait(20)
+        return park(self, job, waiter)
+
+    with Scheduler(concurrency=1) as scheduler, ThreadPoolExecutor() as threads:
+        lease = scheduler.lease()
+        if frees == "resume":
+            scheduler.pause()
+        elif frees == "an end":
+            threads.submit(scheduler.submit, may_end.wait, 20)
+        else:
+            lease.__enter__()
+        while scheduler.statistics().in_flight != (frees != "resume"):
+            pass
+        monkeypatch.setattr(CommonShell, "_is_parked", late)
+        waits = threads.submit(scheduler.submit, lambda: 1)
+        while scheduler.statistics().queued != 1:
+            pass
+        may_end.set()
+        if frees == "resume":
+            scheduler.resume()
+        elif frees == "set_limits":
+            scheduler.set_limits(concurrency=2)
+        elif frees == "the end of a lease":
+            lease.__exit__(None, None, None)
+        while frees == "an end" and scheduler.statistics().in_flight:
+            pass
+        may_wait.set()
+        try:
+            assert waits.result(5) == 1
+        finally:
+            scheduler.clear()
+            if frees == "set_limits":
+                lease.__exit__(None, None, None)
 
 
 @pytest.mark.parametrize("algorithm", ["sliding_log", "fixed_window", "token_bucket"])

@@ -107,7 +107,7 @@ def test_the_ietf_policy_of_a_bucket_is_its_rate(rate: Rate) -> None:
 def test_a_dialect_is_known_by_its_address(name: str) -> None:
     host = FakeProvider("600/min", dialect=name).base_url.split("/")[2]
     known = provider_at(host)
-    expected = name if name in (*PROVIDERS, "azure") else None
+    expected = name if name in (*PROVIDERS, "azure", "bedrock") else None
     assert (known.name if known else None) == expected
 
 

@@ -96,13 +96,14 @@ class CommonShell(Shell):
         self._leave_queue(job, of_thread)
 
     def _is_parked(self, job: Job, waiter: LoopWaiter | ThreadWaiter) -> bool:
-        """Park `job`; False where another thread's poll has admitted or ended it meanwhile."""
+        """Park `job`; False where it was admitted or has ended meanwhile."""
         with self.lock:
             if job.status != QUEUED:
                 return False
             job.waiter = waiter
             self.parked[job] = None
-            return True
+            self.poll()  # what ended since it was queued may have seen nobody wait
+            return job.status == QUEUED
 
     def _leave_queue(self, job: Job, of_thread: ThreadWaiter | None) -> None:
         with self.lock:
