@@ -32,6 +32,9 @@ def test_ray(ask: Ask, echo: Echo, monkeypatch: pytest.MonkeyPatch) -> None:
     ray = of_engines("ray")
     of_engines("ray.data")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # No process that waits for work which never comes: each imports Ray and pandas.
+    monkeypatch.setenv("RAY_prestart_worker_first_driver", "0")
+    monkeypatch.setenv("RAY_enable_worker_prestart", "0")
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
