@@ -19,6 +19,7 @@ from headway.kinds._words import (
     count,
     counted,
     duration,
+    hidden,
     money,
     number,
     percent,
@@ -151,6 +152,24 @@ _RIGHT = {  # those that are never one, and what is no message
     "{damaged + whole:,} rows", "{limit} lines", "{text} ", "{what} is {seconds:g} seconds",
     "{self._library.__name__}", "_MOMENT_FOLLOWS", "{count(n)} times",
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("valkey://u:sesame@host:6379/acme?db=1#x", "valkey://host:6379/acme"),
+        ("valkey://u:p@sesame@host/acme", "valkey://host/acme"),
+        ("valkey://u:ses/ame@host/acme", "valkey://…"),
+        ("valkey://u:ses?ame@host/acme", "valkey://…"),
+        ("valkey://u:ses#ame@host/acme", "valkey://…"),
+        ("postgresql:///db/acme?host=/tmp&password=sesame", "postgresql:///db/acme"),
+        ("postgresql://h/db/acme?options=a@b&password=sesame", "postgresql://…"),
+        ("valkey://[::1]:7000/acme", "valkey://[::1]:7000/acme"),
+        ("valkey://", "valkey://…"),
+    ],
+)
+def test_an_address_is_shown_without_credentials(url: str, shown: str) -> None:
+    assert hidden(url) == shown
 
 
 def test_no_message_writes_a_count_or_an_article_by_hand() -> None:

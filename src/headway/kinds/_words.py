@@ -10,9 +10,9 @@ import math
 import re
 from collections.abc import Collection
 
-__all__ = ["BINDS", "HIDDEN", "a", "agreed", "binds", "count", "counted", "duration", "money",
-           "number", "percent", "plural", "printable", "rate", "redacted", "short", "shown", "size",
-           "stated", "times", "unlike", "with_fix"]  # fmt: skip
+__all__ = ["BINDS", "HIDDEN", "a", "agreed", "binds", "count", "counted", "duration", "hidden",
+           "money", "number", "percent", "plural", "printable", "rate", "redacted", "short",
+           "shown", "size", "stated", "times", "unlike", "with_fix"]  # fmt: skip
 
 HIDDEN = "***"
 """What stands in the place of a secret."""
@@ -207,6 +207,19 @@ def redacted(text: str) -> str:
     for pattern, hidden in _SECRETS:
         text = pattern.sub(hidden, text)
     return text
+
+
+def hidden(url: str) -> str:
+    """`url` without its credentials and its parameters; of one that holds an ``@`` where none can
+    be meant, no more than the scheme.
+    """
+    scheme, _, rest = url.partition("://")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    tail = rest[len(authority) :]
+    host = authority.rpartition("@")[2]
+    if "@" in tail or not host + tail:
+        return f"{scheme}://…"
+    return f"{scheme}://{host}{re.split('[?#]', tail, maxsplit=1)[0]}"
 
 
 def printable(text: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from headway.errors import InvalidArgument
-from headway.kinds._words import HIDDEN, shown
+from headway.kinds._words import hidden, shown
 
 __all__ = ["Away", "Shared"]
 
@@ -34,9 +34,8 @@ class Shared:
 
     def __repr__(self) -> str:
         where: object = self.where
-        if isinstance(where, str) and "://" in where and "@" in where:
-            scheme, _, rest = where.partition("://")  # a password may hold what parts an address
-            where = f"{scheme}://{HIDDEN}@{rest.rpartition('@')[2]}"
+        if isinstance(where, str) and "://" in where:
+            where = hidden(where)
         return f"Shared(where={shown(where)}, weight={self.weight}, away={self.away!r})"
 
     def __post_init__(self) -> None:

@@ -1,30 +1,16 @@
-"""The addresses of stores: what may be shown of them, and what they name."""
+"""The addresses of stores: what they name, and say beside it."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from headway.kinds._words import shown
+from headway.kinds._words import hidden, shown
 from headway.providers import InvalidSettings
 
-__all__ = ["hidden", "ledger_name", "no_name", "parameters"]
+__all__ = ["ledger_name", "no_name", "parameters"]
 
 _LONGEST = 1000
-
-
-def hidden(url: str) -> str:
-    """`url` without its credentials and its parameters; of one that holds an ``@`` where none can
-    be meant, no more than the scheme.
-    """
-    scheme, _, rest = url.partition("://")
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    tail = rest[len(authority) :]
-    host = authority.rpartition("@")[2]
-    if "@" in tail or not host + tail:
-        return f"{scheme}://…"
-    return f"{scheme}://{host}{re.split('[?#]', tail, maxsplit=1)[0]}"
 
 
 def ledger_name(path: str, url: str) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from headway.kinds._words import shown
+from headway.kinds._words import hidden, shown
 from headway.providers import InvalidSettings
-from headway.shared.addresses import hidden
 from headway.shared.stores import Store
 
 __all__ = ["forget_here", "names_here", "open_store"]

@@ -22,9 +22,9 @@ import anyio
 from anyio.to_thread import run_sync
 
 from headway.errors import MissingExtra
-from headway.kinds._words import shown
+from headway.kinds._words import hidden, shown
 from headway.providers import InvalidSettings
-from headway.shared.addresses import hidden, ledger_name, parameters
+from headway.shared.addresses import ledger_name, parameters
 from headway.shared.ledger import seen
 from headway.shared.stores import Calls, Replies, StoreAway
 
