@@ -77,13 +77,14 @@ def test_learned_factors_are_shared_and_outlive_the_chief(run: Run) -> None:
             factors = [numbers(each) for each in crowd.workers]
             assert max(factors) < 1
             assert max(factors) == pytest.approx(min(factors), rel=0.05)
-            assert crowd.hub.state()["chief"] == crowd.workers[0].port._id
+            assert crowd.hub.state()["chief"] == crowd.workers[0].port.conversation.id
             crowd.workers[0].die()
 
         async with anyio.create_task_group() as group:
             group.start_soon(refuse)
             group.start_soon(lambda: crowd.backlogged(16, job=(0.01, 0.01)))
-        assert crowd.hub.state()["chief"] in [each.port._id for each in crowd.workers[1:]]
+        others = [each.port.conversation.id for each in crowd.workers[1:]]
+        assert crowd.hub.state()["chief"] in others
         assert rate_of(crowd, at + 14, at + 16) > 10
 
     run(main)
@@ -300,11 +301,11 @@ def test_a_fork_is_another_worker(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     async def main() -> None:
         worker = Worker(Hub(), requests="10/s", concurrency=2)
         await worker.scheduler.submit(anyio.sleep, 0)
-        before = worker.port._id
+        before = worker.port.conversation.id
         pid = os.getpid()
         monkeypatch.setattr(os, "getpid", lambda: pid + 1)
         await worker.scheduler.submit(anyio.sleep, 0)
-        assert worker.port._id != before
+        assert worker.port.conversation.id != before
         assert worker.line.opened == 2
 
     run(main)
@@ -313,10 +314,10 @@ def test_a_fork_is_another_worker(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
 def test_two_that_call_themselves_the_same(run: Run) -> None:
     async def main() -> None:
         crowd = Crowd(2, requests="20/s", concurrency=4)
-        crowd.workers[1].port._id = crowd.workers[0].port._id
+        crowd.workers[1].port.conversation.id = crowd.workers[0].port.conversation.id
         await crowd.backlogged(6)
         check(crowd)
-        assert crowd.workers[0].port._id != crowd.workers[1].port._id
+        assert crowd.workers[0].port.conversation.id != crowd.workers[1].port.conversation.id
         told = [e.what for w in crowd.workers for e in w.events if hasattr(e, "what")]
         assert "twin" in told
         assert rate_of(crowd, anyio.current_time() - 3, anyio.current_time() - 1) > 13

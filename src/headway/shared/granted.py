@@ -1,4 +1,4 @@
-"""What a worker was granted of a shared ledger: starts, and tokens for them.
+"""What a worker was granted of a shared ledger: starts, tokens for them, and slots.
 
 A job takes the next start, and its tokens from the oldest grant on; what it does not use goes back
 to the sub-slots that were charged. Times are the ledger's, but for what a budget charged lately,
@@ -15,6 +15,7 @@ from headway._core.limits.budget import TokenBudget
 from headway._core.limits.port import Asker
 from headway.rates import LATENESS
 from headway.shared.ledger import GRID
+from headway.shared.terms import Terms
 
 __all__ = ["DUST", "Granted", "SharedBudget", "SharedCharge"]
 
@@ -158,15 +159,34 @@ class SharedBudget:
 
 
 class Granted:
-    """What one worker was granted of one ledger and has not used, and what it is to tell of it."""
+    """What one worker was granted of one ledger and has not used, and what it is to tell of it.
+    `terms` are the limits as the ledger counts them; `held` is how many slots it has (below 0 for
+    no limit of them), `target` how many it is to come down to.
+    """
 
     def __init__(self) -> None:
+        self.terms: Terms = ([], [], 0)
         self.starts: deque[Starts] = deque()
         self.budgets: list[SharedBudget] = []
+        self.held = self.target = 0
         self.version = 0  # of the limits under which it was granted
         self.owed = 0  # requests that were sent elsewhere, and took no start yet
         self.refunds: dict[tuple[int, float], float] = {}  # by budget and sub-slot
         self.overs: dict[int, float] = {}  # by budget
+
+    @property
+    def are_starts(self) -> bool:
+        """Whether an attempt needs a start that was granted."""
+        return bool(self.terms[0] or self.terms[1])
+
+    @property
+    def has_slots(self) -> bool:
+        """Whether an attempt needs a slot that was granted."""
+        return self.held >= 0
+
+    def interval(self) -> float:
+        """Seconds between two starts of all workers, as the rates of requests let them."""
+        return max((rate["clearance"] / rate["units"] for rate in self.terms[0]), default=0.0)
 
     def add(self, reply: Mapping[str, Any]) -> None:
         """Take what a `reply` grants."""
@@ -180,6 +200,7 @@ class Granted:
     def forget(self) -> None:
         """Be of a worker that the ledger has never heard of."""
         self.drop()
+        self.held = self.target = 0
         self.version = self.owed = 0
         self.refunds, self.overs = {}, {}
 

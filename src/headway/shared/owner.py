@@ -12,6 +12,7 @@ from headway._runtime.clock import running_loop
 from headway._runtime.waiter import Waiter
 from headway.errors import HeadwayError
 from headway.providers import InvalidSettings
+from headway.shared.conversation import never_reached
 from headway.shared.port import SharedPort
 from headway.shared.stores import Replies, Store, StoreAway
 
@@ -88,7 +89,7 @@ class SharedOwner:
             return
         now = self._clock()
         ports = self._due(now)
-        failed = {port: why for port in ports if (why := port.broken(now)) is not None}
+        failed = {port: why for port in ports if (why := port.conversation.broken(now)) is not None}
         if asked := [port for port in ports if port not in failed]:
             failed |= await self._call(asked, now)
         for port in ports:
@@ -100,7 +101,7 @@ class SharedOwner:
     async def leave(self) -> None:
         """Give back all that is held, and be forgotten; where the store is away, by and by."""
         now = self._clock()
-        ports = [each for each in (self.port, *self._keys) if each.is_known]
+        ports = [each for each in (self.port, *self._keys) if each.conversation.is_known]
         with anyio.move_on_after(_PATIENCE, shield=True):
             for index in range(0, len(ports), _MOST):
                 some = ports[index : index + _MOST]
@@ -111,7 +112,7 @@ class SharedOwner:
 
     async def _call(self, asked: list[SharedPort], now: float) -> dict[SharedPort, HeadwayError]:
         """Call the ledgers of those, and tell them; which can start nothing, and why."""
-        reached = all(port.was_reached for port in asked)
+        reached = all(port.conversation.was_reached for port in asked)
         if self._began is None and not reached:
             self._began = now
         self._called_at = now
@@ -131,7 +132,7 @@ class SharedOwner:
             except InvalidSettings as error:
                 now = self._clock()
                 for port in asked:
-                    port.refused(error, now)
+                    port.conversation.refused(error, now)
                 return dict.fromkeys(asked, error)
         return self._answered(asked, replies, away)
 
@@ -144,14 +145,14 @@ class SharedOwner:
             if replies is None:
                 port.unanswered(str(away), now)
                 late = self._began is not None and now >= self._began + _FIRST_PATIENCE
-                if late and not port.was_reached:
-                    failed[port] = port.never_reached(_FIRST_PATIENCE, self.store.where, away)
+                if late and not port.conversation.was_reached:
+                    failed[port] = never_reached(_FIRST_PATIENCE, self.store.where, away)
             else:
                 self._began = None
                 try:
                     port.answered(replies[port.name], now)
                 except HeadwayError as error:
-                    port.refused(error, now)
+                    port.conversation.refused(error, now)
                     failed[port] = error
             if port.happened:
                 self._tell(port)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeAlias
 
 from headway.errors import InvalidLimit
 from headway.rates import LATENESS, TOKEN_CLASSES, Limits, Rate, TokenRate
 from headway.shared.ledger import GRID
 
-__all__ = ["in_words", "limits_of", "stated", "terms_of"]
+__all__ = ["Terms", "in_words", "limits_of", "stated", "terms_of"]
+
+Terms: TypeAlias = tuple[list[dict[str, Any]], list[dict[str, Any]], int]
+"""Rates of requests, budgets, and slots (0 for no limit), as `ledger.step` counts them."""
 
 # What the pace of tokens lets all workers run ahead together, as a share of the window; a scheduler
 # by itself lets more (`TokenBudget`).
@@ -77,8 +80,8 @@ def _in_full(rate: Rate, kind: str = "requests") -> str:
     return f"{rate} ({', '.join(said)})" if said else str(rate)
 
 
-def terms_of(limits: Limits) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
-    """Rates of requests, budgets, and slots (0 for no limit), as `ledger.step` counts them."""
+def terms_of(limits: Limits) -> Terms:
+    """What the ledger counts `limits` by."""
     rates = [
         {
             "name": f"{rate} over {rate.span:g}",
