@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.estimate import Estimator, Tokens, is_plausible, usage_in
+from headway.estimate import Estimator, Tokens, is_plausible, is_prompt_alone, usage_in
 
 ASK = [{"role": "user", "content": "x" * 368}]  # 400 bytes as JSON, about 100 tokens
 
@@ -42,6 +42,15 @@ def test_it_learns_what_a_model_answers() -> None:
     assert estimator(body) == pytest.approx(100 + 190, rel=0.12)
     assert estimator({**body, "max_tokens": 10}) == pytest.approx(110, abs=2)
     assert estimator({**body, "model": "other"}) == pytest.approx(4100, abs=2)
+
+
+def test_of_a_request_that_is_answered_without_tokens_the_prompt_is_all() -> None:
+    estimator = Estimator()
+    body = {"model": "m", "input": "x" * 398, "max_tokens": 50}
+    estimator.learn(body, 90)
+    assert is_prompt_alone("https://api.example.com/v1/embeddings")
+    assert not is_prompt_alone("/v1/chat/completions")
+    assert estimator.estimate_prompt(body)() == pytest.approx(100, abs=2)
 
 
 def test_it_remembers_no_more_than_so_many_models() -> None:

@@ -49,12 +49,12 @@ from headway._runtime.calls import check_plain_function, checked_tokens, kind_of
 from headway._runtime.single import Single
 from headway.errors import HeadwayError, InvalidArgument, Latched
 from headway.estimate import (
-    WITHOUT_ANSWER,
     Estimate,
     Estimator,
     Likeness,
     Tokens,
     is_plausible,
+    is_prompt_alone,
     likeness_of,
     said_by_headers,
     said_in,
@@ -510,8 +510,10 @@ class Face(Single):
         if not isinstance(estimator, Estimator):
             return checked_tokens(estimator(body)), None
         with self._shell.lock:
-            like, answered = self._like(body, options.key), not _is_prompt_alone(request)
-            estimate = estimator.estimate(body, len(content), like, answered=answered)
+            like = self._like(body, options.key)
+            alone = is_prompt_alone(request.url.path)
+            estimated = estimator.estimate_prompt if alone else estimator.estimate
+            estimate = estimated(body, len(content), like)
             return estimate(), estimate
 
 
@@ -523,18 +525,13 @@ def _decoded(response: Any, raw: bytes) -> bytes:
     return decoded(encodings, raw, _MOST_DECODED) if encodings else raw
 
 
-def _is_prompt_alone(request: Any) -> bool:
-    """Whether `request` is answered without tokens, so that those it uses are of its prompt."""
-    path: str = request.url.path
-    return path.endswith(WITHOUT_ANSWER)
-
-
 def _usage_of(request: Any, response: Any, plain: bytes) -> Tokens:
     """What the answer to `request`, whose body is `plain`, says that it used."""
     usage = said_in(plain)
     if usage.used is None and not usage.odd:
         usage = said_by_headers(response.headers)
-    return usage._replace(either=0) if usage.either and _is_prompt_alone(request) else usage
+    alone = usage.either and is_prompt_alone(request.url.path)
+    return usage._replace(either=0) if alone else usage
 
 
 def _unread(response: Any) -> None:

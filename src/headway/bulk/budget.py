@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import anyio
 
 from headway.bulk.input.formats import ENDPOINTS, Request
-from headway.estimate import WITHOUT_ANSWER, Tokens
+from headway.estimate import Tokens, is_prompt_alone
 from headway.kinds._words import money
 
 __all__ = ["UNBOUNDED_ANSWER", "Bill", "Budget", "needed"]
@@ -36,7 +36,7 @@ def needed(request: Request) -> tuple[int, int]:
     """The tokens that `request` may read and be written at most, by what it says."""
     # On the safe side: four bytes a token is the rule.
     read = request.reads(3) + 1
-    if request.url.endswith(WITHOUT_ANSWER):
+    if is_prompt_alone(request.url):
         return read, 0
     if request.max_tokens:
         return read, request.max_tokens
@@ -45,7 +45,7 @@ def needed(request: Request) -> tuple[int, int]:
 
 
 def _is_capped(request: Request) -> bool:
-    return request.max_tokens > 0 or request.url.endswith(WITHOUT_ANSWER)
+    return request.max_tokens > 0 or is_prompt_alone(request.url)
 
 
 @dataclass(frozen=True, slots=True)

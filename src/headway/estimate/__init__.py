@@ -47,6 +47,7 @@ __all__ = [
     "Tokens",
     "counts_in",
     "is_plausible",
+    "is_prompt_alone",
     "likeness_of",
     "media_in",
     "said_by",
@@ -107,28 +108,22 @@ class Estimator:
         return self.estimate(body, size)()
 
     def estimate(
-        self,
-        body: Mapping[str, Any],
-        size: int | None = None,
-        like: Likeness | None = None,
-        *,
-        answered: bool = True,
+        self, body: Mapping[str, Any], size: int | None = None, like: Likeness | None = None
     ) -> Estimate:
         """The same, to be asked again when more is known; it does not keep the body. `like` is what
-        `likeness_of` says, where that is known; of a request that is not `answered` by tokens
-        (an embedding) the prompt is all.
+        `likeness_of` says, where that is known.
         """
-        if size is None:
-            size = len(json.dumps(_prompt(body)))
-        media = media_in(body)
-        prompt = max(0, size - media.size) / BYTES_PER_TOKEN + media.tokens
         groups = [body, *[body[name] for name in GROUP_NAMES if name in body]]
         maxima, choices = counts_in(groups)
         counts = [most for _, most in maxima if most < _MOST_STATED]
         stated = max(counts) * choices if counts else None
-        if not answered:
-            stated = 0.0
-        return Estimate(self, like or likeness_of(body), prompt, stated, choices)
+        return Estimate(self, like or likeness_of(body), _reads(body, size), stated, choices)
+
+    def estimate_prompt(
+        self, body: Mapping[str, Any], size: int | None = None, like: Likeness | None = None
+    ) -> Estimate:
+        """The same of a request that is answered without tokens: see `is_prompt_alone`."""
+        return Estimate(self, like or likeness_of(body), _reads(body, size), 0.0, 1)
 
     def hear(self, like: Likeness, said: Tokens) -> None:
         """Follow what an answer to a request like `like` says that it used."""
@@ -261,11 +256,26 @@ def _stated_in(group: object) -> Iterable[tuple[str, Any]]:
     return [(name, get(name)) for name in _COUNTS]
 
 
+def is_prompt_alone(url: str) -> bool:
+    """Whether requests to `url`, or its path, are answered without tokens, as embeddings are: all
+    that they use are of the prompt.
+    """
+    return url.endswith(WITHOUT_ANSWER)
+
+
 def is_plausible(used: float, reserved: float, size: int) -> bool:
     """Whether a call that reserved `reserved` tokens, and of which `size` bytes of the request and
     the answer are known, can have used `used`. One absurd number would stop everything for hours.
     """
     return used <= _MOST and (used <= 1_000 * reserved or used <= 100 * size)
+
+
+def _reads(body: Mapping[str, Any], size: int | None) -> float:
+    """The tokens of the prompt of a request with this JSON body, of `size` bytes."""
+    if size is None:
+        size = len(json.dumps(_prompt(body)))
+    media = media_in(body)
+    return max(0, size - media.size) / BYTES_PER_TOKEN + media.tokens
 
 
 def _prompt(body: Mapping[str, Any]) -> object:

@@ -17,7 +17,7 @@ from headway.bulk.input.formats import BadLine, Request, estimate_tokens
 from headway.bulk.plan.calibration import Calibration, Use
 from headway.bulk.plan.simulation import MOST_AT_ONCE, Simulation, Work, simulate
 from headway.errors import InvalidLimit
-from headway.estimate import BYTES_PER_TOKEN, UNKNOWN_ANSWER, WITHOUT_ANSWER
+from headway.estimate import BYTES_PER_TOKEN, UNKNOWN_ANSWER, is_prompt_alone
 from headway.kinds import _words as words
 from headway.providers import record_of
 from headway.rates import TOKEN_CLASSES, Cost, Limits, Rate
@@ -115,7 +115,7 @@ class _Estimates:
                     self.stated += 1
                 else:
                     self.guessed += 1
-            if request.url.endswith(WITHOUT_ANSWER):
+            if is_prompt_alone(request.url):
                 answer = 0.0
             self.input += asked
             self.output += answer
