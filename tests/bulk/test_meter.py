@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -51,6 +53,7 @@ def test_tokens_money_and_reasons_are_summed(meter: Meter) -> None:
     meter.answered(REQUEST, answered(Tokens(1, None, 1), model="m", reasons=("length",)), 1, 0.0)
     meter.answered(REQUEST, answered(), 1, 0.0)  # says nothing, and nothing is bounded
     report = meter.progress()
+    assert meter.sample() == replace(report, seconds=ANY, eta=ANY)
     assert (report.input_tokens, report.output_tokens, report.tokens) == (4, 4, 8)
     assert (report.cost, report.unpriced) == (8.0, 1)
     assert report.reasons == {"stop": 1, "length": 1}

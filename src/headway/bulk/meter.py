@@ -157,16 +157,16 @@ class Meter:
             input_tokens=None, output_tokens=None, cost=None,
         )  # fmt: skip
 
-    def sample(self) -> Statistics:
-        """Look at the clock and at the scheduler, four times a second, and at both ends; what the
-        scheduler says.
+    def sample(self) -> Progress:
+        """Look at the clock and at the scheduler, four times a second, and at both ends: how far
+        the run is by both.
         """
         statistics = self._scheduler.statistics()
         done = _written(self._rows) - self.before
         self._forecast.see(time.monotonic() - self._began, done)
         if self._recorder is not None:
             self._recorder.sample(time.time(), statistics)
-        return statistics
+        return self._progress(statistics)
 
     def end(self, raised: Exception | None) -> None:
         """The run is over; `raised` is what ended it."""
@@ -189,10 +189,12 @@ class Meter:
         if self._recorder is not None:
             self._recorder.close()
 
-    def progress(self, statistics: Statistics | None = None) -> Progress:
-        """How far the run is, now, where the scheduler has said these `statistics` or is asked."""
+    def progress(self) -> Progress:
+        """How far the run is, now."""
+        return self._progress(self._scheduler.statistics())
+
+    def _progress(self, statistics: Statistics) -> Progress:
         rows, scheduler = self._rows, self._scheduler
-        statistics = statistics or scheduler.statistics()
         done, failed = rows.done.count, dict(rows.failed)
         left = None if self.total is None else self.total - done - sum(failed.values())
         return Progress(

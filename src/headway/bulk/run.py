@@ -310,9 +310,9 @@ class _Execution:
 
     async def _keep_watched(self, watch: Callable[[Progress], None]) -> None:
         while True:
-            statistics = self.meter.sample()
+            progress = self.meter.sample()
             try:
-                watch(self.meter.progress(statistics))
+                watch(progress)
             except Exception as error:
                 self._break(error)
                 return
