@@ -96,7 +96,7 @@ class Scope:
         self._enforcement: Enforcement | None = None  # of its providers, once one is known
         self._wall: float | None = None
         self._stated = limits  # by the user; `_configured` as the provider enforces it
-        self.remembered: dict[str, float] = {}  # plateaus of an earlier run, while they hold
+        self.remembered: dict[LimitName, float] = {}  # plateaus of an earlier run, while they hold
         self.odd: set[str] = set()  # what it stated that cannot be meant
         self._state(limits, None)
 
@@ -204,11 +204,11 @@ class Scope:
 
     def learned(self) -> dict[str, Any]:
         """What was learned of each limit, for those that share them."""
-        return {name: kept for name, control in self._controls() if (kept := control.snapshot())}
+        return {name: kept for _, name, control in self._controls() if (kept := control.snapshot())}
 
     def adopt_learned(self, learned: Mapping[str, Any], now: float) -> None:
         """Go on from what another that shares these limits has `learned`."""
-        for name, control in self._controls():
+        for _, name, control in self._controls():
             if isinstance(each := learned.get(name), Mapping):
                 control.restore(each)
         self._put_in_force(now)
@@ -226,12 +226,12 @@ class Scope:
                 for pace in paces:
                     pace.slow_to(control.factor, now)
 
-    def _controls(self) -> list[tuple[str, RateControl | ConcurrencyControl]]:
-        """What controls each limit in force, by a name of its own."""
+    def _controls(self) -> list[tuple[LimitName, str, RateControl | ConcurrencyControl]]:
+        """What controls each limit in force: which one that is, and a name of its own."""
         return [
-            ("requests", self.request_rate),
-            ("concurrency", self.concurrency),
-            *((f"{each.kind} {each.rate}", each.control) for each in self.budgets),
+            ("requests", "requests", self.request_rate),
+            ("concurrency", "concurrency", self.concurrency),
+            *((each.kind, f"{each.kind} {each.rate}", each.control) for each in self.budgets),
         ]
 
     def restore(self, kept: Mapping[str, Any], wall: float, now: float, *, recent: bool) -> bool:
@@ -240,9 +240,9 @@ class Scope:
         """
         learned = kept.get("learned")
         if recent and isinstance(learned, Mapping) and kept.get("stated") == repr(self._stated):
-            for name, control in self._controls():
+            for limit, name, control in self._controls():
                 if isinstance(each := learned.get(name), Mapping) and control.restore(each):
-                    self.remembered[name.partition(" ")[0]] = control.plateau
+                    self.remembered[limit] = control.plateau
             self._put_in_force(now)
         quotas = kept.get("quotas", [])
         if not isinstance(quotas, list):
@@ -270,8 +270,8 @@ class Scope:
         remembered = self.remembered.get(limit)
         if remembered is None:
             return None
-        for name, control in self._controls():
-            if name.partition(" ")[0] == limit and not (
+        for which, _, control in self._controls():
+            if which == limit and not (
                 _ALIKE * remembered <= control.plateau <= remembered / _ALIKE
             ):
                 return self.remembered.pop(limit)
