@@ -27,8 +27,10 @@ class InvalidInput(InvalidArgument):
 
 
 _SAVE = "open it in the program that made it, and save it as CSV (UTF-8)"
-# How a file starts, what it is, and the command: {} is its name, "" is for a way without one.
-_STARTS: tuple[tuple[bytes, str, str], ...] = (
+_WRITE = "write it as CSV or JSONL first, with pandas or DuckDB"
+
+# How a file starts, what it is, and the command that makes text of it: {} is the file's name.
+_CONVERTED = (
     (codecs.BOM_UTF32_LE, "UTF-32", "iconv -f UTF-32 -t UTF-8 {}"),
     (codecs.BOM_UTF32_BE, "UTF-32", "iconv -f UTF-32 -t UTF-8 {}"),
     (codecs.BOM_UTF16_LE, "UTF-16", "iconv -f UTF-16 -t UTF-8 {}"),
@@ -39,22 +41,21 @@ _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"\xfd7zXZ\x00", "compressed with xz", "xz -dc {}"),
     (b"\x04\x22\x4d\x18", "compressed with lz4", "lz4 -dc {}"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "7z x -so {}"),
-    (b"PAR1", "a Parquet file", ""),
-    (b"ARROW1", "an Arrow file", ""),
-    (b"FEA1", "an Arrow file", ""),
-    (b"\xff\xff\xff\xff", "an Arrow stream", ""),  # as Hugging Face's datasets are kept
-    (b"ORC", "an ORC file", ""),
-    (b"Obj\x01", "an Avro file", ""),
     (b"SQLite format 3\x00", "an SQLite database", "sqlite3 -csv -header {} 'SELECT …'"),
-    (b"\x93NUMPY", "a NumPy array", ""),
-    (b"\x89HDF", "an HDF5 file", ""),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel file", ""),
-    (b"%PDF-", "a PDF", ""),
 )
-_TABLES = frozenset(
-    {"a Parquet file", "an Arrow file", "an ORC file", "an Avro file", "a NumPy array",
-     "an HDF5 file"}
-)  # fmt: skip
+# The same, with what to do where no command does it.
+_WRITTEN = (
+    (b"PAR1", "a Parquet file", _WRITE),
+    (b"ARROW1", "an Arrow file", _WRITE),
+    (b"FEA1", "an Arrow file", _WRITE),
+    (b"ORC", "an ORC file", _WRITE),
+    (b"Obj\x01", "an Avro file", _WRITE),
+    (b"\x93NUMPY", "a NumPy array", _WRITE),
+    (b"\x89HDF", "an HDF5 file", _WRITE),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel file", _SAVE),
+    (b"%PDF-", "a PDF", _SAVE),
+)
+_ARROW_STREAM = b"\xff\xff\xff\xff"  # as Hugging Face's datasets are kept
 _SHEETS = (
     b"xl/",
     b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet",
@@ -87,18 +88,21 @@ def check_text(head: bytes, name: str, *, table: bool = False) -> None:
             f"{name} is a tar archive, not UTF-8 text",
             fix=f"convert it first: tar -xOf {quoted(name)} {to}",
         )
-    for start, what, command in _STARTS:
-        if not head.startswith(start):
-            continue
-        written = "> utf8.csv" if "-csv" in command else to  # what sqlite3 writes is a table
-        fix = f"convert it first: {command.format(quoted(name))} {written}"
-        if what == "an Arrow stream":
-            fix = f"convert it first: {_by_datasets('Dataset.from_file', name)}"
-        elif what in _TABLES:
-            fix = "write it as CSV or JSONL first, with pandas or DuckDB"
-        elif not command:
-            fix = _SAVE
-        raise InvalidInput(f"{name} is {what}, not UTF-8 text", fix=fix)
+    if head.startswith(_ARROW_STREAM):
+        raise InvalidInput(
+            f"{name} is an Arrow stream, not UTF-8 text",
+            fix=f"convert it first: {_by_datasets('Dataset.from_file', name)}",
+        )
+    for start, what, command in _CONVERTED:
+        if head.startswith(start):
+            written = "> utf8.csv" if "-csv" in command else to  # what sqlite3 writes is a table
+            raise InvalidInput(
+                f"{name} is {what}, not UTF-8 text",
+                fix=f"convert it first: {command.format(quoted(name))} {written}",
+            )
+    for start, what, fix in _WRITTEN:
+        if head.startswith(start):
+            raise InvalidInput(f"{name} is {what}, not UTF-8 text", fix=fix)
     if b"\x00" in head[:4]:
         # Of letters and digits UTF-16 has one byte of 0 each, before or after the other.
         order = "BE" if head[:1] == b"\x00" else "LE"
