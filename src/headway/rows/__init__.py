@@ -19,6 +19,7 @@ from headway._core.counters import Statistics
 from headway._core.refusals.retry import Retry
 from headway._runtime.checks import check_flag, read_retry
 from headway.bulk.input.formats import Request
+from headway.bulk.input.shapes import Shape
 from headway.bulk.input.tables import PromptReader
 from headway.bulk.input.urls import resolve_endpoint
 from headway.bulk.options import TIMEOUT
@@ -123,11 +124,11 @@ class Ask:
             resolve_endpoint(endpoint)
             if isinstance(endpoint, str)
             else _no_text("endpoint", endpoint),
-            model,
-            template=prompt,
-            system=system,
-            parameters=_parameters(params, max_tokens=max_tokens, temperature=temperature),
-        )
+            Shape(
+                model=model, template=prompt, system=system,
+                parameters=_parameters(params, max_tokens=max_tokens, temperature=temperature),
+            ),
+        )  # fmt: skip
         self._columns = list(dict.fromkeys(self._reader.columns()))
         self.__signature__ = signature(self.__call__)  # by its code it would have a `self`
 

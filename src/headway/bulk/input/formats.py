@@ -421,8 +421,10 @@ def _decoded(body: bytes) -> Any:
         return json.loads(body)
 
 
-def check_id(line: Line, custom_id: object, seen: SeenIds | None) -> str | BadLine:
-    """`custom_id` if it is one, and new to `seen`; else what is wrong with it."""
+def check_id(
+    line: Line, custom_id: object, seen: SeenIds | None, noun: str = "line"
+) -> str | BadLine:
+    """`custom_id` if it is one, and new to `seen`; else what is wrong with `line`, a `noun`."""
     if custom_id is None or custom_id == "":
         return _bad(
             line,
@@ -430,6 +432,7 @@ def check_id(line: Line, custom_id: object, seen: SeenIds | None) -> str | BadLi
             "missing_custom_id",
             'has no custom_id. Give each line one of its own, like "custom_id": '
             f'"request-{line.number}"',
+            noun,
         )
     if not isinstance(custom_id, str):
         shown = msgspec.json.encode(custom_id).decode()[:60]
@@ -438,6 +441,7 @@ def check_id(line: Line, custom_id: object, seen: SeenIds | None) -> str | BadLi
             None,
             "invalid_custom_id",
             f"has a custom_id that is not a string: {shown}. Put it in quotes",
+            noun,
         )
     if seen is not None and (first := seen.first_line(custom_id, line.number)) != line.number:
         return _bad(
@@ -446,6 +450,7 @@ def check_id(line: Line, custom_id: object, seen: SeenIds | None) -> str | BadLi
             "duplicate_custom_id",
             f"has the custom_id {_shown(custom_id)}, which line {first} has too. "
             "Give each line one of its own",
+            noun,
         )
     return custom_id
 
@@ -485,8 +490,8 @@ def _shown(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
-def _bad(line: Line, custom_id: str | None, code: str, what: str) -> BadLine:
-    return BadLine(line.number, custom_id, code, f"line {line.number} {what}")
+def _bad(line: Line, custom_id: str | None, code: str, what: str, noun: str = "line") -> BadLine:
+    return BadLine(line.number, custom_id, code, f"{noun} {line.number} {what}")
 
 
 def estimate_tokens(request: Request) -> Cost:

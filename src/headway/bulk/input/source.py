@@ -88,10 +88,7 @@ class Source:
         self._model = shape.model
         self._batch = RequestReader(url, shape.model)
         if table or shape.prompt_column is not None or shape.template is not None:
-            self._prompts = PromptReader(
-                url or resolve_endpoint("chat"), shape.model, shape.prompt_column,
-                shape.id_column, shape.template, shape.system, shape.parameters,
-            )  # fmt: skip
+            self._prompts = PromptReader(url or resolve_endpoint("chat"), shape)
         elif shape.id_column is not None or shape.system is not None or shape.parameters:
             raise InvalidInput(
                 "an id column, a system prompt and parameters are for tables of prompts, and "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from string import Formatter
 from typing import Any, BinaryIO, cast
 
@@ -22,6 +22,7 @@ from headway.bulk.input.formats import (
 )
 from headway.bulk.input.lines import MAX_LINE, InvalidInput, Line, skip_line
 from headway.bulk.input.seen import SeenIds
+from headway.bulk.input.shapes import Shape
 from headway.kinds._words import size
 
 __all__ = ["DELIMITERS", "PromptReader", "Record", "as_text", "delimiter_of", "read_records"]
@@ -135,29 +136,24 @@ def read_records(file: BinaryIO, wanted: Iterable[str] = ()) -> Iterator[Record]
         number += 1
 
 
-@dataclass
 class PromptReader:
-    """Records to requests. Raises `InvalidInput` for options that cannot make one of a record."""
+    """Records to requests to `url`, as `shape` says. Raises `InvalidInput` for options that cannot
+    make one of a record.
+    """
 
-    url: str
-    model: str | None
-    prompt_column: str | None = None
-    id_column: str | None = None
-    template: str | None = None
-    system: str | None = None
-    parameters: Mapping[str, object] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not self.model:
+    def __init__(self, url: str, shape: Shape) -> None:
+        if not shape.model:
             raise InvalidInput("a table of prompts names no model", fix="give one with --model")
-        if self.prompt_column is not None and self.template is not None:
+        if shape.prompt_column is not None and shape.template is not None:
             raise InvalidInput(
                 "a prompt column and a template were both given",
                 fix="give --prompt-column, or --template with {columns} in it",
             )
-        self._parts = _template_parts(self.template) if self.template is not None else None
-        self._before, self._after = self._body_around_the_prompt()
-        options = options_in(self.parameters)
+        self._url, self._model, self.id_column = url, shape.model, shape.id_column
+        self._prompt_column = shape.prompt_column or "prompt"
+        self._parts = None if shape.template is None else _template_parts(shape.template)
+        self._before, self._after = _body_around_the_prompt(url, shape)
+        options = options_in(shape.parameters)
         asked = asked_of(options)
         if isinstance(asked, str):
             raise InvalidInput(f"the parameter {asked} is no count of tokens", fix="correct it")
@@ -168,35 +164,12 @@ class PromptReader:
             )
         self._asked = asked
 
-    def _body_around_the_prompt(self) -> tuple[bytes, bytes]:
-        chat, responses = self.url == ENDPOINTS["chat"], self.url == "/v1/responses"
-        if self.url == ENDPOINTS["rerank"]:
-            raise InvalidInput(
-                "a prompt is no request to rerank", fix="write lines with a query and documents"
-            )
-        if self.system is not None and not chat and not responses:
-            raise InvalidInput(f"{self.url} takes no system prompt", fix="leave --system out")
-        try:
-            start = msgspec.json.encode({"model": self.model, **self.parameters})[:-1] + b","
-            system = msgspec.json.encode(self.system)
-        except (TypeError, ValueError) as error:
-            raise InvalidInput(
-                f"the parameters cannot be JSON: {error}", fix="correct them"
-            ) from None
-        if chat:
-            before = b'{"role":"system","content":' + system + b"}," if self.system else b""
-            return start + b'"messages":[' + before + b'{"role":"user","content":', b"}]}"
-        if responses and self.system:
-            start += b'"instructions":' + system + b","
-        prompt = self.url in (ENDPOINTS["completions"], ENDPOINTS["images"])
-        return start + (b'"prompt":' if prompt else b'"input":'), b"}"
-
     def columns(self) -> list[str]:
         """The columns that a record must have, that of the id last."""
         if self._parts is not None:
             needed = [name for _, name in self._parts if name is not None]
         else:
-            needed = [self.prompt_column or "prompt"]
+            needed = [self._prompt_column]
         return needed if self.id_column is None else [*needed, self.id_column]
 
     def bind(self, header: Sequence[str], name: str) -> None:
@@ -245,10 +218,9 @@ class PromptReader:
                 return BadLine(line.number, None, "missing_column", what)
         custom_id = str(line.number)
         if self.id_column is not None:
-            found = check_id(line, as_text(row[self.id_column]), seen)
+            found = check_id(line, as_text(row[self.id_column]), seen, noun)
             if not isinstance(found, str):
-                what = found.message.replace(f"line {line.number}", where, 1)
-                return BadLine(found.line, found.custom_id, found.code, what)
+                return found
             custom_id = found
         prompt = self.prompt_of(row)
         if not prompt.strip():
@@ -260,17 +232,40 @@ class PromptReader:
         """The request of `prompt`, which is not empty."""
         body = self._before + msgspec.json.encode(prompt) + self._after
         return Request(
-            number, custom_id, self.url, body, self._asked.max_tokens, self.model,
+            number, custom_id, self._url, body, self._asked.max_tokens, self._model,
             self._asked.choices,
         )  # fmt: skip
 
     def prompt_of(self, row: Mapping[str, object]) -> str:
         """The prompt of a row that has every column."""
         if self._parts is None:
-            return as_text(row[self.prompt_column or "prompt"])
+            return as_text(row[self._prompt_column])
         return "".join(
             text + ("" if name is None else as_text(row[name])) for text, name in self._parts
         )
+
+
+def _body_around_the_prompt(url: str, shape: Shape) -> tuple[bytes, bytes]:
+    """A request's body, before and after its prompt."""
+    chat, responses = url == ENDPOINTS["chat"], url == "/v1/responses"
+    if url == ENDPOINTS["rerank"]:
+        raise InvalidInput(
+            "a prompt is no request to rerank", fix="write lines with a query and documents"
+        )
+    if shape.system is not None and not chat and not responses:
+        raise InvalidInput(f"{url} takes no system prompt", fix="leave --system out")
+    try:
+        start = msgspec.json.encode({"model": shape.model, **shape.parameters})[:-1] + b","
+        system = msgspec.json.encode(shape.system)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"the parameters cannot be JSON: {error}", fix="correct them") from None
+    if chat:
+        before = b'{"role":"system","content":' + system + b"}," if shape.system else b""
+        return start + b'"messages":[' + before + b'{"role":"user","content":', b"}]}"
+    if responses and shape.system:
+        start += b'"instructions":' + system + b","
+    prompt = url in (ENDPOINTS["completions"], ENDPOINTS["images"])
+    return start + (b'"prompt":' if prompt else b'"input":'), b"}"
 
 
 def as_text(value: object) -> str:
