@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import headway
-from headway import Rate
+from headway import Binds, Rate
 from headway.kinds._words import (
     a,
     agreed,
@@ -69,6 +69,7 @@ def test_durations(seconds: float, text: str) -> None:
         (size(16 * 2**20), "16 MiB"), (size(200_000_000), "190.7 MiB"), (size(3 * 2**40), "3 TiB"),
         (binds("requests"), "the limit on requests"), (binds("gate"), "a wait after refusals"),
         (binds(""), "nothing"), (binds("my own"), "my own"),
+        (sum(not each.words for each in Binds), 0),
     ],
 )  # fmt: skip
 def test_numbers(said: str, expected: str) -> None:

@@ -15,24 +15,31 @@ LimitName: TypeAlias = Literal["requests", "tokens", "input_tokens", "output_tok
 
 
 class Binds(StrEnum):
-    """What holds the next job back."""
+    """What holds the next job back; `words` says it to people."""
 
-    REQUESTS = "requests"
+    words: str
+
+    def __new__(cls, value: str, words: str = "") -> Self:
+        binds = str.__new__(cls, value)
+        binds._value_, binds.words = value, words
+        return binds
+
+    REQUESTS = "requests", "the limit on requests"
     """A rate of requests, stated or in force."""
-    TOKENS = "tokens"
-    INPUT_TOKENS = "input_tokens"
-    OUTPUT_TOKENS = "output_tokens"
-    QUOTA = "quota"
+    TOKENS = "tokens", "the limit on tokens"
+    INPUT_TOKENS = "input_tokens", "the limit on input tokens"
+    OUTPUT_TOKENS = "output_tokens", "the limit on output tokens"
+    QUOTA = "quota", "a quota that is spent"
     """A limit of a day or more that is spent."""
-    CONCURRENCY = "concurrency"
-    ELSEWHERE = "elsewhere"
+    CONCURRENCY = "concurrency", "the limit on requests in flight"
+    ELSEWHERE = "elsewhere", "a limit that is decided elsewhere"
     """A limit that is decided elsewhere: a limiter that the application shares."""
-    GATE = "gate"
+    GATE = "gate", "a wait after refusals"
     """A pause after a refusal, or in an outage."""
-    PAUSED = "paused"
-    CLOSED = "closed"
+    PAUSED = "paused", "a pause"
+    CLOSED = "closed", "a key or an account that was refused"
     """A key was refused, or an account is empty: every job fails."""
-    NOTHING = ""
+    NOTHING = "", "nothing"
 
 
 class Retried(StrEnum):

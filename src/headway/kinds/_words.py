@@ -10,26 +10,16 @@ import math
 import re
 from collections.abc import Collection
 
-__all__ = ["BINDS", "HIDDEN", "a", "agreed", "binds", "count", "counted", "duration", "hidden",
+from headway.kinds import Binds
+
+__all__ = ["HIDDEN", "a", "agreed", "binds", "count", "counted", "duration", "hidden",
            "money", "number", "percent", "plural", "printable", "rate", "redacted", "short",
            "shown", "size", "stated", "times", "unlike", "with_fix"]  # fmt: skip
 
 HIDDEN = "***"
 """What stands in the place of a secret."""
 
-BINDS = {
-    "requests": "the limit on requests",
-    "tokens": "the limit on tokens",
-    "input_tokens": "the limit on input tokens",
-    "output_tokens": "the limit on output tokens",
-    "quota": "a quota that is spent",
-    "concurrency": "the limit on requests in flight",
-    "elsewhere": "a limit that is decided elsewhere",
-    "gate": "a wait after refusals",
-    "paused": "a pause",
-    "closed": "a key or an account that was refused",
-}
-"""What can hold a run back, by its name in `Statistics.binds`, in words."""
+_BINDS = frozenset(Binds)
 
 _PERIODS = {1.0: "s", 60.0: "min", 3600.0: "h", 86400.0: "day"}
 
@@ -42,8 +32,8 @@ def _finite(value: float) -> bool:
 
 
 def binds(name: str) -> str:
-    """What holds back, in words; ``"nothing"`` for ``""``, other names as they are."""
-    return BINDS.get(name, name or "nothing")
+    """What holds back, a name in `Statistics.binds`, in words; other names as they are."""
+    return Binds(name).words if name in _BINDS else name
 
 
 def duration(seconds: float) -> str:

@@ -17,9 +17,8 @@ from headway.bulk.report.charts import (
     time_labels,
 )
 from headway.bulk.report.measured import Content, Measured
-from headway.kinds import Kind
+from headway.kinds import Binds, Kind
 from headway.kinds._words import (
-    BINDS,
     binds,
     count,
     counted,
@@ -33,7 +32,7 @@ from headway.kinds._words import (
 __all__ = ["flow", "latency", "tokens", "unmeasured"]
 
 # What binds, in the order of the strip; each has a colour of its own.
-_BOUND = (*BINDS, "nothing")
+_BOUND = (*filter(None, Binds), "nothing")
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
 
