@@ -148,6 +148,9 @@ def test_what_is_let_pass_the_checks_says_why() -> None:
 
 def test_contributing_names_what_is_there() -> None:
     page = ROOT.joinpath("CONTRIBUTING.md").read_text(encoding="utf-8")
+    rooms = page.partition("## Where things are")[2].partition("## To add")[0]
+    for room in {name.split(".")[0] for name, _ in ALL} - {"", "__main__"}:
+        assert re.search(rf"`{room}(?:/|\.py)`", rooms), f"the room {room}"
     makefile = ROOT.joinpath("Makefile").read_text(encoding="utf-8")
     commands = set(re.findall(r"(?:^|`)make (\w+)", page, re.M))
     assert commands >= {"test", "demo", "help", "lint"}
