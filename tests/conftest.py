@@ -77,7 +77,11 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(params=sorted(VIRTUAL))
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """Asyncio and trio on clocks that jump. A module on real time overrides this fixture."""
+    """Asyncio and trio, on clocks that jump, or in real time where a test is marked so. A module
+    that one loop alone runs overrides this fixture.
+    """
+    if request.node.get_closest_marker("real_time") is not None:
+        return request.param
     return VIRTUAL[request.param]()
 
 

@@ -18,13 +18,7 @@ import headway.httpx
 from headway import InvalidArgument, Kind, Retry, Scheduler, sync
 from headway._http.pool import Pool
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """A real server: real time."""
-    return request.param
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]  # a real server: real time
 
 
 def ask(client: Any) -> Any:

@@ -19,17 +19,11 @@ from headway.cli.display.live import as_json, summary
 from headway.events import Kind
 from headway.prices import Price, Prices
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]  # what waits here is real
 
 ENDPOINT = bulk.Endpoint("custom", "http://test/v1", "a-key", "HEADWAY_API_KEY")
 PRICES = Prices({"m": Price(1.0, 1.0)})  # a dollar for a million tokens, read or written
 Handler = Callable[[httpx.Request], httpx.Response]
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """What waits here is real."""
-    return request.param
 
 
 def lines_of(path: Path, *bodies: dict[str, Any], url: str = "/v1/chat/completions") -> Path:

@@ -28,13 +28,7 @@ from headway.bulk.record.status import Progress
 from headway.events import Kind
 from headway.prices import Price, Prices
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """Sockets know nothing of virtual time: these tests run on the real clock."""
-    return request.param
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]  # sockets know no virtual time
 
 
 # -- a run --------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import os
 import resource
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import anyio
 import httpx
@@ -31,13 +30,7 @@ from headway.bulk.record.status import Progress
 from headway.events import Kind
 from headway.providers import InvalidSettings
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """Sockets know nothing of virtual time: these tests run on the real clock."""
-    return request.param
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]  # sockets know no virtual time
 
 
 # -- what ends a run ----------------------------------------------------------------------------

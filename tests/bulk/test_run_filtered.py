@@ -13,16 +13,11 @@ from headway import Retry, Scheduler, bulk
 from headway.bulk import Progress, RunOptions
 from headway.bulk.input.source import Shape
 
-pytestmark = pytest.mark.anyio
+# Threads write the files: a clock that jumps would spin while they do.
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 
 ENDPOINT = bulk.Endpoint("custom", "http://server/v1", "a-key", "HEADWAY_API_KEY")
 ANSWER = {"choices": [{"text": "x"}]}
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """Threads write the files: a clock that jumps would spin while they do."""
-    return request.param
 
 
 async def run(source: Path, answer: Any, shape: Shape | None = None, **options: Any) -> Progress:

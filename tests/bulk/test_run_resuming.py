@@ -6,7 +6,6 @@ import errno
 import os
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import anyio
 import httpx
@@ -26,13 +25,7 @@ from headway.bulk.output.paths import default_output
 from headway.bulk.record.status import Progress
 from headway.events import Kind
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """Sockets know nothing of virtual time: these tests run on the real clock."""
-    return request.param
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]  # sockets know no virtual time
 
 
 @cancels_requests

@@ -7,7 +7,6 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -17,19 +16,14 @@ from headway.bulk import InvalidOutput, Progress, RunOptions
 from headway.bulk.output.table import export
 from headway.bulk.report import write_report
 
-pytestmark = pytest.mark.anyio
+# Threads write the files: a clock that jumps would spin while they do.
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 
 KEY = "tgp_v1_0123456789abcdef"
 ADDRESS = "http://me:pass-word@server/v1?key=in-the-url"
 ENDPOINT = bulk.Endpoint("custom", ADDRESS, KEY, "HEADWAY_API_KEY")
 SECRETS = (KEY, "pass-word", "in-the-url")
 ECHO = f"of {KEY} at {ADDRESS}"
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """Threads write the files: a clock that jumps would spin while they do."""
-    return request.param
 
 
 def answers(request: httpx.Request) -> httpx.Response:

@@ -14,12 +14,6 @@ from headway.rows import Ask
 __all__ = ["echo"]
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """A real server, and an event loop of the worker's own: real time."""
-    return request.param
-
-
 @pytest.fixture
 def make(echo: Echo) -> Iterator[Callable[..., Ask]]:
     made = []

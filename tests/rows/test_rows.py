@@ -15,7 +15,7 @@ from echo import REFUSED, Echo
 from headway import InvalidArgument, InvalidLimit, Kind, Retry
 from headway.rows import Ask, Batches
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]  # a real server
 Make = Callable[..., Ask]
 
 

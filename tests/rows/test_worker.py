@@ -17,7 +17,7 @@ from headway.providers import InvalidSettings
 from headway.rows import Ask
 from headway.rows import _worker as worker
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]  # a real server
 Make = Callable[..., Ask]
 
 

@@ -19,13 +19,7 @@ from headway.shared.ledger import seen, step, step_all
 from headway.shared.places import open_store
 from headway.shared.stores import Calls, Replies, Store
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """Threads and servers are on real time."""
-    return request.param
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]  # threads and servers are on real time
 
 
 @pytest.fixture(autouse=True)

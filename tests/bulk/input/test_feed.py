@@ -5,22 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import aclosing
-from typing import Any
 
 import pytest
 from anyio import to_thread
 
 from headway.bulk.input.feed import feed, still_reading
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]  # the thread is real, and so is the time
 
 PATIENCE = 60  # seconds that nothing here takes
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """The thread is real, and so is the time."""
-    return request.param
 
 
 @pytest.mark.parametrize("count", [0, 1, 64, 65, 1000])

@@ -1,4 +1,4 @@
-"""A folder for the sockets of one test, and real time, for no clock moves a socket."""
+"""A folder for the sockets of one test."""
 
 from __future__ import annotations
 
@@ -13,10 +13,3 @@ from watched import sockets
 def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with sockets(monkeypatch) as found:
         yield found
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """Both, on real time."""
-    name: str = request.param
-    return name

@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint
 from headway import Scheduler
 from headway.hooks.watch.control import change, hand, is_at_work
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]  # a real socket
 
 
 async def f(n: int) -> int:

@@ -25,7 +25,8 @@ from headway.hooks.watch.client import ask
 from headway.hooks.watch.listeners import LoopbackListener, connect
 from headway.hooks.watch.protocol import MOST_REQUEST, line, read
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("folder")]
+# A real socket.
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time, pytest.mark.usefixtures("folder")]
 
 
 async def f(n: int) -> int:
