@@ -17,7 +17,7 @@ from commands import a_report
 from rich.console import Console
 
 import headway
-from headway import Kind, Retry, Scheduler, events, kinds
+from headway import Binds, Kind, Retry, Scheduler, events, kinds
 from headway.bulk.record.measures import SessionInfo
 from headway.bulk.record.trace import Recorder
 from headway.bulk.report import write_report
@@ -85,7 +85,8 @@ def test_the_report_has_each_hue(tmp_path: Path) -> None:
     page = report(tmp_path, dict.fromkeys(Kind, 1))
     for kind in Kind:
         assert f"k-{kind.hue}" in page
-        assert re.search(rf"\.k-{kind.hue}\b[^}}]*\{{ *--c:", page), kind
+    for each in (*Kind, *Binds):
+        assert re.search(rf"\.k-{each.hue}\b[^}}]*\{{ *--c:", page), each
 
 
 def report(folder: Path, refused: dict[Kind, int]) -> str:

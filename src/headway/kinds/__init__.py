@@ -15,31 +15,32 @@ LimitName: TypeAlias = Literal["requests", "tokens", "input_tokens", "output_tok
 
 
 class Binds(StrEnum):
-    """What holds the next job back; `words` says it to people."""
+    """What holds the next job back. `words` say it to people, `hue` is its colour in the report."""
 
     words: str
+    hue: str
 
-    def __new__(cls, value: str, words: str = "") -> Self:
+    def __new__(cls, value: str, words: str = "", hue: str = "slate") -> Self:
         binds = str.__new__(cls, value)
-        binds._value_, binds.words = value, words
+        binds._value_, binds.words, binds.hue = value, words, hue
         return binds
 
-    REQUESTS = "requests", "the limit on requests"
+    REQUESTS = "requests", "the limit on requests", "blue"
     """A rate of requests, stated or in force."""
-    TOKENS = "tokens", "the limit on tokens"
-    INPUT_TOKENS = "input_tokens", "the limit on input tokens"
-    OUTPUT_TOKENS = "output_tokens", "the limit on output tokens"
+    TOKENS = "tokens", "the limit on tokens", "violet"
+    INPUT_TOKENS = "input_tokens", "the limit on input tokens", "blue"
+    OUTPUT_TOKENS = "output_tokens", "the limit on output tokens", "violet"
     QUOTA = "quota", "a quota that is spent"
     """A limit of a day or more that is spent."""
-    CONCURRENCY = "concurrency", "the limit on requests in flight"
-    ELSEWHERE = "elsewhere", "a limit that is decided elsewhere"
+    CONCURRENCY = "concurrency", "the limit on requests in flight", "teal"
+    ELSEWHERE = "elsewhere", "a limit that is decided elsewhere", "violet"
     """A limit that is decided elsewhere: a limiter that the application shares."""
-    GATE = "gate", "a wait after refusals"
+    GATE = "gate", "a wait after refusals", "red"
     """A pause after a refusal, or in an outage."""
     PAUSED = "paused", "a pause"
-    CLOSED = "closed", "a key or an account that was refused"
+    CLOSED = "closed", "a key or an account that was refused", "dark"
     """A key was refused, or an account is empty: every job fails."""
-    NOTHING = "", "nothing"
+    NOTHING = "", "nothing", "none"
 
 
 class Retried(StrEnum):

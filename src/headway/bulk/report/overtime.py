@@ -32,7 +32,7 @@ from headway.kinds._words import (
 __all__ = ["flow", "latency", "tokens", "unmeasured"]
 
 # What binds, in the order of the strip; each has a colour of its own.
-_BOUND = (*filter(None, Binds), "nothing")
+_HUES = {each.value or "nothing": each.hue for each in Binds}
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
 
@@ -101,10 +101,10 @@ def _bound(run: Measured) -> Chart:
         rest = max(0.0, one.span - sum(one.binds.values()))
         whole = sum(one.binds.values()) + rest
         shares.append({key: s / whole for key, s in {**one.binds, "nothing": rest}.items()})
-    known = [*_BOUND, *sorted(set(sums.binds) - set(_BOUND))]
+    known = [*_HUES, *sorted(set(sums.binds) - set(_HUES))]  # a newer headway may know more
     known = [key for key in known if sums.binds.get(key, 0) > 0]
     series = [
-        Series(binds(key), f"b-{key if key in _BOUND else 'paused'}",
+        Series(binds(key), f"k-{_HUES.get(key, 'slate')}",
                [share.get(key, 0.0) for share in shares])
         for key in known
     ]  # fmt: skip
