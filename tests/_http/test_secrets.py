@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import sys
 from typing import Any
 
 import httpx
@@ -131,3 +132,13 @@ async def test_no_event_and_no_log_holds_what_a_server_echoes(
     said = f"{told} {caplog.text} {scheduler.statistics()}"
     assert "tgp_v1" not in said
     assert "in-the-url" not in said
+
+
+def test_it_needs_no_import_for_a_process_that_ends_may_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as ending:
+        ending.setattr(sys, "meta_path", None)
+        ending.delitem(sys.modules, "re")
+        shown = redacted("Bearer  abcdefgh12 at https://u:p@h/?key=abc")
+    assert shown == "Bearer *** at https://***@h/?key=***"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 from typing import Any
 
 import httpx
 import pytest
 import sdks
-import sniffio
-import trio
 import zstandard
+from clocks import pass_time
 from sites import URL, Site, idle
 
 import headway.httpx
@@ -145,14 +143,6 @@ async def test_what_cannot_be_decoded_cannot_be_judged(site: Site) -> None:
         with pytest.raises(site.library.DecodingError, match="the answer cannot be decoded"):
             await client.post(URL, json=BODY)
     assert idle(scheduler)
-
-
-def pass_time(seconds: float) -> None:
-    """Time passes while nothing pauses."""
-    if sniffio.current_async_library() == "trio":
-        trio.lowlevel.current_clock().jump(seconds)  # type: ignore[attr-defined]
-    else:
-        asyncio.get_running_loop().now += seconds  # type: ignore[attr-defined]
 
 
 def never_pausing(site: Site) -> Any:

@@ -6,9 +6,10 @@ from typing import Any
 
 import anyio
 import pytest
+from clocks import pass_time
 from inject import BACKENDS, run, settle_down
 
-from headway import QueueFull, Scheduler, SchedulerClosed, WrongLoop
+from headway import Limits, QueueFull, Rate, Scheduler, SchedulerClosed, WrongLoop
 from headway._core.queue.job import QUEUED, STARTED
 from headway._runtime.calls import Options
 from headway._runtime.shell import Shell
@@ -59,6 +60,34 @@ async def test_one_of_those_that_wait_leads_and_hands_over() -> None:
         assert shell._leader in shell.parked
     assert started == [(0, 0.0), (1, 1.0), (2, 2.0), (3, 3.0)]
     assert (shell._leader, shell.parked) == (None, {})
+
+
+@pytest.mark.parametrize("limited", ["requests", "tokens", "by key"])
+async def test_a_process_that_stands_still_after_a_decision_exceeds_no_window(
+    limited: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if limited == "tokens":
+        scheduler = Scheduler(tokens=Rate(1_000, per=1.0))
+    elif limited == "requests":
+        scheduler = Scheduler(Rate(10, per=1.0))
+    else:
+        scheduler = Scheduler("100/s", keys={"a": Limits(Rate(10, per=1.0))})
+    shell, sent = scheduler._shell, list[float]()
+    poll = shell.poll
+
+    def stand_still() -> None:
+        before = shell.state.counters.sent
+        poll()
+        if shell.state.counters.sent > before and before % 7 == 3:
+            pass_time(0.19)
+
+    async def call(_: int) -> None:
+        sent.append(anyio.current_time())
+
+    monkeypatch.setattr(shell, "poll", stand_still)
+    await scheduler.with_options(tokens=100, key="a").map(call, range(60))
+    assert min(b - a for a, b in zip(sent, sent[10:], strict=False)) >= 1.0
+    assert sent[-1] - sent[0] < 60 / 10 * 1.25
 
 
 async def test_a_leader_that_is_cancelled_leaves_nobody_behind() -> None:

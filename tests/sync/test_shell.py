@@ -23,6 +23,29 @@ from headway.sync._shell import CommonShell
 from headway.testing import FakeProvider, assert_idle
 
 
+def test_what_goes_on_late_is_told_under_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread gets its permit and stands still, before it waits for it or after."""
+    told: list[bool] = []
+    with Scheduler("100/s", concurrency=1) as scheduler:
+        shell: Any = scheduler._shell
+        locked, sent_late, goes_on = shell.lock._is_owned, shell.state.sent_late, shell.goes_on
+
+        def tell(job: Job, now: float) -> None:
+            told.append(locked())
+            sent_late(job, now)
+
+        def stand_still(job: Job) -> None:
+            clock = shell.clock
+            with monkeypatch.context() as later:
+                later.setattr(shell, "clock", lambda: clock() + 0.002)
+                goes_on(job)
+
+        monkeypatch.setattr(shell.state, "sent_late", tell)
+        monkeypatch.setattr(shell, "goes_on", stand_still)
+        assert [*scheduler.map(lambda each: each, [1, 2, 3])] == [1, 2, 3]
+    assert told == [True] * 3
+
+
 @pytest.mark.parametrize("frees", ["an end", "the end of a lease", "resume", "set_limits"])
 def test_who_has_not_begun_to_wait_is_not_missed(
     frees: str, monkeypatch: pytest.MonkeyPatch

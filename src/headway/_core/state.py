@@ -246,6 +246,14 @@ class SchedulerState:
         self._ended(job, refusal.kind, 0.0, now)
         return verdict
 
+    def sent_late(self, job: Job, now: float) -> None:
+        """`job`, which has started, is sent only `now`: its process or its thread stood still."""
+        self.whole.sent_late(job.started_at, now)
+        if job.limits is not None:
+            job.limits.sent_late(job.started_at, now)
+        for budget, charge in job.charges or ():
+            budget.sent_late(charge, now)
+
     def cancel(self, job: Job, now: float, used: float | None = None) -> None:
         """Take out `job`, wherever it is. An attempt that ran costs what it reserved, or `used`."""
         if job.number <= self.abandoned:

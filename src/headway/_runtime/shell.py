@@ -67,6 +67,7 @@ R = TypeVar("R")
 # Results that carry no headers, and how many further types of such are remembered.
 _SILENT = (type(None), bool, int, float, complex, str, bytes, bytearray, list, tuple, set)
 _MOST_TYPES = 1_000
+_AT_ONCE = 0.001  # seconds in which one that is started goes on, where nothing stands still
 _HEAR_EVERY = 0.25  # seconds: headers of successes change slowly, and take time to read
 
 
@@ -219,11 +220,22 @@ class Shell(LoopClock):
         """Wait for the permit of `job`. Raises the scheduler's reason for ending it, if any."""
         if job.status == QUEUED:
             await self._park(job)
+            if job.status == STARTED:
+                self.goes_on(job)
         if job.status == FAILED:
             tried = job.last_error
             if tried is not None and isinstance(job.error, Unavailable):
                 raise self._final(job, tried, GiveUp(job.error.what, INFINITY))
             raise job.error from tried
+
+    def goes_on(self, job: Job) -> None:
+        """`job`, which was started, goes on: what stood still meanwhile has made it late."""
+        if self.clock() - job.started_at > _AT_ONCE:
+            self.sent_late(job)
+
+    def sent_late(self, job: Job) -> None:
+        """`job` counts from now on."""
+        self.state.sent_late(job, self.clock())
 
     # In one function: each call of another would be paid by every job.
     async def run(  # noqa: C901, PLR0915 - see above

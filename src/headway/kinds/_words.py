@@ -171,31 +171,31 @@ def with_fix(what: str, fix: str) -> str:
 
 
 _SECRETS = (
-    (re.compile(r"(?<=://)[^/\s@\"'<>]{1,4096}@"), f"{HIDDEN}@"),
-    (
-        re.compile(
-            r"([?&](?:(?:[a-z]{1,20}[-_])?(?:api[-_]?)?key|(?:[a-z]{1,20}[-_])?token|auth|code"
-            r"|(?:x-amz-)?sig(?:nature)?|[a-z_]{0,20}secret|password)=)[^&#\s\"'<>]+",
-            re.I,
-        ),
-        rf"\g<1>{HIDDEN}",
+    re.compile(r"(?<=://)()[^/\s@\"'<>]{1,4096}(?=@)"),
+    re.compile(
+        r"([?&](?:(?:[a-z]{1,20}[-_])?(?:api[-_]?)?key|(?:[a-z]{1,20}[-_])?token|auth|code"
+        r"|(?:x-amz-)?sig(?:nature)?|[a-z_]{0,20}secret|password)=)[^&#\s\"'<>]+",
+        re.I,
     ),
-    (re.compile(r"\b(bearer|basic) +[\w.~+/=-]{8,}", re.I), rf"\g<1> {HIDDEN}"),
-    (
-        re.compile(
-            r"\b(?:(?:sk|pk|gsk|xai|hf|tgp|fw|pplx|nvapi|csk|r8)[-_][\w-]{16,}|AIza[\w-]{20,}"
-            r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,})"
-        ),
-        HIDDEN,
+    re.compile(r"\b((?:bearer|basic) ) *[\w.~+/=-]{8,}", re.I),
+    re.compile(
+        r"\b()(?:(?:sk|pk|gsk|xai|hf|tgp|fw|pplx|nvapi|csk|r8)[-_][\w-]{16,}|AIza[\w-]{20,}"
+        r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,})"
     ),
 )
-"""What looks as a secret: in an address (userinfo, ``?key=``), after a scheme, or by its form."""
+"""What looks as a secret: in an address (userinfo, ``?key=``), after a scheme, or by its form. The
+group is what may be shown.
+"""
+
+
+def _hide(secret: re.Match[str]) -> str:
+    return f"{secret[1]}{HIDDEN}"
 
 
 def redacted(text: str) -> str:
     """`text` with `HIDDEN` for what looks as a key: for all that quotes somebody else's words."""
-    for pattern, hidden in _SECRETS:
-        text = pattern.sub(hidden, text)
+    for pattern in _SECRETS:
+        text = pattern.sub(_hide, text)  # a template would be an import, which fails at the end
     return text
 
 

@@ -138,6 +138,9 @@ class SharedBudget:
         for each in self._spent:
             each[0] += -(-seconds // self._width)
 
+    def sent_late(self, charge: SharedCharge, now: float) -> None:
+        """Nothing changes: the store says how late one may go."""
+
     def settle(self, charge: SharedCharge, used: float, now: float) -> None:
         """Give back what `charge` reserved and was not `used`, or charge what was used beyond."""
         used = self.weigh(used)

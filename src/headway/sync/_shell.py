@@ -61,7 +61,10 @@ class CommonShell(Shell):
     def enter(self, job: Job) -> bool:
         """Submit `job`; True where it holds its permit. Raises `WrongLoop` in a forked process."""
         with self.lock:
-            return super().enter(job)
+            admitted = super().enter(job)
+        if admitted:
+            self.goes_on(job)  # for the lock itself may have been waited for
+        return admitted
 
     def enter_at_once(self, job: Job) -> bool:
         """Submit `job`, which may not wait; whether it holds its permit."""
@@ -125,6 +128,11 @@ class CommonShell(Shell):
         return super().refusal(error.error if isinstance(error, Stopped) else error)
 
     # What changes the state, under the lock
+
+    def sent_late(self, job: Job) -> None:
+        """`job` counts from now on."""
+        with self.lock:
+            super().sent_late(job)
 
     def hear(self, result: object, job: Job) -> None:
         """Follow what `result` of `job` says of the limits."""

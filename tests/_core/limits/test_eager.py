@@ -14,7 +14,9 @@ from anyio import current_time, sleep
 import headway.httpx
 from headway import Rate, Scheduler
 from headway._core.limits.eager import Eager
+from headway._core.limits.pace import Pace
 from headway.hints import LimitHint
+from headway.rates import LATENESS
 
 LIMIT, WINDOW = 100, 2.0
 JOBS = 250
@@ -170,3 +172,13 @@ def test_memory_is_bounded() -> None:
     for n in range(100_000):
         eager.started([], n / 100)
     assert len(eager._sends) < 20_000
+
+
+def test_what_is_sent_late_is_in_the_window_from_then_on() -> None:
+    eager, pace = Eager(), Pace(Rate(2, per=1.0, jitter=0.0))
+    eager.started([pace], 0.0)
+    eager.started([pace], 0.1)
+    assert eager.clears_at(pace.rate, 0.2) == pytest.approx(1.0 + LATENESS)
+    eager.sent_late(0.0, 0.4)
+    assert eager.clears_at(pace.rate, 0.4) == pytest.approx(1.1 + LATENESS)
+    assert not eager.is_newest(0.3)

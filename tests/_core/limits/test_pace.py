@@ -119,3 +119,47 @@ def test_another_clock() -> None:
     ready = pace.ready_at()
     pace.shift(-500.0)
     assert pace.ready_at() == pytest.approx(ready - 500.0)
+
+
+@given(
+    limit=st.integers(1, 40),
+    window=st.sampled_from([0.5, 1.0, 60.0]),
+    burst=st.integers(1, 10),
+    waits=st.lists(st.tuples(st.floats(0.0, 2.0), st.floats(0.0, 0.9)), min_size=1, max_size=80),
+)
+def test_what_is_sent_late_counts_from_then_on(
+    limit: int, window: float, burst: int, waits: list[tuple[float, float]]
+) -> None:
+    pace = Pace(Rate(limit, per=window, burst=min(burst, limit), jitter=0.0))
+    now, sent, late = 0.0, [], []
+    for pause, wait in [*waits, *[(0.0, 0.0)] * 2 * limit]:
+        at = max(now + pause * pace.interval, pace.ready_at())
+        for charged, due in [each for each in late if each[1] <= at]:
+            pace.sent_late(charged, due)
+            late.remove((charged, due))
+        now = max(at, pace.ready_at())
+        for charged, due in [each for each in late if each[1] <= now]:
+            pace.sent_late(charged, due)
+            late.remove((charged, due))
+        pace.take(now)
+        lateness = wait * window
+        sent.append(now + lateness)
+        if lateness:
+            late.append((now, now + lateness))
+    sent.sort()
+    for first, last in zip(sent, sent[limit:], strict=False):
+        assert last - first >= window - 1e-9
+
+
+def test_another_limit_and_another_clock_keep_what_was_sent_late() -> None:
+    pace = pace_of(4)
+    pace.take(0.85)
+    pace.sent_late(0.85, 1.05)
+    pace.take(1.1)
+    wider = pace_of(6)
+    wider.adopt(pace, 1.1)
+    wider.shift(100.0)
+    # Of the six in the window that begins with it two are charged, and four go at the pace.
+    *at_the_pace, first_after = starts(wider, 5, 101.1)
+    assert at_the_pace[-1] < 101.9
+    assert first_after == pytest.approx(102.05)

@@ -169,6 +169,14 @@ class TokenBudget:
         self.tally.started(now, paced)
         return Charge(self._add(cost, now), cost, paced)
 
+    def sent_late(self, charge: Charge, now: float) -> None:
+        """The attempt of `charge` is sent only `now`, and stays in the window for longer."""
+        if self.heir is not None:
+            self.heir.sent_late(charge, now)
+            return
+        self._refund(charge, charge.reserved, now)
+        charge.slot = self._add(charge.reserved, now)
+
     def record(self, requests: int, tokens: float, now: float) -> None:
         """Charge what was used elsewhere: `tokens`, in that many requests."""
         used = self.weigh(tokens)

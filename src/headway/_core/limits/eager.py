@@ -38,6 +38,13 @@ class Eager:
             if clears is not None and clears > pace.next:
                 pace.next = clears
 
+    def sent_late(self, charged_at: float, now: float) -> None:
+        """An attempt that was charged at `charged_at` is sent only `now`."""
+        charged = bisect_right(self._sends, charged_at)
+        if charged:
+            del self._sends[charged - 1]
+        self._sends.append(now)
+
     def credit(self, hint: LimitHint, rates: Sequence[Rate], sent_at: float, now: float) -> float:
         """How many attempts may start at once, as the answer to one that was sent at `sent_at`
         says; of the user's own `rates` no window holds more.

@@ -382,6 +382,16 @@ class Scope:
         if self.evidence is not None:
             job.seen = self.evidence.sent(self.in_flight, now)
 
+    def sent_late(self, charged_at: float, now: float) -> None:
+        """An attempt that was charged at `charged_at` is sent only `now`: the server counts it from
+        now. Where limits are shared, how late one may go is their store's.
+        """
+        if self._is_paced_by_user and not self.ports:
+            for pace in self.paces:
+                pace.sent_late(charged_at, now)
+        if self.eager is not None:
+            self.eager.sent_late(charged_at, now)
+
     def record(self, requests: int, tokens: float, now: float) -> None:
         """Charge what was sent elsewhere just now, and used."""
         self.last = None  # its charge is no longer the newest
