@@ -11,17 +11,19 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from random import Random
 from typing import Any
 
 from headway import Limits
 from headway.rates import LATENESS
+from headway.shared import ledger as source
 from headway.shared.ledger import BEAT, EXPIRES, step
 from headway.shared.terms import stated, terms_of
 
-__all__ = ["Client", "Trace", "a_call", "worst"]
+__all__ = ["Client", "Pairs", "Step", "Trace", "a_call", "mutant", "worst"]
 
-Step = Callable[[dict[str, Any] | None, dict[str, Any], float], tuple[dict[str, Any], Any]]
+Step = Callable[..., tuple[dict[str, Any], Any]]  # `step`, or one with something wrong
 
 UNPACED = 1e-9  # seconds a token: the window binds
 
@@ -36,7 +38,8 @@ def a_call(limits: Limits, name: str = "a", n: int = 1, **said: Any) -> dict[str
         "need": 0, "costs": [[0.0, 0.0] for _ in budgets], "weight": 1.0, "priority": 0.0,
         "held": 0, "use": 0, "want": 0, "unsure": 0.0, "refunds": [], "overs": [], "renews": [],
         "declared": [], "strays": 0, "silent": 0.0, "gate": 0.0, "opens": 0, "gen": 0,
-        "numbers": [], "cut": 0, "blob": "", "bye": 0, "after": 0.0, "follows": 0, **said,
+        "numbers": [], "cut": 0, "blob": "", "bye": 0, "pairs": 0, "beside": "", "costs_beside": [],
+        **said,
     }  # fmt: skip
 
 
@@ -165,8 +168,12 @@ class Trace:
 
     def _use(self, client: Client, reply: dict[str, Any]) -> None:
         late = reply["slack"] + LATENESS
-        for index in range(int(reply["count"])):
-            due = max(reply["first"], reply["base"] + index * reply["spacing"])
+        dues = [
+            base + index * reply["spacing"]
+            for base, count in reply["runs"]
+            for index in range(int(count))
+        ]
+        for due in dues:
             until = due + late if reply["spacing"] else reply["good"]
             self.starts.append((max(due, reply["now"]), until, client.name))
         for index, amount in enumerate(reply["amounts"]):
@@ -174,7 +181,7 @@ class Trace:
             if self.random.random() < self.rates[0]:
                 used = amount * self.random.random()
                 client.refunds.append([index, reply["slots_of"][index], amount - used])
-            begins = max(reply["first"], reply["now"])
+            begins = max(dues[0], reply["now"])
             self.tokens.setdefault(index, []).append([begins, reply["good"], used])
 
     def worst_tokens(self, budget: int, window: float) -> float:
@@ -191,6 +198,70 @@ class Trace:
         for _, _, name in self.starts:
             found[name] = found.get(name, 0) + 1
         return found
+
+
+class Pairs:
+    """`n` workers whose jobs need starts of a ledger of the whole, and some of one of a key's too:
+    `limits` are those of the whole, and of each key. A `Trace` for each keeps what was granted.
+    """
+
+    def __init__(self, limits: list[Limits], seed: int, ledger: Step = step, n: int = 5) -> None:
+        self.random = Random(seed)
+        self.ledger = ledger
+        self.traces = [Trace([], seed + index) for index in range(len(limits))]
+        self.states: list[Any] = [None] * len(limits)
+        self.workers = [
+            [Client(f"{name}{index}", each, wants=self.random.choice([0, 2, 9]))
+             for index, each in enumerate(limits)] for name in "abcdefgh"[:n]
+        ]  # fmt: skip
+        self.pairs = 0
+
+    def run(self, calls: int) -> Pairs:
+        """Make so many calls, each of all ledgers or of some."""
+        now = 0.0
+        for _ in range(calls):
+            now += self.random.expovariate(8 * len(self.workers))
+            self.call(self.random.choice(self.workers), now)
+        return self
+
+    def call(self, worker: list[Client], now: float) -> None:
+        """One worker calls the ledger of the whole, and some of keys."""
+        chance = self.random.random()
+        first = worker[0]
+        for index, client in enumerate(worker):
+            if index and self.random.random() < 0.3:
+                continue
+            if chance < 0.02:
+                client.wants = self.random.choice([0, 2, 9])
+            call = client.call(now, self.random)
+            costs = [[float(self.random.randint(50, 400)), 200.0] for _ in first.limits.token_rates]
+            call.update(pairs=9, beside=first.name if index else "", costs_beside=costs)
+            whole = self.states[0] if index else None
+            raw = now + 5000.0
+            self.states[index], reply = self.ledger(self.states[index], call, raw, whole)
+            if chance < 0.05:
+                again = self.ledger(self.states[index], call, raw, whole)
+                assert again == (self.states[index], reply)
+            assert reply["error"] == "", reply
+            client.answered(reply)
+            trace = self.traces[index]
+            if reply["count"]:
+                trace._use(client, reply)
+            for beside in reply["beside"]:
+                self.pairs += len(beside["runs"])
+                at = self.states[0]["at"]
+                self.traces[0]._use(first, {**beside, "now": at})
+                for (own, _), (there, _) in zip(reply["runs"], beside["runs"], strict=False):
+                    assert 0.003 < there - at - (own - reply["now"]) < 0.016
+
+
+def mutant(old: str, new: str) -> Step:
+    """`step`, with the only `old` in its module replaced by `new`."""
+    text = Path(source.__file__).read_text()
+    assert text.count(old) == 1, f"{text.count(old)} of {old!r}"
+    names: dict[str, Any] = {"__name__": "mutant"}
+    exec(compile(text.replace(old, new), source.__file__, "exec"), names)
+    return names["step"]  # type: ignore[no-any-return]
 
 
 def worst(uses: list[tuple[float, float, float]], window: float) -> float:

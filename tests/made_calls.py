@@ -37,7 +37,7 @@ def a_call(worker: str = "a", n: int = 1, **said: Any) -> dict[str, Any]:
         "need": 1, "costs": [[100.0, 120.0] for _ in budgets], "weight": 1.0, "priority": 0.0,
         "held": 0, "use": 0, "want": 1, "unsure": 0.001, "refunds": [], "overs": [], "renews": [],
         "declared": [], "strays": 0, "silent": 0.0, "gate": 0.0, "opens": 0, "gen": 0,
-        "numbers": [], "cut": 0, "blob": "", "bye": 0, "after": 0.0, "follows": 0,
+        "numbers": [], "cut": 0, "blob": "", "bye": 0, "pairs": 0, "beside": "", "costs_beside": [],
     }  # fmt: skip
     return {**call, **said}
 

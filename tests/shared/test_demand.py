@@ -12,6 +12,8 @@ from headway.shared.demand import Demand
 from headway.shared.granted import Granted, SharedBudget
 from headway.shared.terms import terms_of
 
+NOTHING = {"need": 0, "want": 0, "costs": [], "costs_beside": [], "priority": 0.0}
+
 
 def a_demand(limits: Limits, queued: int, in_flight: int = 0) -> tuple[Demand, Granted]:
     counts = Counts()
@@ -36,9 +38,11 @@ def said(demand: Demand, gone: float = 1.0, **beside: bool) -> dict[str, Any]:
 
 def test_what_waits_is_wanted_once_a_job_asks_and_no_longer_when_none_does() -> None:
     demand, _ = a_demand(Limits("60/min", tokens="1000/min"), queued=7)
-    assert said(demand) == {"need": 0, "want": 0, "costs": [[0.0, 0.0]], "priority": 0.0}
+    assert said(demand) == {**NOTHING, "costs": [[0.0, 0.0]]}
     assert not asks(demand, 30.0)
-    assert said(demand) == {"need": 7, "want": 7, "costs": [[30.0, 30.0]], "priority": 0.0}
+    assert said(demand) == {
+        **NOTHING, "need": 7, "want": 7, "costs": [[30.0, 30.0]]
+    }  # fmt: skip
     assert asks(demand, 30.0, priority=2.0)
     assert said(demand)["priority"] == 2.0
     alone, _ = a_demand(Limits("60/min"), queued=0)

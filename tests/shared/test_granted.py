@@ -17,11 +17,11 @@ def granted() -> Granted:
     found.budgets = [SharedBudget(found, 0, local, 0.5)]
     found.version = 1
     reply = {
-        "first": 10.0, "base": 10.0, "spacing": 1.0, "count": 3, "slack": 0.2, "good": 12.2,
+        "runs": [[10.0, 3]], "spacing": 1.0, "slack": 0.2, "good": 12.2,
         "slots_of": [24], "amounts": [300.0],
     }  # fmt: skip
     found.add(reply)
-    found.add({**reply, "first": 20.0, "base": 20.0, "good": 22.2, "slots_of": [44]})
+    found.add({**reply, "runs": [[20.0, 3]], "good": 22.2, "slots_of": [44]})
     return found
 
 
@@ -60,7 +60,7 @@ def test_what_was_sent_elsewhere_takes_starts_that_come_later_too() -> None:
     found.pay()
     assert (found.outstanding(), found.owed) == (0, 2)
     found.add({
-        "first": 30.0, "base": 30.0, "spacing": 1.0, "count": 3, "slack": 0.2, "good": 32.2,
+        "runs": [[30.0, 3]], "spacing": 1.0, "slack": 0.2, "good": 32.2,
         "slots_of": [64], "amounts": [300.0],
     })  # fmt: skip
     assert (found.outstanding(), found.owed) == (1, 0)

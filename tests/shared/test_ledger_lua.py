@@ -57,17 +57,17 @@ replies[#replies + 1] = L.shown(L.loaded(text))
 return replies
 """
 _TOGETHER = """
-local states, calls = {}, {}
+local states, kept, calls = {}, {{}, {}}, {}
 for index = 1, 2 do
     local text = redis.call('GET', KEYS[index])
     if text then
-        states[index] = L.loaded(text)
+        states[index], kept[index] = L.loaded(text)
     end
     calls[index] = decode(ARGV[index])
 end
 local found, replies = L.step_all(states, calls, tonumber(ARGV[3]))
 for index = 1, 2 do
-    redis.call('SET', KEYS[index], L.dumped(found[index], {}, calls[index].id))
+    redis.call('SET', KEYS[index], L.dumped(found[index], kept[index], calls[index].id))
 end
 return replies
 """
@@ -105,25 +105,29 @@ def test_lua_and_python_agree(seed: int, valkey: Valkey) -> None:
     assert granted > 10
 
 
-def test_what_follows_in_a_call_is_granted_alike(valkey: Valkey) -> None:
+def test_pairs_are_granted_alike(valkey: Valkey) -> None:
     keys = ["together{a}", "together{a}/b"]
     valkey.do("DEL", *keys)
     tested = _EXACT + SCRIPT.partition("-- The store")[0] + _TOGETHER
     states: list[Any] = [None, None]
-    granted = 0
-    for n in range(1, 61):
+    pairs = denied = 0
+    for n in range(1, 121):
+        name = "ab"[n % 2]
         calls = [
             a_call(
-                n=n, limits=limits, epoch=state["epoch"] if state else "", version=min(n - 1, 1),
-                need=3, want=3, held=9, follows=index, sent=n / 50,
+                name, n=(n + 1) // 2, limits=limits, epoch=state["epoch"] if state else "",
+                version=min(n - 1, 1), need=3 if n % 7 else 0, want=3, held=9, sent=n / 50, **said,
             )
-            for index, (limits, state) in enumerate(zip(STATED[2:4], states, strict=True))
+            for limits, state, said in zip(STATED[2:4], states, (
+                {"pairs": 3}, {"beside": name, "costs_beside": [[100.0, 90.0]] * (n % 9 > 0)}
+            ), strict=True)
         ]  # fmt: skip
         raw = 7.0 + n / 50
         said = valkey.do("EVAL", tested, 2, *keys, *map(json.dumps, calls), repr(raw))
         states, replies = step_all(states, calls, raw)
-        assert [json.loads(each) for each in said] == replies, n
-        if all(reply["count"] for reply in replies):
-            granted += 1
-            assert replies[1]["first"] >= replies[0]["first"]
-    assert granted > 3
+        for each, reply in zip(said, replies, strict=True):
+            assert json.loads(each) == reply, n
+        pairs += len(replies[1]["beside"])
+        denied += replies[1]["binds"] == "elsewhere"
+    assert pairs > 3
+    assert denied > 3

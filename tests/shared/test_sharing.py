@@ -228,7 +228,7 @@ def test_keys_with_limits_of_their_own_are_shared(both: Run) -> None:
                     group.start_soon(work, worker, key)
         for key, rate in (("a", 10), ("b", 20)):
             assert worst_window([(at, 1.0) for at in got[key]], 1.02) <= rate
-            assert sum(at >= began + 1 for at in got[key]) / 5 > 0.85 * rate
+            assert sum(at >= began + 1 for at in got[key]) / 5 > 0.92 * rate
         assert len(hub.calls) / 3 <= 10 * (anyio.current_time() - began) + 6  # some may run ahead
         assert sorted(hub.kept) == ["limits", "limits/str:'a'", "limits/str:'b'"]
 
@@ -236,7 +236,7 @@ def test_keys_with_limits_of_their_own_are_shared(both: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("whole", "rate", "least"), [("1000/s", 50, 43), ("100/s", 50, 25)], ids=["key", "whole"]
+    ("whole", "rate", "least"), [("1000/s", 50, 46), ("100/s", 50, 46)], ids=["key", "whole"]
 )
 def test_a_keys_limit_is_reached_beside_one_of_the_whole(
     run: Run, whole: str, rate: int, least: float

@@ -130,7 +130,7 @@ async def test_its_time_goes_on_and_it_grants(opened: tuple[Store, str]) -> None
 
 async def test_several_ledgers_are_stepped_in_one_call(opened: tuple[Store, str]) -> None:
     store, name = opened
-    calls = {name: a_call(), f"{name}/str:'a'": a_call(limits=STATED[2], follows=1)}
+    calls = {name: a_call(), f"{name}/str:'a'": a_call(limits=STATED[2], beside="a")}
     _, expected = step_all([None, None], [*calls.values()], 1.0)
     replies = await store.call(calls)
     assert [*replies.items()] == [*zip(calls, expected, strict=True)]

@@ -20,7 +20,7 @@ def call(worker: str, n: int, **more: Any) -> dict[str, Any]:
         "need": 0, "costs": [[100.0, 100.0]], "priority": 0.0, "weight": 1.0, "held": 0, "use": 0,
         "want": 0, "unsure": 0.0, "refunds": [], "overs": [], "renews": [], "declared": [],
         "strays": 0, "silent": 0.0, "gate": 0.0, "opens": 0, "gen": 0,
-        "numbers": [], "cut": 0, "blob": "", "after": 0.0, "follows": 0,
+        "numbers": [], "cut": 0, "blob": "", "pairs": 0, "beside": "", "costs_beside": [],
         "bye": 0, **more,
     }  # fmt: skip
 

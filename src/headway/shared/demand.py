@@ -10,7 +10,7 @@ from typing import Any
 
 from headway._core.limits.port import Asker
 from headway._core.limits.scope import Scope
-from headway.shared.granted import Granted
+from headway.shared.granted import MEMORY, Granted
 from headway.shared.ledger import BEAT, LEAD
 
 __all__ = ["LEAST", "Demand"]
@@ -39,6 +39,7 @@ class Demand:
         """Be of a worker that the ledger has never heard of."""
         self.asked = False  # whether a job waits for this ledger alone
         self._head: tuple[float, ...] = ()  # what that needs of each budget
+        self._beside: list[list[float]] = []  # and of those of the whole, with what others need
         self._priority = 0.0
         self._recent = 0  # starts since the last call
         self._often = 0.0  # starts a second, lately
@@ -51,6 +52,17 @@ class Demand:
         urgent = job.priority > self._priority
         self._priority = job.priority
         return urgent
+
+    def ask_beside(self, job: Asker, whole: Granted) -> None:
+        """`job` needs what its key's limits grant and, of the `whole`, tokens for it."""
+        heads = [budget.needs(job.cost) for budget in whole.budgets]
+        means = [mean for _, mean in self._beside]
+        if len(means) != len(heads):
+            means = heads
+        self._beside = [
+            [head, MEMORY * mean + (1 - MEMORY) * head]
+            for head, mean in zip(heads, means, strict=True)
+        ]
 
     def started(self) -> None:
         """A job starts."""
@@ -72,7 +84,7 @@ class Demand:
             # A run takes items as its calls end: what will come fills the slots that end.
             more = self.ends if waiting >= free else 0
             waiting = min(waiting + more, int(max(1.0, free + self.ends)))
-        return max(0, min(waiting - self._granted.outstanding(), _MOST))
+        return max(0, min(waiting - self._granted.outstanding(booked=False), _MOST))
 
     def said(self, gone: float, *, for_keys: bool, alone: bool) -> dict[str, Any]:
         """The part of a call that says it, `gone` seconds after the last one. With `for_keys` the
@@ -94,7 +106,11 @@ class Demand:
             for head, budget in zip(self._heads(), self._granted.budgets, strict=True)
         ]
         priority = max(-_FIRST, min(_FIRST, self._priority))
-        return {"need": need, "want": want, "costs": costs, "priority": priority}
+        beside = [[max(head, _MORE * mean), _MORE * mean] for head, mean in self._beside]
+        return {
+            "need": need, "want": want, "costs": costs, "costs_beside": beside,
+            "priority": priority,
+        }  # fmt: skip
 
     def begin_call(self, gone: float) -> None:
         """A call begins that says all of it, `gone` seconds after the last one."""

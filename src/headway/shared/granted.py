@@ -7,6 +7,7 @@ which is by the worker's own.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -17,30 +18,36 @@ from headway.rates import LATENESS
 from headway.shared.ledger import GRID
 from headway.shared.terms import Terms
 
-__all__ = ["DUST", "Granted", "SharedBudget", "SharedCharge"]
+__all__ = ["DUST", "MEMORY", "Granted", "SharedBudget", "SharedCharge"]
 
 DUST = 1e-6
 """Tokens that are none: what is left of sums."""
 
-_MEMORY = 0.8  # of the mean cost
+MEMORY = 0.8
+"""How much of the mean cost is remembered with each job."""
 
 
 class Starts:
-    """Starts that were granted: the `next` of `count`, on the ledger's time."""
+    """One run of starts that were granted: the `next` of `count`, on the ledger's time. Those that
+    are `booked` are for jobs of a key that has limits of its own.
+    """
 
-    __slots__ = ("base", "count", "first", "next", "spacing", "until")
+    __slots__ = ("base", "booked", "count", "next", "spacing", "until")
 
-    def __init__(self, reply: Mapping[str, Any]) -> None:
-        self.first, self.base, self.spacing = reply["first"], reply["base"], reply["spacing"]
-        self.count = int(reply["count"])
+    def __init__(
+        self, base: float, count: float, reply: Mapping[str, Any], *, booked: bool
+    ) -> None:
+        self.booked = booked
+        self.base, self.spacing = base, reply["spacing"]
+        self.count = int(count)
         self.next = 0
         self.until = reply["slack"] + LATENESS  # how late one may go
         if not self.spacing:
-            self.until = reply["good"] - self.first
+            self.until = reply["good"] - base
 
     def due(self) -> float:
         """The moment of the next one."""
-        return float(max(self.first, self.base + self.next * self.spacing))
+        return float(self.base + self.next * self.spacing)
 
 
 class Grant:
@@ -112,9 +119,7 @@ class SharedBudget:
             if needed <= DUST:
                 break
         if reserved > 0:
-            self.mean = (
-                reserved if not self.mean else _MEMORY * self.mean + (1 - _MEMORY) * reserved
-            )
+            self.mean = reserved if not self.mean else MEMORY * self.mean + (1 - MEMORY) * reserved
         self.note(reserved, now)
         return SharedCharge(parts, reserved, self._granted.version)
 
@@ -191,9 +196,10 @@ class Granted:
         """Seconds between two starts of all workers, as the rates of requests let them."""
         return max((rate["clearance"] / rate["units"] for rate in self.terms[0]), default=0.0)
 
-    def add(self, reply: Mapping[str, Any]) -> None:
+    def add(self, reply: Mapping[str, Any], *, booked: bool = False) -> None:
         """Take what a `reply` grants."""
-        self.starts.append(Starts(reply))
+        for base, count in reply["runs"]:
+            insort(self.starts, Starts(base, count, reply, booked=booked), key=Starts.due)
         self.pay()
         for budget, slot, amount in zip(
             self.budgets, reply["slots_of"], reply["amounts"], strict=True
@@ -230,9 +236,11 @@ class Granted:
                 if grant.left > DUST:
                     self.refund(budget.index, grant.slot, grant.left, self.version)
 
-    def outstanding(self) -> int:
-        """The starts that are left."""
-        return sum(starts.count - starts.next for starts in self.starts)
+    def outstanding(self, *, booked: bool = True) -> int:
+        """The starts that are left, with those that are booked or without."""
+        return sum(
+            starts.count - starts.next for starts in self.starts if booked or not starts.booked
+        )
 
     def pay(self) -> None:
         """Let what was sent elsewhere take the starts that are granted."""

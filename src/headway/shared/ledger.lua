@@ -9,7 +9,9 @@
 local BEAT, EXPIRES, LEAD = 1.0, 5.0, 0.2
 local GRID, LEAST, SOON, LATE, COLD, ABSENT = 120, 0.02, 0.25, 0.01, 0.5, 0.5
 local TENURE, JUMP, DUST, NEVER = 2.0, 5.0, 0.000001, 1e18
-local MARK = 'headway2:' -- before the state; another number for another shape of it
+local FAR = 3 * LEAD
+local APART, NEAR, TICK = 0.004, 0.015, 0.000000001
+local MARK = 'headway3:' -- before the state; another number for another shape of it
 local KEPT = 691200 -- seconds for which a ledger that nobody calls is kept; quotas may last longer
 
 local floor, max, min = math.floor, math.max, math.min
@@ -18,11 +20,11 @@ local L = {}
 -- A worker is a list of numbers, and its reply; kept is the text of each, for but one has changed.
 local FIELDS = {
     'n', 'sent', 'at', 'expires', 'ask', 'need', 'use', 'want', 'held', 'target', 'priority',
-    'weight', 'unsure', 'clock', 'slot_clock', 'reply',
+    'weight', 'unsure', 'clock', 'slot_clock', 'pairs', 'lacked', 'reply',
 }
 local N, SENT, AT, ENDS, ASK, NEED, USE, WANT, HELD, TARGET = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
-local PRIORITY, WEIGHT, UNSURE, CLOCK, SLOT_CLOCK, REPLY = 11, 12, 13, 14, 15, 16
-local PACKED, SIZE = '<' .. string.rep('d', 15), 120 -- all but the reply, in bytes
+local PRIORITY, WEIGHT, UNSURE, CLOCK, SLOT_CLOCK, PAIRS, LACKED, REPLY = 11, 12, 13, 14, 15, 16, 17, 18
+local PACKED, SIZE = '<' .. string.rep('d', 17), 136 -- all but the reply, in bytes
 
 local order = nil -- the names of the workers, sorted; nobody comes or goes after `enter`
 
@@ -57,7 +59,7 @@ function L.dumped(state, kept, id)
     end
     local worker = workers[id]
     if worker ~= nil then
-        kept[id] = struct.pack(PACKED, unpack(worker, 1, 15)) .. worker[REPLY]
+        kept[id] = struct.pack(PACKED, unpack(worker, 1, 17)) .. worker[REPLY]
     end
     state.workers = kept
     local text = cmsgpack.pack(state)
@@ -77,7 +79,7 @@ function L.shown(state)
     return cjson.encode(state)
 end
 
-function L.step(state, call, raw)
+function L.step(state, call, raw, whole)
     order = nil
     if state == nil then
         state = L.born(call, raw)
@@ -115,17 +117,19 @@ function L.step(state, call, raw)
     local reply = {
         n = call.n, now = now, error = '', epoch = state.epoch,
         version = state.version, stated = '', expires = now + EXPIRES,
+        slack = L.slack(state), runs = {}, spacing = 0, count = 0, good = now,
+        slots_of = {}, amounts = {}, ask = 0, binds = '', ['until'] = 0, beside = {},
     }
     if not L.current(state, call) then
         reply.stated = state.stated
     end
     L.share_slots(state, call.id, worker, reply, now)
-    L.grant(state, call.id, worker, call, reply, now)
+    L.grant(state, call.id, worker, call, reply, now, whole)
     L.tell_learned(state, call, reply, now)
     local live, use, weights = 0, 0, 0
     for _, name in ipairs(sorted(workers)) do
         local other = workers[name]
-        if other[NEED] > 0 or other[USE] > 0 then
+        if other[NEED] > 0 or other[USE] > 0 or other[PAIRS] > 0 then
             live = live + 1
             weights = weights + other[WEIGHT]
         end
@@ -141,25 +145,10 @@ end
 function L.step_all(states, calls, raw)
     local replies = {}
     for index, call in ipairs(calls) do
-        if index > 1 and call.follows ~= 0 then
-            call.after = L.opens_in(cjson.decode(replies[1]))
-        end
-        states[index], replies[index] = L.step(states[index], call, raw)
+        local whole = index > 1 and states[1] or nil
+        states[index], replies[index] = L.step(states[index], call, raw, whole)
     end
     return states, replies
-end
-
-function L.opens_in(reply)
-    if reply.error ~= '' then
-        return 0
-    end
-    if reply.count > 0 then
-        return max(0, reply.first - reply.now)
-    end
-    if reply.ask == 0 then
-        return 0
-    end
-    return max(0, reply['until'] - reply.now, reply.ask + LEAD - reply.now)
 end
 
 -- Time
@@ -191,7 +180,7 @@ function L.born(call, raw)
         epoch = call.fresh, at = 0, offset = -raw, version = 0, stated = '',
         rates = {}, tats = {}, budgets = {}, slots = 0, gate = 0, frozen = 0,
         gen = 0, chief = '', numbers = {}, blob = '', clock = 0, slot_clock = 0,
-        reserved = '', grace = 0, workers = {},
+        reserved = '', keeper = '', grace = 0, booked = {}, workers = {},
     }
     L.restate(state, call, 0)
     L.chill(state, 0, LEAD + L.slack(state))
@@ -214,7 +203,7 @@ function L.expire(state, now)
             workers[name] = nil
         end
     end
-    if state.reserved ~= '' and workers[state.reserved] == nil then
+    if state.reserved ~= '' and workers[state.keeper] == nil then
         state.reserved = ''
     end
 end
@@ -297,7 +286,7 @@ function L.enter(state, call, now)
         L.chill(state, now, BEAT + COLD)
     end
     if worker == nil then
-        worker = {0, 0, now, 0, now, 0, 0, 0, 0, 0, 0, 1, 0, state.clock, state.slot_clock, '{}'}
+        worker = {0, 0, now, 0, now, 0, 0, 0, 0, 0, 0, 1, 0, state.clock, state.slot_clock, 0, -NEVER, '{}'}
         workers[name] = worker
     elseif worker[USE] > 0 or worker[HELD] > 0 then
         local spent = worker[HELD] * (now - worker[AT]) / worker[WEIGHT]
@@ -312,7 +301,7 @@ function L.enter(state, call, now)
             end
         end
     end
-    if worker[NEED] == 0 and call.need > 0 then
+    if worker[NEED] == 0 and call.need > 0 and not L.lacks(worker, now) then
         worker[CLOCK] = max(worker[CLOCK], state.clock)
         worker[ASK] = now
     elseif call.need > 0 and call.priority > worker[PRIORITY] then
@@ -324,6 +313,7 @@ function L.enter(state, call, now)
     worker[N], worker[SENT], worker[AT] = call.n, call.sent, now
     worker[ENDS] = now + EXPIRES
     worker[NEED], worker[PRIORITY] = call.need, call.priority
+    worker[PAIRS] = call.pairs
     worker[WEIGHT], worker[UNSURE] = call.weight, call.unsure
     worker[USE], worker[WANT] = call.use, max(call.want, call.use)
     worker[HELD] = known and max(call.held, call.use) or call.use
@@ -575,16 +565,20 @@ function L.goes_before(first, first_name, second, second_name)
     return first_name < second_name
 end
 
-function L.grant(state, name, worker, call, reply, now)
+function L.lacks(worker, now)
+    return now <= worker[LACKED] + ABSENT
+end
+
+function L.grant(state, name, worker, call, reply, now, whole)
     local slack = L.slack(state)
-    reply.slack = slack
-    reply.first, reply.base, reply.spacing, reply.count = now, now, 0, 0
-    reply.good, reply.slots_of, reply.amounts = now, {}, {}
-    reply.ask, reply.binds, reply['until'] = 0, '', 0
     L.roll_all(state, call, reply, now)
+    L.forget_booked(state, slack, now)
     if call.need == 0 then
         if state.reserved == name then
             state.reserved = ''
+        end
+        if whole ~= nil and whole.reserved == name then
+            whole.reserved = ''
         end
         return
     end
@@ -595,20 +589,14 @@ function L.grant(state, name, worker, call, reply, now)
     local opens, binds = L.opens(state, slack)
     local rank, waiting, weights, least = L.place(state, name, worker, now)
     local segment = LEAD * worker[WEIGHT] / weights
-    local each = segment
-    if spacing > 0 then
-        each = max(1, floor(segment / spacing + DUST)) * spacing
-    end
-    for index = 1, #state.budgets do
-        local budget = state.budgets[index]
-        local _, mean = L.costs(call, budget, index)
-        each = max(each, mean * budget.interval / L.factor(state, index + 2) / 2)
-    end
-    each = max(each, LEAD / waiting)
-    local turn = opens - LEAD + rank * LEAD / waiting
+    local each = max(L.turn(state, call, segment, spacing), LEAD / waiting)
+    local paired = whole ~= nil and whole.workers[call.beside] ~= nil
+    local lead = paired and FAR or LEAD
+    local turn = opens - lead + rank * LEAD / waiting
     if now < turn then
-        local ask = max(turn, min(opens - LEAD + rank * each, now + BEAT))
+        local ask = max(turn, min(opens - lead + rank * each, now + BEAT))
         L.deny(worker, reply, now, binds, ask, opens)
+        worker[LACKED] = now
         return
     end
     local starts = call.need
@@ -619,35 +607,220 @@ function L.grant(state, name, worker, call, reply, now)
     local place = {segment, weights, rank * LEAD / waiting, ahead}
     starts = L.with_tokens(state, name, worker, call, reply, starts, place, now)
     if starts == 0 then
+        worker[LACKED] = now
         return
     end
+    local runs = L.runs(state, max(opens, now - LATE), spacing, starts, segment)
+    if paired then
+        runs = L.pair(whole, worker, call, reply, {runs[1][1], spacing, starts}, now)
+        if #runs == 0 then
+            return
+        end
+    end
     state.reserved = ''
-    local base = max(opens, now - LATE)
-    if call.after > 0 then
-        base = max(base, now + call.after)
-    end
-    local first = base
-    local good = max(now, base + (starts - 1) * spacing) + slack + LATE
-    if spacing == 0 then
-        good = now + call.after + LEAD
-    end
-    reply.first, reply.base, reply.spacing, reply.count = first, base, spacing, starts
-    reply.good = good
-    local worth = L.charge(state, call, reply, starts, now)
+    local last = L.hand_out(state, worker, call.costs, reply, runs, now)
     for index = 1, #state.rates do
         local own = L.interval_of(state, index, slack)
-        local ends = base + (starts - 1) * spacing + own + state.rates[index].burst * own
+        local ends = last + own + state.rates[index].burst * own
         state.tats[index] = max(state.tats[index], ends)
     end
-    state.clock = max(state.clock, worker[CLOCK])
-    worker[CLOCK] = worker[CLOCK] + max(worth, starts * spacing) / worker[WEIGHT]
     opens, binds = L.opens(state, slack)
-    local ask = opens - LEAD + (waiting - 1) * each
+    local ask = opens - lead + (waiting - 1) * each
     worker[ASK] = max(now + LEAST, min(ask, now + BEAT))
     reply.ask = worker[ASK]
-    if call.need > starts then
+    worker[LACKED] = -NEVER
+    if call.need > reply.count then
         reply.binds, reply['until'] = binds, opens
+        worker[LACKED] = now
     end
+end
+
+function L.hand_out(state, worker, costs, reply, runs, now)
+    local slack = L.slack(state)
+    local spacing = L.interval(state, slack)
+    local starts = 0
+    local last = now
+    for _, run in ipairs(runs) do
+        starts = starts + run[2]
+        last = run[1] + (run[2] - 1) * spacing
+    end
+    reply.runs, reply.spacing, reply.count = runs, spacing, starts
+    reply.good = max(now, last) + slack + LATE
+    if spacing == 0 then
+        reply.good = max(now, last) + LEAD
+    end
+    local worth = L.charge(state, costs, reply, starts, now)
+    state.clock = max(state.clock, worker[CLOCK])
+    worker[CLOCK] = worker[CLOCK] + max(worth, starts * spacing) / worker[WEIGHT]
+    return last
+end
+
+function L.runs(state, base, spacing, starts, segment)
+    if spacing == 0 then
+        return {{base, starts}}
+    end
+    local runs = {}
+    local left = starts
+    local at = base
+    for index = 1, #state.booked + 1 do
+        local booked = state.booked[index] or NEVER
+        if left > 0 and at + spacing <= booked + TICK then
+            local count = min(left, floor((booked - at) / spacing + DUST))
+            if #runs > 0 then
+                count = min(count, floor((base + segment - at) / spacing + DUST))
+                if count <= 0 then
+                    break
+                end
+            end
+            runs[#runs + 1] = {at, count}
+            left = left - count
+            at = at + count * spacing
+        end
+        if booked + spacing > at + TICK then
+            at = booked + spacing
+        end
+    end
+    return runs
+end
+
+-- Pairs: a start of a key's, and one of the whole's for the same moment
+
+function L.pair(whole, worker, call, reply, plan, now)
+    local moment, spacing, starts = plan[1], plan[2], plan[3]
+    local name = call.beside
+    local there = whole.workers[name]
+    local at = whole.at
+    local shift = at - now
+    local slack = L.slack(whole)
+    order = nil
+    L.forget_booked(whole, slack, at)
+    if there[NEED] == 0 and not L.lacks(there, at) then
+        there[CLOCK] = max(there[CLOCK], whole.clock)
+    end
+    local opens = L.opens(whole, slack)
+    local first = max(max(opens, at), max(whole.gate, whole.frozen))
+    first = first + max(0, L.lag(whole, name, there, call, at) - LEAD)
+    order = nil
+    local ready
+    ready, starts = L.room_beside(whole, name, there, call, starts, at)
+    ready = max(ready, first - FAR)
+    if ready > at then
+        there[LACKED] = at
+        L.deny(worker, reply, now, 'elsewhere', min(ready - shift, now + BEAT), ready - shift)
+        return {}
+    end
+    local mine, theirs = {}, {}
+    local own = L.interval(whole, slack)
+    while #mine < starts do
+        local booked = L.free_at(whole, max(moment + shift + APART, first), opens, slack)
+        if booked > moment + shift + max(own, LEAD / 4) then
+            there[LACKED] = at
+        end
+        if booked > at + FAR + LEAD then
+            break
+        end
+        moment = max(moment, booked - shift - NEAR)
+        mine[#mine + 1] = {moment, 1}
+        theirs[#theirs + 1] = {booked, 1}
+        if own > 0 then
+            whole.booked[#whole.booked + 1] = booked
+            table.sort(whole.booked)
+        end
+        moment = moment + spacing
+    end
+    if #mine == 0 then
+        local ask = max(now + LEAD / 2, first - shift - FAR)
+        L.deny(worker, reply, now, 'elsewhere', min(ask, now + BEAT), first - shift)
+        return mine
+    end
+    local beside = {slack = slack, slots_of = {}, amounts = {}}
+    beside.version, beside.epoch = whole.version, whole.epoch
+    L.hand_out(whole, there, call.costs_beside, beside, theirs, at)
+    reply.beside = {beside}
+    whole.reserved = ''
+    return mine
+end
+
+function L.lag(whole, name, there, call, at)
+    local lag = 0
+    for _, other_name in ipairs(sorted(whole.workers)) do
+        local other = whole.workers[other_name]
+        if other_name ~= name and L.lacks(other, at) then
+            if other[PRIORITY] > call.priority then
+                return NEVER
+            end
+            lag = lag + max(0, there[CLOCK] - other[CLOCK]) * other[WEIGHT]
+        end
+    end
+    return lag
+end
+
+function L.room_beside(whole, name, there, call, starts, at)
+    local kept = L.kept_until(whole, call.id, call.priority, at)
+    if #call.costs_beside ~= #whole.budgets then
+        return at + SOON, 0
+    end
+    if L.capacity(whole) > 0 and there[HELD] == 0 then
+        return at + SOON, 0
+    end
+    if kept > 0 then
+        return max(at + LEAD / 2, min(kept, at + BEAT)), 0
+    end
+    for index = 1, #whole.budgets do
+        local budget = whole.budgets[index]
+        L.roll(budget, at)
+        local head, mean = L.costs(call.costs_beside, budget, index)
+        local ready = L.room_at(budget, head)
+        if ready > at then
+            if budget.kind ~= 'quota' then
+                whole.reserved, whole.keeper = call.id, name
+            end
+            return ready, 0
+        end
+        starts = min(starts, L.fit(whole, budget, index, head, mean, LEAD))
+    end
+    return at, starts
+end
+
+function L.free_at(whole, moment, opens, slack)
+    local spacing = L.interval(whole, slack)
+    if spacing == 0 then
+        return moment
+    end
+    if opens > whole.at then
+        moment = opens + math.ceil((moment - opens) / spacing - DUST) * spacing
+    end
+    for _, booked in ipairs(whole.booked) do
+        if booked - spacing + TICK < moment and moment < booked + spacing - TICK then
+            moment = booked + spacing
+        end
+    end
+    return moment
+end
+
+function L.forget_booked(state, slack, now)
+    local spacing = L.interval(state, slack)
+    local passed = max(L.paced(state, slack), now - LATE)
+    local kept = {}
+    for _, booked in ipairs(state.booked) do
+        if booked + spacing > passed + TICK then
+            kept[#kept + 1] = booked
+        end
+    end
+    state.booked = kept
+end
+
+function L.turn(state, call, segment, spacing)
+    local each = segment
+    if spacing > 0 then
+        each = max(1, floor(segment / spacing + DUST)) * spacing
+    end
+    for index = 1, #state.budgets do
+        local budget = state.budgets[index]
+        local _, mean = L.costs(call.costs, budget, index)
+        each = max(each, mean * budget.interval / L.factor(state, index + 2) / 2)
+    end
+    return each
 end
 
 function L.held_back(state, worker, call, reply, now)
@@ -666,10 +839,6 @@ function L.held_back(state, worker, call, reply, now)
     end
     if state.frozen > now then
         L.deny(worker, reply, now, 'gate', state.frozen, state.frozen)
-        return true
-    end
-    if call.after > LEAD then
-        L.deny(worker, reply, now, 'elsewhere', now + call.after - LEAD, now + call.after)
         return true
     end
     return false
@@ -697,19 +866,15 @@ end
 function L.with_tokens(state, name, worker, call, reply, starts, place, now)
     local segment, weights, behind = place[1], place[2], place[3]
     local budgets = state.budgets
-    if state.reserved ~= '' and state.reserved ~= name then
-        local keeper = state.workers[state.reserved]
-        local first = keeper ~= nil and keeper[PRIORITY] >= worker[PRIORITY]
-        if keeper ~= nil and first and L.waiting(keeper, now) then
-            local ask = max(now + LEAD / 2, min(max(now, keeper[ASK]) + behind, now + BEAT))
-            L.deny(worker, reply, now, 'tokens', ask, max(now, keeper[ASK]))
-            return 0
-        end
-        state.reserved = ''
+    local kept = L.kept_until(state, name, worker[PRIORITY], now)
+    if kept > 0 then
+        local ask = max(now + LEAD / 2, min(kept + behind, now + BEAT))
+        L.deny(worker, reply, now, 'tokens', ask, kept)
+        return 0
     end
     for index = 1, #budgets do
         local budget = budgets[index]
-        local head, mean = L.costs(call, budget, index)
+        local head, mean = L.costs(call.costs, budget, index)
         if place[4] > 0 and L.room_at(budget, place[4] * head) > now then
             L.deny(worker, reply, now, budget.kind, now + LEAD / 2, now + LEAD / 2)
             return 0
@@ -717,7 +882,7 @@ function L.with_tokens(state, name, worker, call, reply, starts, place, now)
         local ready = L.room_at(budget, head)
         if ready > now then
             if budget.kind ~= 'quota' then
-                state.reserved = name
+                state.reserved, state.keeper = name, name
             end
             L.deny(worker, reply, now, budget.kind, min(ready, now + BEAT), ready)
             return 0
@@ -729,11 +894,24 @@ function L.with_tokens(state, name, worker, call, reply, starts, place, now)
     return starts
 end
 
-function L.charge(state, call, reply, starts, now)
+function L.kept_until(state, name, priority, now)
+    if state.reserved == '' or state.reserved == name then
+        return 0
+    end
+    local keeper = state.workers[state.keeper]
+    local first = keeper ~= nil and keeper[PRIORITY] >= priority
+    if keeper ~= nil and first and (L.waiting(keeper, now) or L.lacks(keeper, now)) then
+        return max(now, keeper[ASK])
+    end
+    state.reserved = ''
+    return 0
+end
+
+function L.charge(state, costs, reply, starts, now)
     local worth = 0
     for index = 1, #state.budgets do
         local budget = state.budgets[index]
-        local head, mean = L.costs(call, budget, index)
+        local head, mean = L.costs(costs, budget, index)
         local amount = head + (starts - 1) * mean
         local slot = floor(reply.good / budget.width)
         L.add(budget, slot, amount)
@@ -747,6 +925,17 @@ function L.charge(state, call, reply, starts, now)
 end
 
 function L.opens(state, slack)
+    local opens, binds = L.paced(state, slack)
+    local spacing = L.interval(state, slack)
+    for _, booked in ipairs(state.booked) do
+        if booked - spacing + TICK < opens and opens < booked + spacing - TICK then
+            opens, binds = booked + spacing, 'requests'
+        end
+    end
+    return opens, binds
+end
+
+function L.paced(state, slack)
     local opens, binds = -NEVER, ''
     for index = 1, #state.rates do
         local tolerance = state.rates[index].burst * L.interval_of(state, index, slack)
@@ -767,11 +956,11 @@ function L.deny(worker, reply, now, binds, ask, until_)
     reply.ask, reply.binds, reply['until'] = worker[ASK], binds, until_
 end
 
-function L.costs(call, budget, index)
+function L.costs(costs, budget, index)
     if budget.each == 1 then
         return 1, 1
     end
-    local head, mean = call.costs[index][1], call.costs[index][2]
+    local head, mean = costs[index][1], costs[index][2]
     if head > budget.share then
         head = min(head, budget.limit)
     end

@@ -6,9 +6,10 @@ can run it: SQLite and Postgres run this function, Valkey and Redis a port to Lu
 (``ledger.lua``; a test compares them). So it is written in what both languages have: tables,
 lists, numbers and texts, no None, and lists that are walked by index.
 
-What a worker is granted is *starts* (the moment of the first, their spacing, how many), the
-*tokens* for them, and *slots*. Everything is charged when it is granted, at its latest possible
-use.
+What a worker is granted is *starts* (runs of them: the moment of the first, how many, and one
+spacing for all), the *tokens* for them, and *slots*. Everything is charged when it is granted, at
+its latest possible use. A job of a key with limits of its own needs a start of two ledgers: those
+are granted as a pair, for the same moment, and that of the whole is *booked* ahead of its pace.
 
 Times are seconds of the ledger, which begin with it and never run backwards. `raw` is the store's
 own clock, of which only the steps count: where it goes back, or jumps ahead of what the caller's
@@ -37,6 +38,7 @@ LEAD = 0.2
 GRID = 120
 """Sub-slots of a window of tokens."""
 
+_FAR = 3 * LEAD  # for which pairs are: up to twice LEAD of the whole may be granted already
 _LEAST = 0.02  # seconds between two calls of a worker
 _SOON = 0.25  # between two, where slots are short
 _LATE = 0.01  # seconds: how late a timer may be
@@ -44,7 +46,11 @@ _COLD = 0.5  # seconds beyond a beat for which a new ledger hears of what is hel
 _ABSENT = 0.5  # seconds after its turn from which on a worker is not waited for
 _TENURE = 2.0  # slot-seconds that whoever holds a contested slot may keep it
 _JUMP = 5.0  # seconds: a step of the store's clock that is none of time
+# Seconds by which a start of a key's comes before that of the whole, at least (a worker does not
+# know the time of both ledgers alike) and at most (either may be late by little more).
+_APART, _NEAR = 0.004, 0.015
 _DUST = 0.000001
+_TICK = 0.000000001  # seconds that are none: what is left of sums
 _NEVER = 1e18
 
 State = dict[str, Any]
@@ -52,9 +58,12 @@ Call = dict[str, Any]
 Reply = dict[str, Any]
 
 
-def step(state: State | None, call: Call, raw: float) -> tuple[State, Reply]:
+def step(
+    state: State | None, call: Call, raw: float, whole: State | None = None
+) -> tuple[State, Reply]:
     """Answer one call. The state is changed in place and returned; a repeated call, known by its
-    number, gets the stored reply and changes nothing.
+    number, gets the stored reply and changes nothing. `whole` is the ledger of the whole, which has
+    answered the caller just now, where this is that of a key.
     """
     if state is None:
         state = _born(call, raw)
@@ -83,18 +92,20 @@ def step(state: State | None, call: Call, raw: float) -> tuple[State, Reply]:
     reply: Reply = {
         "n": call["n"], "now": now, "error": "", "epoch": state["epoch"],
         "version": state["version"], "stated": "", "expires": now + EXPIRES,
+        "slack": _slack(state), "runs": [], "spacing": 0.0, "count": 0, "good": now,
+        "slots_of": [], "amounts": [], "ask": 0.0, "binds": "", "until": 0.0, "beside": [],
     }  # fmt: skip
     if not _current(state, call):
         reply["stated"] = state["stated"]
     _share_slots(state, call["id"], worker, reply, now)
-    _grant(state, call["id"], worker, call, reply, now)
+    _grant(state, call["id"], worker, call, reply, now, whole)
     _tell_learned(state, call, reply, now)
     live = 0
     use = 0.0
     weights = 0.0
     for name in sorted(workers):
         other = workers[name]
-        if other["need"] > 0 or other["use"] > 0:
+        if other["need"] > 0 or other["use"] > 0 or other["pairs"] > 0:
             live += 1
             weights += other["weight"]
         use += other["use"]
@@ -108,30 +119,15 @@ def step(state: State | None, call: Call, raw: float) -> tuple[State, Reply]:
 def step_all(
     states: list[State | None], calls: list[Call], raw: float
 ) -> tuple[list[State], list[Reply]]:
-    """Answer the calls of one worker to several ledgers. The starts of those that `follows` are of
-    no use before what the first ledger grants.
-    """
+    """Answer the calls of one worker to several ledgers; the first is that of the whole."""
     found: list[State] = []
     replies: list[Reply] = []
     for index in range(len(calls)):
-        call = calls[index]
-        if index > 0 and call["follows"]:
-            call = {**call, "after": _opens_in(replies[0])}
-        state, reply = step(states[index], call, raw)
+        whole = found[0] if index > 0 else None
+        state, reply = step(states[index], calls[index], raw, whole)
         found.append(state)
         replies.append(reply)
     return found, replies
-
-
-def _opens_in(reply: Reply) -> float:
-    """The seconds until the first start that a ledger grants, or will grant."""
-    if reply["error"] != "":
-        return 0.0
-    if reply["count"] > 0:
-        return float(max(0.0, reply["first"] - reply["now"]))
-    if reply["ask"] == 0:
-        return 0.0
-    return float(max(0.0, reply["until"] - reply["now"], reply["ask"] + LEAD - reply["now"]))
 
 
 def seen(state: State, raw: float) -> State:
@@ -174,7 +170,7 @@ def _born(call: Call, raw: float) -> State:
         "epoch": call["fresh"], "at": 0.0, "offset": -raw, "version": 0, "stated": "",
         "rates": [], "tats": [], "budgets": [], "slots": 0, "gate": 0.0, "frozen": 0.0,
         "gen": 0, "chief": "", "numbers": [], "blob": "", "clock": 0.0, "slot_clock": 0.0,
-        "reserved": "", "grace": 0.0, "workers": {},
+        "reserved": "", "keeper": "", "grace": 0.0, "booked": [], "workers": {},
     }  # fmt: skip
     _restate(state, call, 0.0)
     _chill(state, 0.0, LEAD + _slack(state))
@@ -198,7 +194,7 @@ def _expire(state: State, now: float) -> None:
     for name in sorted(workers):
         if max(workers[name]["expires"], state["grace"]) < now:
             del workers[name]
-    if state["reserved"] != "" and state["reserved"] not in workers:
+    if state["reserved"] != "" and state["keeper"] not in workers:
         state["reserved"] = ""
 
 
@@ -279,7 +275,7 @@ def _enter(state: State, call: Call, now: float) -> State:
         worker = {
             "clock": state["clock"], "slot_clock": state["slot_clock"], "ask": now, "at": now,
             "need": 0, "use": 0, "want": 0, "held": 0, "priority": 0.0, "weight": 1.0,
-            "target": 0, "reply": {},
+            "target": 0, "pairs": 0, "lacked": -_NEVER, "reply": {},
         }  # fmt: skip
         workers[name] = worker
     elif worker["use"] > 0 or worker["held"] > 0:
@@ -292,7 +288,7 @@ def _enter(state: State, call: Call, now: float) -> State:
             if declared[0] < len(state["budgets"]):
                 budget = state["budgets"][declared[0]]
                 _add(budget, math.floor((now - declared[1]) / budget["width"]), declared[2])
-    if worker["need"] == 0 and call["need"] > 0:
+    if worker["need"] == 0 and call["need"] > 0 and not _lacks(worker, now):
         worker["clock"] = max(worker["clock"], state["clock"])  # an idle one banks no credit
         worker["ask"] = now
     elif call["need"] > 0 and call["priority"] > worker["priority"]:
@@ -302,6 +298,7 @@ def _enter(state: State, call: Call, now: float) -> State:
     worker["n"], worker["sent"], worker["at"] = call["n"], call["sent"], now
     worker["expires"] = now + EXPIRES
     worker["need"], worker["priority"] = call["need"], call["priority"]
+    worker["pairs"] = call["pairs"]
     worker["weight"], worker["unsure"] = call["weight"], call["unsure"]
     worker["use"], worker["want"] = call["use"], max(call["want"], call["use"])
     worker["held"] = max(call["held"], call["use"]) if known else call["use"]
@@ -525,17 +522,24 @@ def _goes_before(first: State, first_name: str, second: State, second_name: str)
     return first_name < second_name
 
 
-def _grant(state: State, name: str, worker: State, call: Call, reply: Reply, now: float) -> None:
+def _lacks(worker: State, now: float) -> bool:
+    """Whether the paces gave a worker less than it asked for, just now."""
+    return bool(now <= worker["lacked"] + _ABSENT)
+
+
+def _grant(
+    state: State, name: str, worker: State, call: Call, reply: Reply, now: float,
+    whole: State | None,
+) -> None:  # fmt: skip
     """Grant the caller's next starts and the tokens for them, or say when to ask."""
     slack = _slack(state)
-    reply["slack"] = slack
-    reply["first"], reply["base"], reply["spacing"], reply["count"] = now, now, 0.0, 0
-    reply["good"], reply["slots_of"], reply["amounts"] = now, [], []
-    reply["ask"], reply["binds"], reply["until"] = 0.0, "", 0.0
     _roll_all(state, call, reply, now)
+    _forget_booked(state, slack, now)
     if call["need"] == 0:
         if state["reserved"] == name:
             state["reserved"] = ""
+        if whole is not None and whole["reserved"] == name:
+            whole["reserved"] = ""
         return
     if _held_back(state, worker, call, reply, now):
         return
@@ -544,10 +548,13 @@ def _grant(state: State, name: str, worker: State, call: Call, reply: Reply, now
     rank, waiting, weights, least = _place(state, name, worker, now)
     segment = LEAD * worker["weight"] / weights
     each = max(_turn(state, call, segment, spacing), LEAD / waiting)
-    turn = opens - LEAD + rank * LEAD / waiting
+    paired = whole is not None and call["beside"] in whole["workers"]
+    lead = _FAR if paired else LEAD
+    turn = opens - lead + rank * LEAD / waiting
     if now < turn:
-        ask = max(turn, min(opens - LEAD + rank * each, now + BEAT))
+        ask = max(turn, min(opens - lead + rank * each, now + BEAT))
         _deny(worker, reply, now, binds, ask, opens)
+        worker["lacked"] = now
         return
     starts = call["need"]
     if spacing > 0:
@@ -556,30 +563,194 @@ def _grant(state: State, name: str, worker: State, call: Call, reply: Reply, now
     place = [segment, weights, rank * LEAD / waiting, ahead]
     starts = _with_tokens(state, name, worker, call, reply, starts, place, now)
     if starts == 0:
+        worker["lacked"] = now
         return
+    runs = _runs(state, max(opens, now - _LATE), spacing, starts, segment)
+    if whole is not None and paired:
+        runs = _pair(whole, worker, call, reply, [runs[0][0], spacing, starts], now)
+        if len(runs) == 0:
+            return
+        starts = len(runs)
     state["reserved"] = ""
-    base = max(opens, now - _LATE)
-    if call["after"] > 0:
-        base = max(base, now + call["after"])
-    first = base  # not now: what may go late by the slack counts from where the pace does
-    good = max(now, base + (starts - 1) * spacing) + slack + _LATE
-    if spacing == 0:
-        good = now + call["after"] + LEAD
-    reply["first"], reply["base"], reply["spacing"], reply["count"] = first, base, spacing, starts
-    reply["good"] = good
-    worth = _charge(state, call, reply, starts, now)
+    last = _hand_out(state, worker, call["costs"], reply, runs, now)
     for index in range(len(state["rates"])):
         own = _interval_of(state, index, slack)
-        ends = base + (starts - 1) * spacing + own + state["rates"][index]["burst"] * own
+        ends = last + own + state["rates"][index]["burst"] * own
         state["tats"][index] = max(state["tats"][index], ends)
-    state["clock"] = max(state["clock"], worker["clock"])
-    worker["clock"] = worker["clock"] + max(worth, starts * spacing) / worker["weight"]
     opens, binds = _opens(state, slack)
-    ask = opens - LEAD + (waiting - 1) * each
+    ask = opens - lead + (waiting - 1) * each
     worker["ask"] = max(now + _LEAST, min(ask, now + BEAT))
     reply["ask"] = worker["ask"]
-    if call["need"] > starts:
+    worker["lacked"] = -_NEVER
+    if call["need"] > reply["count"]:
         reply["binds"], reply["until"] = binds, opens
+        worker["lacked"] = now
+
+
+def _hand_out(
+    state: State, worker: State, costs: list[Any], reply: Reply, runs: list[list[float]], now: float
+) -> float:
+    """Give the worker `runs` of starts, and charge their tokens; the moment of the last of them."""
+    slack = _slack(state)
+    spacing = _interval(state, slack)
+    starts = 0.0
+    last = now
+    for run in runs:
+        starts += run[1]
+        last = run[0] + (run[1] - 1) * spacing
+    reply["runs"], reply["spacing"], reply["count"] = runs, spacing, starts
+    reply["good"] = max(now, last) + slack + _LATE
+    if spacing == 0:
+        reply["good"] = max(now, last) + LEAD
+    worth = _charge(state, costs, reply, starts, now)
+    state["clock"] = max(state["clock"], worker["clock"])
+    worker["clock"] = worker["clock"] + max(worth, starts * spacing) / worker["weight"]
+    return last
+
+
+def _runs(
+    state: State, base: float, spacing: float, starts: float, segment: float
+) -> list[list[float]]:
+    """So many starts from `base` on, as runs of them that step over what is booked; no more than go
+    into a segment from there.
+    """
+    if spacing == 0:
+        return [[base, starts]]
+    runs: list[list[float]] = []
+    left = starts
+    at = base
+    for booked in [*state["booked"], _NEVER]:
+        if left > 0 and at + spacing <= booked + _TICK:
+            count = min(left, math.floor((booked - at) / spacing + _DUST))
+            if len(runs) > 0:
+                count = min(count, math.floor((base + segment - at) / spacing + _DUST))
+                if count <= 0:
+                    break
+            runs.append([at, count])
+            left -= count
+            at += count * spacing
+        if booked + spacing > at + _TICK:
+            at = booked + spacing
+    return runs
+
+
+# Pairs: a start of a key's, and one of the whole's for the same moment
+
+
+def _pair(
+    whole: State, worker: State, call: Call, reply: Reply, plan: list[float], now: float
+) -> list[list[float]]:
+    """Book starts of the whole for those that its key's ledger would grant: `plan` says from when,
+    their spacing, how many. The key's as runs of one; none where the caller is told to wait.
+    """
+    moment, spacing, starts = plan[0], plan[1], plan[2]
+    name = call["beside"]
+    there = whole["workers"][name]
+    at = whole["at"]
+    shift = at - now
+    slack = _slack(whole)
+    _forget_booked(whole, slack, at)
+    if there["need"] == 0 and not _lacks(there, at):
+        there["clock"] = max(there["clock"], whole["clock"])  # an idle one banks no credit
+    opens = _opens(whole, slack)[0]
+    first = max(max(opens, at), max(whole["gate"], whole["frozen"]))
+    first = first + max(0.0, _lag(whole, name, there, call, at) - LEAD)
+    ready, starts = _room_beside(whole, name, there, call, starts, at)
+    ready = max(ready, first - _FAR)
+    if ready > at:
+        there["lacked"] = at
+        _deny(worker, reply, now, "elsewhere", min(ready - shift, now + BEAT), ready - shift)
+        return []
+    mine: list[list[float]] = []
+    theirs: list[list[float]] = []
+    own = _interval(whole, slack)
+    while len(mine) < starts:
+        booked = _free_at(whole, max(moment + shift + _APART, first), opens, slack)
+        if booked > moment + shift + max(own, LEAD / 4):
+            there["lacked"] = at
+        if booked > at + _FAR + LEAD:
+            break
+        moment = max(moment, booked - shift - _NEAR)
+        mine.append([moment, 1])
+        theirs.append([booked, 1])
+        if own > 0:
+            whole["booked"].append(booked)
+            whole["booked"].sort()
+        moment += spacing
+    if len(mine) == 0:
+        ask = max(now + LEAD / 2, first - shift - _FAR)
+        _deny(worker, reply, now, "elsewhere", min(ask, now + BEAT), first - shift)
+        return mine
+    beside: Reply = {"slack": slack, "slots_of": [], "amounts": []}
+    beside["version"], beside["epoch"] = whole["version"], whole["epoch"]
+    _hand_out(whole, there, call["costs_beside"], beside, theirs, at)
+    reply["beside"] = [beside]
+    whole["reserved"] = ""
+    return mine
+
+
+def _lag(whole: State, name: str, there: State, call: Call, at: float) -> float:
+    """For how many seconds the pace of the whole is that of others, who lack starts and have had
+    less than the caller; for ever while more urgent ones do.
+    """
+    lag = 0.0
+    for other_name in sorted(whole["workers"]):
+        other = whole["workers"][other_name]
+        if other_name != name and _lacks(other, at):
+            if other["priority"] > call["priority"]:
+                return _NEVER
+            lag += max(0.0, there["clock"] - other["clock"]) * other["weight"]
+    return lag
+
+
+def _room_beside(
+    whole: State, name: str, there: State, call: Call, starts: float, at: float
+) -> tuple[float, float]:
+    """When the whole has a slot and tokens for the first of so many starts, and for how many."""
+    kept = _kept_until(whole, call["id"], call["priority"], at)
+    if len(call["costs_beside"]) != len(whole["budgets"]):
+        return at + _SOON, 0  # its limits were stated anew
+    if _capacity(whole) > 0 and there["held"] == 0:
+        return at + _SOON, 0
+    if kept > 0:
+        return max(at + LEAD / 2, min(kept, at + BEAT)), 0
+    for index in range(len(whole["budgets"])):
+        budget = whole["budgets"][index]
+        _roll(budget, at)
+        head, mean = _costs(call["costs_beside"], budget, index)
+        ready = _room_at(budget, head)
+        if ready > at:
+            if budget["kind"] != "quota":
+                whole["reserved"], whole["keeper"] = call["id"], name
+            return ready, 0
+        starts = min(starts, _fit(whole, budget, index, head, mean, LEAD))
+    return at, starts
+
+
+def _free_at(whole: State, moment: float, opens: float, slack: float) -> float:
+    """From `moment` on, where a start can be booked: a multiple of the spacing beyond where the
+    pace opens, for what lies between would be lost, and apart from what is booked.
+    """
+    spacing = _interval(whole, slack)
+    if spacing == 0:
+        return moment
+    if opens > whole["at"]:
+        moment = opens + math.ceil((moment - opens) / spacing - _DUST) * spacing
+    for booked in whole["booked"]:
+        if booked - spacing + _TICK < moment and moment < booked + spacing - _TICK:
+            moment = booked + spacing
+    return moment
+
+
+def _forget_booked(state: State, slack: float, now: float) -> None:
+    """Drop what is booked and lies behind."""
+    spacing = _interval(state, slack)
+    passed = max(_paced(state, slack)[0], now - _LATE)
+    kept = []
+    for booked in state["booked"]:
+        if booked + spacing > passed + _TICK:
+            kept.append(booked)  # noqa: PERF401 - as Lua has it
+    state["booked"] = kept
 
 
 def _turn(state: State, call: Call, segment: float, spacing: float) -> float:
@@ -590,7 +761,7 @@ def _turn(state: State, call: Call, segment: float, spacing: float) -> float:
     for index in range(len(state["budgets"])):
         # Half of what it reserves: what is given back lets the next ones go sooner.
         budget = state["budgets"][index]
-        paced = _costs(call, budget, index)[1] * budget["interval"]
+        paced = _costs(call["costs"], budget, index)[1] * budget["interval"]
         each = max(each, paced / _factor(state, index + 2) / 2)
     return each
 
@@ -610,9 +781,6 @@ def _held_back(state: State, worker: State, call: Call, reply: Reply, now: float
         return True
     if state["frozen"] > now:
         _deny(worker, reply, now, "gate", state["frozen"], state["frozen"])
-        return True
-    if call["after"] > LEAD:
-        _deny(worker, reply, now, "elsewhere", now + call["after"] - LEAD, now + call["after"])
         return True
     return False
 
@@ -648,18 +816,15 @@ def _with_tokens(
     """
     budgets = state["budgets"]
     segment, weights, behind = place[0], place[1], place[2]
-    if state["reserved"] != "" and state["reserved"] != name:
-        keeper = state["workers"].get(state["reserved"])
-        first = keeper is not None and keeper["priority"] >= worker["priority"]
-        if keeper is not None and first and _waiting(keeper, now):
-            # Behind the one that waits for room, which knows when there is some.
-            ask = max(now + LEAD / 2, min(max(now, keeper["ask"]) + behind, now + BEAT))
-            _deny(worker, reply, now, "tokens", ask, max(now, keeper["ask"]))
-            return 0
-        state["reserved"] = ""
+    kept = _kept_until(state, name, worker["priority"], now)
+    if kept > 0:
+        # Behind the one that waits for room, which knows when there is some.
+        ask = max(now + LEAD / 2, min(kept + behind, now + BEAT))
+        _deny(worker, reply, now, "tokens", ask, kept)
+        return 0
     for index in range(len(budgets)):
         budget = budgets[index]
-        head, mean = _costs(call, budget, index)
+        head, mean = _costs(call["costs"], budget, index)
         if place[3] > 0 and _room_at(budget, place[3] * head) > now:
             # What is given back is whose who comes first: it is left to those who had less.
             _deny(worker, reply, now, budget["kind"], now + LEAD / 2, now + LEAD / 2)
@@ -667,7 +832,7 @@ def _with_tokens(
         ready = _room_at(budget, head)
         if ready > now:
             if budget["kind"] != "quota":
-                state["reserved"] = name
+                state["reserved"], state["keeper"] = name, name
             _deny(worker, reply, now, budget["kind"], min(ready, now + BEAT), ready)
             return 0
         # What the pace has not used lately may be caught up with: a fair part of it.
@@ -677,14 +842,28 @@ def _with_tokens(
     return starts
 
 
-def _charge(state: State, call: Call, reply: Reply, starts: int, now: float) -> float:
+def _kept_until(state: State, name: str, priority: float, now: float) -> float:
+    """When there may be room for the head of a queue, for which that is kept from `name`, an asker
+    of that priority; 0 where it may take what there is.
+    """
+    if state["reserved"] == "" or state["reserved"] == name:
+        return 0.0
+    keeper = state["workers"].get(state["keeper"])
+    first = keeper is not None and keeper["priority"] >= priority
+    if keeper is not None and first and (_waiting(keeper, now) or _lacks(keeper, now)):
+        return float(max(now, keeper["ask"]))
+    state["reserved"] = ""
+    return 0.0
+
+
+def _charge(state: State, costs: list[Any], reply: Reply, starts: float, now: float) -> float:
     """Charge the tokens of so many starts at their latest possible use; what they are worth, in
     seconds of the pace that they cost most of.
     """
     worth = 0.0
     for index in range(len(state["budgets"])):
         budget = state["budgets"][index]
-        head, mean = _costs(call, budget, index)
+        head, mean = _costs(costs, budget, index)
         amount = head + (starts - 1) * mean
         slot = math.floor(reply["good"] / budget["width"])
         _add(budget, slot, amount)
@@ -697,6 +876,16 @@ def _charge(state: State, call: Call, reply: Reply, starts: int, now: float) -> 
 
 
 def _opens(state: State, slack: float) -> tuple[float, str]:
+    """The moment from which the next start may go, beside what is booked, and what binds then."""
+    opens, binds = _paced(state, slack)
+    spacing = _interval(state, slack)
+    for booked in state["booked"]:
+        if booked - spacing + _TICK < opens and opens < booked + spacing - _TICK:
+            opens, binds = booked + spacing, "requests"
+    return opens, binds
+
+
+def _paced(state: State, slack: float) -> tuple[float, str]:
     """The moment from which the paces let the next start go, and what binds then."""
     opens, binds = -_NEVER, ""
     for index in range(len(state["rates"])):
@@ -714,11 +903,11 @@ def _deny(worker: State, reply: Reply, now: float, binds: str, ask: float, until
     reply["ask"], reply["binds"], reply["until"] = worker["ask"], binds, until
 
 
-def _costs(call: Call, budget: State, index: int) -> tuple[float, float]:
+def _costs(costs: list[Any], budget: State, index: int) -> tuple[float, float]:
     """What the first start takes of a budget, and what the others take each."""
     if budget["each"] == 1:
         return 1.0, 1.0
-    head, mean = call["costs"][index][0], call["costs"][index][1]
+    head, mean = costs[index][0], costs[index][1]
     if head > budget["share"]:
         head = min(head, budget["limit"])
     return head, mean

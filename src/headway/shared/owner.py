@@ -61,9 +61,8 @@ class SharedOwner:
 
     def waiting(self, queued: int) -> int:
         """How many of `queued` jobs may start soon, as far as the limits of keys go."""
-        now = self._clock()
         for port in self._busy:
-            queued -= port.queued() - port.soon(now)
+            queued -= port.queued() - port.unpaired()
         return queued
 
     @property
@@ -117,16 +116,13 @@ class SharedOwner:
             self._began = now
         self._called_at = now
         self._paid = max(self._paid, now) + _EVERY
-        # That of the whole comes last: it asks for what those of keys may be granted.
-        begun = {port.name: port.begin(now) for port in reversed(asked)}
-        if asked[0] is self.port:
-            for port in asked[1:]:
-                port.follow(self.port)
+        self.port.pairs = sum(port.queued() for port in self._busy if port.is_paired)
+        begun = {port.name: port.begin(now) for port in asked}
         replies: Replies | None = None
         away = StoreAway("no reply")
         with anyio.move_on_after(_PATIENCE if reached else _FIRST_PATIENCE):
             try:
-                replies = await self.store.call({name: begun[name] for name in reversed(begun)})
+                replies = await self.store.call(begun)
             except StoreAway as error:
                 away = error
             except InvalidSettings as error:

@@ -8,7 +8,6 @@ may start without a reply to `Fallback`.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,12 +17,12 @@ from headway._core.limits.port import Asker, Port
 from headway._core.limits.scope import Scope
 from headway.errors import InvalidLimit
 from headway.kinds import Binds
-from headway.rates import LATENESS, Away, Limits
+from headway.rates import Away, Limits
 from headway.shared.conversation import SOON, Call, Conversation, Reply
 from headway.shared.demand import LEAST, Demand
 from headway.shared.fallback import Fallback
 from headway.shared.granted import DUST, Granted, SharedBudget
-from headway.shared.ledger import BEAT
+from headway.shared.ledger import BEAT, LEAD
 from headway.shared.terms import in_words, limits_of, stated, terms_of
 
 __all__ = ["SharedPort"]
@@ -32,9 +31,9 @@ INFINITY = float("inf")
 
 _RELEASE = 0.1  # until what an idle worker holds is given back
 _AHEAD = 0.1  # seconds before its time that a call joins another one
-# Where a job needs a start of the whole's and one of its key's: seconds by which either may be
-# late, and by which the next are asked for later than they may be, so that one call asks for both.
-_MISS, _GATHER = 0.06, 0.07
+_GATHER = (
+    0.07  # seconds by which more is asked for later than may be, so that one call asks for all
+)
 
 
 class SharedPort(Port):
@@ -72,7 +71,7 @@ class SharedPort(Port):
         self.chief = False
         self.several = False  # whether jobs need starts of another ledger's too
         self.whole: SharedPort | None = None  # that other port, where this is a key's
-        self.late = 0.0  # seconds by which a start may be late
+        self.pairs = 0  # jobs of keys that wait for a start of this one's and one of their key's
         self.on_wish: Callable[[], object] | None = None
         self.conversation = Conversation()
         self._granted = Granted()
@@ -117,6 +116,12 @@ class SharedPort(Port):
 
     # What the core asks
 
+    @property
+    def passing(self) -> float:
+        """How many starts may be granted to a key at once, which pass if others go before it."""
+        interval = self._granted.interval()
+        return 1.0 + LEAD / interval if interval > 0 and self.is_paired else 0.0
+
     def ready_at(self, cost: float, now: float, *, slots: bool = True) -> float:
         """The moment from which an attempt of `cost` tokens may start: infinity until a reply."""
         conversation, granted = self.conversation, self._granted
@@ -143,6 +148,10 @@ class SharedPort(Port):
 
     def ask(self, job: Asker, now: float) -> float:
         """`job` waits for this port alone: a call is due."""
+        if self._has_keys and self.ready_at(job.cost, now) < INFINITY:
+            return INFINITY  # it has its start, later than that of its key
+        if self.whole is not None:
+            self._demand.ask_beside(job, self.whole._granted)
         if self._demand.ask(job):
             self._news = True
         self._wish()
@@ -228,48 +237,27 @@ class SharedPort(Port):
         return self.several and self.whole is None
 
     @property
-    def _is_bound(self) -> bool:
-        """Whether it granted less than was asked for."""
-        return self._granted.are_starts and self.binds not in ("", Binds.CONCURRENCY)
+    def is_paired(self) -> bool:
+        """Whether each job of a key needs a start of the whole's together with its own."""
+        return (
+            self.whole is not None and self._granted.are_starts and self.whole._granted.are_starts
+        )
 
-    def soon(self, now: float) -> int:
-        """How many of a key's jobs may need a start of the whole soon. Where the whole holds them
-        back those are all that the key's limits may let start; else those that start so soon that
-        a start of the whole is not over by then.
-        """
-        assert self.whole is not None
-        if not self._granted.are_starts:
-            return int(max(0, min(self.queued(), self._demand.slots_free() + self._demand.ends)))
-        found = 0
-        until = now + self.whole.late + self.conversation.lower
-        for starts in self._granted.starts:
-            left = starts.count - starts.next
-            if starts.spacing > 0:
-                left = min(left, math.floor((until - starts.due()) / starts.spacing) + 1)
-            found += max(0, left)
-        call = self.conversation.call
-        if call is not None and (self.whole._is_bound or (not found and self.until <= until)):
-            found += int(call["need"])
-        return min(self.queued(), found)
+    def unpaired(self) -> int:
+        """How many of a key's jobs may need a start of the whole's alone."""
+        if self.is_paired:
+            return 0
+        return int(max(0, min(self.queued(), self._demand.slots_free() + self._demand.ends)))
 
-    def follow(self, whole: SharedPort) -> None:
-        """Say in the call that was begun that starts are of no use before those of `whole`, which
-        is called with it.
-        """
-        call, first = self.conversation.call, whole.conversation.call
-        assert call is not None
-        assert first is not None
-        if whole._granted.starts:
-            due = whole._granted.starts[0].due() - whole.conversation.lower
-            call["after"] = max(0.0, due - call["sent"])
-        elif first["need"] > 0:
-            call["follows"] = 1
+    def _beside(self) -> str:
+        """What the ledger of the whole knows it by, where starts of both are granted together."""
+        return self.whole.conversation.id if self.whole is not None and self.is_paired else ""
 
-    def _asks_at(self) -> float:
-        """The moment before which it is of no use to ask for starts of a key."""
-        if not self._is_bound or self._granted.starts or self.conversation.away_since is not None:
-            return -INFINITY
-        return self._ask_at - self.conversation.lower
+    def add_beside(self, beside: Reply) -> None:
+        """Take what a key's ledger has booked of this one's, unless it was made anew meanwhile."""
+        same = not self.conversation.is_other(beside["epoch"])
+        if same and beside["version"] == self._granted.version:
+            self._granted.add(beside, booked=True)
 
     def due_at(self, now: float) -> float:
         """When the next call is due, infinity for never; what happens may make it sooner."""
@@ -293,8 +281,6 @@ class SharedPort(Port):
             ask = self._ask_at - self.conversation.lower
             if not self._granted.starts and self._demand.slots_free() <= 0:
                 ask = max(ask, self.conversation.called_at + SOON)
-            if self.whole is not None:
-                ask = max(ask, self.whole._asks_at())
             due = min(
                 due, ask + (_GATHER if self.several and self._granted.starts and not joins else 0.0)
             )
@@ -341,7 +327,7 @@ class SharedPort(Port):
             "rates": rates, "budgets": budgets, "slots": slots,
             **demand.said(gone, for_keys=self._has_keys, alone=self._fallback.live == 1),
             "weight": self.weight, "held": max(0, granted.held), "use": self.scope.in_flight,
-            "unsure": max(_MISS if self.several else 0.0, conversation.upper - conversation.lower),
+            "unsure": conversation.upper - conversation.lower,
             "refunds": [[i, slot, a] for (i, slot), a in sorted(granted.refunds.items())],
             "overs": [[i, amount] for i, amount in sorted(granted.overs.items())],
             "renews": self._renewals(now), "declared": self._declared(now),
@@ -349,7 +335,7 @@ class SharedPort(Port):
             "gate": shut or 0.0, "opens": 1 if self._opens else 0, "gen": self._gen,
             "numbers": numbers if cut or self.chief else [], "cut": 1 if cut else 0,
             "blob": json.dumps(self.scope.learned()) if cut or self.chief else "", "bye": 0,
-            "after": 0.0, "follows": 0,
+            "pairs": self.pairs, "beside": self._beside(),
         }, now)  # fmt: skip
         if shut is not None:
             self._gate = max(self._gate, shut)
@@ -442,9 +428,11 @@ class SharedPort(Port):
         slow = self._demand.slots_free() > 0 and granted.interval() >= BEAT
         self._beat = SOON if reply["short"] and not slow else BEAT
         self._ask_at = reply["ask"]
-        self.late = reply["slack"] + LATENESS
         if reply["count"]:
             self._granted.add(reply)
+        for beside in reply["beside"]:
+            assert self.whole is not None
+            self.whole.add_beside(beside)
         for index, quota in enumerate(self.scope.quotas[: len(reply["quotas"])]):
             quota.follow(self._used_of_quota(index, reply["quotas"][index], now), now)
         self._adopt(reply, now)

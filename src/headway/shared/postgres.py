@@ -45,7 +45,7 @@ __all__ = ["PostgresStore"]
 
 T = TypeVar("T")
 
-_MARK = b"headway1:"  # before the state; another number for another shape of it
+_MARK = b"headway2:"  # before the state; another number for another shape of it
 _OLDEST = 120000
 _PATIENCE = 0.25  # seconds for the call before
 _BEGIN = (

@@ -44,7 +44,7 @@ __all__ = ["SqliteStore"]
 
 T = TypeVar("T")
 
-_VERSION = 1
+_VERSION = 2
 _WAIT_MS = 200  # for a lock
 # Of many machines: as the system calls them, without ``fuse.`` before it.
 _ELSEWHERE = (

@@ -7,8 +7,12 @@ from itertools import count
 
 import pytest
 
+from headway._core.counters import Counts
+from headway._core.limits.port import Port
+from headway._core.limits.scope import Scope
 from headway._core.queue.fair import JobQueue
 from headway._core.queue.job import QUEUED, STARTED, Flow, Job
+from headway.rates import Limits
 
 
 class Bench:
@@ -85,6 +89,20 @@ def test_a_key_that_was_idle_banks_no_credit() -> None:
     bench.keys(20)
     bench.push("b", times=10)
     assert Counter(bench.keys(6)) == {"a": 3, "b": 3}
+
+
+def test_a_key_whose_starts_pass_goes_ahead_of_its_share_by_some_of_them() -> None:
+    bench = Bench(a=1, b=1)
+    limits = bench.flows["b"].limits = Scope(Limits("9/s"), "b", Counts())
+    limits.ports = (Passing(),)
+    bench.push("a", times=20)
+    bench.push("b", times=20)
+    assert bench.keys(12) == "abbbbabababa"
+    assert bench.keys(8).count("a") == 4
+
+
+class Passing(Port):
+    passing = 3.0
 
 
 def test_a_key_that_is_held_back_is_left_out_until_it_is_relisted() -> None:

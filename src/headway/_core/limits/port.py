@@ -37,6 +37,11 @@ class Port:
         self.wanted = 0
         self.ask_at = -INFINITY
 
+    @property
+    def passing(self) -> float:
+        """How many starts may be granted to a key at once, which pass if others go before it."""
+        return 0.0
+
     def ready_at(self, cost: float, now: float, *, slots: bool = True) -> float:
         """The moment from which an attempt of `cost` tokens may start: infinity until more is
         granted. With `slots` it needs one.

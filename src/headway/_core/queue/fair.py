@@ -4,7 +4,9 @@ Keys share by start-time fair queueing (Goyal, Vin and Cheng, 1996), per priorit
 are tagged with its virtual start time, the least tag goes first, and a start moves the tag on by
 the job's real cost over the key's weight. A cost is a guess until the attempt ends; the difference
 is settled with the key's next start. A key that was idle, or was held back by its own limits,
-banks no credit. Inside a key the older goes first; a job that comes back takes its old place.
+banks no credit; one whose starts are granted elsewhere, and pass, may go ahead of its share by some
+of them (`KeyQueue.ahead`). Inside a key the older goes first; a job that comes back takes its old
+place.
 
 The head blocks: what does not fit is never passed over by something smaller behind it.
 """
@@ -75,9 +77,10 @@ class JobQueue:
                 if key_queue.flow.blocked_until is None:
                     job = key_queue.head()
                     if job is not None:
-                        if key_queue.tag <= tag:
+                        rank = key_queue.tag - key_queue.ahead
+                        if rank <= tag:
                             return job
-                        heapreplace(heap, (key_queue.tag, next(self._order), key_queue))
+                        heapreplace(heap, (rank, next(self._order), key_queue))
                         continue
                 heappop(heap)
                 key_queue.listed = False
@@ -92,9 +95,10 @@ class JobQueue:
             entries = [] if level is None else [*level.heap]
             # Of those with one tag the ones that `head` would list anew go last.
             key_queues = {
-                key_queue: (max(tag, key_queue.tag), key_queue.tag > tag, tag, order)
+                key_queue: (max(tag, rank), rank > tag, tag, order)
                 for tag, order, key_queue in entries
                 if key_queue.flow.blocked_until is None
+                for rank in [key_queue.tag - key_queue.ahead]
             }
             for key_queue in sorted(key_queues, key=key_queues.__getitem__):
                 job = key_queue.peek()
@@ -116,8 +120,13 @@ class JobQueue:
         assert key_queue is not None
         level = self._levels[job.priority]
         key_queue.pop(job)
-        level.virtual = key_queue.tag
+        virtual = key_queue.tag
         cost = key_queue.owed + (job.cost if job.cost > 1.0 else 1.0)
+        limits = key_queue.flow.limits
+        if limits is not None and limits.ports:
+            virtual = max(level.virtual, virtual - key_queue.ahead)
+            key_queue.ahead = cost * limits.ports[0].passing / key_queue.flow.weight
+        level.virtual = virtual
         if cost > 0:
             key_queue.owed = 0.0
             key_queue.tag += cost / key_queue.flow.weight
@@ -190,7 +199,7 @@ class JobQueue:
         key_queue.listed = True
         if key_queue.tag < level.virtual:
             key_queue.tag = level.virtual
-        heappush(level.heap, (key_queue.tag, next(self._order), key_queue))
+        heappush(level.heap, (key_queue.tag - key_queue.ahead, next(self._order), key_queue))
         if not level.ranked:
             level.ranked = True
             insort(self._ranking, -level.priority)

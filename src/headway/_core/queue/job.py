@@ -123,7 +123,7 @@ class Job:
 class KeyQueue:
     """The jobs of one key at one priority, oldest first."""
 
-    __slots__ = ("dead", "flow", "jobs", "listed", "owed", "returned", "tag")
+    __slots__ = ("ahead", "dead", "flow", "jobs", "listed", "owed", "returned", "tag")
 
     def __init__(self, flow: Flow, tag: float) -> None:
         self.flow = flow
@@ -132,6 +132,7 @@ class KeyQueue:
         self.dead = 0  # cancelled, and still in `jobs` or `returned`
         self.listed = False
         self.tag = tag
+        self.ahead = 0.0  # by how much of the tag it may have gone before others
         self.owed = 0.0  # what attempts cost beyond what their start charged
 
     @property
