@@ -93,6 +93,7 @@ docs: $(VENV)/.dev ## The manual, into build/docs: a warning is an error
 bench: $(VENV)/.dev ## The benchmarks: half an hour
 	$(BIN)/python benchmarks/no_refusals.py
 	$(BIN)/python benchmarks/control.py
+	$(BIN)/python benchmarks/told_right.py
 	$(BIN)/python benchmarks/told_wrong.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/hooks.py

@@ -103,6 +103,17 @@ def test_the_ietf_policy_of_a_bucket_is_its_rate(rate: Rate) -> None:
     assert hint.remaining == 0
 
 
+def test_a_bucket_says_what_it_holds_and_not_what_a_window_allows() -> None:
+    """An eager client spends what remains: the second of 25 would be told of 98 more."""
+    for name in ("openai", "ietf", "together"):
+        account = Account(Limits(Rate(100, per=2)), "token_bucket", 25, 0.0)
+        for left in (24, 23):
+            assert account.enter(0.0, Cost()) is None
+            headers = headers_of(DIALECTS[name], account.counted, 0.0, WALL)
+            hints = limits_from(headers, wall_time=WALL, dialect=record_of(name).dialect)
+            assert [(hint.limit, hint.remaining) for hint in hints] == [(100, left)], name
+
+
 @pytest.mark.parametrize("name", sorted(DIALECTS))
 def test_a_dialect_is_known_by_its_address(name: str) -> None:
     host = FakeProvider("600/min", dialect=name).base_url.split("/")[2]

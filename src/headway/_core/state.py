@@ -332,6 +332,8 @@ class SchedulerState:
         scope = flow.limits or self.whole
         sent_at = min(sent_at, now)
         if sent_at < scope.followed_at:
+            if scope.eager is not None and (least := believed(hints).least) is not None:
+                scope.eager.heard(least, now)
             return
         stated = believed(hints)
         for odd in stated.odd:
@@ -552,6 +554,8 @@ class SchedulerState:
         self.counters.in_flight = 0
         for flow in self.flows.values():
             flow.counts.in_flight = 0
+        for scope in self._scopes():
+            scope.eager = Eager() if self.eager else None
 
     def disown(self) -> None:
         """The ends of all jobs that there are count for nothing from now on."""
@@ -605,6 +609,10 @@ class SchedulerState:
         flow, gate = job.flow, self.whole.gate
         self.counters.in_flight -= slots
         flow.counts.in_flight -= slots
+        if self.eager:
+            for scope in (self.whole, job.limits):
+                if scope is not None and scope.eager is not None:
+                    scope.eager.ended()
         if gate.shut:
             gate.slot_ended()
         own = flow.limits

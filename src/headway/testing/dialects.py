@@ -249,12 +249,18 @@ def _three(
     rate, algorithm = each.rate, each.algorithm
     per = rate.per if limit.per is None else limit.per or rate.span
     most = rate.limit * per / rate.per
-    left = max(0.0, 1 - algorithm.used(now) / algorithm.limit)
     yield limit.name.format("limit"), f"{math.floor(most)}"
-    yield limit.name.format("remaining"), f"{math.floor(most * left)}"
+    yield limit.name.format("remaining"), f"{_remaining(each, most, now)}"
     if speech.reset is not None:
         full_in = algorithm.full_in(now)
         yield limit.name.format("reset"), speech.reset(full_in, wall)
+
+
+def _remaining(each: Counted, most: float, now: float) -> int:
+    """What is left of a limit stated as `most`; of a smaller bucket no more than it holds."""
+    algorithm, share = each.algorithm, max(1.0, each.rate.share)
+    left = max(0.0, algorithm.limit - algorithm.used(now))
+    return math.floor(min(most, left * most / share) + 1e-6)
 
 
 def _ietf(counted: list[Counted], now: float) -> dict[str, str]:
@@ -265,10 +271,9 @@ def _ietf(counted: list[Counted], now: float) -> dict[str, str]:
         name = f'"{each.what}-{rate.span:g}"'
         # Of a bucket too the policy is its rate: what it holds at once is no limit of a window.
         most = max(1.0, rate.share)
-        left = max(0.0, 1 - algorithm.used(now) / algorithm.limit)
         window = max(1, round(most * rate.per / rate.limit))
         policies.append(f"{name};q={math.floor(most)}{unit};w={window}")
-        states.append(f"{name};r={math.floor(most * left)};t={_up(algorithm.full_in(now))}")
+        states.append(f"{name};r={_remaining(each, most, now)};t={_up(algorithm.full_in(now))}")
     if not policies:
         return {}
     return {"ratelimit-policy": ", ".join(policies), "ratelimit": ", ".join(states)}

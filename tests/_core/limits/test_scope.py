@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headway import Limits, NeverFits
+from headway import Limits, NeverFits, Rate
 from headway._core.counters import Counts
 from headway._core.limits.binding import binding
 from headway._core.limits.eager import Eager
@@ -169,6 +169,28 @@ def test_what_remains_may_be_spent_at_once_within_the_window() -> None:
     assert bench.scope.credit == 49
     bench.scope.spend_eagerly(LimitHint("requests", 600, 1e6, None, 60), 0.0, 0.0)
     assert bench.scope.credit == 598  # two have started in this window
+
+
+@pytest.mark.parametrize(
+    ("second", "left", "next_at"),
+    [
+        (2.03, 0, 2.03 + 0.203),  # its window has room, and a sliding counter none: it is paid off
+        (2.03, 8, 2.034),  # a log has room when the next one has left the window
+        (1.9, 0, 2.03),  # it says what our window says
+    ],
+)
+def test_a_server_that_has_none_left_though_the_window_has_room_counts_otherwise(
+    second: float, left: float, next_at: float
+) -> None:
+    bench = Bench(Limits(Rate(10, per=2)))
+    bench.scope.eager = Eager()
+    bench.start()
+    bench.scope.spend_eagerly(LimitHint("requests", 10, 9, 2, 2), 0.0, 0.003)
+    for _ in range(9 if second > 2 else 8):
+        bench.start(now=0.004)
+    bench.start(now=second)
+    bench.scope.spend_eagerly(LimitHint("requests", 10, left, 4, 2), second, second + 0.003)
+    assert bench.scope.ready_at(0.0, 0.0) == pytest.approx(next_at)
 
 
 def test_it_is_spent_when_nothing_is_owed_and_moves_to_another_clock() -> None:

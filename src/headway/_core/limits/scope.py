@@ -598,15 +598,22 @@ class Scope:
             return
         stated = self._is_paced_by_user
         rates = [pace.rate for pace in self.paces] if stated else []
-        self.credit = self.eager.credit(hint, rates, sent_at, now)
+        left = self.eager.left(hint, sent_at, now)
+        self.credit = self.eager.credit(left, rates, now)
         if self.credit < 1.0 and stated:
             # What was spent at once is not paid off for longer than the windows hold it.
             renews = INFINITY
             if hint.reset is not None and self.eager.is_newest(sent_at):
                 renews = now + hint.reset + LATENESS
             for pace in self.paces:
+                paid = min(pace.next, renews)
                 clears = self.eager.clears_at(pace.rate, now)
-                pace.next = min(pace.next, renews) if clears is None else clears
+                if clears is None:
+                    pace.next = paid
+                elif left >= 1.0 or self.eager.fills(pace.rate, now):
+                    pace.next = clears
+                else:  # a server that has none left, though its window has room, counts otherwise
+                    pace.next = max(paid, clears)
 
     def forget_stated(self, now: float) -> None:
         """Forget what servers stated: the limits in force are the user's own again."""
