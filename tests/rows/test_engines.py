@@ -41,8 +41,8 @@ def test_ray(ask: Ask, echo: Echo, monkeypatch: pytest.MonkeyPatch) -> None:
         echo.takes = 0.01
         texts = [REFUSED, *(str(number) for number in range(39))]
         asked = ray.data.from_items([{"text": text} for text in texts]).map_batches(
-            Batches, fn_constructor_args=(ask,), compute=ray.data.ActorPoolStrategy(size=2),
-            batch_size=5, batch_format="pyarrow",
+            Batches, fn_constructor_args=(ask,), batch_size=5, batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=2, max_concurrent_calls_per_actor=4),
         )  # fmt: skip
         found = {row["text"]: row for row in asked.take_all()}
     finally:

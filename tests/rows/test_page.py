@@ -59,3 +59,4 @@ def test_ray_is_given_what_the_test_of_ray_gives_it() -> None:
     compile(RAY, "rows.md", "exec")
     assert "Batches" in RAY
     assert "fn_constructor_args=(ask,)" in RAY
+    assert "max_concurrent_calls_per_actor=4" in RAY

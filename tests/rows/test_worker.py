@@ -6,6 +6,7 @@ import asyncio
 import pickle
 import threading
 from collections.abc import Callable
+from itertools import groupby
 from typing import Any
 
 import anyio
@@ -116,6 +117,33 @@ def test_a_batch_is_as_wide_as_the_limits(make: Make, echo: Echo) -> None:
     echo.gate.set()
     with_answers.join()
     assert len(echo.asked) == 20
+
+
+async def test_of_the_batches_that_an_engine_hands_over_at_once_some_rows_are_queued(
+    make: Make, echo: Echo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_STANDING", 3)
+    ask = make(limits="1/min")
+    async with anyio.create_task_group() as group:
+        for batch in range(4):
+            group.start_soon(ask.abatch, {"text": [f"{batch}.{number}" for number in range(9)]})
+        await anyio.to_thread.run_sync(echo.arrived.acquire)
+        while (stats := await anyio.to_thread.run_sync(ask.statistics)).in_flight:
+            pass
+        group.cancel_scope.cancel()
+    assert stats.queued <= 3
+
+
+async def test_rows_of_one_batch_are_taken_before_those_of_the_next(
+    make: Make, echo: Echo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_STANDING", 1)
+    ask = make(prompt="{text}", limits=Limits(concurrency=1))
+    async with anyio.create_task_group() as group:
+        for batch in "abc":
+            group.start_soon(ask.abatch, {"text": [batch] * 3})
+    asked = [body["messages"][-1]["content"] for body in echo.asked]
+    assert sorted(each * 3 for each, _ in groupby(asked)) == ["aaa", "bbb", "ccc"]
 
 
 def test_code_without_an_event_loop(make: Make, echo: Echo) -> None:

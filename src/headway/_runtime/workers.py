@@ -167,10 +167,11 @@ class Workers:
                     break
                 index = self.taken
                 self.taken = index + 1
-                if self._workers < self._most:
-                    self._start_worker()
                 if state.waiting.size >= standing:
                     await shell.room()
+                # After that: of a run one stands where there is no room, and not all of them.
+                if self._workers < self._most:
+                    self._start_worker()
                 if woken:
                     woken = False
                     if self._stalled:

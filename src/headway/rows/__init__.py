@@ -278,9 +278,9 @@ def _made(given: dict[str, Any]) -> Ask:
 class Batches:
     """`Ask` for engines that make an object in each actor, and hand it batches.
 
-    Ray Data gives an actor several batches at a time, so that none waits for the slowest row of the
-    one before: ``data.map_batches(Batches, fn_constructor_args=(ask,), compute=
-    ActorPoolStrategy(size=4), batch_format="pyarrow")``.
+    Ray Data gives an actor so many batches at a time that none waits for the slowest row of the one
+    before: ``data.map_batches(Batches, fn_constructor_args=(ask,), batch_format="pyarrow", compute=
+    ActorPoolStrategy(size=4, max_concurrent_calls_per_actor=4))``.
     """
 
     def __init__(self, ask: Ask) -> None:

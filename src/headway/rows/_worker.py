@@ -11,7 +11,7 @@ import atexit
 import os
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -37,6 +37,7 @@ __all__ = ["Said", "Setup", "Worker", "arrived", "result_of", "retire", "worker_
 R = TypeVar("R")
 
 _LAST = 5.0  # seconds that the end of a process waits for a worker to leave
+_STANDING = 1000  # rows of batches that stand in the queue: others are no tasks yet
 
 
 class Said(NamedTuple):
@@ -83,6 +84,8 @@ class Worker:
         setup = self._setup
         scheduler = scheduler_under(setup.limits, retry=setup.retry, shared=setup.shared)
         scheduler._shell.introduce(provider_of(setup.endpoint))
+        scheduler._shell.standing = _STANDING
+        self._turn = anyio.Semaphore(1)
         calls = scheduler.with_options(tokens=estimate_tokens, usage=tokens_used)
         async with (
             scheduler,
@@ -123,10 +126,20 @@ class Worker:
 
     async def answers(self, requests: Sequence[Request]) -> list[Said]:
         """What becomes of each of them, in their order. Raises what `answer` raises."""
-        outcomes = await self._calls.map(self._sender.ask, requests, return_exceptions=True)
+        outcomes = await self._calls.map(
+            self._sender.ask, self._in_turn(requests), return_exceptions=True
+        )
         return [
             self._failed(each) if isinstance(each, Exception) else _said(each) for each in outcomes
         ]
+
+    async def _in_turn(self, requests: Sequence[Request]) -> AsyncGenerator[Request, None]:
+        """`requests` once those of the batches before have been taken: an engine may hand over all
+        of its batches at once.
+        """
+        async with self._turn:
+            for request in requests:
+                yield request
 
     def _failed(self, error: Exception) -> Said:
         if isinstance(error, InvalidArgument):
