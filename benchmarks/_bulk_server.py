@@ -1,4 +1,5 @@
-"""A fast HTTP server in a process of its own, that injects faults and counts every request.
+"""A fast HTTP server in a process of its own, that injects faults, or refuses what comes beyond a
+limit, and counts every request.
 
 It speaks HTTP/1.1 with keep-alive over bare asyncio (uvloop where installed) and answers each POST
 with the same chat completion. Whose request it is stands in the body, as ``user``: a custom_id is
@@ -22,8 +23,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import exp
+from math import ceil, exp
 from typing import Any
+
+from headway import Rate
+from headway.testing.algorithms import Algorithm, SlidingLog
 
 __all__ = ["Counted", "serving"]
 
@@ -36,12 +40,14 @@ _REASONS = {429: "Too Many Requests", 500: "Internal Server Error", 503: "Servic
 
 @dataclass
 class Counted:
-    """What the server saw: requests by the id in them, the faults that it injected, and the seconds
-    from the first request to the last answer.
+    """What the server saw: requests by the id in them, the faults that it injected, when those came
+    that it let in, how many it refused, the seconds from the first request to the last answer.
     """
 
     requests: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    arrivals: list[float] = field(default_factory=list)  # where there is a limit
+    refused: int = 0
     first: float | None = None
     last: float = 0.0
 
@@ -57,18 +63,21 @@ def serving(
     latency: float = 0.0,
     sigma: float = 0.0,
     faults: Mapping[str, float] | None = None,
+    limit: Rate | None = None,
     seed: int = 1,
 ) -> Iterator[Server]:
     """A server that answers after a lognormal `latency` (its median, in seconds).
 
     `faults` are the shares of requests that get a status, such as "503", or whose connection is
-    cut ("reset") in place of an answer.
+    cut ("reset") in place of an answer. What comes beyond `limit`, in any window of its length,
+    gets a 429 that says when there is room again.
     """
     settings = {
         "answer": answer.decode(),
         "latency": latency,
         "sigma": sigma,
         "faults": dict(faults or {}),
+        "limit": None if limit is None else [limit.share, limit.span],
         "seed": seed,
     }
     with subprocess.Popen(
@@ -93,24 +102,27 @@ class Server:
         """What it saw until now."""
         with urllib.request.urlopen(self.url) as response:
             found: dict[str, Any] = json.load(response)
-        requests, faults = Counter(found["requests"]), Counter(found["faults"])
-        return Counted(requests, faults, found["first"], found["last"])
+        counts = {name: Counter(found.pop(name)) for name in ("requests", "faults")}
+        return Counted(**counts, **found)
 
 
 # The process
 
 
-def _response(status: int, reason: str, body: bytes) -> bytes:
+def _response(status: int, reason: str, body: bytes, wait: int = 0) -> bytes:
     head = (
         f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\n"
         f"x-request-id: req-1\r\ncontent-length: {len(body)}\r\n"
     )
-    return f"{head}{'retry-after: 0' if status == 429 else 'x: y'}\r\n\r\n".encode() + body
+    return f"{head}{f'retry-after: {wait}' if status == 429 else 'x: y'}\r\n\r\n".encode() + body
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, settings: Mapping[str, Any], counted: Counted) -> None:
+    def __init__(
+        self, settings: Mapping[str, Any], counted: Counted, limiter: Algorithm | None
+    ) -> None:
         self._counted = counted
+        self._limiter = limiter
         self._random = random.random
         self._faults: list[tuple[str, float]] = list(settings["faults"].items())
         self._latency, self._sigma = settings["latency"], settings["sigma"]
@@ -136,16 +148,27 @@ class _Connection(asyncio.Protocol):
                 self._count(request)
 
     def _count(self, request: bytes) -> None:
+        now = time.monotonic()
         if self._counted.first is None:
-            self._counted.first = time.monotonic()
+            self._counted.first = now
         user = _USER.search(request)
         self._counted.requests[user[1].decode() if user else ""] += 1
+        if self._limiter is not None:
+            if not self._limiter.admit(now):
+                self._refuse(self._limiter.fits_in(now))
+                return
+            self._counted.arrivals.append(now)
         fault = self._draw()
         if self._latency:
             delay = self._latency * exp(random.gauss(0, self._sigma))
             asyncio.get_running_loop().call_later(delay, self._reply, fault)
         else:
             self._reply(fault)
+
+    def _refuse(self, seconds: float) -> None:
+        self._counted.refused += 1
+        body = b'{"error": {"message": "Rate limit exceeded", "type": "rate_limit"}}'
+        self._transport.write(_response(429, _REASONS[429], body, max(1, ceil(seconds))))
 
     def _draw(self) -> str | None:
         if not self._faults:
@@ -178,8 +201,11 @@ class _Connection(asyncio.Protocol):
 async def _serve(settings: Mapping[str, Any]) -> None:
     random.seed(settings["seed"])
     counted = Counted()
+    limiter = SlidingLog(*settings["limit"]) if settings["limit"] else None
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(settings, counted), "127.0.0.1", 0)
+    server = await loop.create_server(
+        lambda: _Connection(settings, counted, limiter), "127.0.0.1", 0
+    )
     print(server.sockets[0].getsockname()[1], flush=True)
     ended = asyncio.Event()
 

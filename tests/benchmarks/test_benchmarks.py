@@ -20,7 +20,7 @@ import pytest
 import sdks  # noqa: F401 - which clients.py measures
 from depth import DEEP
 
-SLOW = {"clients.py", "bulk.py", "sync.py"}
+SLOW = {"clients.py", "bulk.py", "sync.py", "engines.py"}
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 TINY = {
@@ -32,6 +32,7 @@ TINY = {
     "sync.py": ["--calls", "128", "--rounds", "1", "--seconds", "2"],
     "told_right.py": ["--jobs", "2", "--rate", "100/s"],
     "told_wrong.py": ["--jobs", "4", "--rate", "100/s"],
+    "engines.py": ["--rows", "60", "--limit", "100/s", "--only", "datasets, batches"],
     "control.py": ["--hours", "0.02", "--seeds", "1"],
     "bulk.py": [
         "--kill-lines", "100", "--kills", "1", "--resume-rows", "100", "--lines", "200",
@@ -66,6 +67,7 @@ ROWS = {
         "sliding counter, hint",
         "token bucket, no hint",
     ],
+    "engines.py": ["datasets, batches"],
     "control.py": [
         "headway",
         "headway, headers",
