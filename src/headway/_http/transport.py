@@ -61,6 +61,7 @@ from headway.estimate import (
 )
 from headway.hints import HANDED_ON, Refusal, refusal_from_response
 from headway.kinds import Kind, Moves
+from headway.kinds._words import duration
 from headway.providers import provider_at
 
 if TYPE_CHECKING:
@@ -404,7 +405,7 @@ class Face(Single):
                 raise
         if limit.cancelled_caught:
             failure = self._library.ReadTimeout(
-                f"the rest of this refusal did not come within {_PEEK_FOR:g} s"
+                f"the rest of this refusal did not come within {duration(_PEEK_FOR)}"
             )
         response.stream = self._peeked(chunks, rest, response.stream, failure)
         return _decoded(response, b"".join(chunks))

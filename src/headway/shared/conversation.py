@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from headway.errors import HeadwayError, Unavailable
+from headway.kinds._words import duration
 from headway.shared.stores import StoreAway
 
 __all__ = ["SOON", "Call", "Conversation", "Reply"]
@@ -201,7 +202,7 @@ class Conversation:
 def never_reached(seconds: float, where: str, away: StoreAway) -> Unavailable:
     """The error of jobs, where the ledger was not reached even once."""
     return Unavailable(
-        f"the shared limits at {where} were not reached in {seconds:g} s: {away}",
+        f"the shared limits at {where} were not reached in {duration(seconds)}: {away}",
         fix=away.fix,
     )
 

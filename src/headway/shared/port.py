@@ -17,6 +17,7 @@ from headway._core.limits.port import Asker, Port
 from headway._core.limits.scope import Scope
 from headway.errors import InvalidLimit
 from headway.kinds import Binds
+from headway.kinds._words import duration
 from headway.rates import Away, Limits
 from headway.shared.conversation import SOON, Call, Conversation, Reply
 from headway.shared.demand import LEAST, Demand
@@ -415,7 +416,7 @@ class SharedPort(Port):
             self._gen = granted.version = 0  # they begin anew there
         gone = conversation.heard(reply, call["sent"], now)
         if gone is not None:
-            self.happened.append(("back", f"after {gone:.1f} s"))
+            self.happened.append(("back", f"after {duration(gone)}"))
         if reply["version"] != self._granted.version:
             self._take_limits(reply, call)
         self._fallback.live = reply["live"]
