@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-import threading
-from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
-import anyio
 import pytest
 from aiolimiter import AsyncLimiter
+from misuse import Client, ask, generator
 
 import headway
 from headway import (
@@ -19,7 +16,6 @@ from headway import (
     Kind,
     Limits,
     NeverFits,
-    QueueFull,
     Retry,
     Scheduler,
     SchedulerClosed,
@@ -30,79 +26,29 @@ from headway._runtime.calls import kind_of
 pytestmark = pytest.mark.anyio
 
 
-async def ask(question: object = None) -> object:
-    await anyio.sleep(1)
-    return question
-
-
-def not_async(question: object = None) -> object:
-    return question
-
-
-async def generator(question: object = None) -> AsyncIterator[int]:
-    yield 1
-
-
-class Client:
-    async def ask(self, question: object) -> object:
-        return question
-
-
-async def use(scheduler: Scheduler, way: str, fn: Callable[..., Any] = ask) -> object:
-    """Use `scheduler` in one of the ways that its public face has."""
-
-    def call() -> Any:
-        return fn("why?")
-
-    if way == "submit":
-        return await scheduler.submit(fn, "why?")
-    if way == "timeout":
-        return await scheduler.with_options(timeout=5).submit(fn, "why?")
-    if way == "map":
-        return await scheduler.map(fn, ["why?"])
-    if way == "stream":
-        async with scheduler.map(fn, ["why?"]) as results:
-            return [result async for result in results]
-    if way == "as_completed":
-        async with scheduler.as_completed(fn, ["why?"]) as outcomes:
-            return [outcome.result async for outcome in outcomes]
-    if way == "gather":
-        call.__qualname__ = fn.__qualname__
-        return await scheduler.gather(call)
-    if way == "coroutines":
-        return await scheduler.gather(fn("a"), fn("b"))
-    if way == "lease":
-        async with scheduler.lease():
-            return None
-    if way == "lease with a timeout":
-        async with scheduler.with_options(timeout=5).lease():
-            return None
-    if way == "aclose":
-        return await scheduler.aclose()
-    if way == "set_limits":
-        return scheduler.set_limits(concurrency=9)
-    return getattr(scheduler, way)()
-
-
-CALLS = ["submit", "timeout", "map", "stream", "as_completed", "gather"]
-WAYS = [*CALLS, "coroutines", "lease", "lease with a timeout"]
-
-
 # What a Scheduler is made of
 
 RATE = (
     ": a rate is a number and a period. "
     'Fix: "600/min", "10/s", "180k/min", "1M/day", a Rate(600, per=60), or a list of them.'
 )
+
+
 POSITIVE = ' is a finite number above 0. Fix: "600/min", or leave it out for no limit.'
+
+
 CONCURRENCY = (
     " is not a whole number from 1: it is how many attempts may be in flight at once. "
     "Fix: concurrency=32, or leave it out for no limit."
 )
+
+
 MAX_QUEUE = (
     " is not a whole number from 0: it is how many jobs may wait. "
     "Fix: max_queue=10_000, 0 where none may wait, or leave it out for no bound."
 )
+
+
 TWO_LIMITS = (
     "two limits for key 'a': a key has one Limits, which holds all its rates. "
     'Fix: keys={\'a\': Limits(["10/s", "300/min"])}.'
@@ -113,14 +59,20 @@ KEYS = (
     " is neither a mapping of keys to limits nor a function of the key. "
     'Fix: keys={"llama-70b": Limits("600/min", concurrency=8)}.'
 )
+
+
 RETRY = (
     " is not a Retry. Fix: retry=Retry(attempts=5), retry=Retry(attempts=1) for no retries, or "
     "leave it out for the default."
 )
+
+
 WEIGHTS = (
     " is not a mapping of keys to weights: keys share in proportion to them. "
     "Fix: weights={'chat': 8}."
 )
+
+
 OWN = (
     "the limits of key 'a' hold an AsyncLimiter, which can be a limit of the whole only. "
     "Fix: state the key's rate as text, keys={'a': Limits(\"600/min\")}."
@@ -219,7 +171,11 @@ def test_a_retune_that_is_refused_changes_nothing() -> None:
 
 
 LISTEN = "on_event=print, or a def that hands events on, say to a queue's put_nowait."
+
+
 REFUSE = "is_refused=lambda reply: ..., or a def that returns True, False or a Kind."
+
+
 OF_KEY = "a def that returns a Limits, or None for none."
 
 
@@ -309,11 +265,17 @@ def test_a_predicate_that_answers_with_an_awaitable() -> None:
 # Options
 
 SECONDS = " is not a time in seconds above 0. Fix: {0}=30, or None for no limit."
+
+
 PRIORITY = " is not a number: the higher goes first. Fix: priority=10."
+
+
 NO_NUMBER = (
     " is not a number. Fix: the tokens that one attempt uses, or a function of the call's "
     "arguments that returns them."
 )
+
+
 NO_COUNT = " is not a count. Fix: a finite number from 0, the tokens that one attempt uses."
 
 
@@ -408,362 +370,6 @@ async def test_more_tokens_than_any_window_can_hold() -> None:
     with pytest.raises(NeverFits):
         await scheduler.with_options(tokens=200_000).map(ask, "abc")
     assert (scheduler.statistics().sent, scheduler.statistics().queued) == (0, 0)
-
-
-# What is called
-
-
-@pytest.mark.parametrize(
-    ("fn", "message"),
-    [
-        (
-            not_async,
-            "not_async is not async: it returned str, which cannot be awaited. Fix: pass an async "
-            "def function, or give plain functions to a headway.sync.Scheduler.",
-        ),
-        (
-            generator,
-            "generator is an async generator: it yields results and cannot be awaited. Fix: pass "
-            "an async def function that returns its result.",
-        ),
-    ],
-)
-@pytest.mark.parametrize("way", CALLS)
-async def test_what_is_not_async(fn: Callable[..., Any], message: str, way: str) -> None:
-    scheduler = Scheduler(concurrency=2)
-    with pytest.raises(TypeError) as caught:
-        await use(scheduler, way, fn)
-    assert str(caught.value) == message
-    statistics = scheduler.statistics()
-    assert (statistics.in_flight, statistics.queued, statistics.sent) == (0, 0, 1)
-
-
-@pytest.mark.parametrize("way", ["submit", "map", "as_completed"])
-@pytest.mark.parametrize("method", [False, True])
-async def test_a_coroutine_object(way: str, method: bool) -> None:
-    scheduler = Scheduler()
-    name = "Client.ask" if method else "ask"
-    call: Any = Client().ask("why?") if method else ask("why?")
-    with pytest.raises(TypeError) as caught:
-        await use(scheduler, way, call)
-    assert str(caught.value) == (
-        f"{way}() takes a function and got a coroutine object: {name}(...) was called already, so "
-        f"it could never be retried. Fix: scheduler.{way}({name}, ...) with the arguments after "
-        "it, or scheduler.gather() for coroutine objects."
-    )
-
-
-@pytest.mark.parametrize("way", ["submit", "map", "as_completed", "gather"])
-async def test_the_result_of_a_call(way: str) -> None:
-    answer: Any = "an answer"
-    call = Scheduler().gather(answer) if way == "gather" else use(Scheduler(), way, answer)
-    with pytest.raises(TypeError) as caught:
-        await call
-    assert str(caught.value) == (
-        f"{way}() takes an async function and got str: 'an answer'. Fix: pass the function itself "
-        "and its arguments after it."
-    )
-
-
-async def test_gather_closes_the_coroutines_of_a_call_that_it_refuses() -> None:
-    with pytest.raises(TypeError):
-        await Scheduler().gather(ask("a"), "an answer", ask("b"))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("pack", "name"),
-    [(list, "list"), (tuple, "tuple"), (set, "set"), (iter, "tuple_iterator")],
-)
-async def test_gather_of_a_list(pack: Callable[[Any], Any], name: str) -> None:
-    calls = (ask(1), ask(2))
-    with pytest.raises(TypeError) as caught:
-        await Scheduler().gather(pack(calls))
-    assert str(caught.value) == (
-        f"gather() takes each call as an argument of its own and got a {name}. Fix: gather(*calls)."
-    )
-    if name == "tuple_iterator":  # which is not ours to use up
-        for call in calls:
-            call.close()
-
-
-async def test_gather_closes_what_any_of_its_arguments_holds() -> None:
-    with pytest.raises(TypeError, match=r"got int: 5\."):
-        await Scheduler().gather(ask(0), 5, [ask(1), "no call"], (ask(2),))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("way", ["map", "as_completed"])
-async def test_gather_of_a_run(way: str) -> None:
-    scheduler = Scheduler()
-    with pytest.raises(TypeError) as caught:
-        await scheduler.gather(getattr(scheduler, way)(ask, [1]))
-    fix = {
-        "map": "`await scheduler.map(...)` by itself",
-        "as_completed": "`async with scheduler.as_completed(fn, items) as outcomes:` and then "
-        "`async for outcome in outcomes:`",
-    }
-    assert str(caught.value) == (
-        f"gather() takes calls and got a {way}(), which runs its calls under the limits itself. "
-        f"Fix: {fix[way]}."
-    )
-
-
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_gather_of_a_future() -> None:
-    future: Any = asyncio.get_running_loop().create_future()  # can be iterated over, and is no list
-    with pytest.raises(TypeError, match=r"gather\(\) takes an async function and got Future: "):
-        await Scheduler().gather(future)
-
-
-@pytest.mark.parametrize("way", ["map", "as_completed"])
-async def test_items_that_are_a_coroutine_object(way: str) -> None:
-    with pytest.raises(TypeError) as caught:
-        getattr(Scheduler(), way)(ask, ask(1))
-    assert str(caught.value) == (
-        f"{way}() takes items and got a coroutine object: ask(...) was called and not awaited. "
-        "Fix: `await ask(...)` where it returns the items; scheduler.gather() runs coroutine "
-        "objects."
-    )
-
-
-@pytest.mark.parametrize("way", ["map", "as_completed"])
-async def test_items_that_are_no_items(way: str) -> None:
-    with pytest.raises(TypeError) as caught:
-        getattr(Scheduler(), way)(ask, 5)
-    assert str(caught.value) == (
-        "items must be an iterable or an async iterable, not int. Fix: a list, a generator, a "
-        "range, or an async generator."
-    )
-
-
-@pytest.mark.parametrize(
-    ("way", "fix"),
-    [
-        (
-            "map",
-            "`async with scheduler.map(fn, items) as results:` and then `async for result in "
-            "results:`, or `results = await scheduler.map(fn, items)`",
-        ),
-        (
-            "as_completed",
-            "`async with scheduler.as_completed(fn, items) as outcomes:` and then `async for "
-            "outcome in outcomes:`",
-        ),
-    ],
-)
-async def test_a_bare_loop(way: str, fix: str) -> None:
-    with pytest.raises(TypeError) as caught:
-        async for _ in getattr(Scheduler(), way)(ask, "abc"):
-            pass
-    assert str(caught.value) == (
-        f"{way}() starts tasks that must end somewhere, so it cannot be looped over as it is. "
-        f"Fix: {fix}."
-    )
-
-
-async def test_what_is_used_twice() -> None:
-    scheduler = Scheduler()
-    run = scheduler.map(ask, "ab")
-    await run
-    with pytest.raises(RuntimeError) as caught:
-        await run
-    assert str(caught.value) == "this map() has been used already. Fix: call map() again."
-    lease = scheduler.lease()
-    async with lease:
-        pass
-    with pytest.raises(RuntimeError) as caught:
-        async with lease:
-            pass
-    assert str(caught.value) == (
-        "this lease has been entered already, and a lease is one attempt. Fix: call "
-        "lease() again, once for each attempt."
-    )
-
-
-# When and where it is used
-
-
-async def test_more_jobs_than_max_queue() -> None:
-    scheduler = Scheduler(concurrency=1, max_queue=2)
-    async with anyio.create_task_group() as group:
-        for _ in range(3):
-            group.start_soon(scheduler.submit, ask)
-        await anyio.sleep(0.1)
-        with pytest.raises(QueueFull) as caught:
-            await scheduler.submit(ask)
-        assert str(caught.value) == (
-            "2 jobs are waiting, which is max_queue: more are submitted than the limits let "
-            "through. Fix: submit later, use map() (it waits for room), or raise max_queue."
-        )
-        assert await scheduler.map(ask, range(3)) == [0, 1, 2]  # waits for room
-
-
-@pytest.mark.parametrize("way", WAYS)
-async def test_after_aclose(way: str) -> None:
-    scheduler = Scheduler()
-    async with scheduler:
-        await scheduler.submit(ask)
-    with pytest.raises(SchedulerClosed) as caught:
-        await use(scheduler, way)
-    assert str(caught.value) == (
-        "this Scheduler is closed: aclose() was called. Fix: make a new Scheduler, or close it "
-        "later."
-    )
-    await scheduler.aclose()  # again, for nothing
-
-
-WRONG_LOOP = (
-    "this Scheduler is at work on another event loop (1 in flight, 1 queued) and was used from a "
-    "second one. Fix: a headway.sync.Scheduler, which many loops and threads may use at once; or "
-    "use this one again when its work is done."
-)
-
-
-def in_a_thread(act: Callable[[], object]) -> BaseException | None:
-    """What `act` raises in a thread of its own."""
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            act()
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    return raised[0] if raised else None
-
-
-CHANGES = ["pause", "resume", "reset", "set_limits"]
-
-
-@pytest.mark.parametrize("way", [*WAYS, "aclose", *CHANGES])
-async def test_from_a_second_loop_or_thread_with_work_pending(way: str) -> None:
-    scheduler = Scheduler(concurrency=1)
-    acts: list[Callable[[], object]] = [lambda: asyncio.run(use(scheduler, way))]
-    if way in CHANGES:  # in a thread with no loop at all, too
-        acts.append(lambda: use(scheduler, way).send(None))
-    async with anyio.create_task_group() as group:
-        for _ in range(2):
-            group.start_soon(scheduler.submit, ask)
-        await anyio.sleep(0.1)
-        for act in acts:
-            error = in_a_thread(act)
-            assert isinstance(error, WrongLoop)
-            assert str(error) == WRONG_LOOP
-        # Nothing has changed, and the work goes on.
-        assert scheduler.limits.concurrency == 1
-        assert scheduler.statistics().binds == "concurrency"
-    assert scheduler.statistics().succeeded == 2
-
-
-async def test_from_a_second_loop_while_idle() -> None:
-    scheduler = Scheduler(concurrency=1)
-    assert await scheduler.submit(ask, 1) == 1
-    answers: list[object] = []
-
-    async def use() -> None:
-        answers.append(await scheduler.with_options(timeout=9).submit(anyio.sleep, 0))
-
-    assert in_a_thread(lambda: asyncio.run(use())) is None
-    assert answers == [None]
-    assert await scheduler.submit(ask, 2) == 2
-
-
-@pytest.mark.parametrize("options", [{}, {"timeout": 5}])
-def test_with_no_event_loop_at_all(options: dict[str, Any]) -> None:
-    scheduler = Scheduler("1/min")
-    scheduler.set_limits("2/min")
-    scheduler.pause()
-    scheduler.resume()
-    scheduler.reset()
-    assert scheduler.statistics().queued == 0
-    with pytest.raises(RuntimeError, match="Not currently running on any asynchronous event loop"):
-        scheduler.with_options(**options).submit(ask).send(None)  # type: ignore[attr-defined]
-    assert scheduler.statistics().in_flight == 0
-
-
-# Whatever is wrong, the slot comes back
-
-
-class Broken:
-    """A limiter of the application's that fails."""
-
-    max_rate = 1.0
-    time_period = 1.0
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    async def acquire(self, amount: float = 1) -> None:
-        self.calls += 1
-        if self.calls % 2:
-            raise ValueError("Can't acquire more than the maximum capacity")
-
-
-@pytest.mark.parametrize("way", WAYS)
-async def test_a_shared_limiter_that_fails(way: str) -> None:
-    limiter = Broken()
-    scheduler = Scheduler(limiter, concurrency=1)
-    with pytest.raises(ValueError, match="maximum capacity"):
-        await use(scheduler, way)
-    statistics = scheduler.statistics()
-    assert (statistics.in_flight, statistics.queued, statistics.sent) == (0, 0, 0)
-    assert await scheduler.submit(ask, "next") == "next"
-    assert scheduler.statistics().in_flight == 0
-
-
-async def test_a_usage_that_fails_is_the_callers_error() -> None:
-    scheduler = Scheduler(concurrency=1)
-    view = scheduler.with_options(usage=lambda reply: reply.usage.total_tokens)
-    with pytest.raises(AttributeError):
-        await view.submit(ask, "no usage here")
-    assert scheduler.statistics().in_flight == 0
-    assert await scheduler.submit(ask, "next") == "next"
-
-
-@pytest.mark.parametrize("used", ["12", -1, math.nan, math.inf, True, 1e16])
-async def test_a_usage_that_is_no_count_is_charged_to_nobody(used: Any) -> None:
-    scheduler = Scheduler(tokens="1k/s", concurrency=1)
-    view = scheduler.with_options(tokens=100, usage=lambda reply: used)
-    with pytest.raises(TypeError) as caught:
-        await view.submit(ask)
-    assert str(caught.value) == (
-        f"usage= returned {used!r}, which is no count of tokens. Fix: a finite number from 0, or "
-        "None where it is not known."
-    )
-    assert (scheduler.statistics().in_flight, scheduler.statistics().tokens) == (0, 0.0)
-    assert await scheduler.with_options(tokens=900).submit(ask, "next") == "next"
-
-
-@pytest.mark.parametrize("used", ["12", -1, math.nan, math.inf, 1e16, 10**400])
-async def test_a_result_that_states_no_usable_usage_states_none(used: Any) -> None:
-    async def answer() -> object:
-        return {"usage": {"total_tokens": used}}
-
-    scheduler = Scheduler(tokens="1k/s", concurrency=1)
-    await scheduler.with_options(tokens=100).submit(answer)
-    assert scheduler.statistics().tokens == 0.0
-    assert await scheduler.with_options(tokens=900).submit(ask, "next") == "next"
-
-
-async def as_completed(scheduler: Scheduler, items: Any) -> None:
-    async with scheduler.as_completed(ask, items) as outcomes:
-        async for _ in outcomes:
-            pass
-
-
-async def test_a_source_that_fails() -> None:
-    def source() -> Any:
-        yield 1
-        raise KeyError("row 2")
-
-    scheduler = Scheduler(concurrency=2)
-    with pytest.raises(KeyError, match="row 2"):
-        await scheduler.map(ask, source())
-    with pytest.raises(KeyError, match="row 2"):
-        await as_completed(scheduler, source())
-    assert scheduler.statistics().in_flight == 0
 
 
 def test_every_error_is_headways_own() -> None:

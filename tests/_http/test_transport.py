@@ -1,8 +1,7 @@
-"""One line under any client: slots, retries, nesting and learning, for both libraries and loops."""
+"""One line under any client: retries, learning and time, for both libraries and both loops."""
 
 from __future__ import annotations
 
-import gc
 import gzip
 import importlib
 import json
@@ -15,7 +14,7 @@ import httpx
 import httpx2
 import pytest
 from inject import settle_down
-from sites import URL, Site, idle, in_flight
+from sites import URL, Site, idle
 
 from headway import DeadlineExceeded, Kind, Limits, Retry, Scheduler, SchedulerClosed
 
@@ -26,158 +25,12 @@ pytestmark = [
 ]
 
 
-class Broken(Exception):
-    """What a connection breaks with that no library knows."""
-
-
 def busy(site: Site) -> Callable[[], Awaitable[int]]:
     async def answer() -> int:
         await anyio.sleep(1)
         return 200
 
     return answer
-
-
-# The slot, and the stream that holds it
-
-
-async def read_to_the_end(site: Site, client: Any, scheduler: Scheduler) -> None:
-    async with client.stream("POST", URL) as response:
-        count = 0
-        async for _ in response.aiter_raw():
-            count += 1
-            assert in_flight(scheduler) == 1
-        assert count == 3
-        assert in_flight(scheduler) == 0  # at its end, not when it is closed
-
-
-async def close_early(site: Site, client: Any, scheduler: Scheduler) -> None:
-    response = await client.send(client.build_request("POST", URL), stream=True)
-    await anyio.sleep(10)
-    assert in_flight(scheduler) == 1
-    await response.aclose()
-    assert in_flight(scheduler) == 0
-
-
-async def close_half_read(site: Site, client: Any, scheduler: Scheduler) -> None:
-    response = await client.send(client.build_request("POST", URL), stream=True)
-    chunks = response.aiter_raw()
-    await anext(chunks)
-    assert in_flight(scheduler) == 1
-    await chunks.aclose()
-    await response.aclose()
-
-
-async def read_at_once(site: Site, client: Any, scheduler: Scheduler) -> None:
-    response = await client.post(URL)
-    assert response.content == b"data: {}\n\n" * 3
-
-
-async def abandon(site: Site, client: Any, scheduler: Scheduler) -> None:
-    response = await client.send(client.build_request("POST", URL), stream=True)
-    assert in_flight(scheduler) == 1
-    del response
-    gc.collect()
-    await anyio.lowlevel.checkpoint()
-    await settle_down()
-    site.open = 0  # nobody can close it
-
-
-async def abandon_half_read(site: Site, client: Any, scheduler: Scheduler) -> None:
-    response = await client.send(client.build_request("POST", URL), stream=True)
-    chunks = response.aiter_raw()
-    await anext(chunks)
-    assert in_flight(scheduler) == 1
-    del response, chunks
-    for _ in range(3):
-        gc.collect()
-        await settle_down()
-    site.open = 0
-
-
-async def cancel(site: Site, client: Any, scheduler: Scheduler) -> None:
-    with anyio.move_on_after(1.5):
-        async with client.stream("POST", URL) as response:
-            async for _ in response.aiter_raw():
-                pass
-    assert scheduler.statistics().cancelled == 1
-
-
-WAYS = [
-    read_to_the_end,
-    close_early,
-    close_half_read,
-    read_at_once,
-    abandon,
-    abandon_half_read,
-    cancel,
-]
-
-
-@pytest.mark.parametrize("way", WAYS)
-async def test_a_stream_holds_one_slot_until_it_ends(way: Any, site: Site) -> None:
-    scheduler = Scheduler(concurrency=1)
-    async with site.client(scheduler) as client:
-        for n in range(1, 4):  # one that leaked would hold up the next for ever
-            site.answers = [site.body()]
-            with anyio.fail_after(60):
-                if way is cancel and n > 1:
-                    break
-                await way(site, client, scheduler)
-            assert site.open == 0
-            assert idle(scheduler)
-            assert scheduler.statistics().sent == n
-
-
-async def test_an_error_inside_a_stream_is_passed_on_and_counted(site: Site) -> None:
-    scheduler = Scheduler(concurrency=1)
-    error = site.library.ReadError("gone")
-    site.answers = [site.body(error=error)]
-    async with site.client(scheduler) as client:
-        with pytest.raises(site.library.ReadError) as caught:
-            await client.post(URL)
-    assert caught.value is error
-    assert not hasattr(error, "__notes__")
-    assert len(site.sent) == 1  # it had begun: it cannot be repeated
-    stats = scheduler.statistics()
-    assert (stats.failed, stats.succeeded, stats.refused) == (1, 0, {Kind.TRANSIENT: 1})
-    assert idle(scheduler)
-
-
-async def test_an_abandoned_stream_of_a_loop_that_is_gone_holds_nothing(site: Site) -> None:
-    scheduler = Scheduler(concurrency=1)
-    site.answers = [site.body()]
-    client = site.client(scheduler)
-    response = await client.send(client.build_request("POST", URL), stream=True)
-
-    class Gone:
-        def call_soon_threadsafe(self, callback: object) -> None:
-            raise RuntimeError("Event loop is closed")
-
-    scheduler._shell._loop = Gone()
-    del response
-    gc.collect()
-    with anyio.fail_after(10):
-        assert (await client.post(URL)).status_code == 200
-    assert idle(scheduler)
-
-
-async def test_slots_bound_what_is_open(site: Site) -> None:
-    scheduler, most = Scheduler(concurrency=3), 0
-    site.answers = [site.body() for _ in range(12)]
-
-    async def one() -> None:
-        nonlocal most
-        async with client.stream("POST", URL) as response:
-            async for _ in response.aiter_raw():
-                most = max(most, site.open)
-
-    async with site.client(scheduler) as client, anyio.create_task_group() as group:
-        for _ in range(12):
-            group.start_soon(one)
-    assert most == 3
-    assert site.opened == 12
-    assert idle(scheduler)
 
 
 # Refusals
@@ -352,162 +205,6 @@ async def test_after_the_scheduler_closed(site: Site) -> None:
         with pytest.raises(SchedulerClosed, match="make a new Scheduler"):
             await client.get(URL)
     assert len(site.sent) == 1
-
-
-# Under a lease
-
-
-async def test_the_first_send_of_a_job_is_paid_for(site: Site) -> None:
-    scheduler = Scheduler("1/s", concurrency=1)
-    async with site.client(scheduler) as client:
-        with anyio.fail_after(20):
-            began = anyio.current_time()
-            for _ in range(3):
-                await scheduler.submit(client.get, URL)
-    assert anyio.current_time() - began == pytest.approx(2, abs=0.1)
-    assert scheduler.statistics().sent == 3
-
-
-@pytest.mark.parametrize("how", ["submit", "lease"])
-async def test_later_sends_pay_a_request_and_no_slot(how: str, site: Site) -> None:
-    scheduler = Scheduler("1/s", concurrency=1)
-    most = 0
-
-    async def three() -> None:
-        nonlocal most
-        for _ in range(3):
-            await client.get(URL)
-            most = max(most, in_flight(scheduler))
-
-    async with site.client(scheduler) as client:
-        with anyio.fail_after(20):
-            if how == "submit":
-                await scheduler.submit(three)
-            else:
-                async with scheduler.lease():
-                    await three()
-    gaps = [b - a for a, b in zip(site.sent, site.sent[1:], strict=False)]
-    assert gaps == pytest.approx([1.03, 1.03], abs=0.03)
-    assert scheduler.statistics().sent == 3
-    assert most == 1
-    assert idle(scheduler)
-
-
-async def test_later_sends_pass_those_who_wait_for_the_slot(site: Site) -> None:
-    scheduler = Scheduler("10/s", concurrency=1, keys={"k": Limits("10/s", concurrency=1)})
-    order: list[str] = []
-
-    async def two(name: str) -> None:
-        for _ in range(2):
-            await client.get(URL)
-            order.append(name)
-
-    view = scheduler.with_options(key="k")
-    async with site.client(view) as client, anyio.create_task_group() as group:
-        with anyio.fail_after(20):
-            for name in "abc":
-                group.start_soon(view.submit, two, name)
-                await settle_down()
-    assert order == ["a", "a", "b", "b", "c", "c"]
-    assert idle(scheduler)
-
-
-async def test_a_client_that_is_made_inside_a_job(site: Site) -> None:
-    scheduler = Scheduler(concurrency=1)
-
-    async def ask() -> str:
-        async with site.client(scheduler) as client:
-            text: str = (await client.get(URL)).text
-            return text
-
-    with anyio.fail_after(10):
-        assert await scheduler.submit(ask) == "ok"
-        async with scheduler.lease():
-            assert await ask() == "ok"
-
-
-async def test_a_lease_that_has_ended_counts_for_nothing(site: Site) -> None:
-    scheduler = Scheduler(concurrency=1)
-    seen: list[int] = []
-    ended = anyio.Event()
-
-    async def later() -> None:
-        await ended.wait()
-        site.answers = [site.body()]
-        async with client.stream("POST", URL):
-            seen.append(in_flight(scheduler))
-
-    async with site.client(scheduler) as client, anyio.create_task_group() as group:
-        async with scheduler.lease():
-            group.start_soon(later)  # with the context of the lease
-            await client.get(URL)
-        ended.set()
-        await anyio.sleep(1)
-    assert seen == [1]  # it waited for a slot of its own
-    assert scheduler.statistics().sent == 2
-    assert idle(scheduler)
-
-
-@pytest.mark.parametrize("how", ["submit", "lease"])
-async def test_a_stream_takes_the_slot_over(how: str, site: Site) -> None:
-    scheduler = Scheduler(concurrency=1)
-    site.answers = [site.body()]
-
-    async def create() -> Any:
-        return await client.send(client.build_request("POST", URL), stream=True)
-
-    async with site.client(scheduler) as client:
-        if how == "submit":
-            response = await scheduler.submit(create)
-        else:
-            async with scheduler.lease():
-                response = await create()
-        assert in_flight(scheduler) == 1
-        with anyio.move_on_after(30) as waited:
-            await client.get(URL)
-        assert waited.cancelled_caught
-        async for _ in response.aiter_raw():
-            assert in_flight(scheduler) == 1
-        assert idle(scheduler)
-        await response.aclose()
-        with anyio.fail_after(1):
-            await client.get(URL)
-    assert scheduler.statistics().sent == 2
-    assert scheduler.statistics().succeeded == 2
-
-
-async def test_a_stream_that_was_handed_over_and_breaks_off(site: Site) -> None:
-    scheduler = Scheduler(concurrency=1)
-    site.answers = [site.body(error=Broken("gone"))]
-
-    async def create() -> Any:
-        return await client.send(client.build_request("POST", URL), stream=True)
-
-    async with site.client(scheduler) as client:
-        response = await scheduler.submit(create)
-        with pytest.raises(Broken):
-            await response.aread()
-    assert scheduler.statistics().failed == 1
-    assert idle(scheduler)
-
-
-async def test_a_refusal_inside_a_job_is_retried_by_the_job(site: Site) -> None:
-    scheduler = Scheduler("100/s", concurrency=1)
-    site.answers = [(429, {"retry-after": "5"}, b""), 200]
-    marks: list[str | None] = []
-
-    async def ask() -> str:
-        response = await client.get(URL)
-        marks.append(response.headers.get("x-should-retry"))
-        response.raise_for_status()
-        text: str = response.text
-        return text
-
-    async with site.client(scheduler) as client:
-        assert await scheduler.submit(ask) == "ok"
-    assert site.sent[1] - site.sent[0] >= 5
-    assert marks == ["false", None]
-    assert scheduler.statistics().sent == 2
 
 
 # Learning

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
-from clocks import VirtualLoop
-from inject import Boom, Status, run, settle_down
+from inject import Boom, Status, run
 from mutants import Mutant, nothing, nothing_awaited, table
+from streamed import KINDS, Source, as_source, double, each, idle
 
-from headway import (
-    DeadlineExceeded,
-    HeadwayError,
-    Outcome,
-    QueueFull,
-    Refused,
-    Scheduler,
-    SchedulerClosed,
-)
+from headway import DeadlineExceeded, HeadwayError, Outcome, Scheduler
 from headway._runtime.shell import Shell
 from headway._runtime.streams import Map, _ManyCalls
 from headway._runtime.workers import END, Workers
@@ -35,72 +26,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(autouse=True)
 def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("CRITICAL", logger="headway")
-
-
-async def double(n: int) -> int:
-    await anyio.sleep(1 / (n + 1))  # the first are the slowest
-    return 2 * n
-
-
-async def each(items: Any) -> AsyncIterator[Any]:
-    for item in items:
-        await anyio.lowlevel.checkpoint()
-        yield item
-
-
-def idle(scheduler: Scheduler) -> bool:
-    stats = scheduler.statistics()
-    return not (stats.queued or stats.in_flight or scheduler._shell.parked)
-
-
-class Source:
-    """Counts what was taken, and whether two take at once; closed at its end, or early."""
-
-    def __init__(self, items: Any = None, error: Exception | None = None) -> None:
-        self.items = itertools.count() if items is None else items
-        self.error = error
-        self.taken = 0
-        self.consumed = 0
-        self.most = 0
-        self.finished = False
-        self._busy = False
-
-    def _take(self) -> None:
-        self.taken += 1
-        self.most = max(self.most, self.taken - self.consumed)
-
-    def __iter__(self) -> Iterator[Any]:
-        try:
-            for item in self.items:
-                self._take()
-                yield item
-            if self.error:
-                raise self.error
-        finally:
-            self.finished = True
-
-    async def asynchronous(self) -> AsyncIterator[Any]:
-        try:
-            for item in self.items:
-                assert not self._busy
-                self._busy = True
-                await anyio.sleep(0.001)
-                self._busy = False
-                self._take()
-                yield item
-            if self.error:
-                raise self.error
-        finally:
-            with anyio.CancelScope(shield=True):  # it may be cancelled while it takes an item
-                await anyio.sleep(0.001)  # a connection that is closed
-            self.finished = True
-
-
-def as_source(source: Source, kind: str) -> Any:
-    return source if kind == "sync" else source.asynchronous()
-
-
-KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
 
 
 # What comes out
@@ -491,229 +416,6 @@ async def test_a_call_cancelled_by_somebody_else_is_not_lost() -> None:
     assert idle(scheduler)
 
 
-# gather
-
-
-async def test_gather_takes_functions_and_coroutine_objects() -> None:
-    scheduler = Scheduler(concurrency=2)
-    calls = [double(3), partial(double, 2), double(1), lambda: double(0)]
-    assert await scheduler.gather(*calls) == [6, 4, 2, 0]
-    stats = scheduler.statistics()
-    assert (stats.sent, stats.succeeded, stats.in_flight) == (4, 4, 0)
-
-
-async def test_gather_retries_functions_alone_and_says_so() -> None:
-    scheduler = Scheduler("10/s")
-    failures = [Status(429, 0.1)]
-
-    async def once() -> str:
-        if failures:
-            raise failures.pop()
-        return "ok"
-
-    assert await scheduler.gather(once) == ["ok"]
-    failures.append(Status(429, 0.1))
-    with pytest.raises(Status) as caught:
-        await scheduler.gather(once())
-    (note,) = caught.value.__notes__
-    assert "a coroutine object cannot be run again" in note
-    assert "Fix: pass the function (functools.partial(ask, question))" in note
-    failures.append(Status(404))
-    with pytest.raises(Status) as caught:
-        await scheduler.gather(once())
-    assert not hasattr(caught.value, "__notes__")
-    refused, ok = Status(503), "ok"
-    failures.append(refused)
-    assert await scheduler.gather(once(), once(), return_exceptions=True) == [refused, ok]
-
-
-async def test_is_refused_is_asked_about_results_of_coroutine_objects_too() -> None:
-    scheduler = Scheduler(is_refused=lambda value: value == "slow down")
-
-    async def call(answer: str) -> str:
-        return answer
-
-    with pytest.raises(Refused, match="slow down") as caught:
-        await scheduler.gather(call("fine"), call("slow down"))
-    assert caught.value.result == "slow down"
-    assert "cannot be run again" in caught.value.__notes__[0]
-    assert scheduler.statistics().refused == {"rate": 1}
-
-
-@pytest.mark.parametrize("how", ["fails", "bad argument", "cancelled", "full", "closed"])
-@pytest.mark.filterwarnings("error")
-async def test_gather_closes_coroutines_that_never_started(how: str) -> None:
-    scheduler = Scheduler("1/s", max_queue=1 if how == "full" else None)
-
-    async def fail() -> None:
-        raise Boom
-
-    calls: list[Any] = [double(n) for n in range(20)]
-    with anyio.move_on_after(1.5 if how == "cancelled" else 1000):
-        if how == "fails":
-            with pytest.raises(Boom):
-                await scheduler.gather(*calls[:2], fail(), *calls[2:])
-        elif how == "bad argument":
-            with pytest.raises(TypeError, match=r"gather\(\) takes an async function and got int"):
-                await scheduler.gather(*calls, 7)  # type: ignore[arg-type]
-        elif how == "closed":
-            await scheduler.aclose()
-            with pytest.raises(SchedulerClosed):
-                await scheduler.gather(*calls)
-        else:
-            await scheduler.gather(*calls)
-    assert all(call.cr_frame is None for call in calls)
-    del calls
-    gc.collect()
-    assert idle(scheduler)
-
-
-# Wrong use
-
-
-def text(error: pytest.ExceptionInfo[BaseException]) -> str:
-    return str(error.value)
-
-
-async def test_a_bare_loop_over_a_stream_shows_the_right_forms() -> None:
-    scheduler = Scheduler()
-    with pytest.raises(TypeError) as caught:
-        async for _ in scheduler.map(double, [1]):  # type: ignore[attr-defined]
-            pass
-    assert "async with scheduler.map(fn, items) as results:" in text(caught)
-    assert "results = await scheduler.map(fn, items)" in text(caught)
-    with pytest.raises(TypeError) as caught:
-        async for _ in scheduler.as_completed(double, [1]):  # type: ignore[attr-defined]
-            pass
-    assert "async with scheduler.as_completed(fn, items) as outcomes:" in text(caught)
-
-
-@pytest.mark.parametrize("name", ["map", "as_completed"])
-async def test_a_call_result_is_no_function(name: str) -> None:
-    scheduler = Scheduler()
-    method: Callable[..., Any] = getattr(scheduler, name)
-    with pytest.raises(TypeError) as caught:
-        method(double(1), [1])
-    assert "got a coroutine object: double(...) was called already" in text(caught)
-    assert f"Fix: scheduler.{name}(double, ...)" in text(caught)
-    with pytest.raises(TypeError, match="got int: 7"):
-        method(7, [1])
-    with pytest.raises(TypeError, match="items must be an iterable or an async iterable, not int"):
-        method(double, 7)
-
-
-async def test_functions_that_are_not_async() -> None:
-    scheduler = Scheduler()
-    with pytest.raises(TypeError, match=r"is not async: it returned int.*Fix: pass an async def"):
-        await scheduler.map(abs, [1])  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="is an async generator"):
-        await scheduler.map(each, [[1]])  # type: ignore[arg-type]
-    assert idle(scheduler)
-
-
-async def test_a_run_is_used_once() -> None:
-    scheduler = Scheduler()
-    run = scheduler.map(double, [1])
-    assert await run == [2]
-    with pytest.raises(RuntimeError, match=r"this map\(\) has been used already. Fix: call map"):
-        await run
-    with pytest.raises(RuntimeError, match="used already"):
-        async with run:
-            pass
-    outcomes = scheduler.as_completed(double, [1])
-    async with outcomes:
-        pass
-    with pytest.raises(RuntimeError, match=r"this as_completed\(\) has been used already"):
-        async with outcomes:
-            pass
-
-
-async def test_a_run_that_is_never_used_is_nothing() -> None:
-    source = Source()
-    Scheduler().map(double, source)
-    Scheduler().as_completed(double, source.asynchronous())
-    gc.collect()
-    assert source.taken == 0
-
-
-# Together
-
-
-async def test_calls_may_use_the_scheduler_that_they_run_under() -> None:
-    scheduler = Scheduler("100/s", concurrency=8)
-
-    async def outer(n: int) -> int:
-        inner = await scheduler.with_options(priority=1).submit(double, n)
-        return inner + await scheduler.with_options(priority=1).submit(double, n)
-
-    with anyio.fail_after(100):
-        # One slot for each outer call, and one of them must be left for the inner ones.
-        async with scheduler.map(outer, range(7)) as results:
-            assert [result async for result in results] == [4 * n for n in range(7)]
-    assert idle(scheduler)
-
-
-@pytest.mark.parametrize("name", ["map", "as_completed"])
-async def test_the_body_may_use_the_scheduler_of_its_stream(name: str) -> None:
-    scheduler = Scheduler("100/s", concurrency=4)
-    with anyio.fail_after(100):
-        async with getattr(scheduler, name)(double, range(50)) as results:
-            async for _ in results:
-                await scheduler.submit(double, 9)
-    assert scheduler.statistics().succeeded == 100
-
-
-async def test_workers_that_never_wait_let_others_run() -> None:
-    scheduler, turns = Scheduler(concurrency=1000), 0
-
-    async def nothing(n: int) -> None:
-        pass
-
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            await anyio.lowlevel.checkpoint()
-            turns += 1
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(other)
-        await settle_down()
-        before = turns
-        scheduler._shell.clock = itertools.count(0, 0.0001).__next__  # each look takes 0.1 ms
-        scheduler._shell._current = lambda: scheduler._shell._loop
-        await scheduler.map(nothing, range(500))
-        group.cancel_scope.cancel()
-    assert turns - before > 8
-
-
-async def test_closing_waits_for_a_run_that_has_begun_and_refuses_a_new_one() -> None:
-    scheduler = Scheduler("10/s", concurrency=1)
-    results: list[int] = []
-
-    async def run() -> None:
-        results.extend(await scheduler.map(double, range(40)))
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(run)
-        await anyio.sleep(0.1)
-        await scheduler.aclose()
-        assert results == [2 * n for n in range(40)]
-    with pytest.raises(SchedulerClosed):
-        await scheduler.map(double, range(3))
-    assert idle(scheduler)
-
-
-async def test_submit_is_refused_where_map_would_wait() -> None:
-    scheduler = Scheduler("1/s", max_queue=1)
-    async with anyio.create_task_group() as group:
-        await scheduler.submit(double, 0)
-        group.start_soon(scheduler.submit, double, 1)
-        await settle_down()
-        with pytest.raises(QueueFull, match=r"1 job is waiting.*use map\(\)"):
-            await scheduler.submit(double, 2)
-        assert await scheduler.map(double, [3]) == [6]
-
-
 # The tests above must catch these
 
 stop, supervise = Workers.stop, Workers._supervise
@@ -773,33 +475,3 @@ def test_mutants_are_caught(
     monkeypatch.setattr(where, name, mutant)
     with pytest.raises((AssertionError, ExceptionGroup, HeadwayError, TimeoutError)):
         run("asyncio", bounded)
-
-
-def test_calls_that_never_wait_leave_the_loop_to_others_every_millisecond() -> None:
-    class TickingLoop(VirtualLoop):
-        def time(self) -> float:
-            self.now += 1e-6  # as long as a third of a job, each of which looks at it thrice
-            return self.now
-
-    async def same(n: int) -> int:
-        return n
-
-    async def main() -> tuple[int, float]:
-        turns = 0
-
-        async def other() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await anyio.lowlevel.checkpoint()
-
-        began = anyio.current_time()
-        async with anyio.create_task_group() as group:
-            group.start_soon(other)
-            await Scheduler(concurrency=100).map(same, range(50_000))
-            group.cancel_scope.cancel()
-        return turns, anyio.current_time() - began
-
-    turns, seconds = anyio.run(main, backend_options={"loop_factory": TickingLoop})
-    assert seconds > 0.1
-    assert turns > 1000 * seconds / 3
