@@ -185,7 +185,7 @@ def face(things: list[Any]) -> Iterator[tuple[str, Any]]:
                 yield f"{each.__name__}.{name}", typing.get_type_hints(function).get("return")
 
 
-INTERNAL = {"Retry.decide", "Retry.reopening"}  # the core's
+INTERNAL = {"Retry.reopening"}  # the core's
 
 
 @pytest.mark.parametrize(("where", "things"), [("headway", HEADWAY), ("headway.bulk", BULK)])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway import InvalidLimit, Kind, Retry
-from headway._core.refusals.retry import Delay, GiveUp, RetryBudget, spread
+from headway._core.refusals.retry import Delay, GiveUp, RetryBudget, decide, spread
 from headway.kinds import Retried
 
 DECISIONS = [
@@ -76,7 +76,7 @@ def test_decides(
     random: float,
     answer: float | str,
 ) -> None:
-    verdict = Retry().decide(kind, failures, refused_for, hint, random)
+    verdict = decide(Retry(), kind, failures, refused_for, hint, random)
     if isinstance(answer, str):
         beyond = answer.startswith("refused (")
         assert verdict == GiveUp(answer, refused_for if beyond else 0.0)
@@ -86,7 +86,7 @@ def test_decides(
 
 @pytest.mark.parametrize("kind", sorted(RETRIED))
 def test_attempts_of_one_switches_retries_off(kind: Kind) -> None:
-    verdict = Retry(attempts=1).decide(kind, 1, 0.0, None, 0.5)
+    verdict = decide(Retry(attempts=1), kind, 1, 0.0, None, 0.5)
     assert verdict == GiveUp("Retry(attempts=1) switches retries off")
 
 
@@ -109,7 +109,7 @@ def test_a_hint_is_never_shortened(hint: float, random: float) -> None:
     assert hint <= spread(hint, random) <= hint + 1.0
     retry = Retry(patience=math.inf)
     for kind in RETRIED:
-        verdict = retry.decide(kind, 1, 0.0, hint, random)
+        verdict = decide(retry, kind, 1, 0.0, hint, random)
         assert isinstance(verdict, Delay)
         assert verdict.seconds >= hint
         assert retry.reopening(kind, 3, hint, random) >= hint

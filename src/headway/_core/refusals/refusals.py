@@ -15,7 +15,15 @@ from headway._core.queue.credentials import TRIES, Credential, Credentials
 from headway._core.queue.job import Job
 from headway._core.refusals.hopeless import LATER, Hopeless, latched
 from headway._core.refusals.outage import Outage
-from headway._core.refusals.retry import Delay, GiveUp, Retry, RetryBudget, Verdict, spent
+from headway._core.refusals.retry import (
+    Delay,
+    GiveUp,
+    Retry,
+    RetryBudget,
+    Verdict,
+    decide,
+    spent,
+)
 from headway._core.refusals.spell import CALM
 from headway.errors import Latched, Unavailable
 from headway.events import (
@@ -162,7 +170,7 @@ class Refusals:
         elif job.refused_since is None:
             job.refused_since = now
         refused_for = 0.0 if job.refused_since is None else now - job.refused_since
-        verdict = self.retry.decide(kind, job.failures, refused_for, refusal.wait, random)
+        verdict = decide(self.retry, kind, job.failures, refused_for, refusal.wait, random)
         if isinstance(verdict, GiveUp):
             if kind.retried is Retried.PATIENCE and refusal.wait is not None:
                 spell = self.hopeless.spells[job.limits or self._whole]

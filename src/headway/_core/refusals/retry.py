@@ -18,8 +18,8 @@ from headway.kinds import Kind, Moves, Retried
 from headway.kinds._words import duration, plural, shown
 from headway.rates import is_number
 
-__all__ = ["Delay", "Failure", "GiveUp", "Retry", "RetryBudget", "Verdict", "given_up",
-           "note_given_up", "spent", "spread"]  # fmt: skip
+__all__ = ["Delay", "Failure", "GiveUp", "Retry", "RetryBudget", "Verdict", "decide",
+           "given_up", "note_given_up", "spent", "spread"]  # fmt: skip
 
 INFINITY = float("inf")
 
@@ -149,33 +149,6 @@ class Retry:
         # 2**63 seconds is beyond any cap; larger powers overflow a float.
         return random * min(self.cap, self.base * 2.0 ** min(failures - 1, 63))
 
-    def decide(
-        self, kind: Kind, failures: int, refused_for: float, hint: float | None, random: float
-    ) -> Verdict:
-        """Another try, or not, for a job that failed `failures` times and is refused since
-        `refused_for` seconds; `hint` (seconds) is what the server asked to wait.
-        """
-        if kind.retried in (Retried.NEVER, Retried.DOUBTED):
-            return GiveUp(f"{kind} errors are not retried")
-        if self.attempts == 1:
-            return GiveUp("Retry(attempts=1) switches retries off")
-        wait = 0.0 if hint is None else spread(hint, random)
-        if kind.retried is Retried.ATTEMPTS:
-            if failures >= self.attempts:
-                return GiveUp(f"attempts={self.attempts} are used up")
-            wait = max(wait, self.backoff(failures, random))
-        patient = kind.retried is Retried.PATIENCE
-        if wait + refused_for > self.patience and (patient or hint is not None):
-            lasted = f" for {duration(refused_for)}" if refused_for else ""
-            waits = "" if hint is None else f", and the server asks to wait {duration(hint)} more"
-            over = (
-                f", which is beyond {spent(self)}"
-                if hint is not None and hint > self.patience
-                else f": {spent(self)} is over"
-            )
-            return GiveUp(f"refused ({kind}){lasted}{waits}{over}", refused_for)
-        return Delay(wait)
-
     def reopening(self, kind: Kind, strikes: int, hint: float | None, random: float) -> float:
         """Seconds for which a refusal shuts the gate, after `strikes` earlier ones in a row."""
         if hint is not None:
@@ -185,6 +158,39 @@ class Retry:
             most = min(self.cap, _CAPACITY_CAP, self.base * 2.0 ** min(strikes, 63))
             return most * (0.5 + random / 2)
         return min(self.cap, _CAPACITY_CAP, 2.0 ** min(strikes, 63)) * (1.0 + random / 10)
+
+
+def decide(
+    retry: Retry,
+    kind: Kind,
+    failures: int,
+    refused_for: float,
+    hint: float | None,
+    random: float,
+) -> Verdict:
+    """Another try, or not, for a job that failed `failures` times and is refused since
+    `refused_for` seconds; `hint` (seconds) is what the server asked to wait.
+    """
+    if kind.retried in (Retried.NEVER, Retried.DOUBTED):
+        return GiveUp(f"{kind} errors are not retried")
+    if retry.attempts == 1:
+        return GiveUp("Retry(attempts=1) switches retries off")
+    wait = 0.0 if hint is None else spread(hint, random)
+    if kind.retried is Retried.ATTEMPTS:
+        if failures >= retry.attempts:
+            return GiveUp(f"attempts={retry.attempts} are used up")
+        wait = max(wait, retry.backoff(failures, random))
+    patient = kind.retried is Retried.PATIENCE
+    if wait + refused_for > retry.patience and (patient or hint is not None):
+        lasted = f" for {duration(refused_for)}" if refused_for else ""
+        waits = "" if hint is None else f", and the server asks to wait {duration(hint)} more"
+        over = (
+            f", which is beyond {spent(retry)}"
+            if hint is not None and hint > retry.patience
+            else f": {spent(retry)} is over"
+        )
+        return GiveUp(f"refused ({kind}){lasted}{waits}{over}", refused_for)
+    return Delay(wait)
 
 
 _DEFAULTS = {"base": 0.5, "cap": 60.0, "patience": 120.0, "budget": 0.2}
