@@ -34,6 +34,7 @@ _USAGE = re.compile(rb'"usage(?:_?[mM]etadata)?"(?=\s*:\s*\{)')
 
 _EVENT = re.compile(rb'"bytes"\s*:\s*"([A-Za-z0-9+/=]+)"')
 _NUMBER = re.compile(rb"\s*:\s*(-?\d{1,20})(?![\d.eE])")
+_STATISTICS = re.compile(rb'"statistics"\s*:\s*\{[^{}]*"token_count"\s*:\s*(\d{1,12})(?![\d.eE])')
 _PART = re.compile(rb'"tokenCount"\s*:\s*(-?\d{1,20})(?![\d.eE])')
 
 _DECODE = json.JSONDecoder().raw_decode
@@ -129,36 +130,58 @@ _HEADERS = {  # of `InvokeModel`, whatever the model; what is cached is counted 
     "cacheReadInputTokens": "x-amzn-bedrock-cache-read-input-token-count",
     "cacheWriteInputTokens": "x-amzn-bedrock-cache-write-input-token-count",
 }
+_VERTEX, _PREDICTIONS = "metadata", "predictions"  # of `:predict`
 _METADATA = "ResponseMetadata"  # of boto3, with the headers
 _METRICS = "amazon-bedrock-invocationMetrics"  # of the last event of a stream of Bedrock's
-_PLACES = (*USAGE_NAMES, _METRICS, "response_metadata", "llm_output", "token_usage", "models_usage")
-# Of answers that say it themselves: Ollama's, Titan's, Llama's on Bedrock, llama.cpp's.
+_PLACES = (
+    *USAGE_NAMES, _METRICS, "response_metadata", "llm_output", "token_usage", "models_usage",
+    "details", "metrics",
+)  # fmt: skip
+# Of answers that say it themselves: Ollama's, Titan's, Llama's on Bedrock, llama.cpp's; and in
+# bytes, wherever they stand: watsonx's, Replicate's (`metrics`), TGI's (`details`), Aleph Alpha's.
 COUNT_NAMES = ("prompt_eval_count", "eval_count", "prompt_token_count", "generation_token_count")
-_BARE_READ = ("prompt_eval_count", "inputTextTokenCount", "prompt_token_count", "tokens_evaluated")
+_BARE_READ = (
+    "prompt_eval_count", "inputTextTokenCount", "prompt_token_count", "tokens_evaluated",
+    "input_token_count", "num_tokens_prompt_total",
+)  # fmt: skip
 _BARE_WRITTEN = (
     "eval_count", "totalOutputTextTokenCount", "generation_token_count", "tokens_predicted",
+    "generated_token_count", "output_token_count", "generated_tokens", "num_tokens_generated",
 )  # fmt: skip
+_TGI_READ = "input_length"
 _PARTS = "results"  # Titan's and watsonx's, each with counts of its own
 _PARTS_READ = ("input_token_count",)
 _PARTS_WRITTEN = ("tokenCount", "generated_token_count")
 _OF_PARTS = (*_PARTS_READ, *_PARTS_WRITTEN)
-# What holds the answer of a provider: LlamaIndex's, instructor's, OpenAI Agents'.
-_HOLDERS = ("raw", "_raw_response", "context_wrapper")
+# What holds the answer of a provider: LlamaIndex's, instructor's, OpenAI Agents', Cloudflare's,
+# an event of OpenAI's responses or realtime API.
+_HOLDERS = ("raw", "_raw_response", "context_wrapper", "result", "response")
 _ANSWERS = "raw_responses"  # OpenAI Agents', one for each call
 _FLAT = "additional_kwargs"  # LlamaIndex's
 _NAMES = frozenset(
-    {*_PLACES, *_BARE_READ, *_BARE_WRITTEN, _PARTS, *_HOLDERS, _ANSWERS, _FLAT, _METADATA}
+    {
+        *_PLACES,
+        *_BARE_READ,
+        *_BARE_WRITTEN,
+        _PARTS,
+        *_HOLDERS,
+        _ANSWERS,
+        _FLAT,
+        _METADATA,
+        _VERTEX,
+        _PREDICTIONS,
+    }
 )
 _INSIDE = ("tokens", "billed_units", "token_usage", "usage")  # one level down
 _READ_APART = (
     "input_tokens", "inputTokens", "promptTokenCount", "prompt_token_count", "inputTokenCount",
-    "total_input_tokens",
+    "total_input_tokens", "input_token_count", "input_length",
 )  # fmt: skip
 _READ = ("prompt_tokens", *_READ_APART, "request_tokens")
 _WRITTEN = (
     "completion_tokens", "output_tokens", "outputTokens", "candidatesTokenCount",
     "candidates_token_count", "responseTokenCount", "response_token_count", "response_tokens",
-    "outputTokenCount", "total_output_tokens",
+    "outputTokenCount", "total_output_tokens", "output_token_count", "generated_tokens",
 )  # fmt: skip
 _TOTAL = ("total_tokens", "totalTokens", "totalTokenCount", "total_token_count")
 # Of those that count these apart: part of no other count.
@@ -235,7 +258,7 @@ def _said_openly(get: _Read) -> Tokens | None:
             tokens = _says(tokens_of(_called(usage)))
         if tokens is not None:
             return tokens
-    return _says(_bare(get))
+    return _says(_bare(get)) or _says(_of_vertex(get))
 
 
 def _said_inside(get: _Read) -> Tokens | None:
@@ -518,16 +541,53 @@ def _metrics_in(answer: bytes) -> Tokens | None:
 def _bare_in(answer: bytes) -> Tokens:
     """The counts that stand in an answer itself, or in the last part of a stream."""
     counts: dict[str, Any] = {}
-    for name in (*_BARE_READ, *_BARE_WRITTEN):
+    for name in (*_BARE_READ, *_BARE_WRITTEN, _TGI_READ):
         quoted = b'"%s"' % name.encode()
-        for at in (answer.rfind(quoted), answer.find(quoted)):  # Llama counts a prompt once
-            if at >= 0 and (number := _NUMBER.match(answer, at + len(quoted))) is not None:
-                counts[name] = int(number[1])
-                break
+        # Llama counts a prompt in the first part alone, watsonx in the first as 0 what is written.
+        ends = [_NUMBER.match(answer, at + len(quoted))
+                for at in {answer.rfind(quoted), answer.find(quoted)} - {-1}]  # fmt: skip
+        if numbers := [int(end[1]) for end in ends if end is not None]:
+            counts[name] = max(numbers)
+    length = counts.pop(_TGI_READ, None)
+    if length is not None and "generated_tokens" in counts:  # else it is that of something else
+        counts["input_token_count"] = length
     if not counts:
-        return _NOTHING
+        return _vertex_in(answer)
     counts[_PARTS] = [{"tokenCount": int(each)} for each in _PART.findall(answer)]
     return _bare(counts.get)
+
+
+def _vertex_in(answer: bytes) -> Tokens:
+    """What an answer of Vertex AI's ``:predict`` says: of a model for text, or of embeddings."""
+    found = _object_after(answer, answer.rfind(b'"tokenMetadata"'), len(b'"tokenMetadata"'))
+    if found is not None:
+        return _of_vertex({"metadata": {"tokenMetadata": found}}.get)
+    counted = [int(each) for each in _STATISTICS.findall(answer)]
+    return Tokens(sum(counted)) if counted else _NOTHING
+
+
+def _of_vertex(get: _Read) -> Tokens:
+    """The same of what was parsed already."""
+    odd: list[str] = []
+    metadata = get(_VERTEX)
+    if type(metadata) is dict and type(said := metadata.get("tokenMetadata")) is dict:
+        read, written = (
+            _first(_reader(said.get(name) or {}), _TOTAL, odd)
+            for name in ("inputTokenCount", "outputTokenCount")
+        )
+        return tokens_of({"input_tokens": read, "output_tokens": written})._replace(
+            odd="; ".join(odd)
+        )
+    parts = get(_PREDICTIONS)
+    if type(parts) is not list:
+        return _NOTHING
+    counts = None
+    for part in parts:
+        for name in ("embeddings", "statistics"):
+            part = part.get(name) if type(part) is dict else None
+        if part is not None and (count := _first(_reader(part), ("token_count",), odd)) is not None:
+            counts = (counts or 0) + count
+    return Tokens(counts, odd="; ".join(odd))
 
 
 def _object_after(text: bytes, start: int, length: int) -> dict[str, Any] | None:
