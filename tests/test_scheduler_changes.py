@@ -7,7 +7,7 @@ import anyio.lowlevel
 import pytest
 from inject import Status, answer, counts, settle_down
 
-from headway import InvalidLimit, Limits, NeverFits, Rate, Scheduler
+from headway import InvalidLimit, Limits, NeverFits, Rate, Scheduler, Unavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -41,6 +41,21 @@ async def test_what_was_sent_still_counts_after_set_limits() -> None:
         assert scheduler._shell.state.whole.budgets[0].total == 400
         lease.settle(tokens=150)
     assert scheduler._shell.state.whole.budgets[0].total == pytest.approx(150)
+
+
+async def test_a_rate_replaces_no_quota_and_a_quota_no_rate() -> None:
+    scheduler = Scheduler(["30/s", "3/day"], tokens=["90k/min", "1M/day"])
+    await scheduler.map(answer, range(2))
+    scheduler.set_limits("300/min", tokens="60k/min")
+    assert scheduler.limits == Limits(["300/min", "3/day"], tokens=["60k/min", "1M/day"])
+    await scheduler.submit(answer, 3)
+    with pytest.raises(Unavailable):  # what was used of it before still counts
+        await scheduler.submit(answer, 4)
+    scheduler.set_limits("10/day", tokens=None)
+    assert scheduler.limits == Limits(["10/day", "300/min"])
+    await scheduler.submit(answer, 5)
+    scheduler.set_limits(None)
+    assert scheduler.limits == Limits()
 
 
 async def test_limits_of_keys_and_weights_are_live() -> None:

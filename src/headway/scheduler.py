@@ -31,7 +31,7 @@ from headway._runtime.shell import Shell
 from headway._runtime.view import KEEP, Keep, View
 from headway.events import Kind
 from headway.hooks.sinks import Sink
-from headway.rates import ConcurrencyLike, Limits, RateLike, Shared
+from headway.rates import ConcurrencyLike, Limits, Rate, RateLike, Shared
 
 __all__ = ["Scheduler", "View", "scheduler_under"]
 
@@ -162,7 +162,9 @@ class Scheduler(View):
         keys: KeyLimits | Keep | None = KEEP,
         weights: Mapping[Any, float] | Keep | None = KEEP,
     ) -> None:
-        """Put other limits in force now, for the whole queue; what is left out stays as it is.
+        """Put other limits in force now, for the whole queue; what is left out stays as it is: of
+        one class a rate replaces the rates and a quota (over more than an hour) the quotas, and
+        None ends both.
 
         What was sent under limits of the same kind still counts; a job that is larger than a new
         limit fails with `NeverFits`. Raises `InvalidLimit`, `WrongLoop` and what a `keys` function
@@ -177,6 +179,7 @@ class Scheduler(View):
             output_tokens=old.output_tokens if isinstance(output_tokens, Keep) else output_tokens,
             concurrency=old.concurrency if isinstance(concurrency, Keep) else concurrency,
         )
+        limits = _beside(limits, old)
         new_keys = self._keys if isinstance(keys, Keep) else read_keys(keys)
         new_weights = self._weights if isinstance(weights, Keep) else read_weights(weights)
         shell = self._shell
@@ -281,4 +284,24 @@ def scheduler_under(limits: Limits, *, retry: Retry, shared: str | Shared | None
         concurrency=limits.concurrency,
         retry=retry,
         shared=shared,
+    )
+
+
+def _beside(limits: Limits, old: Limits) -> Limits:
+    """`limits`, with what they replace nothing of: the quotas of `old` beside rates of the same
+    class, and its rates beside quotas.
+    """
+
+    def all_of(kind: str, shared: bool = False) -> list[Rate]:
+        new: tuple[Rate, ...] = getattr(limits, kind)
+        before: tuple[Rate, ...] = getattr(old, kind)
+        stated = {rate.is_quota for rate in new} | ({False} if shared else set())
+        return [*new, *(rate for rate in before if stated and rate.is_quota not in stated)]
+
+    return Limits(
+        [*all_of("requests", bool(limits.shared)), *limits.shared],
+        tokens=all_of("tokens"),
+        input_tokens=all_of("input_tokens"),
+        output_tokens=all_of("output_tokens"),
+        concurrency=limits.concurrency,
     )
