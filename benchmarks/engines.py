@@ -1,6 +1,6 @@
 """Rows in the engines that people run, under one limit: `headway.rows`, and Ray's own HTTP stage.
 
-    python benchmarks/engines.py [--rows 10000] [--peer-rows 1000] [--limit 6000/min] [--only NAME]
+    python benchmarks/engines.py [--rows 10000] [--peer-rows 256] [--limit 6000/min] [--only NAME]
 
 A server in a process of its own refuses what comes beyond the limit in any window of its length,
 and answers after half a second (median, lognormal). Each engine asks it in two processes that
@@ -170,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000)
-    parser.add_argument("--peer-rows", type=int, default=1_000, help="of Ray's own stage")
+    parser.add_argument("--peer-rows", type=int, default=256, help="of Ray's own stage")
     parser.add_argument("--limit", default="6000/min")
     parser.add_argument("--only", choices=ENGINES, action="append")
     parser.add_argument("--no-check", action="store_true", help="only print")
