@@ -104,7 +104,7 @@ async def test_somebody_elses_database(store: SqliteStore, path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 7")
     connection.close()
-    with pytest.raises(InvalidSettings, match=r"another version of headway \(7, and not 2\)"):
+    with pytest.raises(InvalidSettings, match=r"another version of headway \(7, and not 3\)"):
         await ask(store, "limits", a_call())
 
 

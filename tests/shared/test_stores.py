@@ -17,7 +17,7 @@ from made_calls import STATED, a_call, ask
 from headway.shared import postgres, sqlite, valkey
 from headway.shared.ledger import seen, step, step_all
 from headway.shared.places import open_store
-from headway.shared.stores import Calls, Replies, Store
+from headway.shared.stores import Calls, Replies, Store, packed, unpacked
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_time]  # threads and servers are on real time
 
@@ -255,3 +255,15 @@ async def test_a_call_that_is_given_up_leaves_the_store_usable(opened: tuple[Sto
     assert reply["n"] == 3
     await store.aclose()
     assert (await ask(store, name, a_call(n=4)))["n"] == 4  # it opens itself again
+
+
+def test_a_call_unpacks_its_own_workers_reply_alone() -> None:
+    state, replies = None, {}
+    for worker in "ab":
+        call = a_call(worker)
+        state, replies[worker] = step(state, call, 1.0)
+        kept = packed(state)
+        state = unpacked(kept, worker)
+        assert state["workers"][worker]["reply"] == replies[worker]
+    assert isinstance(state["workers"]["a"]["reply"], bytes)
+    assert {name: each["reply"] for name, each in unpacked(kept)["workers"].items()} == replies

@@ -10,12 +10,12 @@ which the workers tell it again.
 
 from __future__ import annotations
 
-import marshal
 import os
 import socket
 import threading
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -27,7 +27,7 @@ from headway.kinds._words import hidden, shown
 from headway.providers import InvalidSettings
 from headway.shared.addresses import ledger_name
 from headway.shared.ledger import seen, step_all
-from headway.shared.stores import Calls, Replies, StoreAway
+from headway.shared.stores import Calls, Replies, StoreAway, packed, unpacked
 
 try:
     import psycopg
@@ -45,7 +45,7 @@ __all__ = ["PostgresStore"]
 
 T = TypeVar("T")
 
-_MARK = b"headway2:"  # before the state; another number for another shape of it
+_MARK = b"headway3:"  # before the state; another number for another shape of it
 _OLDEST = 120000
 _PATIENCE = 0.25  # seconds for the call before
 _BEGIN = (
@@ -200,12 +200,15 @@ class PostgresStore:
             assert text is not None
             assert clock is not None
             kept[row], now = Escaping().unescape_bytea(text), float(clock)
-        before = [self._decoded(old) if (old := kept[row]) else None for row in rows.values()]
+        before = [
+            self._decoded(old, call["id"]) if (old := kept[rows[name]]) else None
+            for name, call in calls.items()
+        ]
         states, replies = step_all(before, [*calls.values()], now)
         updates = ""
         for row, state in zip(rows.values(), states, strict=True):
-            packed = _MARK + zlib.compress(marshal.dumps(state, 4), 1)
-            updates += _UPDATE.format(name=said[row], state=packed.hex())
+            text = _MARK + zlib.compress(packed(state), 1)
+            updates += _UPDATE.format(name=said[row], state=text.hex())
         _done(line.exec_((updates + "COMMIT").encode()))
         return dict(zip(calls, replies, strict=True))
 
@@ -232,13 +235,10 @@ class PostgresStore:
         )
         return cursor.rowcount > 0
 
-    def _decoded(self, stored: bytes) -> dict[str, Any]:
+    def _decoded(self, stored: bytes, worker: str | None = None) -> dict[str, Any]:
         if stored.startswith(_MARK):
-            try:
-                state: dict[str, Any] = marshal.loads(zlib.decompress(stored[len(_MARK) :]))
-                return state
-            except (zlib.error, EOFError, ValueError, TypeError):
-                pass
+            with suppress(zlib.error, EOFError, ValueError, TypeError, LookupError):
+                return unpacked(zlib.decompress(stored[len(_MARK) :]), worker)
         raise InvalidSettings(
             f"shared limits at {self.where}: what is kept under that name is of another version of "
             "headway",

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import marshal
 import os
 import re
 import sqlite3
@@ -33,7 +32,7 @@ from headway.kinds._words import shown
 from headway.providers import InvalidSettings
 from headway.shared.addresses import no_name
 from headway.shared.ledger import seen, step_all
-from headway.shared.stores import Calls, Replies, StoreAway
+from headway.shared.stores import Calls, Replies, StoreAway, packed, unpacked
 
 try:
     import fcntl
@@ -44,7 +43,7 @@ __all__ = ["SqliteStore"]
 
 T = TypeVar("T")
 
-_VERSION = 2
+_VERSION = 3
 _WAIT_MS = 200  # for a lock
 # Of many machines: as the system calls them, without ``fuse.`` before it.
 _ELSEWHERE = (
@@ -253,17 +252,19 @@ class SqliteStore:
         return StoreAway(f"{self.where}: {error}", fixes.get(code, _MEND))
 
     def _step(self, calls: Calls, connection: sqlite3.Connection) -> Replies:
-        before = [self._read(name, connection) for name in calls]
+        before = [self._read(name, connection, call["id"]) for name, call in calls.items()]
         states, replies = step_all(before, [*calls.values()], time.monotonic())
         connection.executemany(
             "INSERT OR REPLACE INTO headway VALUES (?, ?)",
-            zip(calls, (marshal.dumps(state, 4) for state in states), strict=True),
+            zip(calls, map(packed, states), strict=True),
         )
         return dict(zip(calls, replies, strict=True))
 
-    def _read(self, name: str, connection: sqlite3.Connection) -> dict[str, Any] | None:
+    def _read(
+        self, name: str, connection: sqlite3.Connection, worker: str | None = None
+    ) -> dict[str, Any] | None:
         row = connection.execute("SELECT state FROM headway WHERE name = ?", (name,)).fetchone()
-        return None if row is None else _decoded(row[0])
+        return None if row is None else _decoded(row[0], worker)
 
     def _names(self, connection: sqlite3.Connection) -> list[str]:
         rows = connection.execute("SELECT name FROM headway ORDER BY name")
@@ -331,15 +332,12 @@ class SqliteStore:
             self._lock_file = -1
 
 
-def _decoded(stored: bytes) -> dict[str, Any]:
+def _decoded(stored: bytes, worker: str | None) -> dict[str, Any]:
     """The state that was stored. Raises `sqlite3.DatabaseError` for what is none."""
     try:
-        state = marshal.loads(stored)
-    except (EOFError, ValueError, TypeError) as error:
+        return unpacked(stored, worker)
+    except (EOFError, ValueError, TypeError, LookupError) as error:
         raise sqlite3.DatabaseError(f"what is stored is no ledger: {error}") from error
-    if not isinstance(state, dict):
-        raise sqlite3.DatabaseError("what is stored is no ledger")
-    return state
 
 
 def _folder() -> Path:

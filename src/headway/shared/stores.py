@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias
 
-__all__ = ["Calls", "Replies", "Store", "StoreAway"]
+__all__ = ["Calls", "Replies", "Store", "StoreAway", "packed", "unpacked"]
 
 Calls: TypeAlias = Mapping[str, dict[str, Any]]
 """The calls of one worker, each under the name of its ledger."""
 
 Replies: TypeAlias = dict[str, dict[str, Any]]
 """The replies to `Calls`, under the same names."""
+
+
+def packed(state: dict[str, Any]) -> bytes:
+    """`state`, changed in place, as a store keeps it: the reply to each worker in one piece, of
+    which a call needs its own worker's alone.
+    """
+    for worker in state["workers"].values():
+        if not isinstance(worker["reply"], bytes):
+            worker["reply"] = marshal.dumps(worker["reply"], 4)
+    return marshal.dumps(state, 4)
+
+
+def unpacked(stored: bytes, worker: str | None = None) -> dict[str, Any]:
+    """The state that was `packed`, with the reply to `worker`, or to each. Raises `EOFError`,
+    `ValueError` or `TypeError` for what is none.
+    """
+    state: dict[str, Any] = marshal.loads(stored)
+    workers = state["workers"]
+    for name in [*workers] if worker is None else [worker]:
+        if name in workers:
+            workers[name]["reply"] = marshal.loads(workers[name]["reply"])
+    return state
 
 
 class StoreAway(Exception):
