@@ -111,8 +111,8 @@ AZURE = Provider(
     key_form="{}",
     url_variable="AZURE_OPENAI_ENDPOINT",
     hosts=(".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com"),
-    # Its documentation names 1 or 10 seconds.
-    enforcement=Enforcement(window=1.0),
+    # Its documentation names 1 or 10 seconds, and counts `max_tokens` when a request comes.
+    enforcement=Enforcement(window=1.0, reserves=True),
 )
 
 # Known by its address alone: requests to it are signed, which no run of ours does.
@@ -121,8 +121,9 @@ BEDROCK = Provider(
     "",
     "AWS_BEARER_TOKEN_BEDROCK",
     hosts=("bedrock-runtime.", "bedrock-runtime-fips."),
-    # Its documentation: what is read from the cache is reserved, and given back at the end.
-    enforcement=Enforcement(cached=0.0),
+    # Its documentation: what is read from the cache is reserved, and given back at the end, as is
+    # what an answer leaves of its `max_tokens`.
+    enforcement=Enforcement(cached=0.0, reserves=True),
 )
 
 PROVIDERS: Mapping[str, Provider] = MappingProxyType(
@@ -135,6 +136,8 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 "https://api.openai.com/v1",
                 "OPENAI_API_KEY",
                 url_variable="OPENAI_BASE_URL",
+                # Its documentation: `max_tokens` counts, or the prompt where that is more.
+                enforcement=Enforcement(reserves=True),
             ),
             Provider(
                 "anthropic",
@@ -176,7 +179,8 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 url_variable="GROQ_BASE_URL",
                 # OpenAI's names, but its requests are those of a day; its tokens of a minute.
                 dialect=Dialect((("x-ratelimit-{}-requests", "x-ratelimit-{}-requests-day"),)),
-                enforcement=Enforcement(cached=0.0),
+                # "Limit 6000, Requested 12328": what is requested has the `max_tokens` in it.
+                enforcement=Enforcement(cached=0.0, reserves=True),
             ),
             Provider(
                 "huggingface",

@@ -48,7 +48,7 @@ class Ledger:
     """What was charged to a token budget, in a plain list: the model of its window."""
 
     def __init__(self, budget: TokenBudget) -> None:
-        self.entries = [list(slot) for slot in budget._slots]  # what a retune carried over
+        self.entries = [slot[:2] for slot in budget._slots]  # what a retune carried over
         self.held: dict[Job, float] = {}  # the slot that an attempt in flight was charged to
 
     def check(self, budget: TokenBudget, now: float) -> None:
@@ -56,8 +56,10 @@ class Ledger:
         inside = sum(tokens for slot, tokens in self.entries if slot >= oldest)
         budget._expire(now)
         assert budget.total == pytest.approx(inside, abs=1e-6)
-        assert budget.total == pytest.approx(sum(t for _, t in budget._slots), abs=1e-6)
+        assert budget.total == pytest.approx(sum(t for _, t, _ in budget._slots), abs=1e-6)
         assert budget.total >= -1e-6
+        held = sum(held for _, _, held in budget._slots)
+        assert budget.expected.held == pytest.approx(held, abs=1e-6)
 
 
 class StateMachine(RuleBasedStateMachine):

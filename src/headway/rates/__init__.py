@@ -283,20 +283,23 @@ class Enforcement(NamedTuple):
     """How a provider enforces what is stated for a period, where the user says nothing else.
 
     `window` is the seconds over which it counts requests (None: the whole period), `cached` what a
-    token counts that it reads from its cache, of one of the prompt's (None: not known).
+    token counts that it reads from its cache, of one of the prompt's (None: not known). `reserves`
+    says that it counts what a request may use at the most, its ``max_tokens``, from its start on;
+    False where it counts what is used, or nobody knows.
     """
 
     window: float | None = None
     cached: float | None = None
+    reserves: bool = False
 
     def and_stricter(self, other: Enforcement) -> Enforcement:
-        """What holds where both providers are asked: the shorter window, and the most that either
-        counts.
+        """What holds where both providers are asked: the shorter window, the most that either
+        counts, and what is reserved where either counts that.
         """
         windows = [each for each in (self.window, other.window) if each is not None]
         weights = (self.cached, other.cached)
         cached = None if None in weights else max(w for w in weights if w is not None)
-        return Enforcement(min(windows, default=None), cached)
+        return Enforcement(min(windows, default=None), cached, self.reserves or other.reserves)
 
 
 UNKNOWN_ENFORCEMENT = Enforcement()

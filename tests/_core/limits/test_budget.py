@@ -494,14 +494,14 @@ def test_mutants_that_make_no_progress(
         pytest.param(
             TokenBudget,
             "_frees_at",
-            lambda self, room: self._slots[0][0] * self._width + self.rate.span,
+            lambda self, room, spare: self._slots[0][0] * self._width + self.rate.span,
             test_no_window_holds_more_than_the_share,
             id="the first slot is enough",
         ),
         pytest.param(
             TokenBudget,
             "_frees_at",
-            lambda self, room: (self._slots[-1][0] + 2000) * self._width,
+            lambda self, room, spare: (self._slots[-1][0] + 2000) * self._width,
             test_ready_at_names_the_first_moment,
             id="later than need be",
         ),

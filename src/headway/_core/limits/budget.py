@@ -2,7 +2,8 @@
 
 The window is a sliding log, rounded to sub-slots: what is refunded goes back to the sub-slot that
 was charged, and to none once that has left the window (crediting what has already drained breaks
-the limit).
+the limit). What is in flight counts as what it reserved or, where that is an estimate, as what it
+is expected to use.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections import deque
 
 from headway._core.limits.control import RateControl
 from headway._core.limits.evidence import Tally
+from headway._core.limits.expected import Expected
 from headway._core.limits.pace import Pace
 from headway.rates import LATENESS, Cost, Rate, TokenClass, TokenRate
 
@@ -42,9 +44,12 @@ _DUST = 1e-6
 class Charge:
     """What one attempt holds of one token budget: where to settle the difference."""
 
-    __slots__ = ("paced", "reserved", "slot")
+    __slots__ = ("estimated", "paced", "reserved", "slot")
 
-    def __init__(self, slot: list[float], reserved: float, paced: float) -> None:
+    def __init__(
+        self, slot: list[float], reserved: float, paced: float, estimated: bool = False
+    ) -> None:
+        self.estimated = estimated  # what it reserved is, and no promise
         self.slot = slot
         self.reserved = reserved
         self.paced = paced
@@ -60,12 +65,16 @@ class TokenBudget:
 
     `kind` is the class of tokens that it counts. Where it counts all of them alike, it is `plain`,
     and a cost is just a number to it; else the parts of a `Cost` are weighed.
+
+    A plain number is what its user promises, and counts in full until the attempt ends. A `Cost` is
+    an estimate, and counts as what attempts are expected to use of theirs; in full, too, where the
+    budget is `exact`, for the server reserves it.
     """
 
     __slots__ = (
         "_cached", "_catches_up", "_input", "_most", "_output", "_reserved", "_share", "_slack",
-        "_slots", "_used", "_width", "ahead", "by_server", "control", "heir", "kind", "pace",
-        "plain", "rate", "tally", "total",
+        "_slots", "_used", "_width", "ahead", "by_server", "control", "exact", "expected",
+        "heir", "kind", "pace", "plain", "rate", "tally", "total",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +83,7 @@ class TokenBudget:
         kind: TokenClass = "tokens",
         *,
         cached: float | None = None,
+        exact: bool = False,
         by_server: bool = False,
     ) -> None:
         self.rate = rate
@@ -92,7 +102,9 @@ class TokenBudget:
         self.heir: TokenBudget | None = None  # what took its place: settles what is in flight
         self._share = rate.share
         self.total = 0.0
-        self._slots: deque[list[float]] = deque()  # [index, tokens], oldest first
+        self._slots: deque[list[float]] = deque()  # [index, tokens, held], oldest first
+        self.exact = exact
+        self.expected = Expected(rate.share)
         self._width = (rate.span + rate.delay_bound) / _SLOTS
         self._reserved = self._used = 0.0
 
@@ -126,22 +138,25 @@ class TokenBudget:
 
         One larger than the window's whole share may start when the window is empty.
         """
-        if not self.plain and not (cost := self.weigh(cost)):
+        if self.plain:
+            counted = cost
+        elif not (counted := self.weigh(cost)):
             return -INFINITY
         at = self.pace.next - self.ahead
-        if self.total + cost > self._share:
-            cost = min(cost, self.rate.limit)
+        if self.total + counted > self._share:
             self._expire(now)
-            if (room := self._room_at(cost)) > at:
+            if (room := self._room_at(min(counted, self.rate.limit), type(cost) is Cost)) > at:
                 self.pace.slack = self._catches_up  # until it has caught up
                 return room
         return at
 
     def seen_ready_at(self, cost: float) -> float:
         """`ready_at` that changes nothing: what has left the window has room in the past."""
-        if not self.plain and not (cost := self.weigh(cost)):
+        if self.plain:
+            counted = cost
+        elif not (counted := self.weigh(cost)):
             return -INFINITY
-        return max(self.pace.next - self.ahead, self._room_at(cost))
+        return max(self.pace.next - self.ahead, self._room_at(counted, type(cost) is Cost))
 
     def after(self, cost: float, others: float, start: float) -> float:
         """When an attempt may start behind so many `others`, each of `cost` tokens as it is itself,
@@ -153,6 +168,7 @@ class TokenBudget:
 
     def take(self, cost: float, now: float) -> Charge:
         """Reserve `cost` tokens for an attempt that starts at `now`."""
+        estimated = type(cost) is Cost and not self.exact
         if not self.plain:
             cost = self.weigh(cost)
         paced = cost
@@ -161,13 +177,18 @@ class TokenBudget:
             paced = cost = min(cost, self.rate.limit)
             pace.slack = self._slack
             pace.take(now, self.ahead / pace.interval)  # paid off before the next
+            estimated = False  # it starts alone
         elif self._used < self._reserved:
             paced *= self._used / self._reserved
         pace.take(now, paced)
         if pace.next >= now:
             pace.slack = self._slack
         self.tally.started(now, paced)
-        return Charge(self._add(cost, now), cost, paced)
+        slot = self._add(cost, now)
+        if estimated:
+            slot[2] += cost
+            self.expected.held += cost
+        return Charge(slot, cost, paced, estimated)
 
     def sent_late(self, charge: Charge, now: float) -> None:
         """The attempt of `charge` is sent only `now`, and stays in the window for longer."""
@@ -195,6 +216,10 @@ class TokenBudget:
             return
         if not self.plain:
             used = self.weigh(used)
+        if charge.estimated:
+            self._land(charge)
+            began = (charge.slot[0] - 1.0) * self._width  # so that no time is none
+            self.expected.ended(charge.reserved, used, min(now - began, self.rate.span))
         self._reserved = self._reserved * _MEMORY + charge.reserved
         self._used = self._used * _MEMORY + used
         if used < charge.reserved:
@@ -212,6 +237,8 @@ class TokenBudget:
         if self.heir is not None:
             self.heir.release(charge, now)
             return
+        if charge.estimated:
+            self._land(charge)
         self._refund(charge, charge.reserved, now)
         self.pace.give_back(now, charge.paced)
 
@@ -235,15 +262,18 @@ class TokenBudget:
                 slot[0] = index  # the same list: a charge refers to it
                 self._slots.append(slot)
             else:
-                self._slots.append([index, slot[1]])
+                self._slots.append([index, slot[1], 0.0])
         self.total = source.total
         if source is older:
+            self.expected.adopt(older.expected)
             older.heir = self
 
     def spent(self, now: float) -> float:
         """What its window holds; it changes nothing."""
         oldest = now // self._width - _SLOTS
-        return sum(tokens for index, tokens in [*self._slots] if index >= oldest)
+        inside = [slot for slot in [*self._slots] if slot[0] >= oldest]
+        held = 0.0 if self.exact else sum(held for _, _, held in inside)
+        return sum(tokens for _, tokens, _ in inside) - self.expected.spare(held)
 
     def shift(self, seconds: float) -> None:
         """Move to another clock, which shows `seconds` more."""
@@ -259,10 +289,16 @@ class TokenBudget:
         slots = self._slots
         if not slots or slots[-1][0] < index:
             self._expire(now)
-            slots.append([index, 0.0])
+            slots.append([index, 0.0, 0.0])
         slots[-1][1] += tokens
         self.total += tokens
         return slots[-1]
+
+    def _land(self, charge: Charge) -> None:
+        """Hold nothing for `charge` any more; what has left the window is not held already."""
+        if charge.slot[0] > -INFINITY:
+            charge.slot[2] -= charge.reserved
+            self.expected.held -= charge.reserved
 
     def _refund(self, charge: Charge, tokens: float, now: float) -> None:
         self._expire(now)
@@ -277,21 +313,32 @@ class TokenBudget:
         while slots and slots[0][0] < oldest:
             slot = slots.popleft()
             self.total -= slot[1]
+            self.expected.held -= slot[2]
             slot[0] = -INFINITY  # whatever is refunded to it from now on is refunded to none
         if not slots:
-            self.total = 0.0  # what rounding left behind
+            self.total = self.expected.held = 0.0  # what rounding left behind
 
-    def _room_at(self, cost: float) -> float:
+    def _room_at(self, cost: float, estimated: bool) -> float:
         """When the window has room for `cost` tokens; minus infinity for now."""
         room = max(0.0, self._share - cost)
-        return self._frees_at(room) if self.total > room + _DUST else -INFINITY
+        held = self.expected.held
+        spare = 0.0  # of each token that is held
+        if held and room and not self.exact:
+            also = cost if estimated else 0.0
+            spare = self.expected.spare(held + also) / (held + also)
+            room += spare * also
+        if self.total - spare * held <= room + _DUST:
+            return -INFINITY
+        return self._frees_at(room, spare)
 
-    def _frees_at(self, room: float) -> float:
-        """When no more than `room` of what is in the window now will be left."""
-        total = self.total
+    def _frees_at(self, room: float, spare: float) -> float:
+        """When no more than `room` of what is in the window now will be left, where a share of
+        `spare` of what is held is not counted.
+        """
+        total = self.total - spare * self.expected.held
         at = -INFINITY
-        for index, tokens in [*self._slots]:
-            total -= tokens
+        for index, tokens, held in [*self._slots]:
+            total -= tokens - spare * held
             # A thousandth of a slot later, so that rounding never finds it still inside.
             at = (index + _SLOTS + 1.001) * self._width
             if total <= room + _DUST:

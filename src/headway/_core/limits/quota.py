@@ -49,7 +49,7 @@ class Quota(TokenBudget):
     def __init__(
         self, rate: Rate, kind: TokenClass = "tokens", *, cached: float | None = None
     ) -> None:
-        super().__init__(rate, kind, cached=cached)
+        super().__init__(rate, kind, cached=cached, exact=True)
         self.what: LimitName = kind
         self.pace = _Unpaced(rate)
         self.told_until = -INFINITY  # that it is spent
@@ -102,7 +102,7 @@ class Quota(TokenBudget):
         rate = self.rate
         slots = [
             [round((index + 1) * self._width + wall, 3), round(amount, 3)]
-            for index, amount in self._slots
+            for index, amount, _ in self._slots
             if amount > _DUST
         ]
         return {
@@ -152,8 +152,8 @@ class Quota(TokenBudget):
             self.clear()
             self._renew(now)
 
-    def _room_at(self, cost: float) -> float:
-        at = super()._room_at(cost)
+    def _room_at(self, cost: float, estimated: bool) -> float:
+        at = super()._room_at(cost, estimated)
         return at if self.rate.resets is None or at == -INFINITY else min(at, self.renews_at)
 
 

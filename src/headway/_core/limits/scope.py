@@ -114,10 +114,10 @@ class Scope:
             self.tally: Tally | None = None  # of several rates it would not say which one is wrong
             if len(self.paces) == 1:
                 self.tally = Tally(self.paces[0].rate.share, self.paces[0].rate.span)
-        cached = self._cached
+        cached, exact = self._cached, self._is_exact
         if old is None or limits.token_rates != old.token_rates:
             self.budgets = [
-                TokenBudget(rate, kind, cached=cached)
+                TokenBudget(rate, kind, cached=cached, exact=exact)
                 for kind, rate in limits.token_rates
                 if not rate.is_quota
             ]
@@ -175,6 +175,11 @@ class Scope:
     def _cached(self) -> float | None:
         """What a token counts that the provider reads from its cache, None for not known."""
         return None if self._enforcement is None else self._enforcement.cached
+
+    @property
+    def _is_exact(self) -> bool:
+        """Whether the provider counts what is reserved, as far as is known."""
+        return self._enforcement is not None and self._enforcement.reserves
 
     def set_wall(self, wall: float, now: float) -> None:
         """`wall` is what the clock of the world shows beyond this one: quotas begin anew by it."""
@@ -474,6 +479,8 @@ class Scope:
         """Slow the paces of tokens for a refusal, of the gate's `probe` or not: those that moved,
         none in the same cycle.
         """
+        for each in self.budgets:
+            each.expected.doubt()
         return [
             each
             for each in self.budgets
@@ -571,7 +578,9 @@ class Scope:
             if abs(older.rate.limit - limit) <= 0.001 * limit and older.rate.per == per:
                 return False
         rate_stated = rate_of_class(kind, Rate(limit, per=per))
-        budget = TokenBudget(rate_stated, kind, cached=self._cached, by_server=True)
+        budget = TokenBudget(
+            rate_stated, kind, cached=self._cached, exact=self._is_exact, by_server=True
+        )
         for older in alike:
             budget.adopt(older, now)
         self.budgets = [each for each in self.budgets if each.kind != kind] + [budget]
@@ -589,6 +598,8 @@ class Scope:
         self.retune(self._stated, now)
         for budget in (*self.budgets, *self.quotas):
             budget.count_cached(enforcement.cached)
+        for budget in self.budgets:
+            budget.exact = enforcement.reserves
 
     def spend_eagerly(self, hint: LimitHint, sent_at: float, now: float) -> None:
         """Let so many attempts start at once as the answer to one that was sent at `sent_at` says
@@ -645,6 +656,8 @@ class Scope:
             self._search(_FIRST_RATE)
         elif not stated and not self._searches:
             self.paces, self.request_rate = [], RateControl()
+        for budget in self.budgets:
+            budget.expected.forget()
         controls = [(budget.control, [budget.pace]) for budget in self.budgets]
         for control, paces in ((self.request_rate, self.paces), *controls):
             if control.ceiling < INFINITY:
