@@ -155,6 +155,17 @@ def test_the_gravest_of_a_group_decides(
         )
 
 
+def test_what_any_of_a_group_states_of_the_limits_is_followed() -> None:
+    stated = {"x-ratelimit-limit-requests-minute": "60", "retry-after": "7"}
+    told = Carrier(status_code=429, headers=stated)
+    for bug in AppError("bug"), Carrier(status_code=400):
+        refusal = ask(ExceptionGroup("g", [bug, told]))
+        assert refusal.kind is Kind.PERMANENT
+        assert [(limit.what, limit.limit, limit.per) for limit in refusal.limits] == [
+            ("requests", 60, 60)
+        ]
+
+
 def test_a_group_with_an_interruption_is_not_retried() -> None:
     group = BaseExceptionGroup("g", [limited(), KeyboardInterrupt()])
     assert ask(group).kind is Kind.PERMANENT

@@ -52,7 +52,7 @@ def test_a_cost_moves_by_class() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [-1, math.nan, math.inf, "7", None, 10**400], ids=lambda bad: f"{bad!r:.9}"
+    "bad", [-1, math.nan, math.inf, "7", None, 10**400, True, False], ids=lambda bad: f"{bad!r:.9}"
 )
 @pytest.mark.parametrize("name", ["input", "cached", "output", "either"])
 def test_a_part_that_is_no_count(name: str, bad: Any) -> None:

@@ -231,7 +231,9 @@ class _Reader:
     def _group(
         self, group: ExceptionGroup[Exception], within: tuple[BaseException, ...]
     ) -> Refusal | None:
-        """The gravest of the members' refusals, with the longest wait of those that are alike."""
+        """The gravest of the members' refusals, with the longest wait of those that are alike, and
+        what all their headers state.
+        """
         members = [
             self.read(member, (*within, group))
             or Refusal(Kind.PERMANENT, message=_described(member))
@@ -241,7 +243,12 @@ class _Reader:
         alike = [member for member in members if _alike(member.kind, worst.kind)]
         waits = [member.wait for member in alike if member.wait is not None]
         periods = [member.per for member in alike if member.per is not None]
-        return replace(worst, wait=max(waits, default=None), per=max(periods, default=None))
+        return replace(
+            worst,
+            wait=max(waits, default=None),
+            per=max(periods, default=None),
+            limits=tuple(limit for member in members for limit in member.limits),
+        )
 
 
 def _own(

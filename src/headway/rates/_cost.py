@@ -42,7 +42,9 @@ class Cost(float):
         """The cost of one attempt."""
         try:
             known = (
-                min(input, cached, output, either) >= 0 and input + cached + output + either < _ALL
+                min(input, cached, output, either) >= 0
+                and input + cached + output + either < _ALL
+                and bool not in (type(input), type(cached), type(output), type(either))
             )
         except (TypeError, OverflowError):
             known = False
