@@ -246,7 +246,7 @@ def test_of_another_account_nothing_is_used(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("path", [7, b"x", ""])
+@pytest.mark.parametrize("path", [7, b"x", "", "a\0b"])
 async def test_what_is_no_path_is_refused(path: Any) -> None:
     with pytest.raises(InvalidArgument, match="is no path of a file"):
         Scheduler(memory=path)

@@ -39,12 +39,13 @@ class Memory:
     """
 
     def __init__(self, path: object, account: str | None = None) -> None:
-        if not isinstance(path, str | os.PathLike) or isinstance(path, bytes) or not str(path):
+        text = str(path) if isinstance(path, str | os.PathLike) else ""
+        if not text or "\0" in text:
             raise InvalidArgument(
                 f"memory={shown(path)} is no path of a file",
                 fix='memory="headway.json", or leave it out to remember nothing.',
             )
-        self.path = Path(os.path.realpath(path))  # a link goes on being one
+        self.path = Path(os.path.realpath(text))  # a link goes on being one
         self.due_at = INFINITY  # on the scheduler's clock; infinity before it has begun
         self._account = account
         self._recognised = account is not None  # whether it is known whose limits they are

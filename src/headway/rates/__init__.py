@@ -168,7 +168,8 @@ class Rate:
             return math.inf
         hour, minute, zone = found
         now = datetime.fromtimestamp(wall_time, zone)
-        then = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+        # Of a time that comes twice a night the first; one that is skipped comes an hour later.
+        then = now.replace(hour=hour, minute=minute, second=0, microsecond=0, fold=0)
         while then.timestamp() <= wall_time:
             then += timedelta(days=1)  # by the clock on the wall: a day of 23 or 25 hours is one
         return then.timestamp()

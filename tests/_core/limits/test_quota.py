@@ -194,6 +194,24 @@ def test_the_zone_of_a_time_is_read_of_the_systems_own() -> None:
     assert datetime.fromtimestamp(tokyo, UTC) == datetime(2026, 7, 2, 0, 5, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("resets", "after", "renews"),
+    [  # in UTC; the first is 1:10 for the second time, when 1:30 has been once
+        ("01:30 America/New_York", datetime(2026, 11, 1, 6, 10), datetime(2026, 11, 2, 6, 30)),
+        ("01:30 America/New_York", datetime(2026, 11, 1, 4, 0), datetime(2026, 11, 1, 5, 30)),
+        ("01:30 America/New_York", datetime(2026, 11, 1, 5, 30), datetime(2026, 11, 2, 6, 30)),
+        ("02:30 America/New_York", datetime(2026, 3, 8, 6, 59), datetime(2026, 3, 8, 7, 30)),
+        ("02:30 America/New_York", datetime(2026, 3, 8, 7, 30), datetime(2026, 3, 9, 6, 30)),
+    ],
+)
+def test_a_time_that_comes_twice_or_never_renews_once(
+    resets: str, after: datetime, renews: datetime
+) -> None:
+    quota = Rate(1, per=DAY, resets=resets)
+    found = quota.renews_after(after.replace(tzinfo=UTC).timestamp())
+    assert datetime.fromtimestamp(found, UTC) == renews.replace(tzinfo=UTC)
+
+
 @pytest.mark.anyio
 async def test_a_quota_of_tokens_is_not_overrun_before_anything_is_known() -> None:
     scheduler = Scheduler(tokens="100k/day")
