@@ -86,6 +86,12 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing of headway's is logged, which takes time."""
+    caplog.set_level("CRITICAL", logger="headway")
+
+
+@pytest.fixture
 def llmock(llmock: LLMock) -> LLMock:
     """The server of all tests, which has read what those before have sent: a request of a client
     that was killed waits in a socket, and would count as this test's.
@@ -99,4 +105,4 @@ def llmock(llmock: LLMock) -> LLMock:
     return llmock.reset()
 
 
-__all__ = ["anyio_backend", "llmock", "site"]
+__all__ = ["anyio_backend", "llmock", "quiet", "site"]

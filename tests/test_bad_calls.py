@@ -14,9 +14,6 @@ from headway import Scheduler
 pytestmark = pytest.mark.anyio
 
 
-# What is called
-
-
 @pytest.mark.parametrize(
     ("fn", "message"),
     [

@@ -31,14 +31,9 @@ from headway._core.queue.job import Job
 from headway._runtime.lease import Lease
 from headway._runtime.shell import Shell
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet")]
 
 now = anyio.current_time
-
-
-@pytest.fixture(autouse=True)
-def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("CRITICAL", logger="headway")
 
 
 # submit

@@ -9,14 +9,9 @@ from inject import Status, answer, counts, settle_down
 
 from headway import InvalidLimit, Limits, NeverFits, Rate, Scheduler, Unavailable
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet")]
 
 now = anyio.current_time
-
-
-@pytest.fixture(autouse=True)
-def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("CRITICAL", logger="headway")
 
 
 async def test_set_limits_keeps_what_is_left_out() -> None:

@@ -16,16 +16,11 @@ from packages import of_dev
 
 from headway import DeadlineExceeded, Limits, Scheduler, WrongLoop
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet")]
 
 now = anyio.current_time
 
 pytest_plugins = ["pytester"]
-
-
-@pytest.fixture(autouse=True)
-def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("CRITICAL", logger="headway")
 
 
 def test_a_scheduler_moves_between_loops_while_idle() -> None:

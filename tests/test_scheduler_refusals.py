@@ -11,12 +11,7 @@ from inject import Boom, Status
 
 from headway import Kind, Latched, Retry, Scheduler, Unavailable
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(autouse=True)
-def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("CRITICAL", logger="headway")
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet")]
 
 
 async def test_is_refused_is_asked_about_results_and_exceptions() -> None:

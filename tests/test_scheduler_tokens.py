@@ -15,12 +15,7 @@ from headway._core.queue.job import Job
 from headway._runtime.calls import Options
 from headway._runtime.shell import Shell
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(autouse=True)
-def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("CRITICAL", logger="headway")
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet")]
 
 
 async def test_jobs_reserve_what_their_key_uses_on_average() -> None:

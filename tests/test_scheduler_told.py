@@ -12,12 +12,7 @@ from inject import Boom, Status, answer, settle_down
 from headway import Kind, Limits, Scheduler
 from headway.events import Event, Finished, LimitChanged, Queued, Refused, Retrying, Started
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(autouse=True)
-def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("CRITICAL", logger="headway")
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet")]
 
 
 async def test_statistics() -> None:

@@ -14,7 +14,7 @@ from streamed import double, idle
 
 from headway import Refused, Scheduler, SchedulerClosed
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet")]
 
 
 async def test_gather_takes_functions_and_coroutine_objects() -> None:

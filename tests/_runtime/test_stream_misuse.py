@@ -11,10 +11,7 @@ from streamed import Source, double, each, idle
 
 from headway import Scheduler
 
-pytestmark = pytest.mark.anyio
-
-
-# Wrong use
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet")]
 
 
 def text(error: pytest.ExceptionInfo[BaseException]) -> str:

@@ -13,10 +13,7 @@ from streamed import double, idle
 
 from headway import QueueFull, Scheduler, SchedulerClosed
 
-pytestmark = pytest.mark.anyio
-
-
-# Together
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet")]
 
 
 async def test_calls_may_use_the_scheduler_that_they_run_under() -> None:

@@ -20,12 +20,7 @@ from headway._runtime.shell import Shell
 from headway._runtime.streams import Map, _ManyCalls
 from headway._runtime.workers import END, Workers
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(autouse=True)
-def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("CRITICAL", logger="headway")
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet")]
 
 
 # What comes out
