@@ -41,41 +41,31 @@ def raised(call: Callable[[], object]) -> BaseException:
     return caught.value
 
 
-def call_together(handler: Callable[[Any], Any], stream: bool = False) -> BaseException:
-    client = sdks.together.Together(
-        api_key="k",
-        max_retries=0,
-        http_client=httpx.Client(transport=httpx.MockTransport(handler)),
-    )
+def client_of(make: Any, http: Any, handler: Callable[[Any], Any]) -> Any:
+    """A client of an SDK's that `handler` answers, by what it sends with."""
+    sends = http.Client(transport=http.MockTransport(handler))
+    return make(api_key="k", max_retries=0, http_client=sends)
+
+
+def chatted(client: Any, stream: bool) -> BaseException:
     with client:
         return raised(
             lambda: list(
                 client.chat.completions.create(model="m", messages=MESSAGES, stream=stream)
             )
         )
+
+
+def call_together(handler: Callable[[Any], Any], stream: bool = False) -> BaseException:
+    return chatted(client_of(sdks.together.Together, httpx, handler), stream)
 
 
 def call_openai(handler: Callable[[Any], Any], stream: bool = False) -> BaseException:
-    client = sdks.openai.OpenAI(
-        api_key="k",
-        max_retries=0,
-        http_client=httpx2.Client(transport=httpx2.MockTransport(handler)),
-    )
-    with client:
-        return raised(
-            lambda: list(
-                client.chat.completions.create(model="m", messages=MESSAGES, stream=stream)
-            )
-        )
+    return chatted(client_of(sdks.openai.OpenAI, httpx2, handler), stream)
 
 
 def call_anthropic(handler: Callable[[Any], Any], stream: bool = False) -> BaseException:
-    client = sdks.anthropic.Anthropic(
-        api_key="k",
-        max_retries=0,
-        http_client=httpx2.Client(transport=httpx2.MockTransport(handler)),
-    )
-    with client:
+    with client_of(sdks.anthropic.Anthropic, httpx2, handler) as client:
         return raised(
             lambda: list(
                 client.messages.create(model="m", max_tokens=9, messages=MESSAGES, stream=stream)
