@@ -146,6 +146,13 @@ async def test_rows_of_one_batch_are_taken_before_those_of_the_next(
     assert sorted(each * 3 for each, _ in groupby(asked)) == ["aaa", "bbb", "ccc"]
 
 
+def test_no_row_is_started_before_what_sends_is_there(make: Make) -> None:
+    """That takes a tenth of a second, by which starts would be late, and refused."""
+    pool = worker.worker_of(make()._setup())._sender._pool
+    assert pool is not None
+    assert pool._inner is not None
+
+
 def test_code_without_an_event_loop(make: Make, echo: Echo) -> None:
     found = make().batch({"text": [str(number) for number in range(20)]})
     assert found["answer"] == [f"SAY: {number}" for number in range(20)]

@@ -67,11 +67,15 @@ class Pool(httpx.AsyncBaseTransport):
             if self._mocked is None:
                 self._mocked = self._plain()
             return await self._mocked.handle_async_request(request)
+        return await self.ready().handle_async_request(request)
+
+    def ready(self) -> httpx.AsyncBaseTransport:
+        """What sends in this event loop, made where there is none: that takes 0.1 to 0.3 s."""
         loop = current_token()
         if self._inner is None or loop != self._loop:
             _let_go(self._inner)
             self._inner, self._loop = self._open(), loop
-        return await self._inner.handle_async_request(request)
+        return self._inner
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -155,6 +155,11 @@ class Sender:
         if self._pool is not None:
             await self._client.aclose()
 
+    def open(self) -> None:
+        """Make what sends, which the first request would wait for, after its start was granted."""
+        if self._pool is not None:
+            self._pool.ready()
+
     async def ask(self, request: Request) -> Answered:
         """Send `request` once. Raises `httpx.HTTPError` and `InvalidAnswer`."""
         place = self._places.get(request.url)
