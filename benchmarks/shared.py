@@ -66,7 +66,8 @@ async def permit_of(name: str, port: int, mark: str, limit: int) -> Permit:
         return scheduler.lease
     import redis.asyncio
 
-    connection = redis.asyncio.Redis(port=port)
+    # A semaphore of steindamm's waits in one command for longer than redis' own 5 seconds.
+    connection = redis.asyncio.Redis(port=port, socket_timeout=None)
     if name.startswith("steindamm"):
         return _steindamm(connection, mark, limit, at_once=at_once)
     if name == "pyrate-limiter":
@@ -193,7 +194,7 @@ def measure(name: str, port: int, options: argparse.Namespace) -> dict[str, Any]
         "calls a job": calls / max(1, sum(len(each) for each in starts)),
         "calls a second": calls / seconds,
         "ms of Valkey a call": 1000 * cpu / calls,
-        "CPU of a process": sum(busy) / len(busy) / seconds,
+        "CPU of a process": sum(busy) / max(1, len(busy)) / seconds,
         "shares": f"{least / max(inside.values()):.2f}",
     }
     if kills:
