@@ -237,10 +237,10 @@ class Driver:
             )
         self.in_flight: dict[object, int] = dict.fromkeys([..., *own], 0)
         self.entries: dict[Job, list[tuple[Ledger, list[float]]]] = {}
+        self._refill()
 
     def run(self, sends: int) -> Trace:
-        """Go on until `sends` attempts went out."""
-        self._refill()
+        """Go on until `sends` attempts went out, in all of its runs together."""
         while len(self.trace.sends) < sends:
             self.now, number, kind, job = heappop(self.events)
             if kind == _TIMER:
