@@ -16,7 +16,7 @@ from typing import Any
 import forks
 import httpx
 import pytest
-from commands import CHILD, PATIENCE, command, ids_of, rows_of, run_process, write_requests
+from commands import CHILD, PATIENCE, ids_of, rows_of, run_process, write_requests
 
 from headway import Scheduler, bulk, hints
 from headway.bulk import machine
@@ -117,19 +117,20 @@ def arguments(folder: Path, url: str, concurrency: int, lines: int) -> tuple[str
 
 @pytest.mark.parametrize("server", [400], indirect=True)
 def test_the_soft_limit_is_raised(server: Together, tmp_path: Path) -> None:
-    result = run_within(256, 4096, *arguments(tmp_path, server.url, 400, 500))
+    result = run_within(256, 4096, *arguments(tmp_path, server.url, 400, 410))
     assert result.returncode == 0, result.stderr
     assert server.most == 400  # the server answers nobody before
-    assert len(rows_of(tmp_path / "out.jsonl")) == server.asked == 500
+    assert len(rows_of(tmp_path / "out.jsonl")) == server.asked == 410
     assert b"in place of" not in result.stderr
 
 
 @pytest.mark.parametrize(("hard", "server"), [(256, 200), (64, 20)], indirect=["server"])
 def test_a_hard_limit_lowers_the_concurrency(hard: int, server: Together, tmp_path: Path) -> None:
-    result = run_within(hard, hard, *arguments(tmp_path, server.url, 400, 500))
+    # More lines than files: each might have a connection.
+    result = run_within(hard, hard, *arguments(tmp_path, server.url, 400, hard + 40))
     assert result.returncode == 0, result.stderr
     assert server.held <= server.most < hard - machine._SPARE
-    assert len(rows_of(tmp_path / "out.jsonl")) == server.asked == 500
+    assert len(rows_of(tmp_path / "out.jsonl")) == server.asked == hard + 40
     said = b" ".join(result.stderr.split())
     assert b"in place of 400, because this process may open no more files" in said
     assert b"Fix: raise the limit: ulimit -n 464" in said
@@ -170,7 +171,7 @@ Sender.ask = ask
 def test_none_left_in_mid_run_is_no_outage_and_loses_nothing(
     server: Together, tmp_path: Path
 ) -> None:
-    given = arguments(tmp_path, server.url, 400, 500)
+    given = arguments(tmp_path, server.url, 400, 60)
     result = run_within(600, 600, *given, child=STARVED)
     assert result.returncode == 1, result.stderr
     said = b" ".join(result.stderr.split())
@@ -181,7 +182,7 @@ def test_none_left_in_mid_run_is_no_outage_and_loses_nothing(
     again = run_within(600, 600, *given)
     assert again.returncode == 0
     assert b"in flight at a kill" not in again.stderr, again.stderr  # not sent, not billed
-    assert len(ids_of(tmp_path / "out.jsonl")) == server.asked == 500
+    assert len(ids_of(tmp_path / "out.jsonl")) == server.asked == 60
 
 
 @pytest.mark.parametrize("server", [1], indirect=True)
@@ -329,5 +330,5 @@ def test_a_run_that_is_moved_to_another_disk_goes_on(server: Together, tmp_path:
     for name in ("out.jsonl", "out.run"):
         (tmp_path / name).rename(tmp_path / "local" / name)
     moved = [each.replace("out.jsonl", "local/out.jsonl") for each in given]
-    assert subprocess.run(command(*moved), capture_output=True, check=False).returncode == 0
+    assert run_process(*moved).returncode == 0
     assert len(rows_of(tmp_path / "local" / "out.jsonl")) == server.asked == 9
