@@ -10,17 +10,15 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterator
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 import pytest
 from packages import imported
+from sources import SOURCE, parsed
 
 import headway
 from headway import Latched, Refused, Scheduler
 from headway.errors import DeadlineExceeded, HeadwayError, InvalidLimit, Unavailable
-
-SOURCE = Path(headway.__file__).parent
 
 
 def kinds(root: type[HeadwayError] = HeadwayError) -> Iterator[type[HeadwayError]]:
@@ -148,7 +146,7 @@ def test_a_wrong_argument_and_a_missing_extra_have_a_fix() -> None:
     without = [
         f"{path}:{node.lineno}"
         for path in SOURCE.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for node in parsed(path)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id in names

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import gc
 import re
 import subprocess
 import sys
@@ -13,9 +12,8 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-import headway
+from sources import SOURCE, parsed
 
-SOURCE = Path(headway.__file__).parent
 ROOT = Path(__file__).parent.parent
 
 IMPURE = {
@@ -35,16 +33,6 @@ def modules() -> Iterator[tuple[str, Path]]:
     for path in sorted(SOURCE.rglob("*.py")):
         parts = path.relative_to(SOURCE).with_suffix("").parts
         yield ".".join(part for part in parts if part != "__init__"), path
-
-
-@cache
-def parsed(path: Path) -> list[ast.AST]:
-    """Every node of a file."""
-    gc.disable()  # all of them stay, and are many
-    try:
-        return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
-    finally:
-        gc.enable()
 
 
 NAMING = {"id", "arg", "attr", "name"}  # the fields of a node that hold a name
