@@ -346,6 +346,8 @@ class SchedulerState:
                 self._tell_odd(
                     scope, f"{kind} limit of {count(limit)} in {duration(per)} ignored", now
                 )
+                # It was followed where it came before anybody knew what attempts use.
+                scope.forget_stated_tokens((kind,), now)
             elif scope.follow_tokens(kind, limit, per, now):
                 self.refusals.followed(scope, kind, limit / per, now)
         if stated.least is not None:

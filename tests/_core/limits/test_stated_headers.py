@@ -86,6 +86,24 @@ def test_what_a_server_stated_can_be_forgotten(how: str) -> None:
     assert state.whole.budgets[0].pace.interval == pytest.approx(1e-3, rel=0.02)
 
 
+@pytest.mark.parametrize("own", [None, "60k/min"])
+def test_what_attempts_turn_out_to_exceed_is_not_followed_any_more(own: str | None) -> None:
+    """The first answer states it before anybody knows what one uses."""
+    state = SchedulerState(Limits(tokens=own), now=0.0, retry=Retry())
+    state.whole.search()
+    flow = state.flow(None)
+    job = Job(flow, cost=20.0)
+    assert state.submit(job, 0.0)
+    state.observe([tokens(3)], flow, 0.1)
+    (followed,) = state.whole.budgets
+    assert 3 / 60 * 0.98 < 1 / followed.pace.interval <= 3 / 60
+    state.finish(job, 15.0, 0.2)
+    state.observe([tokens(3)], flow, 0.3)
+    assert [1 / budget.pace.interval > 900 for budget in state.whole.budgets] == [True] * bool(own)
+    told = [event.what for event in state.events if isinstance(event, Ignored)]
+    assert told == ["tokens limit of 3 in 1 min ignored"]
+
+
 def test_a_limit_of_tokens_that_nobody_stated_follows_up_and_down() -> None:
     state = SchedulerState(Limits(), now=0.0, retry=Retry())
     state.whole.search()

@@ -4,7 +4,7 @@ everything; nothing waits while it holds part.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from headway._core.counters import Counts
@@ -33,6 +33,7 @@ from headway.kinds import Binds, LimitName
 from headway.kinds._words import count, shown
 from headway.rates import (
     LATENESS,
+    TOKEN_CLASSES,
     UNKNOWN_ENFORCEMENT,
     Enforcement,
     Limits,
@@ -638,9 +639,15 @@ class Scope:
         elif self.request_rate.release():
             for pace in self.paces:
                 pace.slow_to(self.request_rate.factor, now)
-        self.budgets = [budget for budget in self.budgets if not budget.by_server]
+        self.forget_stated_tokens(TOKEN_CLASSES, now)
+
+    def forget_stated_tokens(self, kinds: Collection[TokenClass], now: float) -> None:
+        """Forget what servers stated of these classes of tokens."""
+        self.budgets = [
+            each for each in self.budgets if not each.by_server or each.kind not in kinds
+        ]
         for budget in self.budgets:
-            if budget.control.release():
+            if budget.kind in kinds and budget.control.release():
                 budget.pace.slow_to(budget.control.factor, now)
 
     @property
