@@ -207,3 +207,16 @@ def test_no_window_is_exceeded_where_cached_shares_drift_and_97_percent_are_used
     assert worst <= limit
     full = [used for _, used in sorted(minutes.items())][2:-1]  # begun, and ended
     assert sum(full) / len(full) >= 0.97 * limit
+
+
+@pytest.mark.parametrize("late", [0.5, 90.0], ids=["in the window", "when that is over"])
+def test_what_is_sent_late_is_held_until_it_ends(late: float) -> None:
+    budget = TokenBudget(MINUTE)
+    now = taught(budget, [0.5] * 8) + 10.0
+    charge = fill(budget, now, 1)[0]
+    budget.sent_late(charge, now + late)
+    assert budget.expected.held == budget.total == 100
+    budget.settle(charge, Cost(output=40), now + late + 1)
+    assert (budget.expected.held, budget.total) == (0, 40)
+    budget.take(0.0, now + 300)
+    assert (budget.expected.held, budget.total) == (0, 0)

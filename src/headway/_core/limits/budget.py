@@ -184,19 +184,22 @@ class TokenBudget:
         if pace.next >= now:
             pace.slack = self._slack
         self.tally.started(now, paced)
-        slot = self._add(cost, now)
+        charge = Charge(self._add(cost, now), cost, paced, estimated)
         if estimated:
-            slot[2] += cost
-            self.expected.held += cost
-        return Charge(slot, cost, paced, estimated)
+            self._hold(charge)
+        return charge
 
     def sent_late(self, charge: Charge, now: float) -> None:
         """The attempt of `charge` is sent only `now`, and stays in the window for longer."""
         if self.heir is not None:
             self.heir.sent_late(charge, now)
             return
+        if charge.estimated:
+            self._land(charge)
         self._refund(charge, charge.reserved, now)
         charge.slot = self._add(charge.reserved, now)
+        if charge.estimated:
+            self._hold(charge)
 
     def record(self, requests: int, tokens: float, now: float) -> None:
         """Charge what was used elsewhere: `tokens`, in that many requests."""
@@ -293,6 +296,11 @@ class TokenBudget:
         slots[-1][1] += tokens
         self.total += tokens
         return slots[-1]
+
+    def _hold(self, charge: Charge) -> None:
+        """Hold what `charge`, which is an estimate, reserved in its slot."""
+        charge.slot[2] += charge.reserved
+        self.expected.held += charge.reserved
 
     def _land(self, charge: Charge) -> None:
         """Hold nothing for `charge` any more; what has left the window is not held already."""
