@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cases import each
 
 from headway.estimate import Tokens, usage_in, used_by
 from headway.rates import Cost
@@ -29,9 +30,9 @@ LLAMA_CPP = {"content": "a", "tokens_evaluated": 10, "tokens_predicted": 5}
 WATSONX = {"results": [{"input_token_count": 10, "generated_token_count": 5}]}
 
 
-@pytest.mark.parametrize("made", [dict, objects])
-@pytest.mark.parametrize(
-    ("result", "cost"),
+@each("made", [dict, objects])
+@each(
+    "result, cost",
     [
         (OLLAMA, Cost(input=10, output=5)),
         ({"embeddings": [[0.5]], "prompt_eval_count": 8}, Cost(input=8)),
@@ -74,8 +75,8 @@ def test_results_of_frameworks(made: Any, result: dict[str, Any], cost: Cost) ->
     assert said.cost == cost
 
 
-@pytest.mark.parametrize("made", [dict, objects])
-@pytest.mark.parametrize(
+@each("made", [dict, objects])
+@each(
     "result",
     [
         {"raw": "text"}, {"raw": {"raw": {"usage": CHAT}}}, {"raw_responses": []}, {"results": []},
@@ -162,7 +163,7 @@ def lines(*parts: Any) -> bytes:
     return b"".join(json.dumps(part).encode() + b"\n" for part in parts)
 
 
-@pytest.mark.parametrize(
+@each(
     "answer",
     [
         json.dumps(OLLAMA).encode(),

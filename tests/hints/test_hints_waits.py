@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 import pytest
+from cases import each
 
 from headway.events import Kind
 from headway.hints import LimitHint, Refusal, limits_from, refusal_from_response, wait_from
@@ -89,8 +90,8 @@ BODIES: list[tuple[str, Any, float | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("body", "wait"), [r[1:] for r in BODIES], ids=[r[0] for r in BODIES])
-@pytest.mark.parametrize("form", ["parsed", "bytes"])
+@each("body, wait", [r[1:] for r in BODIES])
+@each("form", ["parsed", "bytes"])
 def test_a_wait_in_a_body(body: Any, wait: float | None, form: str) -> None:
     if form == "bytes":
         body = (body if isinstance(body, str) else json.dumps(body)).encode()
@@ -158,7 +159,7 @@ HEADERS: list[tuple[str, dict[str, str], float | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("headers", "wait"), [r[1:] for r in HEADERS], ids=[r[0] for r in HEADERS])
+@each("headers, wait", [r[1:] for r in HEADERS])
 def test_a_wait_in_a_header(headers: dict[str, str], wait: float | None) -> None:
     assert wait_from(headers, None, wall_time=NOW) == (
         None if wait is None else pytest.approx(wait, abs=1e-5),
@@ -166,8 +167,8 @@ def test_a_wait_in_a_header(headers: dict[str, str], wait: float | None) -> None
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "known"),
+@each(
+    "name, known",
     [
         ("X-Rate-Limit-Limit", "x-ratelimit-limit"),
         ("x-ratelimit-limit-req-minute", "x-ratelimit-limit-requests-minute"),
@@ -257,7 +258,7 @@ CLOCKS: list[tuple[str, dict[str, str], Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("headers", "body"), [r[1:] for r in CLOCKS], ids=[r[0] for r in CLOCKS])
+@each("headers, body", [r[1:] for r in CLOCKS])
 def test_a_moment_is_read_against_the_clock_of_who_names_it(headers: Any, body: Any) -> None:
     assert refusal(headers | {"Date": AN_HOUR_BEHIND}, body).wait == 10
     assert refusal(headers, body).wait == 0  # by ours it is past

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
+from cases import each
 
 from headway.events import Kind
 from headway.hints import Refusal, refusal_from_response
@@ -188,10 +188,9 @@ HIDDEN: list[tuple[str, int, Any, Any, Kind, float | None]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("status", "headers", "body", "kind", "wait"),
+@each(
+    "status, headers, body, kind, wait",
     [r[1:] for r in HIDDEN],
-    ids=[r[0] for r in HIDDEN],
 )
 def test_a_limit_behind_another_status(
     status: int, headers: Any, body: Any, kind: Kind, wait: float | None
@@ -346,9 +345,7 @@ FOR_GOOD: list[tuple[str, int, Any, Any, Kind]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("status", "headers", "body", "kind"), [r[1:] for r in FOR_GOOD], ids=[r[0] for r in FOR_GOOD]
-)
+@each("status, headers, body, kind", [r[1:] for r in FOR_GOOD])
 def test_what_no_wait_will_mend(status: int, headers: Any, body: Any, kind: Kind) -> None:
     assert refusal(status, headers, body).kind is kind
 
@@ -393,9 +390,7 @@ PERIODS: list[tuple[str, int, Any, Any, float | None]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("status", "headers", "body", "per"), [r[1:] for r in PERIODS], ids=[r[0] for r in PERIODS]
-)
+@each("status, headers, body, per", [r[1:] for r in PERIODS])
 def test_the_period_of_a_quota_of_a_day_or_more(
     status: int, headers: Any, body: Any, per: float | None
 ) -> None:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from cases import each
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -32,8 +33,8 @@ from headway.kinds._words import (
 )
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
+@each(
+    "seconds, text",
     [
         (0, "0 s"), (5e-10, "0 s"), (0.00012, "0.12 ms"), (0.0351, "35.1 ms"), (0.35, "350 ms"),
         (0.9999, "1 s"), (1.2, "1.2 s"), (4.25, "4.25 s"), (40, "40 s"), (59.94, "59.9 s"),
@@ -48,8 +49,8 @@ def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-@pytest.mark.parametrize(
-    ("said", "expected"),
+@each(
+    "said, expected",
     [
         (percent(0), "0%"), (percent(0.0001), "<0.1%"), (percent(0.034), "3.4%"),
         (percent(0.62), "62%"), (percent(0.9996), "99.9%"), (percent(1), "100%"),
@@ -76,15 +77,15 @@ def test_numbers(said: str, expected: str) -> None:
     assert said == expected
 
 
-@pytest.mark.parametrize("write", [count, duration, money, number, percent, short, size])
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@each("write", [count, duration, money, number, percent, short, size])
+@each("value", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number_is_a_question_mark(write: object, value: float) -> None:
     assert callable(write)
     assert write(value) == "?"
 
 
-@pytest.mark.parametrize(
-    ("limit", "per", "text"),
+@each(
+    "limit, per, text",
     [(600, 60, "600/min"), (1200, 60, "1200/min"), (6000, 60, "6000/min"),
      (180_000, 60, "180k/min"),
      (12_345, 1, "12.345k/s"), (1e6, 86_400, "1M/day"), (1_500_000, 3600, "1.5M/h"),
@@ -155,8 +156,8 @@ _RIGHT = {  # those that are never one, and what is no message
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("url", "shown"),
+@each(
+    "url, shown",
     [
         ("valkey://u:sesame@host:6379/acme?db=1#x", "valkey://host:6379/acme"),
         ("valkey://u:p@sesame@host/acme", "valkey://host/acme"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aiolimiter import AsyncLimiter
+from cases import each
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -155,19 +156,19 @@ CONCURRENCY = (
 )
 
 
-@pytest.mark.parametrize(("text", "expected"), TEXTS.items())
+@each("text, expected", TEXTS.items())
 def test_reads(text: str, expected: tuple[float, float]) -> None:
     assert Rate.parse(text) == Rate(*expected)
 
 
-@pytest.mark.parametrize(("text", "message"), BAD_TEXTS.items())
+@each("text, message", BAD_TEXTS.items())
 def test_refuses_a_text(text: str, message: str) -> None:
     with pytest.raises(InvalidLimit) as caught:
         Rate.parse(text)
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize(("values", "message"), BAD_RATES)
+@each("values, message", BAD_RATES)
 def test_refuses_values(values: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidLimit) as caught:
         Rate(**{"limit": 600, **values})  # type: ignore[arg-type]
@@ -206,8 +207,8 @@ def test_every_rate_has_a_pace_to_count_with(
     assert 1e-18 < 1 / rate.pace < 1e18
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
+@each(
+    "value, expected",
     [(5, True), (0.5, True), (math.nan, True), (math.inf, True), (10**300, True),
      (10**400, False), (True, False), ("5", False), (None, False), (5j, False)],
 )  # fmt: skip
@@ -297,8 +298,8 @@ def test_limits_take_one_or_many() -> None:
     assert Limits(shared).shared == (shared,)
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
+@each(
+    "values, message",
     [
         ({"requests": 600}, "600" + HOW),
         ({"requests": True}, "True" + HOW),

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import pytest
+from cases import each
 
 from headway import Cost, InvalidArgument, Kind, Limits, Rate
 from headway.hints import limits_from, refusal_from_response
@@ -62,7 +63,7 @@ READ: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", READ)
+@each("name", READ)
 def test_headers_are_read_as_those_of_the_provider(name: str) -> None:
     assert said(name) == READ[name]
 
@@ -114,7 +115,7 @@ def test_a_bucket_says_what_it_holds_and_not_what_a_window_allows() -> None:
             assert [(hint.limit, hint.remaining) for hint in hints] == [(100, left)], name
 
 
-@pytest.mark.parametrize("name", sorted(DIALECTS))
+@each("name", sorted(DIALECTS))
 def test_a_dialect_is_known_by_its_address(name: str) -> None:
     host = FakeProvider("600/min", dialect=name).base_url.split("/")[2]
     known = provider_at(host)
@@ -122,9 +123,9 @@ def test_a_dialect_is_known_by_its_address(name: str) -> None:
     assert (known.name if known else None) == expected
 
 
-@pytest.mark.parametrize("name", sorted(DIALECTS))
-@pytest.mark.parametrize(
-    ("what", "kind"),
+@each("name", sorted(DIALECTS))
+@each(
+    "what, kind",
     [("requests", Kind.RATE), ("tokens", Kind.TOKENS), ("concurrency", Kind.CONCURRENCY)],
 )
 def test_refusals_are_understood(name: str, what: Any, kind: Kind) -> None:
@@ -137,9 +138,9 @@ def test_refusals_are_understood(name: str, what: Any, kind: Kind) -> None:
         assert refusal.wait == (1.5 if name in ("openai", "azure") else 2.0)
 
 
-@pytest.mark.parametrize("name", sorted(DIALECTS))
-@pytest.mark.parametrize(
-    ("status", "kind"),
+@each("name", sorted(DIALECTS))
+@each(
+    "status, kind",
     [(401, Kind.AUTH), (402, Kind.QUOTA), (503, Kind.CAPACITY), (500, Kind.TRANSIENT)],
 )
 def test_failures_are_understood(name: str, status: int, kind: Kind) -> None:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from cases import each
 
 from headway.bulk.output.answers import mended, read_answer
 from headway.bulk.record.status import early_ends
@@ -20,7 +21,7 @@ def read(body: object) -> Any:
     return found
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     [
         {"choices": [CHOICE]},
@@ -43,8 +44,8 @@ def test_an_answer_is_an_answer(body: object) -> None:
     assert read(body).missing == ""
 
 
-@pytest.mark.parametrize(
-    ("body", "missing", "status", "billed"),
+@each(
+    "body, missing, status, billed",
     [
         ({"choices": []}, "there is none in it (choices: [])", None, True),
         ({"choices": None, "id": "x"}, "there is none in it (choices: null)", None, True),
@@ -133,8 +134,8 @@ def test_what_is_no_answer_says_why(
     assert (found.missing, found.status, found.billed) == (missing, status, billed)
 
 
-@pytest.mark.parametrize(
-    ("body", "reasons"),
+@each(
+    "body, reasons",
     [
         ({"choices": [CHOICE]}, ("stop",)),
         ({"choices": [{**CHOICE, "finish_reason": "length"}, CHOICE]}, ("length", "stop")),
@@ -175,8 +176,8 @@ def test_early_ends_are_said() -> None:
     assert list(early_ends({"stop": 5, "end_turn": 2, "tool_calls": 1})) == []
 
 
-@pytest.mark.parametrize(
-    ("body", "whole"),
+@each(
+    "body, whole",
     [
         (b'{"a": 1.50}', b'{"a": 1.50}'),
         (b'\xef\xbb\xbf{"a": 1.50}', b'{"a": 1.50}'),
@@ -208,8 +209,8 @@ def test_text_that_is_no_utf8_is_mended_around_an_answer_alone() -> None:
     assert read_answer(b'{"a": "\xff"}') is None
 
 
-@pytest.mark.parametrize(
-    ("usage", "tokens"),
+@each(
+    "usage, tokens",
     [
         # Reasoning inside the completion (OpenAI), and outside of it (xAI, Gemini under OpenAI's).
         ({"prompt_tokens": 10, "completion_tokens": 50, "total_tokens": 60,

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
+from cases import each
 
 from headway.bulk.input.formats import Request
 from headway.bulk.output.rows import (
@@ -64,8 +65,8 @@ def test_the_line_that_a_row_names(row_id: str, line: int | None) -> None:
     assert decode(json.dumps({"id": row_id}).encode()).line == line
 
 
-@pytest.mark.parametrize(
-    ("line", "expected"),
+@each(
+    "line, expected",
     [
         (ROW, {is_answered, is_row}),
         (FAILED, {is_row}),
@@ -90,7 +91,7 @@ def test_a_row_counts_for_its_own_run_and_its_own_line() -> None:
     assert CHECKS.number(ROW[:-1]) is None
 
 
-@pytest.mark.parametrize("place", range(0, len(ROW) - 1, 3))
+@each("place", range(0, len(ROW) - 1, 3))
 def test_a_changed_byte_is_seen(place: int) -> None:
     damaged = bytearray(ROW)
     damaged[place] ^= 1

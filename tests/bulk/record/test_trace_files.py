@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cases import each
 from hypothesis import given
 from hypothesis import strategies as st
 from reports import statistics
@@ -32,8 +33,8 @@ def begin(path: Path, started: float = 1000.0, **session: Any) -> Recorder:
 # -- buckets -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
+@each(
+    "seconds, expected",
     [(0, -1), (-5, -1), (math.nan, -1), (0.000999, -1), (0.001, 0), (0.0011, 0), (0.00116, 1),
      (1, 49), (math.inf, 160), (1e30, 160)],
 )  # fmt: skip
@@ -41,7 +42,7 @@ def test_a_duration_has_its_bucket(seconds: float, expected: int) -> None:
     assert bucket(seconds) == expected
 
 
-@pytest.mark.parametrize("k", range(160))
+@each("k", range(160))
 def test_an_edge_belongs_to_the_bucket_that_it_begins(k: int) -> None:
     low, high = edges(k)
     assert low == pytest.approx(0.001 * 1.15**k)
