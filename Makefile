@@ -92,6 +92,7 @@ docs: $(VENV)/.dev ## The manual, into build/docs: a warning is an error
 # About half an hour; prints a table each, with the peers measured in the same run.
 bench: $(VENV)/.dev ## The benchmarks: half an hour
 	$(BIN)/python benchmarks/no_refusals.py
+	$(BIN)/python benchmarks/classes.py
 	$(BIN)/python benchmarks/control.py
 	$(BIN)/python benchmarks/told_right.py
 	$(BIN)/python benchmarks/told_wrong.py

@@ -28,6 +28,7 @@ TINY = {
     "hooks.py": ["--jobs", "100", "--rounds", "1", "--concurrency", "10"],
     "clients.py": ["--requests", "1", "--rounds", "1"],
     "admission.py": ["--short", "120", "--long", "200", "--tasks", "200", "--slices", "1"],
+    "classes.py": ["--sends", "20", "--seeds", "1"],
     "memory.py": ["--items", "300", "--peer-items", "200", "--slow", "1", "--leases", "50"],
     "sync.py": ["--calls", "128", "--rounds", "1", "--seconds", "2"],
     "told_right.py": ["--jobs", "2", "--rate", "100/s"],
@@ -52,6 +53,7 @@ ROWS = {
         "anthropic on httpx2",
     ],
     "admission.py": ["SchedulerState, one key", "Scheduler, one key", "headway lease"],
+    "classes.py": ["cached 30 to 70%", "varied answers"],
     "memory.py": [
         "headway map",
         "tasklane.stream",
