@@ -219,3 +219,10 @@ def test_limits_that_are_shared_make_a_fork_another_worker(tmp_path: Path) -> No
     anyio.run(held)
     in_a_fork(lambda: anyio.run(works))
     anyio.run(works)
+
+
+def test_a_sync_one_that_shares_is_told_to_share_again() -> None:
+    scheduler = headway.sync.Scheduler("10/s", shared="forked")
+    scheduler._shell.of_parent = True
+    with pytest.raises(WrongLoop, match=r"its thread is there\. Fix: .* with the same shared=\."):
+        scheduler.submit(len, "a")

@@ -50,7 +50,10 @@ def test_it_starts_at_half_of_an_equal_part_and_for_a_minute() -> None:
     turn = made.ready_at(0.0, 11.0, slots=True) - 11.0
     assert 0.8 <= turn < 0.9  # of ten a second four share five
     assert made.strays == 1
-    assert made.silent(12.0) == 1.0
+    assert made.silent(12.0) == 2.0
+    made.strays = 0  # they were told
+    made.take(a_job(), 12.5)
+    assert made.silent(13.0) == 3.0  # of the same silence
     assert made.ready_at(0.0, 69.9, slots=True) < INFINITY
     assert made.ready_at(0.0, 70.1, slots=True) == INFINITY
 

@@ -94,22 +94,6 @@ def test_no_more_slots_are_in_use(limits: Limits, seed: int) -> None:
     slots_hold(limits, seed, **FAULTS)
 
 
-def quota_holds(ledger: Step = step) -> None:
-    limits = Limits(Rate(500, per=7200), tokens=Rate(30_000, per=7200))
-    trace = Trace(crowd(limits, wants=3), 1, ledger)
-    for _ in range(5):  # a burst, and idle for an hour
-        trace.run(100_000, 60)
-        trace.now += HOURS
-        trace.heap = [(trace.now + i / 10, i) for i in range(8)]
-    window = 7200 + limits.requests[0].delay_bound
-    assert 450 < trace.worst_tokens(0, window) <= 500
-    assert trace.worst_tokens(1, window) <= 30_000
-
-
-def test_no_window_of_a_quota_holds_more() -> None:
-    quota_holds()
-
-
 # One call after another
 
 
@@ -296,6 +280,23 @@ def strays_are_paid(ledger: Step = step) -> None:
     assert book("a", need=1, strays=10, silent=30.0)["count"] == 0
     book.wait(2)
     assert book("a", need=1)["count"] == 1
+    # Nobody owes what has left the window.
+    book("a", need=1, strays=999)
+    book.wait(2)
+    assert book("a", need=1)["until"] - book.state["at"] < 61
+
+
+def what_strays_did_before_it_was_born_is_its_past(ledger: Step = step) -> None:
+    limits = Limits("600/min")
+    state: Any = None
+    said: dict[str, Any] = {"epoch": "before", "silent": 27.5, "need": 1}
+    for n, strays in enumerate((16, 1), 1):
+        for name in "abcdefgh":
+            state, _ = ledger(state, a_call(limits, name, n, strays=strays, **said), 7.0 + n / 10)
+    for n, seconds, count in ((3, 1.3, 0), (4, 2.0, 1)):
+        call = a_call(limits, "a", n, epoch=state["epoch"], version=1, need=1)
+        state, reply = ledger(state, call, 7.1 + seconds)
+        assert reply["count"] == count
 
 
 def one_that_was_cut_off_freezes_nobody(ledger: Step = step) -> None:
@@ -403,6 +404,7 @@ CHECKS: list[Check] = [
     it_starts_cold, another_epoch_freezes, what_was_used_is_declared, an_over_is_charged,
     a_start_is_as_early_as_its_pace, the_urgent_goes_first, the_urgent_gets_slots_first,
     idle_ones_bank_nothing, the_head_is_not_starved, a_gate_is_kept, strays_are_paid,
+    what_strays_did_before_it_was_born_is_its_past,
     a_lost_call_freezes, an_unsure_clock_is_allowed_for, control_has_one_chief,
     one_that_was_cut_off_freezes_nobody, who_could_not_be_heard_is_not_forgotten,
     what_has_run_out_is_not_held, another_name_takes_over, turns_are_taken_as_of_now,
@@ -460,6 +462,9 @@ MUTANTS = table(
     ("no gate", a_gate_is_kept, 'if state["gate"] > now:', "if False:"),
     ("never opened", a_gate_is_kept, 'state["gate"] = 0.0', "pass"),
     ("strays are free", strays_are_paid, 'if call["strays"] > 0:', "if False:"),
+    ("no past", what_strays_did_before_it_was_born_is_its_past,
+     '-_NEVER if state["version"] == 0 else now', "now"),
+    ("strays are owed for ever", strays_are_paid, "min(tat, most))", "tat)"),
     ("none freezes", one_that_was_cut_off_freezes_nobody, 'if now < state["grace"]:', "if False:"),
     ("one freezes all", one_that_was_cut_off_freezes_nobody, 'if now < state["grace"]:',
      "if not state.update(grace=now + 1.5):"),

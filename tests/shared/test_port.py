@@ -68,7 +68,8 @@ def test_a_store_that_forgets(run: Run, fault: str) -> None:
     run(main)
 
 
-def test_a_store_that_is_away(both: Run) -> None:
+@pytest.mark.parametrize("emptied", [False, True], ids=["kept", "emptied"])
+def test_a_store_that_is_away(run: Run, emptied: bool) -> None:
     async def main() -> None:
         hub = Hub(5)
         crowd = Crowd(8, hub, requests="100/s", tokens="90000/s", concurrency=40)
@@ -79,19 +80,21 @@ def test_a_store_that_is_away(both: Run) -> None:
             await anyio.sleep(3)
             hub.away = True
             await anyio.sleep(5)
+            if emptied:
+                hub.kept.clear()
             hub.away = False
             back = anyio.current_time()
 
         async with anyio.create_task_group() as group:
             group.start_soon(trouble)
-            await crowd.backlogged(14, tokens=(50, 400))
+            await crowd.backlogged(12.5, tokens=(50, 400))
         check(crowd)
         assert rate_of(crowd, back - 4, back) > 30  # half of an equal part each
         assert rate_of(crowd, back + 2, back + 4) > 90
         told = [event.what for event in crowd.workers[0].events if hasattr(event, "what")]
-        assert told == ["lost", "back"]
+        assert told == ["lost", *["emptied"] * emptied, "back"]
 
-    both(main)
+    run(main)
 
 
 @pytest.mark.parametrize(("away", "least", "most"), [("closed", 0, 0), ("open", 18, 21)])
@@ -118,7 +121,7 @@ def test_what_happens_while_it_is_away_is_a_choice(
     run(main)
 
 
-def test_lost_calls_cost_their_repeats(both: Run) -> None:
+def test_lost_calls_cost_their_repeats(run: Run) -> None:
     async def main() -> None:
         crowd = Crowd(8, Hub(1, lost=0.02), requests="100/s", concurrency=100)
         began = anyio.current_time()
@@ -126,7 +129,7 @@ def test_lost_calls_cost_their_repeats(both: Run) -> None:
         check(crowd)
         assert rate_of(crowd, began + 1, began + 9) > 92  # 95 with none lost
 
-    both(main)
+    run(main)
 
 
 def test_one_that_is_cut_off_uses_no_slot_that_others_have_got(both: Run) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import sqlite3
 import stat
+import sys
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -194,6 +195,13 @@ async def test_a_folder_instead(path: Path, store: SqliteStore) -> None:
     path.mkdir()
     with pytest.raises(InvalidSettings, match="is no file"):
         await ask(store, "limits", a_call())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+async def test_a_folder_in_which_no_file_is_made() -> None:
+    one, _ = open_store("sqlite:////proc/acme.db")
+    with pytest.raises(InvalidSettings, match=r"no file can be made in /proc\. Fix: name a file"):
+        await ask(one, "limits", a_call())
 
 
 async def test_a_folder_that_is_missing(path: Path) -> None:

@@ -681,13 +681,15 @@ class Shell(LoopClock):
         self.sinks.moved()
 
 
-def of_another_process() -> WrongLoop:
-    """What a scheduler raises in a process that was forked from its own."""
+def of_another_process(*, shares: bool = False) -> WrongLoop:
+    """What a scheduler raises in a process that was forked from its own, where it cannot go on. One
+    that `shares` its limits lacks nothing but its thread.
+    """
+    why = "its thread is there" if shares else "both would send up to the whole limits"
+    how = "the same shared=" if shares else "its share of the limits or with shared="
     return WrongLoop(
-        "this Scheduler was made in the process that this one was forked from: both would send up "
-        "to the whole limits",
-        fix="make one in each process, after the fork, with its share of the limits or with "
-        "shared=.",
+        f"this Scheduler was made in the process that this one was forked from: {why}",
+        fix=f"make one in each process, after the fork, with {how}.",
     )
 
 

@@ -42,11 +42,13 @@ class Fallback:
     def begin_anew(self) -> None:
         """Be of a worker that the ledger has never heard of."""
         self.strays = 0  # starts that the ledger knows nothing of
-        self._strayed_at = -INFINITY  # the first of them
+        self._strayed_at = -INFINITY  # from when on it made them
         self._next = -INFINITY
 
     def begin(self, now: float) -> None:
         """No reply comes from `now` on."""
+        if not self.strays:
+            self._strayed_at = now
         # Anywhere in its turn, or all workers would start one at once.
         share = _share_of(self._conversation.id)
         self._next = max(self._next, now + self._turn() * share)
@@ -77,8 +79,6 @@ class Fallback:
     def take(self, job: Asker, now: float) -> None:
         """`job` starts."""
         self._next = now + self._turn()
-        if not self.strays:
-            self._strayed_at = now
         self.strays += 1
         if self._granted.budgets:
             charges: list[Any] = job.charges or []
@@ -90,7 +90,9 @@ class Fallback:
             job.charges = charges
 
     def silent(self, now: float) -> float:
-        """Seconds since the first start that the ledger knows nothing of."""
+        """Seconds since it has made starts that the ledger knows nothing of. Those that are told
+        later than others count from the beginning of their silence too.
+        """
         return now - self._strayed_at if self.strays else 0.0
 
     def again(self, call: dict[str, Any]) -> None:

@@ -178,7 +178,7 @@ end
 function L.born(call, raw)
     local state = {
         epoch = call.fresh, at = 0, offset = -raw, version = 0, stated = '',
-        rates = {}, tats = {}, budgets = {}, slots = 0, gate = 0, frozen = 0,
+        rates = {}, tats = {}, budgets = {}, slots = 0, gate = 0, frozen = 0, strayed = 0,
         gen = 0, chief = '', numbers = {}, blob = '', clock = 0, slot_clock = 0,
         reserved = '', keeper = '', grace = 0, booked = {}, workers = {},
     }
@@ -189,11 +189,6 @@ end
 
 function L.chill(state, now, seconds)
     state.frozen = max(state.frozen, now + seconds)
-    local slack = L.slack(state)
-    for index = 1, #state.tats do
-        local burst = state.rates[index].burst * L.interval_of(state, index, slack)
-        state.tats[index] = max(state.tats[index], state.frozen + burst)
-    end
 end
 
 function L.expire(state, now)
@@ -225,7 +220,7 @@ end
 function L.restate(state, call, now)
     local tats = {}
     for index = 1, #call.rates do
-        local found = now
+        local found = state.version == 0 and -NEVER or now
         for older = 1, #state.rates do
             if state.rates[older].name == call.rates[index].name then
                 found = state.tats[older]
@@ -328,10 +323,13 @@ function L.settle(state, call, now)
             state.frozen = max(state.frozen, state.grace - BEAT)
         end
         local slack = L.slack(state)
-        state.frozen = max(state.frozen, now) + L.interval(state, slack)
+        state.strayed = max(state.strayed, now) + L.interval(state, slack)
+        state.frozen = max(state.frozen, state.strayed)
         for index = 1, #state.tats do
             local own = L.interval_of(state, index, slack)
-            state.tats[index] = max(state.tats[index], since) + call.strays * own
+            local tat = max(state.tats[index], since) + call.strays * own
+            local most = now + own * state.rates[index].units
+            state.tats[index] = max(state.tats[index], min(tat, most))
         end
     end
     if not L.current(state, call) then
@@ -610,7 +608,8 @@ function L.grant(state, name, worker, call, reply, now, whole)
         worker[LACKED] = now
         return
     end
-    local runs = L.runs(state, max(opens, now - LATE), spacing, starts, segment)
+    local base = max(opens, max(now - LATE, state.frozen))
+    local runs = L.runs(state, base, spacing, starts, segment)
     if paired then
         runs = L.pair(whole, worker, call, reply, {runs[1][1], spacing, starts}, now)
         if #runs == 0 then
@@ -1010,10 +1009,11 @@ function L.roll_all(state, call, reply, now)
     reply.quotas = {}
     for index = 1, #state.budgets do
         local budget = state.budgets[index]
-        if budget.renews == 0 and L.current(state, call) then
+        if L.current(state, call) then
             for _, renewal in ipairs(call.renews) do
-                if renewal[1] == index - 1 then
-                    budget.renews = renewal[2]
+                local until_ = renewal[2] - budget.width * GRID / 2
+                if renewal[1] == index - 1 and (budget.renews == 0 or until_ < budget.renews) then
+                    budget.renews = max(budget.renews, renewal[2])
                 end
             end
         end

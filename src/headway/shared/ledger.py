@@ -168,8 +168,9 @@ def _born(call: Call, raw: float) -> State:
     """A ledger of which nothing is known: cold for as long as starts may be granted ahead."""
     state: State = {
         "epoch": call["fresh"], "at": 0.0, "offset": -raw, "version": 0, "stated": "",
-        "rates": [], "tats": [], "budgets": [], "slots": 0, "gate": 0.0, "frozen": 0.0,
-        "gen": 0, "chief": "", "numbers": [], "blob": "", "clock": 0.0, "slot_clock": 0.0,
+        "rates": [], "tats": [], "budgets": [], "slots": 0, "gate": 0.0,
+        "frozen": 0.0, "strayed": 0.0, "gen": 0, "chief": "", "numbers": [], "blob": "",
+        "clock": 0.0, "slot_clock": 0.0,
         "reserved": "", "keeper": "", "grace": 0.0, "booked": [], "workers": {},
     }  # fmt: skip
     _restate(state, call, 0.0)
@@ -178,14 +179,8 @@ def _born(call: Call, raw: float) -> State:
 
 
 def _chill(state: State, now: float, seconds: float) -> None:
-    """Grant nothing for so long, and no burst then: somebody may be using what this ledger does not
-    know of.
-    """
+    """Grant nothing for so long: somebody may be using what this ledger does not know of."""
     state["frozen"] = max(state["frozen"], now + seconds)
-    slack = _slack(state)
-    for index in range(len(state["tats"])):
-        burst = state["rates"][index]["burst"] * _interval_of(state, index, slack)
-        state["tats"][index] = max(state["tats"][index], state["frozen"] + burst)
 
 
 def _expire(state: State, now: float) -> None:
@@ -216,7 +211,7 @@ def _restate(state: State, call: Call, now: float) -> None:
     """Put the caller's limits in force; what was charged to limits alike still counts."""
     tats = []
     for index in range(len(call["rates"])):
-        found = now
+        found = -_NEVER if state["version"] == 0 else now  # what strays come before is its past
         for older in range(len(state["rates"])):
             if state["rates"][older]["name"] == call["rates"][index]["name"]:
                 found = state["tats"][older]
@@ -311,15 +306,19 @@ def _settle(state: State, call: Call, now: float) -> None:
     if call["strays"] > 0:
         # It went on without the ledger. It kept a part of the pace, and what nobody else used of it
         # meanwhile pays. Its newest start may have come just now: nothing is granted for as long as
-        # that takes. Where the ledger heard nobody, others went on too, and say so soon.
+        # that takes. Where the ledger heard nobody, others went on too, and say so soon. What has
+        # left the window is owed to nobody.
         since = min(since, now - call["silent"])
         if now < state["grace"]:
             state["frozen"] = max(state["frozen"], state["grace"] - BEAT)
         slack = _slack(state)
-        state["frozen"] = max(state["frozen"], now) + _interval(state, slack)
+        state["strayed"] = max(state["strayed"], now) + _interval(state, slack)
+        state["frozen"] = max(state["frozen"], state["strayed"])
         for index in range(len(state["tats"])):
             own = _interval_of(state, index, slack)
-            state["tats"][index] = max(state["tats"][index], since) + call["strays"] * own
+            tat = max(state["tats"][index], since) + call["strays"] * own
+            most = now + own * state["rates"][index]["units"]
+            state["tats"][index] = max(state["tats"][index], min(tat, most))
     if not _current(state, call):
         return
     for refund in call["refunds"]:
@@ -565,7 +564,8 @@ def _grant(
     if starts == 0:
         worker["lacked"] = now
         return
-    runs = _runs(state, max(opens, now - _LATE), spacing, starts, segment)
+    base = max(opens, max(now - _LATE, state["frozen"]))
+    runs = _runs(state, base, spacing, starts, segment)
     if whole is not None and paired:
         runs = _pair(whole, worker, call, reply, [runs[0][0], spacing, starts], now)
         if len(runs) == 0:
@@ -953,10 +953,13 @@ def _roll_all(state: State, call: Call, reply: Reply, now: float) -> None:
     reply["quotas"] = []
     for index in range(len(state["budgets"])):
         budget = state["budgets"][index]
-        if budget["renews"] == 0 and _current(state, call):
+        if _current(state, call):
             for renewal in call["renews"]:
-                if renewal[0] == index:
-                    budget["renews"] = renewal[1]
+                # The last of the moments that workers name by clocks of their own: none of them may
+                # be ahead of the server's. Who has passed it names the next one.
+                until = renewal[1] - budget["width"] * GRID / 2
+                if renewal[0] == index and (budget["renews"] == 0 or until < budget["renews"]):
+                    budget["renews"] = max(budget["renews"], renewal[1])
         _roll(budget, now)
         if budget["kind"] == "quota":
             used = []

@@ -380,6 +380,12 @@ def _made(path: Path, mode: int) -> int:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
         return path.stat().st_mode & 0o666
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise
+        raise InvalidSettings(
+            f"shared limits: no file can be made in {path.parent}", fix=_WRITABLE
+        ) from None
     path.chmod(mode)  # whatever the umask takes away
     return mode
 

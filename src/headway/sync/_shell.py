@@ -247,7 +247,7 @@ class CommonShell(Shell):
     def check_process(self) -> None:
         """Raise `WrongLoop` in a process that was forked from that of this scheduler."""
         if self.of_parent:
-            raise of_another_process()
+            raise of_another_process(shares=self.leave is not None)
 
     def forked(self) -> None:
         """This is a process that was forked: the threads are the parent's, and what they hold."""
