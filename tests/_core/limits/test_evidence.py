@@ -104,6 +104,25 @@ def test_signs_have_to_come_one_after_the_other() -> None:
         assert not evidence.is_concurrency((20, 10.0), 10.0, 0.0, known=False)
 
 
+@pytest.mark.parametrize(
+    ("in_flight", "sent_at", "about_concurrency"),
+    [(21, 2.1, True), (21, 3.5, False), (27, 2.0, False)],
+    ids=["the next one", "ten later", "seven more at once"],
+)
+def test_where_more_in_flight_have_passed_two_signs_are_chance(
+    in_flight: int, sent_at: float, about_concurrency: bool
+) -> None:
+    evidence = Evidence()
+    evidence.accepted((20, 10.0), 0.0)
+    assert not evidence.is_concurrency((20, 5.0), 10.0, 1.9, known=False)
+    evidence.shift(100.0)
+    evidence.sent(20, 101.95)  # not more
+    evidence.sent(21, 102.0)
+    seen = in_flight, 5.0
+    assert evidence.is_concurrency(seen, 10.0, 100.0 + sent_at, known=False) is about_concurrency
+    assert evidence.is_concurrency(seen, 10.0, 100.0 + sent_at, known=False)  # at that number
+
+
 def test_a_handful_in_flight_is_no_crowd() -> None:
     evidence = Evidence()
     evidence.accepted((4, 10.0), 0.0)

@@ -18,6 +18,7 @@ _AS_MANY = 0.95
 _CROWD = 8.0  # in flight: with fewer, a rate that is lower by a cut shows in nothing
 _LOWER = 0.85
 _SIGNS = 2  # refusals that say so, one after the other
+_NEXT_TO = 6  # attempts above a limit of which none is refused: it is none
 
 
 class Tally:
@@ -95,16 +96,19 @@ class Evidence:
     A server that limits concurrency refuses at one number of attempts in flight, whatever the
     rate; one that limits the rate refuses at one rate, whatever is in flight. So a refusal at as
     many in flight as were ever accepted, but at a lower rate than the plateau that was held lately,
-    was about the concurrency: where a second one says the same. All others are taken for the rate.
+    was about the concurrency: where a second one says the same, and none with more in flight has
+    passed in between. All others are taken for the rate.
     """
 
-    __slots__ = ("_accepted", "_against", "_at", "_most_in_flight", "_signs", "_starts")
+    __slots__ = ("_above_at", "_accepted", "_against", "_at", "_most_in_flight", "_sign", "_starts")
 
     def __init__(self) -> None:
         self._starts: deque[float] = deque(maxlen=_STARTS)
         self._accepted: deque[int] = deque(maxlen=_STARTS)  # with how many in flight
         self._most_in_flight = 0.0
-        self._signs = self._against = 0
+        self._against = 0
+        self._sign = 0  # in flight at the last refusal, where that was a sign; else 0
+        self._above_at = INFINITY  # when more than so many first were
         self._at = 0.0
 
     def sent(self, in_flight: int, now: float) -> tuple[int, float]:
@@ -113,6 +117,8 @@ class Evidence:
         """
         starts = self._starts
         starts.append(now)
+        if 0 < self._sign < in_flight and self._above_at == INFINITY:
+            self._above_at = now
         if len(starts) < _STARTS:
             return in_flight, INFINITY  # too few to tell
         return in_flight, (_STARTS - 1) / max(1e-9, now - starts[0])
@@ -137,22 +143,29 @@ class Evidence:
         return self._against >= _SIGNS
 
     def is_concurrency(
-        self, seen: tuple[int, float], plateau: float, now: float, *, known: bool
+        self, seen: tuple[int, float], plateau: float, sent_at: float, *, known: bool
     ) -> bool:
         """Whether the refusal of that attempt was about how many were in flight, where `plateau`
         attempts a second were held lately. `known`: the limit of those in flight was met before.
         """
-        self._decay(now)
+        self._decay(sent_at)
         crowded = seen[0] >= max(_CROWD, _AS_MANY * self._most_in_flight)
         crowded = crowded and not self.is_usual(seen)
-        self._signs = self._signs + 1 if crowded and seen[1] < _LOWER * plateau else 0
-        return self._signs >= (1 if known else _SIGNS)
+        if not (crowded and seen[1] < _LOWER * plateau):
+            self._sign = 0
+            return False
+        # Where more were in flight since, and passed, the last one was at no limit of them.
+        passed = seen[0] > self._sign + _NEXT_TO or sent_at - self._above_at > _NEXT_TO / seen[1]
+        again = bool(self._sign) and not passed
+        self._sign, self._above_at = seen[0], INFINITY
+        return again or known
 
     def shift(self, seconds: float) -> None:
         """Move to another clock, which shows `seconds` more."""
         self._at += seconds
+        self._above_at += seconds
         self._starts = deque((start + seconds for start in self._starts), maxlen=_STARTS)
 
     def _decay(self, now: float) -> None:
         self._most_in_flight *= math.exp(min(0.0, self._at - now) / _FORGET)
-        self._at = now
+        self._at = max(self._at, now)

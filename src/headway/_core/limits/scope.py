@@ -66,6 +66,7 @@ class Load(Protocol):
     priority: float
     slots: int
     charges: list[tuple[TokenBudget, Charge]] | None
+    started_at: float
     seen: tuple[int, float] | None  # what `Evidence` remembers of the attempt
 
 
@@ -504,7 +505,7 @@ class Scope:
             self.capacity = self.concurrency.limit
             return False
         plateau = rate.best / self.paces[0].base
-        crowded = self.evidence.is_concurrency(job.seen, plateau, now, known=known)
+        crowded = self.evidence.is_concurrency(job.seen, plateau, job.started_at, known=known)
         # Where it is the concurrency that is being probed, and not the rate, it was about that.
         probed = job.seen[0] > slots.plateau and rate.factor <= rate.plateau
         probed = probed and not self.evidence.is_usual(job.seen)
