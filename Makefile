@@ -33,11 +33,12 @@ demo: $(VENV)/.demo ## The main job: prompts through a rate-limited server, kill
 	$(BIN)/python benchmarks/demo.py
 
 # A part of the tests is one process, so that a file is imported once. The longest come first.
-PARTS := bulk top wire core shared rest cli
+PARTS := bulk wire top core shared rest cli
 bulk := tests/bulk
-top := $(wildcard tests/test_*.py)
-# These look into SDKs, whose import takes 8 s.
-wire := tests/_http tests/estimate tests/hints tests/hooks tests/peers tests/testing
+# These look into SDKs, whose import takes 8 s, and frameworks, which import SDKs.
+wire := tests/_http tests/estimate tests/hints tests/hooks tests/peers tests/testing \
+    $(patsubst %,tests/test_%.py,arguments framework_recipes real_server together)
+top := $(filter-out $(wire),$(wildcard tests/test_*.py))
 core := tests/_core tests/_runtime tests/kinds tests/rates tests/sync
 shared := tests/shared
 cli := tests/cli
