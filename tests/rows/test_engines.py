@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,26 +28,38 @@ def ask(echo: Echo, tmp_path: Path) -> Iterator[Ask]:
     made.close()
 
 
-def test_ray(ask: Ask, echo: Echo, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two actors, each in a process of its own, that are given several batches at a time."""
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Ray, on a cluster of this machine with as few processes beside its workers as it has."""
     ray = of_engines("ray")
     of_engines("ray.data")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     # No process that waits for work which never comes: each imports Ray and pandas.
     monkeypatch.setenv("RAY_prestart_worker_first_driver", "0")
     monkeypatch.setenv("RAY_enable_worker_prestart", "0")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    head = {
+        "num_cpus": 2, "include_dashboard": False, "include_log_monitor": False,
+        "no_monitor": True,
+    }  # fmt: skip
+    cluster = import_module("ray.cluster_utils").Cluster(True, head_node_args=head)
     try:
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        echo.takes = 0.01
-        texts = [REFUSED, *(str(number) for number in range(39))]
-        asked = ray.data.from_items([{"text": text} for text in texts]).map_batches(
-            Batches, fn_constructor_args=(ask,), batch_size=5, batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=2, max_concurrent_calls_per_actor=4),
-        )  # fmt: skip
-        found = {row["text"]: row for row in asked.take_all()}
+        ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+        yield ray
     finally:
         ray.shutdown()
+        cluster.shutdown()
+
+
+def test_ray(ask: Ask, echo: Echo, ray: Any) -> None:
+    """Two actors, each in a process of its own, that are given several batches at a time."""
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    echo.takes = 0.01
+    texts = [REFUSED, *(str(number) for number in range(39))]
+    asked = ray.data.from_items([{"text": text} for text in texts]).map_batches(
+        Batches, fn_constructor_args=(ask,), batch_size=5, batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=2, max_concurrent_calls_per_actor=4),
+    )  # fmt: skip
+    found = {row["text"]: row for row in asked.take_all()}
     assert {text: row["answer"] for text, row in found.items()} == {
         text: None if text == REFUSED else f"SAY: {text}" for text in texts
     }
