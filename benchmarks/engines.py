@@ -74,7 +74,7 @@ def with_ray(work: Callable[[Any, Any], Any], count: int) -> list[Any]:
     import ray
     import ray.data
 
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
         data = ray.data.from_items([{"text": text} for text in rows_of(count)])

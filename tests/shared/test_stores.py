@@ -258,12 +258,11 @@ async def test_a_call_that_is_given_up_leaves_the_store_usable(opened: tuple[Sto
 
 
 def test_a_call_unpacks_its_own_workers_reply_alone() -> None:
-    state, replies = None, {}
-    for worker in "ab":
-        call = a_call(worker)
-        state, replies[worker] = step(state, call, 1.0)
-        kept = packed(state)
-        state = unpacked(kept, worker)
-        assert state["workers"][worker]["reply"] == replies[worker]
-    assert isinstance(state["workers"]["a"]["reply"], bytes)
-    assert {name: each["reply"] for name, each in unpacked(kept)["workers"].items()} == replies
+    state, first = step(None, a_call("a"), 1.0)
+    state, second = step(unpacked(packed(state), "b"), a_call("b"), 1.0)
+    kept = packed(state)
+    workers = unpacked(kept, "b")["workers"]
+    assert workers["b"]["reply"] == second
+    assert isinstance(workers["a"]["reply"], bytes)
+    workers = unpacked(kept)["workers"]
+    assert {name: each["reply"] for name, each in workers.items()} == {"a": first, "b": second}
