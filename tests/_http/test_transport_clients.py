@@ -235,7 +235,7 @@ async def collected() -> None:
         await anyio.wait_all_tasks_blocked()
 
 
-STALL = StreamFault("stall", after_chunks=3, stall_seconds=0.4)
+STALL = StreamFault("stall", after_chunks=3, stall_seconds=3.0)
 PAUSE = StreamFault("stall", after_chunks=3, stall_seconds=0.1)
 # What the server does to the stream, and what the attempt counts for: succeeded, failed, cancelled.
 ENDS: dict[Any, tuple[StreamFault | None, tuple[int, int, int]]] = {
