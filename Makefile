@@ -37,7 +37,7 @@ PARTS := bulk wire top core shared rest cli
 bulk := tests/bulk
 # These look into SDKs, whose import takes 8 s, and frameworks, which import SDKs.
 wire := tests/_http tests/estimate tests/hints tests/hooks tests/peers tests/testing \
-    $(patsubst %,tests/test_%.py,arguments framework_recipes real_server together)
+    $(patsubst %,tests/test_%.py,arguments exports framework_recipes real_server together)
 top := $(filter-out $(wire),$(wildcard tests/test_*.py))
 core := tests/_core tests/_runtime tests/kinds tests/rates tests/sync
 shared := tests/shared
