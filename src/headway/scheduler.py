@@ -128,7 +128,7 @@ class Scheduler(View):
             from headway.shared.sharing import Sharing
 
             check_shared(eager=eager)
-            Sharing(shell, shared, self._limits, self._adopt)
+            Sharing(shell, shared, self._limits, self._adopt, keyed=keys is not None)
         if shell.around is not None:
             shell.around.attach(self)
 

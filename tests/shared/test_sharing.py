@@ -168,6 +168,29 @@ def test_one_that_states_none_joins(both: Run) -> None:
     both(main)
 
 
+def test_keys_share_limits_of_their_own_alone(both: Run) -> None:
+    async def main() -> None:
+        hub, sent = Hub(), list[float]()
+
+        async def call() -> None:
+            sent.append(anyio.current_time())
+
+        workers = [Worker(hub, name, keys={"a": Limits("10/s")}) for name in "12"]
+        began = anyio.current_time()
+        async with anyio.create_task_group() as group:
+            for worker in workers:
+                await worker.scheduler.submit(anyio.sleep, 0)  # of no key: nothing limits it
+                for _ in range(15):
+                    group.start_soon(worker.scheduler.with_options(key="a").submit, call)
+        assert 2.9 < sent[-1] - began < 4.5
+        assert min(b - a for a, b in zip(sent, sent[10:], strict=False)) > 1
+        workers[0].scheduler.set_limits("5/s")
+        workers[0].scheduler.set_limits(None)
+        await workers[0].scheduler.submit(anyio.sleep, 0)
+
+    both(main)
+
+
 def test_a_store_that_was_never_reached(run: Run) -> None:
     async def main() -> None:
         hub = Hub()

@@ -70,6 +70,7 @@ class SharedPort(Port):
         self.binds = ""
         self.until = -INFINITY
         self.chief = False
+        self.unlimited = False  # whether none may be stated: keys have theirs
         self.several = False  # whether jobs need starts of another ledger's too
         self.whole: SharedPort | None = None  # that other port, where this is a key's
         self.pairs = 0  # jobs of keys that wait for a start of this one's and one of their key's
@@ -202,6 +203,7 @@ class SharedPort(Port):
         text, old = stated(limits), self._granted.terms
         changed = text != self._stated
         self._stated = text
+        self.unlimited = self.unlimited or not text
         self._read_terms(configured)
         mended = self.conversation.mended()  # what was stated before was at fault, maybe
         if changed or mended or self._granted.terms != old:
@@ -458,7 +460,7 @@ class SharedPort(Port):
         text = reply["stated"]
         for budget in self._granted.budgets:
             budget.grants.clear()
-        if not text and not self._stated:
+        if not text and not self._stated and not self.unlimited:
             raise self._unstated()
         if text != self._stated:
             limits = limits_of(text)

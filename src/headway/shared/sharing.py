@@ -29,8 +29,9 @@ _LONGEST = 100
 class Sharing:
     """Connects the limits of `shell` with those who share them.
 
-    `adopt` puts in force the limits of the whole that another worker has stated. Raises
-    `InvalidSettings` for a place that is none.
+    `adopt` puts in force the limits of the whole that another worker has stated; where it is
+    `keyed`, keys have limits, and the whole need have none. Raises `InvalidSettings` for a place
+    that is none.
     """
 
     def __init__(
@@ -40,6 +41,8 @@ class Sharing:
         limits: Limits,
         adopt: Callable[[Limits], None],
         store: Store | None = None,
+        *,
+        keyed: bool = False,
     ) -> None:
         options = Shared(shared) if isinstance(shared, str) else shared
         if not isinstance(options, Shared):
@@ -51,6 +54,7 @@ class Sharing:
         self._options = options
         self._store, self._name = open_store(options.where) if store is None else (store, "limits")
         port = self._port(self._name, shell.state.whole, limits, None, adopt)
+        port.unlimited = keyed
         self._owner = SharedOwner(port, self._store, shell.time, self._tell)
         shell.connect([self._owner])
         shell.state.connect_key = self._connect
