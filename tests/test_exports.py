@@ -55,6 +55,7 @@ PUBLIC = [
     "Shared",
     "SharedStatistics",
     "Statistics",
+    "StoreUnavailable",
     "TokenRate",
     "Unavailable",
     "View",

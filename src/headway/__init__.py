@@ -31,6 +31,7 @@ if _TYPE_CHECKING:
         QueueFull,
         Refused,
         SchedulerClosed,
+        StoreUnavailable,
         Unavailable,
         WrongLoop,
     )
@@ -77,6 +78,7 @@ __all__ = [
     "Shared",
     "SharedStatistics",
     "Statistics",
+    "StoreUnavailable",
     "TokenRate",
     "Unavailable",
     "View",

@@ -13,6 +13,7 @@
     ├── AlreadyUsed         (RuntimeError)  a lease or a run that was entered before
     ├── DeadlineExceeded    (TimeoutError)  the job's timeout is over, or certain to be missed
     ├── Unavailable                         the provider is down, or asks to wait beyond patience
+    │   └── StoreUnavailable                of shared limits: their store was never reached
     ├── Latched                             a wrong key or an empty account: every call would fail
     ├── Refused                             a *result* that the user's predicate calls a refusal
     └── MissingExtra        (ImportError)   an optional package that is not installed
@@ -45,6 +46,7 @@ __all__ = [
     "QueueFull",
     "Refused",
     "SchedulerClosed",
+    "StoreUnavailable",
     "Unavailable",
     "WrongLoop",
 ]
@@ -104,6 +106,10 @@ class DeadlineExceeded(HeadwayError, TimeoutError):
 
 class Unavailable(HeadwayError):
     """The provider has been failing for ``patience``, or asks to wait for longer than that."""
+
+
+class StoreUnavailable(Unavailable):
+    """The store of shared limits was not reached, not once in ten seconds: nothing was started."""
 
 
 class Latched(HeadwayError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from headway import StoreUnavailable
 from headway.bulk.output.answers import Reading
 from headway.bulk.output.rows import Answer
 from headway.bulk.send import UNTOLD, InvalidAnswer, billed_of, describe, fault_of, stop_of
@@ -94,6 +95,13 @@ def test_a_wrong_key_ends_the_run_and_a_wrong_line_does_not() -> None:
     assert "HEADWAY_API_KEY" in stop.reason
     for error in (status(400), status(500), httpx.ReadTimeout("x"), ValueError("x")):
         assert stop_of(error, ENDPOINT, 1e9) is None
+
+
+def test_a_store_that_was_never_reached_ends_the_run_with_its_own_fix() -> None:
+    error = StoreUnavailable("the shared limits at h were not reached", fix="open the port.")
+    stop = stop_of(error, ENDPOINT, 0.0)
+    assert stop is not None
+    assert stop.reason == "the shared limits at h were not reached. Fix: open the port."
 
 
 def test_an_invalid_answer_is_copied_whole() -> None:

@@ -25,7 +25,14 @@ from headway.bulk.options import MAX_ANSWER, TIMEOUT
 from headway.bulk.output.answers import Reading, read_answer
 from headway.bulk.output.rows import Answer
 from headway.bulk.record.status import Stop
-from headway.errors import Cleared, HeadwayError, Latched, NeverFits, Unavailable
+from headway.errors import (
+    Cleared,
+    HeadwayError,
+    Latched,
+    NeverFits,
+    StoreUnavailable,
+    Unavailable,
+)
 from headway.estimate import Tokens
 from headway.hints._reply import read_body
 from headway.kinds import Kind, Moves
@@ -339,6 +346,8 @@ def stop_of(error: BaseException, endpoint: Endpoint, unanswered_for: float) -> 
     """Why `error` ends the whole run, or None when it is one line's own. Nothing was answered for
     so many seconds.
     """
+    if isinstance(error, StoreUnavailable):
+        return Stop(Kind.TRANSIENT, str(error))
     if isinstance(error, Unavailable):
         return Stop(Kind.TRANSIENT, _later(error.what))
     if isinstance(error, Latched):

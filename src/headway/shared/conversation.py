@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from headway.errors import HeadwayError, Unavailable
+from headway.errors import HeadwayError, StoreUnavailable
 from headway.kinds._words import duration
 from headway.shared.stores import StoreAway
 
@@ -199,9 +199,9 @@ class Conversation:
             self.away_since += seconds
 
 
-def never_reached(seconds: float, where: str, away: StoreAway) -> Unavailable:
+def never_reached(seconds: float, where: str, away: StoreAway) -> StoreUnavailable:
     """The error of jobs, where the ledger was not reached even once."""
-    return Unavailable(
+    return StoreUnavailable(
         f"the shared limits at {where} were not reached in {duration(seconds)}: {away}",
         fix=away.fix,
     )
