@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import anyio
 import pytest
@@ -50,6 +51,24 @@ async def test_it_is_seen_at_work() -> None:
     assert status["statistics"]["succeeded"] == 3
     assert len(status["history"][0]) == 8
     assert watched.path is None
+
+
+def test_a_connection_that_comes_as_the_server_ends_is_let_go_of() -> None:
+    """Its task is cancelled before it begins."""
+
+    async def main(answers: server.Server) -> None:
+        writer = mock.Mock()
+        answers._connected(mock.Mock(), writer)
+        [answer] = answers._answers
+        answer.cancel()
+        await asyncio.wait([answer])
+        assert answer.cancelled()
+        assert writer.transport.abort.mock_calls
+        assert not answers._answers
+
+    with headway.watch(Scheduler("6000/min")) as watched:
+        assert watched._server is not None
+        asyncio.run(main(watched._server))
 
 
 async def test_it_is_steered() -> None:

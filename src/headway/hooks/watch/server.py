@@ -58,6 +58,7 @@ class Server:
         self._history = History()
         self._failed = False  # statistics() has raised
         self._open: set[socket.socket] = set()
+        self._answers: set[asyncio.Task[None]] = set()
         self._asked: Future[Any] | None = None  # of the scheduler's loop: to turn
         self._asked_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -97,7 +98,7 @@ class Server:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         server = await asyncio.start_server(
-            self._answer, sock=self.listener.listening, limit=MOST_REQUEST
+            self._connected, sock=self.listener.listening, limit=MOST_REQUEST
         )
         self._sample()
         self._ready.set()
@@ -123,10 +124,18 @@ class Server:
             )
         )  # fmt: skip
 
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer in a task. The connection is let go of whatever becomes of that: one that is
+        cancelled before it begins does nothing itself.
+        """
+        answer = asyncio.get_running_loop().create_task(self._answer(reader, writer))
+        self._answers.add(answer)
+        answer.add_done_callback(self._answers.discard)
+        answer.add_done_callback(lambda _: writer.transport.abort())
+
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = writer.get_extra_info("socket")
         if len(self._open) >= _MOST:
-            writer.transport.abort()
             return
         self._open.add(connection)
         try:
@@ -137,9 +146,8 @@ class Server:
                 await writer.drain()
                 writer.close()
                 await writer.wait_closed()
-        except (OSError, TimeoutError, asyncio.CancelledError):
-            # Who connected is gone, sends or reads nothing, or the server ends.
-            writer.transport.abort()
+        except (OSError, TimeoutError):
+            pass  # who connected is gone, or sends or reads nothing
         finally:
             self._open.discard(connection)
 
