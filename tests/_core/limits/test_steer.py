@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
-from headway import Limits
+from headway import Limits, Rate
 from headway._core.counters import Counts
+from headway._core.limits.budget import TokenBudget
 from headway._core.limits.scope import Scope
+from headway._core.limits.steer import meet, steer
 from headway._core.queue.job import Flow, Job
+from headway.testing.algorithms import SlidingLog
 
 INFINITY = float("inf")
 
@@ -23,6 +28,37 @@ def test_what_a_window_of_tokens_held_is_their_limit() -> None:
     assert opens == pytest.approx(32.0, abs=2.0)  # when the first have left the window
     assert scope.reopens_in("requests", 1000.0, 0, 30.0) == INFINITY  # none are stated
     assert not scope.goes_back_safely("tokens", 1000.0)
+
+
+def test_a_window_of_tokens_that_was_found_is_kept() -> None:
+    """Told double of a sliding log: one refusal shows the limit, and no other comes."""
+    budget, server = TokenBudget(Rate(2_000, per=2)), SlidingLog(1_000, 2)
+    random, now, refused = Random(1), 0.0, 0
+    for _ in range(400):
+        now = max(now, budget.ready_at(10, now))
+        if random.random() < 0.02:
+            now += 0.05  # late
+        if budget.control.follows:
+            steer(budget.control, [budget.pace], 10, now, binding=True)
+        charge = budget.take(10, now)
+        if server.admit(now, 10):
+            budget.settle(charge, 10, now)
+        else:
+            refused += 1
+            budget.release(charge, now)
+            meet(budget.control, [budget.pace], budget.tally, now, now, probe=False)
+            now += 1.0  # a hint in whole seconds
+    assert (refused, budget.control.known) == (1, True)
+    assert 4_000 / now > 0.97 * 500
+
+
+def test_a_window_that_was_found_is_never_above_what_is_stated() -> None:
+    budget = TokenBudget(Rate(1_000, per=2))
+    budget.control.known = True  # and the rate is at its ceiling again
+    for now in range(0, 1_000, 10):
+        budget.settle(budget.take(10, now / 1_000), 10, now / 1_000)
+    assert budget.total == 1_000
+    assert budget.ready_at(4, 1.0) > 2.0
 
 
 @pytest.mark.parametrize(

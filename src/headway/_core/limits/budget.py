@@ -30,7 +30,8 @@ _SLOTS = 1000
 _AHEAD = 0.04
 
 # What the pace catches up with, as a share of the window: of what came late, and of what the
-# window itself held up. Of the latter it is more, for the window goes on guarding the limit.
+# window itself held up. Of the latter it is more, for the window goes on guarding the limit; not
+# where that was found, for a server that counts by two windows lets nothing be made up for.
 _SLACK = 0.02
 _CATCHES_UP = 0.2
 
@@ -143,10 +144,11 @@ class TokenBudget:
         elif not (counted := self.weigh(cost)):
             return -INFINITY
         at = self.pace.next - self.ahead
-        if self.total + counted > self._share:
+        if self.control.known or self.total + counted > self._share:
             self._expire(now)
             if (room := self._room_at(min(counted, self.rate.limit), type(cost) is Cost)) > at:
-                self.pace.slack = self._catches_up  # until it has caught up
+                if not self.control.known:
+                    self.pace.slack = self._catches_up  # until it has caught up
                 return room
         return at
 
@@ -328,7 +330,12 @@ class TokenBudget:
 
     def _room_at(self, cost: float, estimated: bool) -> float:
         """When the window has room for `cost` tokens; minus infinity for now."""
-        room = max(0.0, self._share - cost)
+        share, control = self._share, self.control
+        if control.known:
+            # How much of the attempt that was refused had room is not known: half of one, say.
+            half = 0.5 * (1.0 - _MEMORY) * self._used
+            share = min(share, share * control.factor + half)
+        room = max(0.0, share - cost)
         held = self.expected.held
         spare = 0.0  # of each token that is held
         if held and room and not self.exact:

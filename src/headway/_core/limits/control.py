@@ -82,10 +82,10 @@ class RateControl:
 
     __slots__ = (
         "_at", "_before", "_bound", "_calm", "_chance", "_cut_at", "_early", "_fallback",
-        "_fell_at", "_former", "_full_until", "_grown", "_hold", "_known", "_proven",
+        "_fell_at", "_former", "_full_until", "_grown", "_hold", "_proven",
         "_refused_at", "_refused_probe", "_searching", "_short", "_since", "_strikes", "_taken",
         "_time", "_unit", "_unsettled", "_wall_since", "_walled_at", "_walls", "_whole", "apart",
-        "ceiling", "factor", "follows", "found", "plateau", "walled",
+        "ceiling", "factor", "follows", "found", "known", "plateau", "walled",
     )  # fmt: skip
 
     def __init__(self, factor: float = 1.0, ceiling: float = 1.0) -> None:
@@ -98,7 +98,7 @@ class RateControl:
         self.follows = self._searching = factor < ceiling
         self._hold = HOLD
         self.found = False  # whether the last cut was to what a window held
-        self._known = False  # whether one ever was
+        self.known = False  # whether one ever was
         self._early = 0.0  # what was sent of a window whose rate was refused before it was over
         self._full_until = -INFINITY  # the end of the window that was full when it was found
         self._fallback = 0.0  # the plateau before one that is on trial; 0 where none is
@@ -162,7 +162,7 @@ class RateControl:
                 self._unsettled = False
                 if factor > self._proven:
                     self._proven = factor
-                gentle = self._is_near() or self.walled or self._known
+                gentle = self._is_near() or self.walled or self.known
                 step, seconds = _GENTLE_RAMP if gentle else _RAMP
                 factor *= 1.0 + step * math.exp(min(over / seconds, 60.0))
         if factor >= self.ceiling:
@@ -259,7 +259,7 @@ class RateControl:
         elif self.factor <= self.plateau:
             self._calm += 1
             if self._calm >= _CALM:
-                self.walled = self._known = False
+                self.walled = self.known = False
         self._wall_since, self._walled_at = sent_at, self.factor
         self._walls, self._strikes = False, 0
 
@@ -274,7 +274,7 @@ class RateControl:
             held = taken / span if first and span and not self._fallback else 0.0
             found = first / _AS_MANY < held < first * _AS_MANY
             # What was found in a window that began anew under way was that of two.
-            newly = self._known and now < self._full_until + _ANEW * span
+            newly = self.known and now < self._full_until + _ANEW * span
             if not found and newly and _LEAST_FOUND <= filled / self.plateau < _BELOW_MEASURE:
                 found = True
             else:
@@ -288,7 +288,7 @@ class RateControl:
                     self._full_until = now + span
                 return True
         if found:
-            self.found = self._known = True
+            self.found = self.known = True
             self.plateau = filled
             self._hold = min(max(HOLD, span), LONGEST_HOLD)
             self._full_until = now + span
@@ -298,7 +298,7 @@ class RateControl:
         """A refusal opens a cycle: choose the plateau and its hold, by what the last one showed."""
         plateau, factor, unit = self.plateau, self.factor, self._unit
         near = self._is_near()
-        gentle = near or self.walled or self._known
+        gentle = near or self.walled or self.known
         attempts = taken / unit if time > 0 and unit else INFINITY
         short = attempts < _SOON and self._since > -INFINITY
         self._short = self._short + 1 if short else 0
@@ -306,7 +306,7 @@ class RateControl:
             taken, time = taken + self._before[0], time + self._before[1]
         self._before = taken, time
         measure = (taken + _SLACK * unit) / time if time > 0 else INFINITY
-        if self._known:  # a window that is known held so much, whatever its gate took
+        if self.known:  # a window that is known held so much, whatever its gate took
             least = _BELOW_MEASURE * filled
             measure, taken = max(measure, least), max(taken, least * time)
         if self._searching:
@@ -363,9 +363,9 @@ class RateControl:
             self._walls = True
             self._chance = Chance()
             self.walled = self.walled or sent_at - self._wall_since >= _WALL
-            self._known = self._known or _LEAST_FOUND * self._walled_at <= filled < INFINITY
+            self.known = self.known or _LEAST_FOUND * self._walled_at <= filled < INFINITY
             self._lower_to_measure(0.0)
-        if self._known:
+        if self.known:
             self.plateau = max(min(self.plateau, filled), _LEAST_FOUND * self.plateau)
 
     def _end_wall(self, now: float) -> None:
