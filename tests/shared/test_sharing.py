@@ -150,6 +150,31 @@ def test_limits_that_contradict(run: Run) -> None:
     run(main)
 
 
+def test_limits_are_set_by_one_that_has_no_jobs(both: Run) -> None:
+    async def main() -> None:
+        hub = Hub()
+        first, other, last = (Worker(hub, requests=each) for each in ("10/s", "10/s", None))
+        await first.scheduler.submit(anyio.sleep, 0)
+        await anyio.sleep(10)
+        other.scheduler.set_limits("20/s")
+        await other.scheduler.aclose()
+        other.line.cut = True  # it has closed the store
+        await anyio.sleep(2)
+        await first.scheduler.submit(anyio.sleep, 0)
+        assert first.scheduler.limits.requests == (Rate(20, per=1),)
+        await anyio.sleep(10)
+        first.scheduler.set_limits("30/s")
+        await anyio.sleep(1)
+        await last.scheduler.submit(anyio.sleep, 0)
+        assert last.scheduler.limits.requests == (Rate(30, per=1),)
+        Worker(hub, requests="30/s").scheduler.set_limits("40/s")
+        await anyio.sleep(2)
+        await last.scheduler.submit(anyio.sleep, 0)
+        assert last.scheduler.limits.requests == (Rate(40, per=1),)
+
+    both(main)
+
+
 def test_one_that_states_none_joins(both: Run) -> None:
     async def main() -> None:
         hub = Hub()

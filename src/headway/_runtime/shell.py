@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import CoroutineType
 from typing import Any, TypeVar
 
@@ -497,9 +497,18 @@ class Shell(LoopClock):
         self.state.disown()
 
     def repoll(self) -> None:
-        """`poll` for a change that may come from outside the loop, while nothing waits."""
+        """`poll` for a change that may come from outside the loop, while nothing waits. Then those
+        who decide limits elsewhere are told of it all the same.
+        """
         if self.parked:
             self.poll()
+            return
+        if not self._ports.owners or self.closed:
+            return
+        if self._loop is None or not self.hand(self.serve_ports):
+            with suppress(RuntimeError):  # there is no loop: the first job tells them
+                self.now()
+                self.serve_ports()
 
     async def room(self) -> None:
         """Wait until the queue has room for another job of a run."""

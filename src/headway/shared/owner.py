@@ -100,7 +100,7 @@ class SharedOwner:
     async def leave(self) -> None:
         """Give back all that is held, and be forgotten; where the store is away, by and by."""
         now = self._clock()
-        ports = [each for each in (self.port, *self._keys) if each.conversation.is_known]
+        ports = [each for each in (self.port, *self._keys) if each.is_to_leave]
         with anyio.move_on_after(_PATIENCE, shield=True):
             for index in range(0, len(ports), _MOST):
                 some = ports[index : index + _MOST]

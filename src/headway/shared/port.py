@@ -363,6 +363,11 @@ class SharedPort(Port):
             return gate.opens + self.conversation.lower
         return None
 
+    @property
+    def is_to_leave(self) -> bool:
+        """Whether the ledger knows it, or has not been told yet what others are to know."""
+        return self.conversation.is_known or self._news
+
     def farewell(self, now: float) -> dict[str, Any]:
         """The call by which it leaves, with what is still to be settled."""
         self.conversation.call = None
