@@ -39,12 +39,23 @@ def test_a_pool_of_processes(echo: Echo, tmp_path: Path) -> None:
 def test_limits_that_contradict_those_of_others_are_raised(echo: Echo, tmp_path: Path) -> None:
     where = f"sqlite:///{tmp_path}/limits.db"
     one = Ask(prompt="{x}", model="m", base_url=echo.url, limits="600/min", shared=where)
-    other = Ask(prompt="{x}", model="m", base_url=echo.url, limits="700/min", shared=where)
+    other, others = (
+        Ask(prompt="{x}", model="m", provider=name, base_url=echo.url, limits="700/min",
+            shared=where, api_key="k")
+        for name in (None, "together")
+    )  # fmt: skip
+    alone = Ask(
+        prompt="{x}", model="m", provider="together", base_url=echo.url, api_key="k",
+        shared=f"sqlite:///{tmp_path}/others.db",
+    )  # fmt: skip
     try:
         assert one.batch({"x": ["a"]})["answer"] == ["A"]
-        with pytest.raises(InvalidArgument, match="are stated already, and differ"):
-            other.batch({"x": ["b"]})
+        for each in (other, others):
+            with pytest.raises(InvalidArgument, match="are stated already, and differ"):
+                each.batch({"x": ["b"]})
+        with pytest.raises(InvalidArgument, match="nobody has stated limits"):
+            alone.batch({"x": ["b"]})
     finally:
-        one.close()
-        other.close()
+        for each in (one, other, others, alone):
+            each.close()
     assert len(echo.asked) == 1

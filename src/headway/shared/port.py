@@ -96,6 +96,7 @@ class SharedPort(Port):
         self._ask_at = -INFINITY
         self._beat = BEAT
         self._restate = False
+        self._rewords = False  # whether the ledger may count the same limits by other terms
         self._opens = False
         self._gen = 0
         self._published: list[float] = []
@@ -203,12 +204,15 @@ class SharedPort(Port):
         text, old = stated(limits), self._granted.terms
         changed = text != self._stated
         self._stated = text
-        self.unlimited = self.unlimited or not text
+        self.unlimited = self.unlimited or (changed and not text)
         self._read_terms(configured)
         mended = self.conversation.mended()  # what was stated before was at fault, maybe
-        if changed or mended or self._granted.terms != old:
+        others = self._granted.terms != old
+        if changed or mended or (others and self._granted.version):
             self._restate = self._news = True
             self._wish()
+        elif others:  # who has never been answered changes nothing for those who state others
+            self._rewords = True
 
     def opened(self) -> None:
         """Have every gate opened, and what was learned forgotten: ``Scheduler.reset``."""
@@ -474,6 +478,9 @@ class SharedPort(Port):
             self._restate = self._news = False
             if not joined:
                 self.happened.append(("restated", "another worker has changed the limits"))
+        elif self._rewords:
+            self._restate = self._news = True
+        self._rewords = False
 
     def _adopt(self, reply: Reply, now: float) -> None:
         """Follow what the control of another worker has found."""
