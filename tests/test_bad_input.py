@@ -379,7 +379,7 @@ def test_every_error_is_headways_own() -> None:
         if isinstance(getattr(headway, name), type)
         and issubclass(getattr(headway, name), Exception)
     ]
-    assert len(errors) == 14
+    assert len(errors) == 15
     assert all(issubclass(error, headway.HeadwayError) for error in errors)
     assert issubclass(InvalidLimit, ValueError)
     assert issubclass(NeverFits, ValueError)
@@ -387,3 +387,4 @@ def test_every_error_is_headways_own() -> None:
     assert issubclass(SchedulerClosed, RuntimeError)
     assert issubclass(headway.DeadlineExceeded, TimeoutError)
     assert issubclass(headway.MissingExtra, ImportError)
+    assert issubclass(headway.StoreUnavailable, headway.Unavailable)
