@@ -32,8 +32,9 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.demo ## The main job: prompts through a rate-limited server, killed and resumed
 	$(BIN)/python benchmarks/demo.py
 
-# A part of the tests is one process, so that a file is imported once. The longest come first.
-PARTS := bulk wire top core shared rest cli
+# A part of the tests is one process, so that a file is imported once. The longest come first, but
+# for that which waits for terminals most of its time, and leaves a core to the others.
+PARTS := cli bulk wire top core shared rest
 bulk := tests/bulk
 # These look into SDKs, whose import takes 8 s, and frameworks, which import SDKs.
 wire := tests/_http tests/estimate tests/hints tests/hooks tests/peers tests/testing \
