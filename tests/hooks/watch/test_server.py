@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -69,6 +72,34 @@ def test_a_connection_that_comes_as_the_server_ends_is_let_go_of() -> None:
     with headway.watch(Scheduler("6000/min")) as watched:
         assert watched._server is not None
         asyncio.run(main(watched._server))
+
+
+def test_connections_that_come_as_it_ends_are_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many at once, for those that were accepted and not handed over yet were lost."""
+    lost: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: lost.append(found.exc_value))
+    watched = headway.watch(Scheduler("6000/min"))
+    path, over, clients = watched.path, threading.Event(), list[socket.socket]()
+    assert path is not None
+
+    def come() -> None:
+        with contextlib.suppress(OSError):
+            while not over.is_set():
+                clients.append(connect(path, 1.0)[0])
+
+    threads = [threading.Thread(target=come) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    while len(clients) < 200:
+        pass
+    watched.close()
+    over.set()
+    for thread in threads:
+        thread.join()
+    for client in clients:
+        client.close()
+    gc.collect()
+    assert [each for each in lost if "raddr" not in str(each)] == []
 
 
 async def test_it_is_steered() -> None:

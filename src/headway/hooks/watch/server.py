@@ -106,6 +106,13 @@ class Server:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._end.wait(), _EVERY)
             self._sample()
+        # What was accepted is handed over for a few turns more, which a server that is closed fails
+        # to do, and loses.
+        self._loop.remove_reader(self.listener.listening)
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for answer in self._answers:
+                answer.cancel()
+            await asyncio.wait(others)
         server.close()
 
     def _sample(self) -> None:
