@@ -90,7 +90,7 @@ def test_connections_that_come_as_it_ends_are_let_go_of(monkeypatch: pytest.Monk
     threads = [threading.Thread(target=come) for _ in range(2)]
     for thread in threads:
         thread.start()
-    while len(clients) < 200:
+    while len(clients) < 200 and any(thread.is_alive() for thread in threads):
         pass
     watched.close()
     over.set()
