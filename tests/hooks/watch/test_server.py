@@ -62,12 +62,12 @@ def test_a_connection_that_comes_as_the_server_ends_is_let_go_of() -> None:
     async def main(answers: server.Server) -> None:
         writer = mock.Mock()
         answers._connected(mock.Mock(), writer)
-        [answer] = answers._answers
+        [answer] = answers._open
         answer.cancel()
         await asyncio.wait([answer])
         assert answer.cancelled()
         assert writer.transport.abort.mock_calls
-        assert not answers._answers
+        assert not answers._open
 
     with headway.watch(Scheduler("6000/min")) as watched:
         assert watched._server is not None

@@ -57,8 +57,7 @@ class Server:
         self._began = time.monotonic()
         self._history = History()
         self._failed = False  # statistics() has raised
-        self._open: set[socket.socket] = set()
-        self._answers: set[asyncio.Task[None]] = set()
+        self._open: dict[asyncio.Task[None], socket.socket] = {}  # by what answers it
         self._asked: Future[Any] | None = None  # of the scheduler's loop: to turn
         self._asked_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -83,7 +82,7 @@ class Server:
     def forget(self) -> None:
         """Close in a forked child what it has of its parent's: it does not answer for it."""
         self.listener.forget()
-        for connection in [*self._open]:
+        for connection in [*self._open.values()]:
             connection.close()
 
     # In the thread
@@ -110,7 +109,7 @@ class Server:
         # to do, and loses.
         self._loop.remove_reader(self.listener.listening)
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
-            for answer in self._answers:
+            for answer in self._open:
                 answer.cancel()
             await asyncio.wait(others)
         server.close()
@@ -135,28 +134,28 @@ class Server:
         """Answer in a task. The connection is let go of whatever becomes of that: one that is
         cancelled before it begins does nothing itself.
         """
+        if len(self._open) >= _MOST:
+            writer.transport.abort()
+            return
+
+        def let_go(answer: asyncio.Task[None]) -> None:
+            del self._open[answer]
+            writer.transport.abort()
+
         answer = asyncio.get_running_loop().create_task(self._answer(reader, writer))
-        self._answers.add(answer)
-        answer.add_done_callback(self._answers.discard)
-        answer.add_done_callback(lambda _: writer.transport.abort())
+        self._open[answer] = writer.get_extra_info("socket")
+        answer.add_done_callback(let_go)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = writer.get_extra_info("socket")
-        if len(self._open) >= _MOST:
-            return
-        self._open.add(connection)
-        try:
+        # Who connected may be gone, or send or read nothing.
+        with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(_PATIENCE):
-                reply = await self._reply(reader, connection)
+                reply = await self._reply(reader, writer.get_extra_info("socket"))
             writer.write(line({"version": VERSION, "headway": program(), **reply}))
             async with asyncio.timeout(_PATIENCE):
                 await writer.drain()
                 writer.close()
                 await writer.wait_closed()
-        except (OSError, TimeoutError):
-            pass  # who connected is gone, or sends or reads nothing
-        finally:
-            self._open.discard(connection)
 
     async def _reply(self, reader: asyncio.StreamReader, connection: Any) -> dict[str, Any]:
         try:
