@@ -46,6 +46,24 @@ def test_what_goes_on_late_is_told_under_the_lock(monkeypatch: pytest.MonkeyPatc
     assert told == [True] * 3
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_who_is_interrupted_when_told_late_holds_nothing(
+    waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    scheduler = Scheduler("100/s", concurrency=1)
+    if waits:  # for the pace
+        scheduler.submit(int)
+    monkeypatch.setattr(scheduler._shell.state, "sent_late", interrupt)
+    monkeypatch.setattr("headway._runtime.shell._AT_ONCE", -1.0)
+    with pytest.raises(KeyboardInterrupt):
+        scheduler.submit(int)
+    assert_idle(scheduler)
+    scheduler.close()
+
+
 @pytest.mark.parametrize("frees", ["an end", "the end of a lease", "resume", "set_limits"])
 def test_who_has_not_begun_to_wait_is_not_missed(
     frees: str, monkeypatch: pytest.MonkeyPatch

@@ -231,7 +231,11 @@ class Shell(LoopClock):
     def goes_on(self, job: Job) -> None:
         """`job`, which was started, goes on: what stood still meanwhile has made it late."""
         if self.clock() - job.started_at > _AT_ONCE:
-            self.sent_late(job)
+            try:
+                self.sent_late(job)
+            except BaseException:  # an interrupt of a thread that waits for the lock
+                Attempt(self, job).never_sent()
+                raise
 
     def sent_late(self, job: Job) -> None:
         """`job` counts from now on."""
