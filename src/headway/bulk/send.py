@@ -156,16 +156,14 @@ class Sender:
         self._places: dict[str, tuple[httpx.URL, list[tuple[bytes, bytes]]]] = {}
 
     async def __aenter__(self) -> Sender:
+        # Or the first request would wait for that, after its start was granted.
+        if self._pool is not None:
+            self._pool.ready()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         if self._pool is not None:
             await self._client.aclose()
-
-    def open(self) -> None:
-        """Make what sends, which the first request would wait for, after its start was granted."""
-        if self._pool is not None:
-            self._pool.ready()
 
     async def ask(self, request: Request) -> Answered:
         """Send `request` once. Raises `httpx.HTTPError` and `InvalidAnswer`."""

@@ -92,7 +92,6 @@ class Worker:
             Sender(setup.endpoint, scheduler, None, timeout=setup.timeout) as sender,
             BlockingPortal() as portal,
         ):
-            sender.open()
             ready.set_result((portal, scheduler, calls, sender))
             await portal.sleep_until_stopped()
 
