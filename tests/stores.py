@@ -9,8 +9,8 @@ import pytest
 from made_calls import a_call, ask
 
 from headway.providers import InvalidSettings
-from headway.shared.places import open_store
 from headway.shared.stores import Store
+from headway.shared.stores.places import open_store
 
 # A part of each secret in an address of the tests is `ses`: nothing of one is shown.
 

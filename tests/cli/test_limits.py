@@ -63,7 +63,7 @@ def test_a_watch_goes_on_where_the_store_gives_no_reply(monkeypatch: pytest.Monk
                 raise KeyboardInterrupt
             return []
 
-    monkeypatch.setattr("headway.shared.places.open_store", lambda _: (Flaky(), "acme"))
+    monkeypatch.setattr("headway.shared.stores.places.open_store", lambda _: (Flaky(), "acme"))
     monkeypatch.setattr("headway.cli.limits._EVERY", 0)
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     monkeypatch.setenv("HEADWAY_SHARED", "acme")
@@ -73,7 +73,7 @@ def test_a_watch_goes_on_where_the_store_gives_no_reply(monkeypatch: pytest.Monk
 
 
 def test_names_that_are_no_line_are_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headway.shared.places.names_here", lambda: ["two\nlines"])
+    monkeypatch.setattr("headway.shared.stores.places.names_here", lambda: ["two\nlines"])
     assert headway() == "'two\\nlines'\n"
 
 

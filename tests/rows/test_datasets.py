@@ -13,7 +13,7 @@ from packages import of_dev
 
 from headway import Limits
 from headway.rows import Ask
-from headway.shared.places import open_store
+from headway.shared.stores.places import open_store
 
 datasets = of_dev("datasets")
 

@@ -12,7 +12,7 @@ from echo import Echo
 
 from headway import InvalidArgument, Limits
 from headway.rows import Ask
-from headway.shared.places import open_store
+from headway.shared.stores.places import open_store
 
 
 def test_a_pool_of_processes(echo: Echo, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from made_calls import STATED, a_call, random_calls
 from servers import Valkey
 
 from headway.shared.ledger import step_all
-from headway.shared.valkey import SCRIPT
+from headway.shared.stores.valkey import SCRIPT
 
 # Numbers in full, where cjson writes 14 digits of them. The state is packed after each call.
 _EXACT = """

@@ -38,8 +38,8 @@ def limits(
     import anyio
 
     from headway.kinds._words import shown
-    from headway.shared.places import names_here, open_store
     from headway.shared.stores import StoreAway
+    from headway.shared.stores.places import names_here, open_store
 
     garbage.collect()
     if where is None:

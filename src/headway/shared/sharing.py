@@ -17,9 +17,9 @@ from headway.events import SharedChanged
 from headway.kinds._words import redacted, shown
 from headway.rates import Limits, Shared
 from headway.shared.owner import SharedOwner
-from headway.shared.places import open_store
 from headway.shared.port import SharedPort
 from headway.shared.stores import Store
+from headway.shared.stores.places import open_store
 
 __all__ = ["Sharing"]
 

@@ -25,7 +25,7 @@ from headway.bulk import RunOptions
 from headway.cli.cluster import dask, shards
 from headway.errors import HeadwayError
 from headway.rates import Limits
-from headway.shared.places import forget_here, names_here
+from headway.shared.stores.places import forget_here, names_here
 
 distributed = of_dev("distributed")
 

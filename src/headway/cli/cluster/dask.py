@@ -36,7 +36,7 @@ from headway.cli.cluster import shards
 from headway.errors import HeadwayError, MissingExtra
 from headway.kinds._words import counted
 from headway.rates import Limits
-from headway.shared.places import forget_here
+from headway.shared.stores.places import forget_here
 
 __all__ = ["run"]
 

@@ -25,9 +25,9 @@ from anyio.to_thread import run_sync
 from headway.errors import MissingExtra
 from headway.kinds._words import hidden, shown
 from headway.providers import InvalidSettings
-from headway.shared.addresses import ledger_name
 from headway.shared.ledger import seen, step_all
 from headway.shared.stores import Calls, Replies, StoreAway, packed, unpacked
+from headway.shared.stores.addresses import ledger_name
 
 try:
     import psycopg

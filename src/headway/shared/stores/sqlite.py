@@ -30,9 +30,9 @@ from anyio.to_thread import run_sync
 from headway.hooks.watch.folders import state_folder
 from headway.kinds._words import shown
 from headway.providers import InvalidSettings
-from headway.shared.addresses import no_name
 from headway.shared.ledger import seen, step_all
 from headway.shared.stores import Calls, Replies, StoreAway, packed, unpacked
+from headway.shared.stores.addresses import no_name
 
 try:
     import fcntl

@@ -34,7 +34,7 @@ def open_store(where: object) -> tuple[Store, str]:
             fix=_FIX,
         )
     if not found:
-        from headway.shared.sqlite import SqliteStore
+        from headway.shared.stores.sqlite import SqliteStore
 
         return SqliteStore.of_name(where), "limits"
     if re.search(r"[\x00-\x1f\x7f]", where):  # parsers of addresses leave some of them out
@@ -47,27 +47,27 @@ def open_store(where: object) -> tuple[Store, str]:
             f"shared={shown(hidden(where))}: {scheme}:// is no store that headway knows", fix=_FIX
         )
     if scheme == "sqlite":
-        from headway.shared.sqlite import SqliteStore
+        from headway.shared.stores.sqlite import SqliteStore
 
         return SqliteStore.of_url(where), "limits"
     if scheme.startswith("postgres"):
-        from headway.shared.postgres import PostgresStore
+        from headway.shared.stores.postgres import PostgresStore
 
         return PostgresStore.of_url(where)
-    from headway.shared.valkey import ValkeyStore
+    from headway.shared.stores.valkey import ValkeyStore
 
     return ValkeyStore.of_url(where)
 
 
 def names_here() -> list[str]:
     """The names under which processes of this user share limits on this machine."""
-    from headway.shared.sqlite import SqliteStore
+    from headway.shared.stores.sqlite import SqliteStore
 
     return SqliteStore.names_here()
 
 
 def forget_here(name: str) -> None:
     """Remove what is kept under `name` on this machine, which nobody shares any more."""
-    from headway.shared.sqlite import SqliteStore
+    from headway.shared.stores.sqlite import SqliteStore
 
     SqliteStore.of_name(name).remove()

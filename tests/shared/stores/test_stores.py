@@ -14,10 +14,9 @@ import anyio
 import pytest
 from made_calls import STATED, a_call, ask
 
-from headway.shared import postgres, sqlite, valkey
 from headway.shared.ledger import seen, step, step_all
-from headway.shared.places import open_store
-from headway.shared.stores import Calls, Replies, Store, packed, unpacked
+from headway.shared.stores import Calls, Replies, Store, packed, postgres, sqlite, unpacked, valkey
+from headway.shared.stores.places import open_store
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_time]  # threads and servers are on real time
 

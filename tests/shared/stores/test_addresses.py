@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headway.providers import InvalidSettings
-from headway.shared.addresses import ledger_name, no_name, parameters
+from headway.shared.stores.addresses import ledger_name, no_name, parameters
 
 URL = "valkey://u:sesame@host/acme?db=1&color=red"
 

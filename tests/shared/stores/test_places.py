@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headway.providers import InvalidSettings
-from headway.shared.places import open_store
+from headway.shared.stores.places import open_store
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,9 @@ from anyio.to_thread import run_sync
 from headway.errors import MissingExtra
 from headway.kinds._words import hidden, shown
 from headway.providers import InvalidSettings
-from headway.shared.addresses import ledger_name, parameters
 from headway.shared.ledger import seen
 from headway.shared.stores import Calls, Replies, StoreAway
+from headway.shared.stores.addresses import ledger_name, parameters
 
 try:
     import redis
@@ -55,7 +55,7 @@ __all__ = ["SCRIPT", "ValkeyStore"]
 
 T = TypeVar("T")
 
-SCRIPT = Path(__file__).with_name("ledger.lua").read_text(encoding="utf-8")
+SCRIPT = Path(__file__).parents[1].joinpath("ledger.lua").read_text(encoding="utf-8")
 """What the server runs for a call."""
 
 _DIGEST = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()

@@ -17,10 +17,10 @@ import pytest
 from made_calls import a_call, ask
 
 from headway.providers import InvalidSettings
-from headway.shared import sqlite as module
-from headway.shared.places import open_store
-from headway.shared.sqlite import SqliteStore
 from headway.shared.stores import StoreAway
+from headway.shared.stores import sqlite as module
+from headway.shared.stores.places import open_store
+from headway.shared.stores.sqlite import SqliteStore
 
 pytestmark = pytest.mark.anyio
 

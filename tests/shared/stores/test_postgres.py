@@ -16,8 +16,8 @@ from stores import at, fails, is_no_address
 
 from headway.errors import MissingExtra
 from headway.providers import InvalidSettings
-from headway.shared.places import open_store
 from headway.shared.stores import StoreAway
+from headway.shared.stores.places import open_store
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +56,7 @@ def test_an_address_is_shown_without_its_credentials() -> None:
 
 
 def test_the_package_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "headway.shared.postgres", raising=False)
+    monkeypatch.delitem(sys.modules, "headway.shared.stores.postgres", raising=False)
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(MissingExtra) as caught:
         open_store("postgresql://host/database/acme")
