@@ -18,7 +18,6 @@ from headway.kinds._words import redacted, shown
 from headway.rates import Limits, Shared
 from headway.shared.owner import SharedOwner
 from headway.shared.port import SharedPort
-from headway.shared.stores import Store
 from headway.shared.stores.places import open_store
 
 __all__ = ["Sharing"]
@@ -40,9 +39,8 @@ class Sharing:
         shared: object,
         limits: Limits,
         adopt: Callable[[Limits], None],
-        store: Store | None = None,
         *,
-        keyed: bool = False,
+        keyed: bool,
     ) -> None:
         options = Shared(shared) if isinstance(shared, str) else shared
         if not isinstance(options, Shared):
@@ -52,7 +50,7 @@ class Sharing:
             )
         self._shell = shell
         self._options = options
-        self._store, self._name = open_store(options.where) if store is None else (store, "limits")
+        self._store, self._name = open_store(options.where)
         port = self._port(self._name, shell.state.whole, limits, None, adopt)
         port.unlimited = keyed
         self._owner = SharedOwner(port, self._store, shell.time, self._tell)
